@@ -1,0 +1,188 @@
+"""The one decision: may this subscription receive data now?
+
+Invariant of this file: `allowed` is pure and the only place that answers the question. Subscribing verifies
+with it, every fan-out asks it, revalidation and introspection call it; nobody else decides.
+
+What it decides from is small on purpose. An *access item* mirrors the few facts of a dashboard or a user that a
+decision reads, and is written in the same transaction as what it mirrors. A missing access item means denied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    """What a user may do everywhere."""
+
+    ADMIN = "admin"
+    EDITOR = "editor"
+    VIEWER = "viewer"
+
+
+class AclLevel(StrEnum):
+    """What a user may do on one dashboard."""
+
+    VIEWER = "viewer"
+    EDITOR = "editor"
+    MANAGER = "manager"
+
+
+class Visibility(StrEnum):
+    """Who may see a dashboard: its members, holders of its link, or everybody."""
+
+    PRIVATE = "private"
+    LINK = "link"
+    PUBLIC = "public"
+
+
+#: The `sub` of a viewer who is nobody in particular.
+PUBLIC_SUBJECT = "public"
+
+
+@dataclass(frozen=True, slots=True)
+class DashboardAccess:
+    """The access item of one dashboard.
+
+    Attributes:
+        dashboard_id: its id.
+        share_version: integer that every revocation raises by one; starts at 0.
+        visibility: who may see it.
+        owner_id: user id of the owner, who needs no ACL entry.
+        acl: user id -> level.
+        intents: datasource id -> intent hash (hex) of what that datasource connects to.
+        deleted: a tombstone: the dashboard is gone and stays denied.
+    """
+
+    dashboard_id: str
+    share_version: int
+    visibility: Visibility
+    owner_id: str
+    acl: Mapping[str, AclLevel] = field(default_factory=dict)
+    intents: Mapping[str, str] = field(default_factory=dict)
+    deleted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UserAccess:
+    """The access item of one user.
+
+    Attributes:
+        user_id: its id.
+        role: the global role.
+        active: false once deactivated or deleted.
+        session_version: integer that a password reset and a deactivation raise by one.
+    """
+
+    user_id: str
+    role: Role
+    active: bool
+    session_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Whoever a session token speaks for.
+
+    Attributes:
+        subject: user id, or `PUBLIC_SUBJECT`.
+        share_version: the dashboard's share version when the token was minted, for viewers who came by
+            link or publicity (a signed-in user who came by link has both); None otherwise.
+        session_version: the user's session version when the token was minted; None for public viewers and
+            for tokens of an API that does not state it.
+    """
+
+    subject: str
+    share_version: int | None = None
+    session_version: int | None = None
+
+    @property
+    def is_public(self) -> bool:
+        return self.subject == PUBLIC_SUBJECT
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a subscription rests on: everything `allowed` needs to know of it.
+
+    Attributes:
+        dashboard_id, datasource_id: what is watched.
+        principal: who watches.
+        intent_hash: hash of the intent the session token was minted for.
+        expires_at: the token's `exp`, epoch seconds.
+    """
+
+    dashboard_id: str
+    datasource_id: str
+    principal: Principal
+    intent_hash: str
+    expires_at: int
+
+
+class Refusal(StrEnum):
+    """Why `allowed` says no. `value` is what logs and metrics show."""
+
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+    INTENT_CHANGED = "intent_changed"
+
+    @property
+    def retryable(self) -> bool:
+        """Whether a new session token, minted now, may help. A revoked viewer is told not to come back."""
+        return self is not Refusal.REVOKED
+
+
+def may_see(dashboard: DashboardAccess | None, user: UserAccess | None, principal: Principal) -> bool:
+    """Whether `principal` may see the dashboard at all, whichever datasource.
+
+    Args:
+        dashboard: its access item, None when there is none (denied).
+        user: the access item of a signed-in principal; ignored for public ones. None = unknown user (denied).
+        principal: who asks.
+    """
+    if dashboard is None or dashboard.deleted:
+        return False
+    by_link = (
+        dashboard.visibility is not Visibility.PRIVATE
+        and principal.share_version is not None
+        and principal.share_version == dashboard.share_version
+    )
+    if principal.is_public:
+        return by_link
+    if user is None or not user.active or user.user_id != principal.subject:
+        return False
+    if principal.session_version is not None and principal.session_version != user.session_version:
+        return False
+    return by_link or is_member(dashboard, user) or dashboard.visibility is Visibility.PUBLIC
+
+
+def is_member(dashboard: DashboardAccess, user: UserAccess) -> bool:
+    """Whether the user needs neither link nor publicity: admin, owner or in the ACL."""
+    return user.role is Role.ADMIN or user.user_id == dashboard.owner_id or user.user_id in dashboard.acl
+
+
+def allowed(
+    claim: Claim, dashboard: DashboardAccess | None, user: UserAccess | None, now: float
+) -> Refusal | None:
+    """Decide whether the subscription resting on `claim` may receive data at `now`.
+
+    Args:
+        claim: what the subscription rests on.
+        dashboard: access item of `claim.dashboard_id`; None = none stored = denied.
+        user: access item of the principal when signed in; None for public viewers.
+        now: epoch seconds.
+
+    Returns:
+        None when allowed, else why not. Revocation is reported before expiry: a viewer who lost the right
+        is told so even if the token has run out meanwhile.
+    """
+    if not may_see(dashboard, user, claim.principal):
+        return Refusal.REVOKED
+    assert dashboard is not None  # may_see denies a missing one
+    if dashboard.intents.get(claim.datasource_id) != claim.intent_hash:
+        return Refusal.INTENT_CHANGED
+    if now >= claim.expires_at:
+        return Refusal.EXPIRED
+    return None

@@ -1,0 +1,112 @@
+"""Every error Tidegate raises on purpose, and what each one means to its caller.
+
+    TidegateError                    code, message (safe to show), temporary
+    |-- InvalidInput                 the request is wrong; the same request will be refused again      (400)
+    |-- Unauthenticated              who is asking is unknown or no longer known                        (401)
+    |-- Denied                       who is asking is known and may not                                 (403)
+    |-- NotFound                     the thing is not there, or its existence is not to be shown        (404)
+    |-- Conflict                     somebody else was first; read again, then decide                   (409)
+    |-- LimitReached                 a rate or a cap refused; later it may be allowed                   (429)
+    |-- Disabled                     the operator turned the feature off                                (404)
+    `-- CouldNotCheck                nobody said no: what was needed to decide could not be had         (503)
+
+Invariant of this file: `Denied` and `CouldNotCheck` are never each other's base class, so no handler can
+confuse "no" with "don't know". `message` never holds an internal fault's text, a secret or a key.
+"""
+
+from __future__ import annotations
+
+
+class TidegateError(Exception):
+    """Base of all errors raised on purpose.
+
+    Attributes:
+        code: stable, machine-readable, lower snake case.
+        message: for people; safe to show to a client.
+        temporary: whether the same request may succeed later without a change.
+        status: the HTTP status that says the same.
+    """
+
+    code: str = "error"
+    temporary: bool = False
+    status: int = 500
+
+    def __init__(self, message: str, *, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        if code is not None:
+            self.code = code
+
+
+class InvalidInput(TidegateError):
+    """The request is malformed; names what was wrong and what is allowed."""
+
+    code = "invalid_input"
+    status = 400
+
+
+class Unauthenticated(TidegateError):
+    """No valid credentials: missing, expired, forged, or of an account that is no longer active."""
+
+    code = "unauthenticated"
+    status = 401
+
+
+class Denied(TidegateError):
+    """The caller is known and has no right to this."""
+
+    code = "denied"
+    status = 403
+
+
+class NotFound(TidegateError):
+    """Absent, or hidden from this caller."""
+
+    code = "not_found"
+    status = 404
+
+
+class Disabled(TidegateError):
+    """The operator switched this off."""
+
+    code = "disabled"
+    status = 404
+
+
+class Conflict(TidegateError):
+    """A condition did not hold: somebody else changed the thing first.
+
+    Attributes:
+        current_revision: the revision that stands now, when the caller may know it.
+    """
+
+    code = "conflict"
+    status = 409
+
+    def __init__(self, message: str, *, code: str | None = None, current_revision: int | None = None) -> None:
+        super().__init__(message, code=code)
+        self.current_revision = current_revision
+
+
+class LimitReached(TidegateError):
+    """A rate limit or a cap refused.
+
+    Attributes:
+        retry_after_ms: milliseconds until the window ends, or None when it is a cap that frees itself.
+    """
+
+    code = "limit_reached"
+    temporary = True
+    status = 429
+
+    def __init__(self, message: str, *, code: str | None = None, retry_after_ms: int | None = None) -> None:
+        super().__init__(message, code=code)
+        self.retry_after_ms = retry_after_ms
+
+
+class CouldNotCheck(TidegateError):
+    """A store or service that had to be asked did not answer. Says nothing about rights."""
+
+    code = "could_not_check"
+    temporary = True
+    status = 503

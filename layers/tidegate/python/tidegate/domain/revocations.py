@@ -1,0 +1,69 @@
+"""Revocation events: what happened, as the feed tells it.
+
+Invariant of this file: event ids are integers without gaps; a reader at id n knows everything up to n.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class RevocationReason(StrEnum):
+    """Which operation revoked; for operators, logs and metrics."""
+
+    SHARE_TOKEN_ROTATED = "share_token_rotated"
+    VISIBILITY_CHANGED = "visibility_changed"
+    DASHBOARD_DELETED = "dashboard_deleted"
+    PROFILE_POLICY_CHANGED = "profile_policy_changed"
+    DATASOURCES_CHANGED = "datasources_changed"
+    ACL_REMOVED = "acl_removed"
+    USER_DEACTIVATED = "user_deactivated"
+    PASSWORD_RESET = "password_reset"
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """What an operation asks to be recorded; the feed gives it an id when it is written.
+
+    Attributes:
+        reason: which operation.
+        dashboard_id: the dashboard concerned, None for an event about a user everywhere.
+        share_version: the dashboard's share version after the change, None for an event about a user.
+        user_id: the user who lost a right, None when it concerns every viewer of the dashboard.
+    """
+
+    reason: RevocationReason
+    dashboard_id: str | None = None
+    share_version: int | None = None
+    user_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RevocationEvent:
+    """A recorded revocation.
+
+    Attributes:
+        event_id: integer, gapless, starting at 1.
+        revocation: what happened.
+        revoked_at_ms: epoch milliseconds of the write.
+    """
+
+    event_id: int
+    revocation: Revocation
+    revoked_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class FeedPage:
+    """One read of the feed.
+
+    Attributes:
+        events: ascending by id, without gaps from the cursor on.
+        head: id of the newest event written so far (0 when there was none yet).
+        oldest: id of the oldest event still retained (head + 1 when none is).
+    """
+
+    events: tuple[RevocationEvent, ...]
+    head: int
+    oldest: int

@@ -1,0 +1,126 @@
+"""Connections and subscriptions as stored, and the pure questions asked of them.
+
+Invariant of this file: a row is *live* only when visible and not cut; only live rows receive data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tidegate.domain.access import Claim
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One browser WebSocket.
+
+    Attributes:
+        connection_id: the platform's id.
+        ip: what identifies the client's address: an HMAC, never the address.
+        opened_at: epoch seconds.
+        batch: whether the client asked for `batch` frames.
+        subscriptions: datasource id -> dashboard id of the keys it holds.
+        slots: dashboard slots it holds or is about to take, each `dashboardId#shard`.
+        closing: set when the platform is being asked to close it; nothing new is accepted then.
+    """
+
+    connection_id: str
+    ip: str
+    opened_at: int
+    batch: bool = False
+    subscriptions: Mapping[str, str] = field(default_factory=dict)
+    slots: frozenset[str] = frozenset()
+    closing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionKey:
+    """Which datasource of which dashboard on which connection: the identity of a row."""
+
+    dashboard_id: str
+    connection_id: str
+    datasource_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """One datasource on one connection.
+
+    Attributes:
+        key: its identity.
+        attempt: random id of the subscribe attempt that wrote the row; conditions are on it.
+        claim: what it rests on; `allowed(row.claim, ...)` judges it.
+        stream: `streamKey#shard` it is delivered from.
+        visible: whether fan-out may see it (it appears in the stream index only then).
+        cut: marked as ended, not yet told and deleted.
+        batch: whether the connection asked for batch frames (copied, so that fan-out reads no connection).
+    """
+
+    key: SubscriptionKey
+    attempt: str
+    claim: Claim
+    stream: str
+    visible: bool = False
+    cut: bool = False
+    batch: bool = False
+
+    @property
+    def live(self) -> bool:
+        return self.visible and not self.cut
+
+    @property
+    def version(self) -> int:
+        """What orders attempts on one row: the share version, or -1 for members."""
+        return -1 if self.claim.principal.share_version is None else self.claim.principal.share_version
+
+
+def same_grant(one: Claim, other: Claim) -> bool:
+    """Whether two claims differ in nothing but their expiry: then a second subscribe is a refresh."""
+    return (
+        one.dashboard_id == other.dashboard_id
+        and one.datasource_id == other.datasource_id
+        and one.principal == other.principal
+        and one.intent_hash == other.intent_hash
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """One feed of messages, shared by every subscription whose intent is equal.
+
+    Attributes:
+        stream_key: hash of the intent, without dashboard and datasource.
+        protocol: `mqtt`, `sse` or `websocket`.
+        parser: `json` or `text`.
+        entry: the allowlist entry whose IoT rule feeds it; None for streams of the relay.
+        topic_filter: MQTT topic filter; None for other protocols.
+        shards: over how many parallel invocations its audience is split; only grows.
+        wanted_at: epoch seconds of the last subscribe.
+    """
+
+    stream_key: str
+    protocol: str
+    parser: str
+    entry: str | None
+    topic_filter: str | None
+    shards: int = 1
+    wanted_at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LastValue:
+    """The newest value of a stream.
+
+    Attributes:
+        payload: JSON text as it is spliced into a `data` frame.
+        timestamp_ms, message_id: its place in the order of the stream: compared as a pair.
+    """
+
+    payload: str
+    timestamp_ms: int
+    message_id: str
+
+    @property
+    def order(self) -> tuple[int, str]:
+        return (self.timestamp_ms, self.message_id)
