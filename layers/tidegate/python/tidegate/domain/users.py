@@ -1,0 +1,41 @@
+"""Users as stored. Invariant of this file: a password hash never appears in a `repr`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tidegate.domain.access import Role, UserAccess
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """An account.
+
+    Attributes:
+        user_id: 21 URL-safe characters.
+        email: normalised (trimmed, lower case); unique.
+        role: the global role.
+        active: false once deactivated.
+        session_version: +1 on password change, reset, deactivation: older login and session tokens end.
+        password_hash: Argon2id in PHC string format.
+        must_change_password: set with a one-time password.
+        shared_dashboards: ids of dashboards whose ACL names this user.
+        stamp: +1 per write; stores put their conditions on it.
+    """
+
+    user_id: str
+    email: str
+    role: Role
+    active: bool
+    session_version: int
+    password_hash: str = field(repr=False)
+    must_change_password: bool = False
+    shared_dashboards: frozenset[str] = frozenset()
+    stamp: int = 1
+    created_at_ms: int = 0
+    updated_at_ms: int = 0
+
+
+def access_of(user: User) -> UserAccess:
+    """The access item that mirrors the user."""
+    return UserAccess(user.user_id, user.role, user.active, user.session_version)

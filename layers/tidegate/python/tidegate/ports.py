@@ -1,0 +1,435 @@
+"""What use cases need from the world, as Protocols. Adapters implement them; use cases know nothing else.
+
+Conventions: reads named without remark are strongly consistent; a method whose docstring says *index* may lag.
+Every method may raise `CouldNotCheck` when its store does not answer. Writes are safe to repeat with the same
+arguments, because any answer may be lost: each says what a repetition does. `now` is epoch seconds (float),
+`*_ms` epoch milliseconds (int).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Generic, Protocol, TypeVar
+
+from tidegate.domain.access import DashboardAccess, UserAccess
+from tidegate.domain.dashboards import Dashboard, DashboardSummary
+from tidegate.domain.limits import RateDecision
+from tidegate.domain.profiles import BrokerProfile, CredentialProfile
+from tidegate.domain.revocations import FeedPage, Revocation
+from tidegate.domain.subscriptions import Connection, LastValue, Stream, Subscription, SubscriptionKey
+from tidegate.domain.tokens import SessionClaims, UserClaims
+from tidegate.domain.users import User
+
+
+T = TypeVar("T")
+
+
+class Clock(Protocol):
+    """Time, so that tests can hold it still."""
+
+    def now(self) -> float:
+        """Epoch seconds."""
+
+    def monotonic(self) -> float:
+        """Seconds of a clock that never jumps; for deadlines."""
+
+
+class Ids(Protocol):
+    """Randomness, so that tests can repeat it."""
+
+    def new_id(self) -> str:
+        """21 URL-safe characters, 126 bits: dashboards, users, profiles, attempts."""
+
+    def new_share_token(self) -> str:
+        """32 URL-safe characters from 24 random bytes."""
+
+
+# --- what decisions are made from -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class AccessSnapshot:
+    """Access items read together; ids without an item are absent from the maps."""
+
+    dashboards: Mapping[str, DashboardAccess]
+    users: Mapping[str, UserAccess]
+
+
+class AccessStore(Protocol):
+    """The access items."""
+
+    def read(self, dashboard_ids: Iterable[str], user_ids: Iterable[str]) -> AccessSnapshot:
+        """Read access items strongly, in as few calls as the store allows."""
+
+    def intent(self, dashboard_id: str, datasource_id: str) -> Mapping[str, object] | None:
+        """The canonical intent stored for a datasource (see `domain.intents`), None when there is none."""
+
+
+# --- connections and subscriptions ------------------------------------------------------------------------
+
+
+class Hold(StrEnum):
+    """Outcome of `ConnectionStore.hold`."""
+
+    HELD = "held"
+    GONE = "gone"  # no such connection, or it is closing
+    FULL = "full"  # its set is at the cap
+    OTHER_DASHBOARD = "other_dashboard"  # it holds this datasource id for another dashboard
+
+
+class ConnectionStore(Protocol):
+    def open(self, connection: Connection) -> None:
+        """Store a new connection. Repeating changes nothing: an existing row of that id is left as it is."""
+
+    def get(self, connection_id: str) -> Connection | None: ...
+
+    def hold(self, key: SubscriptionKey, cap: int, slot: str) -> Hold:
+        """Add the key to the connection's set and note the slot it is about to take, in one conditional write.
+
+        Holds when the connection is open, not closing, and either holds the key already or its set is below
+        `cap`. Repeating changes nothing.
+        """
+
+    def note_slot(self, connection_id: str, slot: str) -> bool:
+        """Note a further slot before it is taken. False when the connection is gone or closing."""
+
+    def forget_slots(self, connection_id: str, slots: Iterable[str]) -> None:
+        """Remove slots that were noted but not taken. No error when the connection is gone."""
+
+    def remove(self, connection_id: str) -> Connection | None:
+        """Delete the row and return what it was; None when it was gone already."""
+
+    def close_if_empty(self, connection_id: str) -> bool:
+        """Mark `closing` on the condition that the set is empty. True when marked now or before."""
+
+
+class SubscriptionStore(Protocol):
+    def get(self, key: SubscriptionKey) -> Subscription | None: ...
+
+    def put_hidden(self, row: Subscription) -> bool:
+        """Write the row hidden over whatever is there, unless that is cut or of a higher version: then False."""
+
+    def make_visible(self, row: Subscription) -> bool:
+        """Show the row, conditional on it being of this attempt and not cut. True when visible now."""
+
+    def move_expiry(self, row: Subscription, expires_at: int) -> bool:
+        """Move `exp` forward on the very row seen (same attempt, visible, not cut).
+
+        True when the row's `exp` is now `expires_at` or later; False when it is another row, hidden or cut.
+        """
+
+    def mark_cut(self, row: Subscription) -> bool:
+        """Mark ended and take it out of the stream index, conditional on the attempt. False when it is another row."""
+
+    def remove(self, row: Subscription) -> bool:
+        """Delete the row, conditional on its attempt, and its key from the connection's set, in one transaction.
+
+        False when another attempt's row is there (nothing changes). A row or connection already gone is fine.
+        """
+
+    def release_key(self, key: SubscriptionKey) -> None:
+        """Take the key out of the connection's set, on the condition that no row of it exists."""
+
+    def remove_all_of(self, connection: Connection) -> None:
+        """Delete the rows of a connection whose own row was removed. Repeating is harmless."""
+
+    def of_dashboard(self, dashboard_id: str) -> Iterator[Subscription]:
+        """All rows of a dashboard, hidden and cut ones too, all shards."""
+
+    def of_user(self, user_id: str) -> Iterator[Subscription]:
+        """*Index.* All rows whose principal is this user, each read again from the table."""
+
+    def audience(self, stream: str) -> Sequence[Subscription]:
+        """*Index.* The live rows of `streamKey#shard`."""
+
+
+class StreamStore(Protocol):
+    def want(self, stream: Stream) -> Stream:
+        """Create or touch the stream (`wanted_at` only moves forward) and return it as stored."""
+
+    def of_entry(self, entry: str) -> Sequence[Stream]:
+        """*Index.* Streams fed by one allowlist entry."""
+
+
+class LastValueStore(Protocol):
+    def get(self, stream_key: str) -> LastValue | None: ...
+
+    def put_if_newer(self, stream_key: str, value: LastValue) -> bool:
+        """Store unless a value of equal or higher order is there: then False. A repetition of the very value
+        that is stored answers True, so that a lost answer does not lose the message."""
+
+
+# --- limits -----------------------------------------------------------------------------------------------
+
+
+class RateStore(Protocol):
+    def count(self, key: str, limit: int, now_ms: int, window_ms: int, request_id: str, deadline: float) -> RateDecision:
+        """Count one call against `limit` in the fixed window of `now_ms`, in one conditional write.
+
+        Args:
+            key: what is limited, already an HMAC.
+            request_id: of this call; a retry carries the same one and is not counted twice.
+            deadline: monotonic seconds after which `CouldNotCheck` is raised.
+        A store that throttles this key answers like a refusal.
+        """
+
+    def clear(self, key: str) -> None:
+        """Forget the key's current windows (a successful login clears its failures)."""
+
+
+class CapStore(Protocol):
+    def take(self, cap: str, shard: int, limit: int, holder: str, deadline: float | None = None) -> bool:
+        """Add the holder to one shard's set while the set is below `limit`. True when it is in the set."""
+
+    def release(self, cap: str, shard: int, holder: str) -> None:
+        """Remove the holder from one shard's set. Repeating changes nothing."""
+
+
+# --- delivery ---------------------------------------------------------------------------------------------
+
+
+class Delivery(StrEnum):
+    """What became of one message to one connection."""
+
+    DELIVERED = "delivered"
+    GONE = "gone"  # the platform says 410
+    TOO_LARGE = "too_large"
+    FORBIDDEN = "forbidden"
+    THROTTLED = "throttled"
+    FAILED = "failed"
+    WITHHELD = "withheld"  # the check before sending said no
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """One message for one connection. `tag` is the caller's own and comes back with the result."""
+
+    connection_id: str
+    body: bytes
+    tag: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """Result of one post."""
+
+    post: Post
+    delivery: Delivery
+
+
+class Sender(Protocol):
+    """The managed WebSocket's management API. A missing connection is a result, never an exception."""
+
+    def post(self, connection_id: str, body: bytes) -> Delivery: ...
+
+    def post_many(
+        self, posts: Iterable[Post], *, before_each: Callable[[Post], bool] | None = None, deadline: float | None = None
+    ) -> Sequence[Posted]:
+        """Send many. `before_each` is asked before every send and every retry; False withholds."""
+
+    def exists(self, connection_id: str) -> bool: ...
+
+    def close(self, connection_id: str) -> None:
+        """Ask the platform to close the connection; one already gone is fine."""
+
+
+class SecondLooks(Protocol):
+    def queue(self, key: SubscriptionKey, attempt: str, stream_key: str, seen: LastValue | None) -> None:
+        """Ask for a second look at the stream's last value for this subscription, some seconds from now."""
+
+
+# --- tokens and secrets -----------------------------------------------------------------------------------
+
+
+class SessionTokens(Protocol):
+    def verify(self, token: str, now: float) -> SessionClaims:
+        """Check signature, issuer, audience and expiry. Raises `Unauthenticated`."""
+
+    def sign(self, claims: SessionClaims) -> str: ...
+
+
+class UserTokens(Protocol):
+    def verify(self, token: str, now: float) -> UserClaims:
+        """Check a login token. Raises `Unauthenticated`."""
+
+    def sign(self, claims: UserClaims) -> str: ...
+
+
+class PasswordHasher(Protocol):
+    def hash(self, password: str) -> str:
+        """Argon2id, PHC string format."""
+
+    def verify(self, password_hash: str, password: str) -> bool: ...
+
+    def needs_rehash(self, password_hash: str) -> bool: ...
+
+
+class CredentialCipher(Protocol):
+    """AES-256-GCM with the profile id as associated data."""
+
+    def encrypt(self, profile_id: str, secret: Mapping[str, str]) -> str:
+        """An opaque text that names its key."""
+
+    def decrypt(self, profile_id: str, sealed: str) -> Mapping[str, str]: ...
+
+
+class KeyHasher(Protocol):
+    def key(self, *parts: str) -> str:
+        """First 32 hex characters of HMAC-SHA256 over the lower-cased parts: limiter keys and stored addresses."""
+
+
+# --- the control plane's own stores -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """One page of a list. `cursor` is opaque; None on the last page."""
+
+    items: Sequence[T]
+    cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileUse:
+    """A reference of a dashboard to a profile, with the revision its intents were built from."""
+
+    kind: str  # "credential" or "broker"
+    profile_id: str
+    connection_revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class DashboardWrite:
+    """Everything one change of a dashboard writes: one transaction, all or nothing.
+
+    Attributes:
+        before: the dashboard as read, None to create; the condition is on its stamp.
+        after: as it shall be (`after.stamp == before.stamp + 1`), None to delete (a tombstone stays in access).
+        access: the access item after the change.
+        intents: datasource id -> canonical intent, stored beside the access item.
+        uses_before, uses: profiles referenced before and after; each of `uses` must still have the revision
+            named, else `Conflict` (the intents would be stale).
+        revocation: event to record, None when nobody loses a right.
+    """
+
+    before: Dashboard | None
+    after: Dashboard | None
+    access: DashboardAccess
+    intents: Mapping[str, Mapping[str, object]]
+    uses_before: frozenset[ProfileUse] = frozenset()
+    uses: frozenset[ProfileUse] = frozenset()
+    revocation: Revocation | None = None
+
+
+class DashboardStore(Protocol):
+    def get(self, dashboard_id: str) -> Dashboard | None: ...
+
+    def by_share_token(self, share_token: str) -> Dashboard | None:
+        """*Index*, then the dashboard itself, whose token must still be this one."""
+
+    def owned_by(self, owner_id: str, limit: int, cursor: str | None) -> Page[DashboardSummary]:
+        """*Index.*"""
+
+    def all(self, limit: int, cursor: str | None) -> Page[DashboardSummary]:
+        """*Index.*"""
+
+    def summaries(self, dashboard_ids: Iterable[str]) -> Sequence[DashboardSummary]:
+        """Of those that exist, in no order."""
+
+    def write(self, write: DashboardWrite, now_ms: int) -> int | None:
+        """Carry out the write in one transaction: dashboard, access item, intents, uses of profiles, the
+        `shared_dashboards` of users added to or removed from the ACL, and the event.
+
+        Returns the event's id, None without event. Raises `Conflict` when the dashboard (or a used profile) is
+        not as it was read. A write whose answer was lost is found done when repeated.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class UserWrite:
+    """Everything one change of a user writes: user, access item, and the event when rights are lost."""
+
+    before: User | None
+    after: User
+    revocation: Revocation | None = None
+
+
+class UserStore(Protocol):
+    def get(self, user_id: str) -> User | None: ...
+
+    def by_email(self, email: str) -> User | None:
+        """Through the e-mail's own item, so strongly consistent."""
+
+    def all(self, limit: int, cursor: str | None) -> Page[User]:
+        """*Index.* Ordered by e-mail."""
+
+    def write(self, write: UserWrite, now_ms: int) -> int | None:
+        """One transaction, conditional on the stamp, or on the e-mail being free when creating. Raises `Conflict`."""
+
+
+class ProfileStore(Protocol):
+    """Credential and broker profiles; names are unique per kind."""
+
+    def credential(self, profile_id: str) -> CredentialProfile | None: ...
+
+    def broker(self, profile_id: str) -> BrokerProfile | None: ...
+
+    def credentials(self) -> Sequence[CredentialProfile]: ...
+
+    def brokers(self) -> Sequence[BrokerProfile]: ...
+
+    def sealed_secret(self, profile_id: str) -> str | None:
+        """The encrypted secret of a credential profile; never part of the profile itself."""
+
+    def write_credential(
+        self, before: CredentialProfile | None, after: CredentialProfile, sealed_secret: str | None
+    ) -> None:
+        """Create or replace, conditional on `revision`; None keeps the stored secret. Raises `Conflict`."""
+
+    def write_broker(self, before: BrokerProfile | None, after: BrokerProfile) -> None:
+        """Create or replace, conditional on `revision`. A broker's use of a credential profile is kept with it."""
+
+    def delete(self, kind: str, profile_id: str, revision: int) -> None:
+        """Delete, conditional on `revision`. Raises `Conflict`. The uses stay until dashboards drop them."""
+
+    def used_by(self, kind: str, profile_id: str) -> Sequence[str]:
+        """Ids of dashboards that use the profile, directly or, for credentials, through a broker profile."""
+
+
+class RevocationFeed(Protocol):
+    def read(self, after: int, limit: int, now: float) -> FeedPage:
+        """Retained events with an id above `after`, ascending, at most `limit`."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEvent:
+    """Who did what to what. `metadata` never holds a secret."""
+
+    action: str
+    actor_id: str | None
+    target_type: str
+    target_id: str
+    at_ms: int
+    metadata: Mapping[str, object] = field(default_factory=dict)
+
+
+class AuditLog(Protocol):
+    def record(self, event: AuditEvent) -> None:
+        """Best effort: a failure is counted and logged, never raised."""
+
+    def newest(self, limit: int, action_prefix: str = "") -> Sequence[AuditEvent]: ...
+
+
+class Observer(Protocol):
+    """Counts and events for operators."""
+
+    def count(self, name: str, value: int = 1, **dimensions: str) -> None: ...
+
+    def info(self, message: str, **fields: object) -> None: ...
+
+    def warning(self, message: str, **fields: object) -> None: ...
+
+    def fault(self, message: str, error: BaseException, **fields: object) -> None:
+        """Something unexpected; its text goes to the log, never to a client."""

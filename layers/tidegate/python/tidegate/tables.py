@@ -1,0 +1,110 @@
+"""Every DynamoDB table and index, as data: the CDK app creates them, the adapters name them.
+
+Key attributes only; what else an item holds is the business of the one adapter module that owns the table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+KeyType = Literal["S", "N", "B"]
+Projection = Literal["ALL", "KEYS_ONLY"]
+
+#: The attribute DynamoDB's time-to-live looks at, in every table that has one: epoch seconds.
+TTL_ATTRIBUTE = "ttl"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key attribute and its DynamoDB type."""
+
+    name: str
+    type: KeyType = "S"
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """A global secondary index. `include` names attributes projected beyond the keys (then not `projection`)."""
+
+    name: str
+    partition: Key
+    sort: Key | None = None
+    projection: Projection = "KEYS_ONLY"
+    include: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table.
+
+    Attributes:
+        name: its short name; the environment variable `TIDEGATE_TABLE_<NAME>` holds the deployed one.
+        partition, sort: its primary key.
+        indexes: its global secondary indexes.
+        ttl: whether items expire by `TTL_ATTRIBUTE`.
+        stream: whether changes are streamed (new images).
+        backed_up: point-in-time recovery: on for what cannot be rebuilt.
+    """
+
+    name: str
+    partition: Key
+    sort: Key | None = None
+    indexes: tuple[Index, ...] = ()
+    ttl: bool = False
+    stream: bool = False
+    backed_up: bool = False
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that holds the deployed table's name."""
+        return f"TIDEGATE_TABLE_{self.name.upper()}"
+
+
+_SUMMARY = ("title", "visibility", "owner_id", "revision", "updated_at_ms")
+
+DASHBOARDS = Table(
+    "dashboards",
+    Key("dashboard_id"),
+    indexes=(
+        Index("by_share_token", Key("share_token")),
+        Index("by_owner", Key("owner_id"), Key("dashboard_id"), include=_SUMMARY[:2] + _SUMMARY[3:]),
+        Index("all", Key("kind"), Key("dashboard_id"), include=_SUMMARY),
+    ),
+    backed_up=True,
+)
+ACCESS = Table("access", Key("key"), backed_up=True)
+PROFILES = Table("profiles", Key("kind"), Key("id"), backed_up=True)
+USERS = Table("users", Key("key"), indexes=(Index("all", Key("kind"), Key("email"), projection="ALL"),), backed_up=True)
+AUDIT = Table("audit", Key("month"), Key("at"), ttl=True, backed_up=True)
+REVOCATIONS = Table("revocations", Key("feed"), Key("event_id", "N"), ttl=True, stream=True, backed_up=True)
+CONNECTIONS = Table("connections", Key("connection_id"), ttl=True)
+SUBSCRIPTIONS = Table(
+    "subscriptions",
+    Key("dashboard_shard"),
+    Key("row"),
+    indexes=(
+        Index("by_stream", Key("stream"), Key("row"), projection="ALL"),
+        Index("by_principal", Key("principal"), Key("row")),
+    ),
+    ttl=True,
+)
+STREAMS = Table(
+    "streams", Key("stream_key"), indexes=(Index("by_entry", Key("entry"), projection="ALL"),), ttl=True
+)
+LAST_VALUES = Table("last_values", Key("stream_key"), ttl=True)
+LIMITERS = Table("limiters", Key("key"), ttl=True)
+
+ALL_TABLES = (
+    DASHBOARDS,
+    ACCESS,
+    PROFILES,
+    USERS,
+    AUDIT,
+    REVOCATIONS,
+    CONNECTIONS,
+    SUBSCRIPTIONS,
+    STREAMS,
+    LAST_VALUES,
+    LIMITERS,
+)
