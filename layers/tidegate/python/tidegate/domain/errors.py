@@ -9,6 +9,7 @@
     |-- LimitReached                 a rate or a cap refused; later it may be allowed                   (429)
     |-- Disabled                     the operator turned the feature off                                (404)
     `-- CouldNotCheck                nobody said no: what was needed to decide could not be had         (503)
+        `-- LimiterUnavailable       it was the limiter's store, and its failure mode is fail-closed
 
 Invariant of this file: `Denied` and `CouldNotCheck` are never each other's base class, so no handler can
 confuse "no" with "don't know". `message` never holds an internal fault's text, a secret or a key.
@@ -110,3 +111,12 @@ class CouldNotCheck(TidegateError):
     code = "could_not_check"
     temporary = True
     status = 503
+
+
+class LimiterUnavailable(CouldNotCheck):
+    """The limiter's store did not answer in time, and the failure mode is `fail-closed`.
+
+    Its message names the limiter, because clients are told (a "503" on a WebSocket is RATE_LIMITED with this text).
+    """
+
+    code = "limiter_unavailable"
