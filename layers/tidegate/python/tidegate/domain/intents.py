@@ -1,0 +1,208 @@
+"""Intents: the canonical, checked description of what a datasource connects to.
+
+An intent is a flat mapping in a fixed key order (the contract's section 4.5), followed by the connection revisions
+of the profiles it uses. Its hash goes into session tokens and subscriptions: when the datasource, a profile's URL
+or a credential changes, the hash changes, and what was minted for the old intent ends.
+
+Invariant of this file: equal datasources and profiles give equal bytes, on every Python and in any order of input.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tidegate.domain.errors import Denied, InvalidInput, NotFound
+from tidegate.domain.profiles import BrokerProfile, CredentialProfile, CredentialType, Transport
+from tidegate.domain.topics import check_filter
+
+#: Types of datasource that stream. Others (a clock, static values) need no session token.
+STREAM_TYPES = ("sse", "websocket", "mqtt")
+
+Intent = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class IntentDefaults:
+    """What a datasource that states no idle timeout gets, milliseconds."""
+
+    sse_idle_timeout_ms: int = 120_000
+    websocket_idle_timeout_ms: int = 300_000
+    mqtt_keepalive_seconds: int = 60
+
+
+def build_intent(
+    dashboard_id: str,
+    datasource: Mapping[str, object],
+    *,
+    broker: BrokerProfile | None = None,
+    credential: CredentialProfile | None = None,
+    defaults: IntentDefaults = IntentDefaults(),
+) -> dict[str, object]:
+    """Build the canonical intent of a streaming datasource.
+
+    Args:
+        dashboard_id: its dashboard.
+        datasource: an entry of the document's `datasources` (`id`, `type`, `settings`).
+        broker: the broker profile its settings name; None when they name none or it does not exist.
+        credential: the credential profile of the datasource, or of the broker profile.
+        defaults: for what the settings leave open.
+
+    Raises:
+        NotFound: the type does not stream. InvalidInput: a setting is missing or wrong.
+        Denied: a profile it names does not exist.
+    """
+    settings = datasource.get("settings")
+    settings = settings if isinstance(settings, Mapping) else {}
+    kind = str(datasource.get("type", "")).strip().lower()
+    head: dict[str, object] = {
+        "protocol": kind,
+        "dashboardId": dashboard_id,
+        "datasourceId": str(datasource.get("id", "")),
+    }
+    if kind == "mqtt":
+        return head | _mqtt(settings, broker, credential, defaults)
+    if kind in ("sse", "websocket"):
+        idle = defaults.sse_idle_timeout_ms if kind == "sse" else defaults.websocket_idle_timeout_ms
+        return head | _http_stream(kind, settings, credential, idle)
+    raise NotFound("Datasource type is not supported by gateway")
+
+
+def intent_hash(intent: Intent) -> str:
+    """SHA-256 (hex) of the intent's compact JSON, keys in the intent's own order."""
+    return _digest(intent)
+
+
+def stream_key(intent: Intent) -> str:
+    """What identifies the stream: the hash of the intent without its dashboard and datasource.
+
+    Equal for equal intents on any dashboard, so they share one stream.
+    """
+    return _digest({key: value for key, value in intent.items() if key not in ("dashboardId", "datasourceId")})
+
+
+def profile_ids(datasource: Mapping[str, object]) -> tuple[str | None, str | None]:
+    """(broker profile id, credential profile id) a datasource's settings name."""
+    settings = datasource.get("settings")
+    settings = settings if isinstance(settings, Mapping) else {}
+    if str(datasource.get("type", "")).strip().lower() == "mqtt":
+        return _id(settings, "brokerProfileId"), None
+    return None, _id(settings, "credentialProfileId")
+
+
+def _mqtt(
+    settings: Mapping[str, object],
+    broker: BrokerProfile | None,
+    credential: CredentialProfile | None,
+    defaults: IntentDefaults,
+) -> dict[str, object]:
+    if _id(settings, "brokerProfileId") is None:
+        raise InvalidInput("MQTT datasource requires brokerProfileId")
+    if broker is None:
+        raise Denied("Broker profile not found")
+    topic = _stripped(settings, "topic")
+    if not topic:
+        raise InvalidInput("MQTT datasource requires topic")
+    check_filter(topic)
+    if broker.credential_profile_id is not None:
+        if credential is None:
+            raise Denied("Broker credential profile not found")
+        if credential.type is not CredentialType.BASIC:
+            raise InvalidInput("MQTT broker credentials must use a basic credential profile")
+    intent: dict[str, object] = {
+        "brokerProfileId": broker.profile_id,
+        "brokerUrl": broker.broker_url,
+        "topic": topic,
+        "qos": _bounded(settings.get("qos"), 0, 1, 0),
+        "parser": _parser(settings),
+        "keepaliveSeconds": _bounded(settings.get("keepaliveSeconds"), 5, 3600, defaults.mqtt_keepalive_seconds),
+        "credentialProfileId": broker.credential_profile_id,
+        "transport": broker.transport.value,
+        "brokerRevision": broker.connection_revision,
+    }
+    if broker.transport is Transport.IOT_CORE:
+        # One account, one broker: the profile's QoS and keep-alive do not change what the rule delivers.
+        intent["qos"], intent["keepaliveSeconds"] = 0, defaults.mqtt_keepalive_seconds
+    if credential is not None and broker.credential_profile_id is not None:
+        intent["credentialRevision"] = credential.connection_revision
+    return intent
+
+
+def _http_stream(
+    kind: str, settings: Mapping[str, object], credential: CredentialProfile | None, idle_default: int
+) -> dict[str, object]:
+    url = _stripped(settings, "url")
+    if not url:
+        raise InvalidInput("Datasource URL is required")
+    credential_id = _id(settings, "credentialProfileId")
+    if credential_id is not None and credential is None:
+        raise Denied("Credential profile not found")
+    placement = _stripped(settings, "authPlacement").lower()
+    placement = placement if placement in ("header", "query") else "header"
+    parameter = _stripped(settings, "queryParamName") if placement == "query" else None
+    if credential is not None and placement == "query" and credential.type is not CredentialType.NONE:
+        if credential.type is CredentialType.BASIC:
+            raise InvalidInput("Basic credential profile cannot be used with query auth placement")
+        if not parameter:
+            raise InvalidInput("queryParamName is required for query auth placement")
+    intent: dict[str, object] = {
+        "url": url,
+        "parser": _parser(settings),
+        "headers": _headers(settings),
+        "protocols": _protocols(settings) if kind == "websocket" else [],
+        "authPlacement": placement,
+        "queryParamName": parameter,
+        "idleTimeoutMs": _bounded(settings.get("idleTimeoutMs"), 100, 300_000, idle_default),
+        "credentialProfileId": credential_id,
+    }
+    if credential is not None and credential_id is not None:
+        intent["credentialRevision"] = credential.connection_revision
+    return intent
+
+
+def _digest(value: Mapping[str, object]) -> str:
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _stripped(settings: Mapping[str, object], name: str) -> str:
+    value = settings.get(name)
+    return value.strip() if isinstance(value, str) else ""
+
+
+def _id(settings: Mapping[str, object], name: str) -> str | None:
+    return _stripped(settings, name) or None
+
+
+def _parser(settings: Mapping[str, object]) -> str:
+    return "text" if _stripped(settings, "parser").lower() == "text" else "json"
+
+
+def _bounded(value: object, low: int, high: int, default: int) -> int:
+    """The contract's rule: floored, and the default when absent or out of bounds."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value < high + 1:
+        return default
+    return int(value)
+
+
+def _headers(settings: Mapping[str, object]) -> dict[str, str]:
+    raw = settings.get("headers", settings.get("requestHeaders"))
+    if isinstance(raw, str):
+        try:
+            raw = json.loads(raw) if raw.strip() else {}
+        except ValueError as error:
+            raise InvalidInput("headers must be a JSON object") from error
+    if raw is None:
+        return {}
+    if not isinstance(raw, Mapping):
+        raise InvalidInput("headers must be a JSON object")
+    # Sorted, so that the order a form happened to send does not make another intent.
+    return {str(name).strip(): str(raw[name]) for name in sorted(raw, key=str) if str(name).strip()}
+
+
+def _protocols(settings: Mapping[str, object]) -> list[str]:
+    raw = settings.get("protocols")
+    names = raw.split(",") if isinstance(raw, str) else raw if isinstance(raw, list) else []
+    return [name.strip() for name in names if isinstance(name, str) and name.strip()]

@@ -1,0 +1,168 @@
+"""What tokens say. Signing and verifying is an adapter's business; this is the meaning.
+
+Claims are those of the realtime contract (section 4.5), with one claim of our own, `sv`: the session version of
+the signed-in user, so that a password reset ends what was minted before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tidegate.domain.access import PUBLIC_SUBJECT, Claim, Principal, Role
+from tidegate.domain.errors import Unauthenticated
+
+#: Scope of a session token that may stream.
+STREAM_SCOPE = "datasource:stream"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionClaims:
+    """Claims of a session token: one datasource of one dashboard, for one principal.
+
+    Attributes:
+        subject: user id or `public`.
+        dashboard_id, datasource_id: what may be streamed.
+        scope: `datasource:stream`.
+        issued_at, expires_at: epoch seconds.
+        jti: the token's id; None when the issuer states none.
+        intent_hash: hash of the intent it was minted for; None when the issuer states none.
+        share_version, session_version: see `Principal`.
+        role: the principal's role, for people who read logs; decides nothing.
+        credential_profile_id: profile the datasource uses, None without one.
+    """
+
+    subject: str
+    dashboard_id: str
+    datasource_id: str
+    scope: str
+    issued_at: int
+    expires_at: int
+    jti: str | None = None
+    intent_hash: str | None = None
+    share_version: int | None = None
+    session_version: int | None = None
+    role: str | None = None
+    credential_profile_id: str | None = None
+
+    @property
+    def principal(self) -> Principal:
+        """Public viewers of an issuer that states no version hold version 0, as the contract says."""
+        version = self.share_version
+        if version is None and self.subject == PUBLIC_SUBJECT:
+            version = 0
+        return Principal(self.subject, version, self.session_version)
+
+    def claim(self, current_intent_hash: str) -> Claim:
+        """What a subscription made with this token rests on; a token without an intent takes the current one."""
+        return Claim(
+            dashboard_id=self.dashboard_id,
+            datasource_id=self.datasource_id,
+            principal=self.principal,
+            intent_hash=self.intent_hash or current_intent_hash,
+            expires_at=self.expires_at,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class UserClaims:
+    """Claims of a login token. The user is read again on every request; `session_version` must still be its."""
+
+    user_id: str
+    email: str
+    role: Role
+    session_version: int
+    issued_at: int
+    expires_at: int
+
+
+def session_payload(claims: SessionClaims) -> dict[str, object]:
+    """The JWT payload of the claims, without issuer and audience."""
+    payload: dict[str, object] = {
+        "sub": claims.subject,
+        "jti": claims.jti,
+        "dashboardId": claims.dashboard_id,
+        "datasourceId": claims.datasource_id,
+        "credentialProfileId": claims.credential_profile_id,
+        "intentHash": claims.intent_hash,
+        "shareTokenVersion": claims.share_version,
+        "scope": claims.scope,
+        "role": claims.role,
+        "iat": claims.issued_at,
+        "exp": claims.expires_at,
+    }
+    if claims.session_version is not None:
+        payload["sv"] = claims.session_version
+    return payload
+
+
+def session_claims(payload: Mapping[str, object]) -> SessionClaims:
+    """Read a verified payload.
+
+    Raises:
+        Unauthenticated: a required claim is missing or of the wrong type.
+    """
+    return SessionClaims(
+        subject=_text(payload, "sub"),
+        dashboard_id=_text(payload, "dashboardId"),
+        datasource_id=_text(payload, "datasourceId"),
+        scope=_text(payload, "scope"),
+        issued_at=_optional_integer(payload, "iat") or 0,
+        expires_at=_integer(payload, "exp"),
+        jti=_optional_text(payload, "jti"),
+        intent_hash=_optional_text(payload, "intentHash"),
+        share_version=_optional_integer(payload, "shareTokenVersion"),
+        session_version=_optional_integer(payload, "sv"),
+        role=_optional_text(payload, "role"),
+        credential_profile_id=_optional_text(payload, "credentialProfileId"),
+    )
+
+
+def user_payload(claims: UserClaims) -> dict[str, object]:
+    """The JWT payload of a login token."""
+    return {
+        "sub": claims.user_id,
+        "email": claims.email,
+        "role": claims.role.value,
+        "sv": claims.session_version,
+        "iat": claims.issued_at,
+        "exp": claims.expires_at,
+    }
+
+
+def user_claims(payload: Mapping[str, object]) -> UserClaims:
+    """Read a verified payload. Raises `Unauthenticated`."""
+    try:
+        role = Role(_text(payload, "role"))
+    except ValueError as error:
+        raise Unauthenticated("Invalid token") from error
+    return UserClaims(
+        user_id=_text(payload, "sub"),
+        email=_text(payload, "email"),
+        role=role,
+        session_version=_integer(payload, "sv"),
+        issued_at=_optional_integer(payload, "iat") or 0,
+        expires_at=_integer(payload, "exp"),
+    )
+
+
+def _text(payload: Mapping[str, object], name: str) -> str:
+    value = payload.get(name)
+    if not isinstance(value, str) or not value:
+        raise Unauthenticated("Invalid token")
+    return value
+
+
+def _optional_text(payload: Mapping[str, object], name: str) -> str | None:
+    return None if payload.get(name) is None else _text(payload, name)
+
+
+def _integer(payload: Mapping[str, object], name: str) -> int:
+    value = payload.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise Unauthenticated("Invalid token")
+    return int(value)
+
+
+def _optional_integer(payload: Mapping[str, object], name: str) -> int | None:
+    return None if payload.get(name) is None else _integer(payload, name)
