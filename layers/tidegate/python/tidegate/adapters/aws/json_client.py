@@ -1,0 +1,127 @@
+"""A client for AWS services that speak JSON with an operation in `X-Amz-Target` (DynamoDB, SQS, KMS, Secrets Manager).
+
+Invariant of this file: only what is safe is repeated. Throttling, 5xx and lost answers are retried with full jitter
+inside the caller's deadline; operations are written so that a repetition is harmless (see `ports`).
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping
+from time import monotonic, sleep, time
+from typing import Any
+
+from tidegate.adapters.aws.http import HttpClient, NotAnswered, endpoint_url
+from tidegate.adapters.aws.sigv4 import Credentials, Signer
+
+#: What a call may take when its caller names no deadline, seconds.
+DEFAULT_TIMEOUT_S = 5.0
+_ATTEMPTS = 4
+_BASE_DELAY_S = 0.025
+
+THROTTLING = frozenset(
+    {
+        "ProvisionedThroughputExceededException",
+        "ThrottlingException",
+        "RequestLimitExceeded",
+        "Throttling",
+        "TooManyRequestsException",
+    }
+)
+_TEMPORARY = THROTTLING | {
+    "InternalServerError",
+    "ServiceUnavailable",
+    "InternalServiceError",
+    "TransactionInProgressException",
+    "InternalFailure",
+}
+
+
+class AwsError(Exception):
+    """The service refused, or did not answer (`code` is then `NotAnswered`).
+
+    Attributes:
+        code: the service's error name.
+        temporary: whether repeating later may help.
+        body: the answer's JSON, for details such as cancellation reasons.
+    """
+
+    def __init__(self, service: str, operation: str, code: str, message: str, temporary: bool, body: Mapping[str, Any]):
+        super().__init__(f"{service} {operation}: {code}: {message}")
+        self.code = code
+        self.temporary = temporary
+        self.body = body
+
+    @property
+    def throttled(self) -> bool:
+        return self.code in THROTTLING
+
+
+class JsonClient:
+    """Calls one service in one region."""
+
+    def __init__(
+        self,
+        service: str,
+        target: str,
+        *,
+        region: str,
+        credentials: Credentials,
+        version: str = "1.0",
+        base_url: str | None = None,
+    ) -> None:
+        """`target` is the prefix of `X-Amz-Target`, `version` the JSON protocol's."""
+        self._service = service
+        self._target = target
+        self._content_type = f"application/x-amz-json-{version}"
+        self._http = HttpClient(base_url or endpoint_url(service, region))
+        self._signer = Signer(credentials, region, service)
+
+    def call(self, operation: str, payload: Mapping[str, Any], *, deadline: float | None = None) -> dict[str, Any]:
+        """Call an operation and return its answer.
+
+        Args:
+            deadline: monotonic seconds for all attempts together.
+
+        Raises:
+            AwsError: refused, or not answered in time.
+        """
+        if deadline is None:
+            deadline = monotonic() + DEFAULT_TIMEOUT_S
+        body = json.dumps(payload, separators=(",", ":")).encode()
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                return self._once(operation, body, deadline)
+            except AwsError as error:
+                delay = random.uniform(0, _BASE_DELAY_S * 2**attempt)
+                if not error.temporary or attempt == _ATTEMPTS or monotonic() + delay >= deadline:
+                    raise
+                sleep(delay)
+        raise AssertionError("unreachable")
+
+    def _once(self, operation: str, body: bytes, deadline: float) -> dict[str, Any]:
+        path = self._http.prefix + "/"
+        headers = self._signer.headers(
+            "POST",
+            self._http.host,
+            path,
+            body,
+            time(),
+            {"content-type": self._content_type, "x-amz-target": f"{self._target}.{operation}"},
+        )
+        try:
+            answer = self._http.request("POST", path, headers, body, deadline)
+        except NotAnswered as error:
+            raise AwsError(self._service, operation, "NotAnswered", str(error), True, {}) from error
+        try:
+            parsed = json.loads(answer.body) if answer.body else {}
+        except ValueError:
+            parsed = {}
+        if answer.status == 200 and isinstance(parsed, dict):
+            return parsed
+        details = parsed if isinstance(parsed, dict) else {}
+        code = str(details.get("__type", f"HTTP{answer.status}")).rpartition("#")[2]
+        message = str(details.get("message", details.get("Message", "")))
+        temporary = answer.status >= 500 or answer.status == 429 or code in _TEMPORARY
+        raise AwsError(self._service, operation, code, message, temporary, details)

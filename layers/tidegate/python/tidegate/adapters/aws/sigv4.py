@@ -1,0 +1,99 @@
+"""AWS Signature Version 4 for header-signed requests, from its public specification.
+
+Why our own: the gateway's cold start and its CPU per call are budgets of the product, and botocore alone costs
+several of them. The signing key is derived once a day per process; a request then costs three HMACs less.
+
+Invariant of this file: the secret key never leaves the objects here, neither in a `repr` nor in an error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from time import gmtime, strftime
+from urllib.parse import quote
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """An access key. `token` is the session token of temporary credentials."""
+
+    access_key: str
+    secret_key: str = field(repr=False)
+    token: str | None = field(default=None, repr=False)
+
+
+def credentials_from(env: Mapping[str, str] | None = None) -> Credentials:
+    """Credentials as Lambda hands them to a function.
+
+    Raises:
+        RuntimeError: the variables are not set.
+    """
+    env = os.environ if env is None else env
+    try:
+        return Credentials(
+            env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"], env.get("AWS_SESSION_TOKEN") or None
+        )
+    except KeyError as error:
+        raise RuntimeError(f"{error.args[0]} is not set: AWS calls need credentials in the environment") from error
+
+
+class Signer:
+    """Signs requests to one service in one region."""
+
+    def __init__(self, credentials: Credentials, region: str, service: str) -> None:
+        self._credentials = credentials
+        self._region = region
+        self._service = service
+        self._day = ""
+        self._scope = ""
+        self._key = b""
+
+    def headers(
+        self, method: str, host: str, path: str, body: bytes, now: float, extra: Mapping[str, str] | None = None
+    ) -> dict[str, str]:
+        """All headers to send, `extra` and the signature included.
+
+        Args:
+            method: upper case.
+            host: as it goes into the Host header, with a port that is not the scheme's own.
+            path: as it goes on the wire, percent-encoded, without a query.
+            body: the bytes sent.
+            now: epoch seconds.
+            extra: further headers, names in lower case; they are signed as well.
+        """
+        stamp = strftime("%Y%m%dT%H%M%SZ", gmtime(now))
+        if stamp[:8] != self._day:
+            self._derive(stamp[:8])
+        headers = {**(extra or {}), "host": host, "x-amz-date": stamp}
+        if self._credentials.token:
+            headers["x-amz-security-token"] = self._credentials.token
+        names = sorted(headers)
+        signed = ";".join(names)
+        canonical = "\n".join(
+            (
+                method,
+                quote(path, safe="/~"),
+                "",
+                *(f"{name}:{headers[name].strip()}" for name in names),
+                "",
+                signed,
+                hashlib.sha256(body).hexdigest(),
+            )
+        )
+        to_sign = f"AWS4-HMAC-SHA256\n{stamp}\n{self._scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
+        signature = hmac.new(self._key, to_sign.encode(), hashlib.sha256).hexdigest()
+        headers["authorization"] = (
+            f"AWS4-HMAC-SHA256 Credential={self._credentials.access_key}/{self._scope}, "
+            f"SignedHeaders={signed}, Signature={signature}"
+        )
+        return headers
+
+    def _derive(self, day: str) -> None:
+        key = f"AWS4{self._credentials.secret_key}".encode()
+        for part in (day, self._region, self._service, "aws4_request"):
+            key = hmac.new(key, part.encode(), hashlib.sha256).digest()
+        self._key, self._scope, self._day = key, f"{day}/{self._region}/{self._service}/aws4_request", day

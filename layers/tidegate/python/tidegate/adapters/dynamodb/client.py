@@ -1,0 +1,317 @@
+"""DynamoDB as the table modules need it: plain Python values in, plain Python values out, errors translated once.
+
+Expressions name attributes as `#name`; `values` are used as `:name`. Names are collected from the expressions, so
+reserved words never matter; `names` overrides what an alias stands for (for map keys that are data).
+
+Invariant of this file: a failed condition is `ConditionFailed`, everything that is not an answer is `CouldNotCheck`,
+and a wrong request is a bug that is not hidden.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from time import monotonic, sleep
+from typing import Any
+
+from tidegate.adapters.aws.json_client import DEFAULT_TIMEOUT_S, AwsError, JsonClient
+from tidegate.domain.errors import CouldNotCheck
+
+Item = dict[str, Any]
+
+_ALIAS = re.compile(r"#([A-Za-z_]\w*)")
+_BATCH_GET, _BATCH_WRITE = 100, 25
+_CONFLICT_ATTEMPTS = 8
+
+
+class ConditionFailed(Exception):
+    """A write's condition did not hold. `item` is what is stored, when it was asked for and there is one."""
+
+    def __init__(self, item: Item | None = None) -> None:
+        super().__init__("condition failed")
+        self.item = item
+
+
+class TransactionFailed(Exception):
+    """A transaction's condition did not hold. `failed` are the positions of the actions that said no."""
+
+    def __init__(self, failed: frozenset[int]) -> None:
+        super().__init__(f"transaction failed at {sorted(failed)}")
+        self.failed = failed
+
+
+class Throttled(CouldNotCheck):
+    """The table throttled the request to the end."""
+
+
+def encode(value: Any) -> dict[str, Any]:
+    """A Python value as DynamoDB's typed JSON. Sets are sets of strings."""
+    match value:
+        case bool():
+            return {"BOOL": value}
+        case str():
+            return {"S": value}
+        case int() | float():
+            return {"N": repr(value) if isinstance(value, float) else str(int(value))}
+        case None:
+            return {"NULL": True}
+        case bytes():
+            raise TypeError("binary attributes are not used")
+        case Mapping():
+            return {"M": {str(key): encode(item) for key, item in value.items()}}
+        case set() | frozenset():
+            return {"SS": sorted(value)}
+        case list() | tuple():
+            return {"L": [encode(item) for item in value]}
+    raise TypeError(f"cannot be stored: {type(value).__name__}")
+
+
+def decode(typed: Mapping[str, Any]) -> Any:
+    """The inverse of `encode`; numbers without a fraction become `int`."""
+    ((kind, value),) = typed.items()
+    match kind:
+        case "S" | "BOOL":
+            return value
+        case "N":
+            return int(value) if re.fullmatch(r"-?\d+", value) else float(value)
+        case "M":
+            return {key: decode(item) for key, item in value.items()}
+        case "L":
+            return [decode(item) for item in value]
+        case "SS":
+            return frozenset(value)
+        case "NULL":
+            return None
+    raise TypeError(f"unknown attribute type {kind}")
+
+
+def encode_item(item: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: encode(value) for name, value in item.items()}
+
+
+def decode_item(item: Mapping[str, Any]) -> Item:
+    return {name: decode(value) for name, value in item.items()}
+
+
+def expressions(
+    values: Mapping[str, Any] | None, names: Mapping[str, str] | None, **parts: str | None
+) -> dict[str, Any]:
+    """The expression members of a request: each part given, and the names and values they use."""
+    request: dict[str, Any] = {part: text for part, text in parts.items() if text}
+    aliases = {alias for text in request.values() for alias in _ALIAS.findall(text)}
+    if aliases:
+        request["ExpressionAttributeNames"] = {f"#{alias}": (names or {}).get(alias, alias) for alias in aliases}
+    if values:
+        request["ExpressionAttributeValues"] = {f":{name}": encode(value) for name, value in values.items()}
+    return request
+
+
+def put_action(
+    table: str, item: Mapping[str, Any], condition: str | None = None, values: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """A Put of a transaction."""
+    parts = expressions(values, None, ConditionExpression=condition)
+    return {"Put": {"TableName": table, "Item": encode_item(item), **parts}}
+
+
+def update_action(
+    table: str,
+    key: Mapping[str, Any],
+    update: str,
+    condition: str | None = None,
+    values: Mapping[str, Any] | None = None,
+    names: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """An Update of a transaction."""
+    parts = expressions(values, names, UpdateExpression=update, ConditionExpression=condition)
+    return {"Update": {"TableName": table, "Key": encode_item(key), **parts}}
+
+
+def delete_action(
+    table: str, key: Mapping[str, Any], condition: str | None = None, values: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """A Delete of a transaction."""
+    parts = expressions(values, None, ConditionExpression=condition)
+    return {"Delete": {"TableName": table, "Key": encode_item(key), **parts}}
+
+
+def check_action(
+    table: str, key: Mapping[str, Any], condition: str, values: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """A ConditionCheck of a transaction."""
+    parts = expressions(values, None, ConditionExpression=condition)
+    return {"ConditionCheck": {"TableName": table, "Key": encode_item(key), **parts}}
+
+
+class DynamoDb:
+    """The operations used, over one signed client."""
+
+    def __init__(self, client: JsonClient) -> None:
+        self._client = client
+
+    def get(self, table: str, key: Mapping[str, Any], deadline: float | None = None) -> Item | None:
+        """Read one item, strongly consistent."""
+        answer = self._call(
+            "GetItem", {"TableName": table, "Key": encode_item(key), "ConsistentRead": True}, deadline=deadline
+        )
+        item = answer.get("Item")
+        return decode_item(item) if item else None
+
+    def get_many(self, table: str, keys: Iterable[Mapping[str, Any]]) -> list[Item]:
+        """Read the items that exist, strongly consistent, in no order. Keys must differ."""
+        pending = [encode_item(key) for key in keys]
+        found: list[Item] = []
+        while pending:
+            batch, pending = pending[:_BATCH_GET], pending[_BATCH_GET:]
+            answer = self._call("BatchGetItem", {"RequestItems": {table: {"Keys": batch, "ConsistentRead": True}}})
+            found += [decode_item(item) for item in answer.get("Responses", {}).get(table, ())]
+            pending += answer.get("UnprocessedKeys", {}).get(table, {}).get("Keys", ())
+        return found
+
+    def put(
+        self,
+        table: str,
+        item: Mapping[str, Any],
+        condition: str | None = None,
+        values: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write one item whole. Raises `ConditionFailed`."""
+        parts = expressions(values, None, ConditionExpression=condition)
+        self._call("PutItem", {"TableName": table, "Item": encode_item(item), **parts})
+
+    def update(
+        self,
+        table: str,
+        key: Mapping[str, Any],
+        update: str,
+        condition: str | None = None,
+        values: Mapping[str, Any] | None = None,
+        names: Mapping[str, str] | None = None,
+        *,
+        returning: bool = False,
+        deadline: float | None = None,
+    ) -> Item:
+        """Update one item; its new attributes when `returning`, else nothing. Raises `ConditionFailed` with the item."""
+        request = {
+            "TableName": table,
+            "Key": encode_item(key),
+            **expressions(values, names, UpdateExpression=update, ConditionExpression=condition),
+        }
+        if returning:
+            request["ReturnValues"] = "ALL_NEW"
+        if condition:
+            request["ReturnValuesOnConditionCheckFailure"] = "ALL_OLD"
+        return decode_item(self._call("UpdateItem", request, deadline=deadline).get("Attributes", {}))
+
+    def delete(
+        self,
+        table: str,
+        key: Mapping[str, Any],
+        condition: str | None = None,
+        values: Mapping[str, Any] | None = None,
+    ) -> Item | None:
+        """Delete one item and return what it was, None when there was none. Raises `ConditionFailed`."""
+        request = {
+            "TableName": table,
+            "Key": encode_item(key),
+            "ReturnValues": "ALL_OLD",
+            **expressions(values, None, ConditionExpression=condition),
+        }
+        old = self._call("DeleteItem", request).get("Attributes")
+        return decode_item(old) if old else None
+
+    def delete_many(self, table: str, keys: Sequence[Mapping[str, Any]]) -> None:
+        """Delete items without a condition."""
+        pending = [{"DeleteRequest": {"Key": encode_item(key)}} for key in keys]
+        while pending:
+            batch, pending = pending[:_BATCH_WRITE], pending[_BATCH_WRITE:]
+            answer = self._call("BatchWriteItem", {"RequestItems": {table: batch}})
+            pending += answer.get("UnprocessedItems", {}).get(table, ())
+
+    def query(
+        self,
+        table: str,
+        condition: str,
+        values: Mapping[str, Any],
+        *,
+        index: str | None = None,
+        limit: int | None = None,
+        start: Mapping[str, Any] | None = None,
+        descending: bool = False,
+    ) -> Iterator[Item]:
+        """Items of one partition in key order: strongly consistent, unless it is an index, which may lag."""
+        request: dict[str, Any] = {
+            "TableName": table,
+            "ConsistentRead": index is None,
+            "ScanIndexForward": not descending,
+            **expressions(values, None, KeyConditionExpression=condition),
+        }
+        if index:
+            request["IndexName"] = index
+        if start:
+            request["ExclusiveStartKey"] = encode_item(start)
+        remaining = limit
+        while remaining is None or remaining > 0:
+            if remaining is not None:
+                request["Limit"] = remaining
+            answer = self._call("Query", request)
+            items = answer.get("Items", ())
+            for item in items:
+                yield decode_item(item)
+            if remaining is not None:
+                remaining -= len(items)
+            if "LastEvaluatedKey" not in answer:
+                return
+            request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+
+    def transact(self, actions: Sequence[Mapping[str, Any]], token: str | None = None) -> None:
+        """Write all or nothing. Raises `TransactionFailed`.
+
+        A conflict with another transaction or write says nothing about the conditions: it is tried again.
+        `token` makes a repetition within ten minutes do nothing.
+        """
+        request: dict[str, Any] = {"TransactItems": list(actions)}
+        if token:
+            request["ClientRequestToken"] = token
+        deadline = monotonic() + DEFAULT_TIMEOUT_S
+        for attempt in range(1, _CONFLICT_ATTEMPTS + 1):
+            try:
+                self._call("TransactWriteItems", request, deadline=deadline)
+                return
+            except _Conflict as error:
+                delay = random.uniform(0, min(0.5, 0.02 * 2**attempt))
+                if attempt == _CONFLICT_ATTEMPTS or monotonic() + delay >= deadline:
+                    raise CouldNotCheck("The store is busy", code="store_busy") from error
+                sleep(delay)
+
+    def _call(self, operation: str, request: Mapping[str, Any], *, deadline: float | None = None) -> dict[str, Any]:
+        try:
+            return self._client.call(operation, request, deadline=deadline)
+        except AwsError as error:
+            if error.code == "ConditionalCheckFailedException":
+                item = error.body.get("Item")
+                raise ConditionFailed(decode_item(item) if item else None) from error
+            if error.code == "TransactionCanceledException":
+                raise _cancelled(error) from error
+            if error.code == "TransactionConflictException":
+                raise _Conflict from error
+            if error.throttled:
+                raise Throttled("The store is throttling", code="store_throttled") from error
+            if error.temporary:
+                raise CouldNotCheck("The store did not answer", code="store_unavailable") from error
+            raise
+
+
+class _Conflict(Exception):
+    """Another transaction or write was on the same item at the same moment."""
+
+
+def _cancelled(error: AwsError) -> Exception:
+    reasons = [str(reason.get("Code", "None")) for reason in error.body.get("CancellationReasons", ())]
+    failed = frozenset(index for index, code in enumerate(reasons) if code == "ConditionalCheckFailed")
+    if failed:
+        return TransactionFailed(failed)
+    if any(code in ("TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded") for code in reasons):
+        return _Conflict()
+    return error
