@@ -175,8 +175,17 @@ class RateStore(Protocol):
         A store that throttles this key answers like a refusal.
         """
 
-    def clear(self, key: str) -> None:
-        """Forget the key's current windows (a successful login clears its failures)."""
+    def peek(self, key: str, now_ms: int, window_ms: int, deadline: float) -> int:
+        """Calls counted in the window so far, without counting this look."""
+
+    def clear(self, key: str, now_ms: int, window_ms: int) -> None:
+        """Forget the key's current window (a successful login clears its failures)."""
+
+    def lock(self, key: str, until_ms: int, deadline: float) -> None:
+        """Lock the key until then, epoch milliseconds; a later lock stands."""
+
+    def locked_until_ms(self, key: str, deadline: float) -> int:
+        """Epoch milliseconds until which the key is locked; 0 when it never was."""
 
 
 class CapStore(Protocol):

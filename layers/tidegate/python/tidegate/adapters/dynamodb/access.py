@@ -1,0 +1,113 @@
+"""The access table: `dash#id`, `user#id`, and beside each dashboard `intents#id`, read only where intents matter.
+
+Invariant of this file: only `put_dashboard`/`put_user` actions write these items, always inside the transaction
+that changes what they mirror.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tidegate.adapters.dynamodb.client import DynamoDb, Item, put_action
+from tidegate.domain.access import AclLevel, DashboardAccess, Role, UserAccess, Visibility
+from tidegate.ports import AccessSnapshot
+
+_DASHBOARD, _USER, _INTENTS = "dash#", "user#", "intents#"
+
+
+class DynamoAccess:
+    """`ports.AccessStore`."""
+
+    def __init__(self, db: DynamoDb, table: str) -> None:
+        self._db = db
+        self._table = table
+
+    def read(self, dashboard_ids: Iterable[str], user_ids: Iterable[str]) -> AccessSnapshot:
+        keys = [f"{_DASHBOARD}{one}" for one in dict.fromkeys(dashboard_ids)]
+        keys += [f"{_USER}{one}" for one in dict.fromkeys(user_ids)]
+        if len(keys) == 1:
+            item = self._db.get(self._table, {"key": keys[0]})
+            items = [item] if item else []
+        else:
+            items = self._db.get_many(self._table, [{"key": key} for key in keys])
+        dashboards, users = {}, {}
+        for item in items:
+            if item["key"].startswith(_DASHBOARD):
+                dashboard = _dashboard(item)
+                dashboards[dashboard.dashboard_id] = dashboard
+            else:
+                user = _user(item)
+                users[user.user_id] = user
+        return AccessSnapshot(dashboards, users)
+
+    def intent(self, dashboard_id: str, datasource_id: str) -> Mapping[str, object] | None:
+        item = self._db.get(self._table, {"key": _INTENTS + dashboard_id})
+        text = (item or {}).get("intents", {}).get(datasource_id)
+        if text is None:
+            return None
+        intent: dict[str, object] = json.loads(text)
+        return intent
+
+
+def put_dashboard(
+    table: str, access: DashboardAccess, intents: Mapping[str, Mapping[str, object]]
+) -> list[dict[str, Any]]:
+    """The actions that write a dashboard's access item and its intents."""
+    return [
+        put_action(
+            table,
+            {
+                "key": _DASHBOARD + access.dashboard_id,
+                "share_version": access.share_version,
+                "visibility": access.visibility.value,
+                "owner_id": access.owner_id,
+                "acl": {user_id: level.value for user_id, level in access.acl.items()},
+                "intents": dict(access.intents),
+                "deleted": access.deleted,
+            },
+        ),
+        put_action(
+            table,
+            {
+                "key": _INTENTS + access.dashboard_id,
+                # As text: the order of keys is part of an intent.
+                "intents": {one: json.dumps(intent, separators=(",", ":")) for one, intent in intents.items()},
+            },
+        ),
+    ]
+
+
+def put_user(table: str, access: UserAccess) -> dict[str, Any]:
+    """The action that writes a user's access item."""
+    return put_action(
+        table,
+        {
+            "key": _USER + access.user_id,
+            "role": access.role.value,
+            "active": access.active,
+            "session_version": access.session_version,
+        },
+    )
+
+
+def _dashboard(item: Item) -> DashboardAccess:
+    return DashboardAccess(
+        dashboard_id=item["key"].removeprefix(_DASHBOARD),
+        share_version=item["share_version"],
+        visibility=Visibility(item["visibility"]),
+        owner_id=item["owner_id"],
+        acl={user_id: AclLevel(level) for user_id, level in item["acl"].items()},
+        intents=item["intents"],
+        deleted=item["deleted"],
+    )
+
+
+def _user(item: Item) -> UserAccess:
+    return UserAccess(
+        user_id=item["key"].removeprefix(_USER),
+        role=Role(item["role"]),
+        active=item["active"],
+        session_version=item["session_version"],
+    )

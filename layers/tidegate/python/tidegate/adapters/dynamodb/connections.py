@@ -1,0 +1,119 @@
+"""The connections table.
+
+Invariant of this file: a row's `subscriptions` map (datasource id -> dashboard id) is its set of subscription keys;
+it only grows by `hold`, under the cap, while the row exists and is not closing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tidegate.adapters.dynamodb.client import ConditionFailed, DynamoDb, Item
+from tidegate.domain.subscriptions import Connection, SubscriptionKey
+from tidegate.ports import Hold
+
+#: A connection lives two hours at most; rows a missed `$disconnect` left are gone soon after in any case.
+ROW_LIFE_S = 4 * 3600
+
+_OPEN = "attribute_exists(#connection_id) AND attribute_not_exists(#closing)"
+
+
+class DynamoConnections:
+    """`ports.ConnectionStore`."""
+
+    def __init__(self, db: DynamoDb, table: str) -> None:
+        self._db = db
+        self._table = table
+
+    def open(self, connection: Connection) -> None:
+        item: Item = {
+            "connection_id": connection.connection_id,
+            "ip": connection.ip,
+            "opened_at": connection.opened_at,
+            "batch": connection.batch,
+            "subscriptions": {},
+            "ttl": connection.opened_at + ROW_LIFE_S,
+        }
+        if connection.slots:
+            item["slots"] = connection.slots
+        try:
+            self._db.put(self._table, item, "attribute_not_exists(#connection_id)")
+        except ConditionFailed:
+            return  # a repetition: what is there may have grown subscriptions already
+
+    def get(self, connection_id: str) -> Connection | None:
+        item = self._db.get(self._table, {"connection_id": connection_id})
+        return _connection(item) if item else None
+
+    def hold(self, key: SubscriptionKey, cap: int, slot: str) -> Hold:
+        try:
+            self._db.update(
+                self._table,
+                {"connection_id": key.connection_id},
+                "SET #subscriptions.#datasource = :dashboard ADD #slots :slot",
+                f"{_OPEN} AND (#subscriptions.#datasource = :dashboard OR "
+                "(attribute_not_exists(#subscriptions.#datasource) AND size(#subscriptions) < :cap))",
+                {"dashboard": key.dashboard_id, "slot": {slot}, "cap": cap},
+                {"datasource": key.datasource_id},
+            )
+        except ConditionFailed:
+            # Which part failed is asked of what is there now; a wrong guess only words the refusal differently.
+            there = self.get(key.connection_id)
+            if there is None or there.closing:
+                return Hold.GONE
+            other = there.subscriptions.get(key.datasource_id)
+            return Hold.OTHER_DASHBOARD if other not in (None, key.dashboard_id) else Hold.FULL
+        return Hold.HELD
+
+    def note_slot(self, connection_id: str, slot: str) -> bool:
+        try:
+            self._db.update(
+                self._table, {"connection_id": connection_id}, "ADD #slots :slot", _OPEN, {"slot": {slot}}
+            )
+        except ConditionFailed:
+            return False
+        return True
+
+    def forget_slots(self, connection_id: str, slots: Iterable[str]) -> None:
+        names = frozenset(slots)
+        if not names:
+            return
+        try:
+            self._db.update(
+                self._table,
+                {"connection_id": connection_id},
+                "DELETE #slots :slots",
+                "attribute_exists(#connection_id)",
+                {"slots": names},
+            )
+        except ConditionFailed:
+            return
+
+    def remove(self, connection_id: str) -> Connection | None:
+        item = self._db.delete(self._table, {"connection_id": connection_id})
+        return _connection(item) if item else None
+
+    def close_if_empty(self, connection_id: str) -> bool:
+        try:
+            self._db.update(
+                self._table,
+                {"connection_id": connection_id},
+                "SET #closing = :yes",
+                "attribute_exists(#connection_id) AND size(#subscriptions) = :none",
+                {"yes": True, "none": 0},
+            )
+        except ConditionFailed:
+            return False
+        return True
+
+
+def _connection(item: Item) -> Connection:
+    return Connection(
+        connection_id=item["connection_id"],
+        ip=item["ip"],
+        opened_at=item["opened_at"],
+        batch=item["batch"],
+        subscriptions=item["subscriptions"],
+        slots=item.get("slots", frozenset()),
+        closing=item.get("closing", False),
+    )

@@ -1,0 +1,123 @@
+"""The limiters table: counters of fixed windows, and sets of holders.
+
+Invariant of this file: each decision is one conditional write on one item, so it is exact under any concurrency. A
+throttled item is a flood on that very key: it answers like a refusal, not like a store that is down.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+
+from tidegate.adapters.dynamodb.client import ConditionFailed, DynamoDb, Throttled
+from tidegate.domain.errors import CouldNotCheck
+from tidegate.domain.limits import RateDecision, decide_rate, window_of
+
+_RATE, _CAP = "rate#", "cap#"
+
+
+class DynamoRates:
+    """`ports.RateStore`."""
+
+    def __init__(self, db: DynamoDb, table: str) -> None:
+        self._db = db
+        self._table = table
+
+    def count(
+        self, key: str, limit: int, now_ms: int, window_ms: int, request_id: str, deadline: float
+    ) -> RateDecision:
+        refused = decide_rate(limit + 1, limit, now_ms, window_ms)
+        window = window_of(now_ms, window_ms)
+        _in_time(deadline)
+        try:
+            item = self._db.update(
+                self._table,
+                {"key": f"{_RATE}{key}#{window_ms}#{window}"},
+                "SET #last = :request, #ttl = :ttl ADD #count :one",
+                "attribute_not_exists(#count) OR (#count < :limit AND #last <> :request)",
+                {
+                    "request": request_id,
+                    # Kept for one more window, so that a late reader of the table still sees why.
+                    "ttl": (window + 2) * window_ms // 1000,
+                    "one": 1,
+                    "limit": limit,
+                },
+                returning=True,
+                deadline=deadline,
+            )
+        except ConditionFailed as failed:
+            if failed.item and failed.item.get("last") == request_id:
+                return decide_rate(failed.item["count"], limit, now_ms, window_ms)
+            return refused
+        except Throttled:
+            return refused
+        return decide_rate(item["count"], limit, now_ms, window_ms)
+
+    def peek(self, key: str, now_ms: int, window_ms: int, deadline: float) -> int:
+        """Calls counted in the window so far."""
+        _in_time(deadline)
+        item = self._db.get(
+            self._table, {"key": f"{_RATE}{key}#{window_ms}#{window_of(now_ms, window_ms)}"}, deadline=deadline
+        )
+        return int(item["count"]) if item else 0
+
+    def clear(self, key: str, now_ms: int, window_ms: int) -> None:
+        self._db.delete(self._table, {"key": f"{_RATE}{key}#{window_ms}#{window_of(now_ms, window_ms)}"})
+
+    def lock(self, key: str, until_ms: int, deadline: float) -> None:
+        """Lock the key until then, epoch milliseconds; a later lock stands."""
+        _in_time(deadline)
+        try:
+            self._db.update(
+                self._table,
+                {"key": f"lock#{key}"},
+                "SET #until = :until, #ttl = :ttl",
+                "attribute_not_exists(#until) OR #until < :until",
+                {"until": until_ms, "ttl": until_ms // 1000 + 60},
+                deadline=deadline,
+            )
+        except ConditionFailed:
+            return
+
+    def locked_until_ms(self, key: str, deadline: float) -> int:
+        """Epoch milliseconds until which the key is locked; 0 when it never was."""
+        _in_time(deadline)
+        item = self._db.get(self._table, {"key": f"lock#{key}"}, deadline=deadline)
+        return int(item["until"]) if item else 0
+
+
+class DynamoCaps:
+    """`ports.CapStore`."""
+
+    def __init__(self, db: DynamoDb, table: str, namespace: str) -> None:
+        self._db = db
+        self._table = table
+        self._namespace = namespace
+
+    def take(self, cap: str, shard: int, limit: int, holder: str, deadline: float | None = None) -> bool:
+        if deadline is not None:
+            _in_time(deadline)
+        if limit < 1:
+            return False
+        try:
+            self._db.update(
+                self._table,
+                self._key(cap, shard),
+                "ADD #holders :holders",
+                "attribute_not_exists(#holders) OR contains(#holders, :holder) OR size(#holders) < :limit",
+                {"holders": {holder}, "holder": holder, "limit": limit},
+                deadline=deadline,
+            )
+        except (ConditionFailed, Throttled):
+            return False
+        return True
+
+    def release(self, cap: str, shard: int, holder: str) -> None:
+        self._db.update(self._table, self._key(cap, shard), "DELETE #holders :holders", values={"holders": {holder}})
+
+    def _key(self, cap: str, shard: int) -> dict[str, str]:
+        return {"key": f"{_CAP}{self._namespace}#{cap}#{shard}"}
+
+
+def _in_time(deadline: float) -> None:
+    if monotonic() >= deadline:
+        raise CouldNotCheck("The limiter did not answer in time", code="limiter_timeout")

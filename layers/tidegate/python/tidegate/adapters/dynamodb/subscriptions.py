@@ -1,0 +1,210 @@
+"""The subscriptions table.
+
+Invariant of this file: the index attribute `stream` is there exactly while a row is visible and not cut, and every
+write of an attempt is conditional on that attempt.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+
+from tidegate.adapters.dynamodb.client import (
+    ConditionFailed,
+    DynamoDb,
+    Item,
+    TransactionFailed,
+    check_action,
+    delete_action,
+    update_action,
+)
+from tidegate.domain.access import Claim, Principal
+from tidegate.domain.subscriptions import Connection, Subscription, SubscriptionKey
+
+#: Shards of a dashboard's rows. Constant: a row's place must be computable from its key alone.
+SHARDS = 8
+#: A row outlives its token by the longest life of a connection, then goes even if nothing swept it.
+ROW_LIFE_S = 3 * 3600
+
+_OWN = "#attempt = :attempt"
+_LIVE = f"{_OWN} AND #visible = :yes AND attribute_not_exists(#cut)"
+
+
+class DynamoSubscriptions:
+    """`ports.SubscriptionStore`. Also knows the connections table, whose keys go together with rows."""
+
+    def __init__(self, db: DynamoDb, table: str, connections_table: str) -> None:
+        self._db = db
+        self._table = table
+        self._connections = connections_table
+
+    def get(self, key: SubscriptionKey) -> Subscription | None:
+        item = self._db.get(self._table, _key(key))
+        return _row(item) if item else None
+
+    def put_hidden(self, row: Subscription) -> bool:
+        try:
+            self._db.put(
+                self._table,
+                _item(row),
+                "attribute_not_exists(#row) OR (attribute_not_exists(#cut) AND #version <= :version)",
+                {"version": row.version},
+            )
+        except ConditionFailed:
+            return False
+        return True
+
+    def make_visible(self, row: Subscription) -> bool:
+        try:
+            self._db.update(
+                self._table,
+                _key(row.key),
+                "SET #visible = :yes, #stream = :stream",
+                f"{_OWN} AND attribute_not_exists(#cut)",
+                {"attempt": row.attempt, "yes": True, "stream": row.stream},
+            )
+        except ConditionFailed:
+            return False
+        return True
+
+    def move_expiry(self, row: Subscription, expires_at: int) -> bool:
+        try:
+            self._db.update(
+                self._table,
+                _key(row.key),
+                "SET #exp = :exp, #ttl = :ttl",
+                f"{_LIVE} AND #exp < :exp",
+                {"attempt": row.attempt, "yes": True, "exp": expires_at, "ttl": expires_at + ROW_LIFE_S},
+            )
+        except ConditionFailed as failed:
+            there = _row(failed.item) if failed.item else self.get(row.key)
+            return (
+                there is not None
+                and there.attempt == row.attempt
+                and there.live
+                and there.claim.expires_at >= expires_at
+            )
+        return True
+
+    def mark_cut(self, row: Subscription) -> bool:
+        try:
+            self._db.update(
+                self._table,
+                _key(row.key),
+                "SET #cut = :yes REMOVE #stream",
+                _OWN,
+                {"attempt": row.attempt, "yes": True},
+            )
+        except ConditionFailed:
+            return False
+        return True
+
+    def remove(self, row: Subscription) -> bool:
+        own = "attribute_not_exists(#row) OR #attempt = :attempt"
+        attempt = {"attempt": row.attempt}
+        try:
+            self._db.transact(
+                [
+                    delete_action(self._table, _key(row.key), own, attempt),
+                    self._drop_key(row.key),
+                ]
+            )
+        except TransactionFailed as failure:
+            if 0 in failure.failed:
+                return False
+            try:  # the connection is gone, and with it the key
+                self._db.delete(self._table, _key(row.key), own, attempt)
+            except ConditionFailed:
+                return False
+        return True
+
+    def release_key(self, key: SubscriptionKey) -> None:
+        try:
+            self._db.transact(
+                [check_action(self._table, _key(key), "attribute_not_exists(#row)"), self._drop_key(key)]
+            )
+        except TransactionFailed:
+            return  # another attempt's row needs the key, or the connection is gone
+
+    def remove_all_of(self, connection: Connection) -> None:
+        keys = [
+            _key(SubscriptionKey(dashboard_id, connection.connection_id, datasource_id))
+            for datasource_id, dashboard_id in connection.subscriptions.items()
+        ]
+        self._db.delete_many(self._table, keys)
+
+    def of_dashboard(self, dashboard_id: str) -> Iterator[Subscription]:
+        for shard in range(SHARDS):
+            partition = f"{dashboard_id}#{shard}"
+            for item in self._db.query(self._table, "#dashboard_shard = :partition", {"partition": partition}):
+                yield _row(item)
+
+    def of_user(self, user_id: str) -> Iterator[Subscription]:
+        found = self._db.query(self._table, "#principal = :user", {"user": user_id}, index="by_principal")
+        keys = [{"dashboard_shard": item["dashboard_shard"], "row": item["row"]} for item in found]
+        for item in self._db.get_many(self._table, keys):
+            yield _row(item)
+
+    def audience(self, stream: str) -> Sequence[Subscription]:
+        rows = self._db.query(self._table, "#stream = :stream", {"stream": stream}, index="by_stream")
+        return [row for row in map(_row, rows) if row.live]
+
+    def _drop_key(self, key: SubscriptionKey) -> dict[str, object]:
+        return update_action(
+            self._connections,
+            {"connection_id": key.connection_id},
+            "REMOVE #subscriptions.#datasource",
+            "attribute_exists(#connection_id)",
+            names={"datasource": key.datasource_id},
+        )
+
+
+def _key(key: SubscriptionKey) -> dict[str, str]:
+    shard = zlib.crc32(key.connection_id.encode()) % SHARDS
+    return {
+        "dashboard_shard": f"{key.dashboard_id}#{shard}",
+        "row": f"{key.connection_id}#{key.datasource_id}",
+    }
+
+
+def _item(row: Subscription) -> Item:
+    claim = row.claim
+    item: Item = {
+        **_key(row.key),
+        "attempt": row.attempt,
+        "subject": claim.principal.subject,
+        "version": row.version,
+        "intent_hash": claim.intent_hash,
+        "exp": claim.expires_at,
+        "delivered_from": row.stream,
+        "visible": False,
+        "batch": row.batch,
+        "ttl": claim.expires_at + ROW_LIFE_S,
+    }
+    if claim.principal.share_version is not None:
+        item["share_version"] = claim.principal.share_version
+    if claim.principal.session_version is not None:
+        item["session_version"] = claim.principal.session_version
+    if not claim.principal.is_public:
+        item["principal"] = claim.principal.subject
+    return item
+
+
+def _row(item: Item) -> Subscription:
+    connection_id, _, datasource_id = item["row"].partition("#")
+    dashboard_id = item["dashboard_shard"].rpartition("#")[0]
+    return Subscription(
+        key=SubscriptionKey(dashboard_id, connection_id, datasource_id),
+        attempt=item["attempt"],
+        claim=Claim(
+            dashboard_id=dashboard_id,
+            datasource_id=datasource_id,
+            principal=Principal(item["subject"], item.get("share_version"), item.get("session_version")),
+            intent_hash=item["intent_hash"],
+            expires_at=item["exp"],
+        ),
+        stream=item["delivered_from"],
+        visible=item["visible"],
+        cut=item.get("cut", False),
+        batch=item["batch"],
+    )
