@@ -6,6 +6,7 @@
     |-- Denied                       who is asking is known and may not                                 (403)
     |-- NotFound                     the thing is not there, or its existence is not to be shown        (404)
     |-- Conflict                     somebody else was first; read again, then decide                   (409)
+    |-- PolicyBlocked                the operator's policy forbids it, whoever asks                      (422)
     |-- LimitReached                 a rate or a cap refused; later it may be allowed                   (429)
     |-- Disabled                     the operator turned the feature off                                (404)
     `-- CouldNotCheck                nobody said no: what was needed to decide could not be had         (503)
@@ -87,6 +88,13 @@ class Conflict(TidegateError):
     def __init__(self, message: str, *, code: str | None = None, current_revision: int | None = None) -> None:
         super().__init__(message, code=code)
         self.current_revision = current_revision
+
+
+class PolicyBlocked(TidegateError):
+    """The operator's policy forbids this stream, whoever asks."""
+
+    code = "policy_blocked"
+    status = 422
 
 
 class LimitReached(TidegateError):

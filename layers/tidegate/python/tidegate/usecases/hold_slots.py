@@ -6,7 +6,7 @@ A slot is a place in the set of holders of one shard of a cap. Its name, `cap#sh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from tidegate.domain.errors import CouldNotCheck, LimiterUnavailable, LimitReached
 from tidegate.domain.limits import FailureMode, Outcome, shards_for
@@ -42,16 +42,18 @@ class Slots:
         limit: int,
         *,
         refusal: str,
+        noted: Collection[str] = (),
         note: Callable[[str], bool] = lambda _slot: True,
         deadline: float | None = None,
     ) -> str | None:
-        """Take a slot in the first shard that has room, the holder's home first.
+        """Take a slot in the first shard that has room: one that is noted already first, then the holder's home.
 
         Args:
             cap: what is capped, for example `dash#<id>`.
             limit: holders allowed over all shards.
             refusal: what to tell the client when every shard is full.
-            note: called with the name of every slot but the home before it is tried; False = the connection
+            noted: slots noted on the connection: taking one it holds already takes nothing.
+            note: called with the name of a slot that is not noted before it is tried; False = the connection
                 that should own it is gone, and the search ends.
             deadline: monotonic seconds shared by all limiter calls of one decision.
 
@@ -66,9 +68,11 @@ class Slots:
             deadline = self._clock.monotonic() + self._timeout_s
         scope = cap.split("#", 1)[0]
         try:
-            for tried, shard in enumerate(shards_for(holder, limit)):
+            ring = list(shards_for(holder, limit))
+            ring.sort(key=lambda shard: slot_name(cap, shard.index) not in noted)
+            for shard in ring:
                 slot = slot_name(cap, shard.index)
-                if tried and not note(slot):
+                if slot not in noted and not note(slot):
                     break
                 if self._store.take(cap, shard.index, shard.limit, holder, deadline):
                     self._count(scope, Outcome.ALLOWED)

@@ -1,0 +1,70 @@
+"""Which streams the operator lets anybody have: protocol toggles, topic allowlists, public use of profiles.
+
+Invariant of this file: a topic filter is admitted only when an allowlist pattern covers all of it, and what no rule
+feeds is refused instead of silent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tidegate.domain.errors import Denied, PolicyBlocked
+from tidegate.domain.intents import Intent, stream_key
+from tidegate.domain.profiles import BrokerProfile, CredentialProfile, Transport
+from tidegate.domain.subscriptions import Stream
+from tidegate.domain.topics import covers, first_covering
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPolicy:
+    """The operator's settings that decide about streams.
+
+    Attributes:
+        enabled: protocols switched on, of `sse`, `websocket`, `mqtt`.
+        allowed_topics: `REALTIME_MQTT_ALLOWED_TOPICS`; each entry is also an IoT rule.
+    """
+
+    enabled: frozenset[str]
+    allowed_topics: tuple[str, ...]
+
+
+def check_public_use(broker: BrokerProfile | None, credential: CredentialProfile | None) -> None:
+    """Refuse public viewers a profile that is not for public use. Raises `Denied`."""
+    if broker is not None and not broker.allow_public_use:
+        raise Denied("Broker profile does not allow public usage", code="public_use_denied")
+    if credential is not None and not credential.allow_public_use:
+        raise Denied("Credential profile does not allow public usage", code="public_use_denied")
+
+
+def stream_for(intent: Intent, broker: BrokerProfile | None, policy: StreamPolicy, wanted_at: int) -> Stream:
+    """The stream an intent is delivered from.
+
+    Args:
+        intent: canonical intent.
+        broker: the broker profile of an MQTT intent.
+        policy: the operator's.
+        wanted_at: epoch seconds.
+
+    Raises:
+        PolicyBlocked: the protocol is off, or no allowlist admits the topic.
+    """
+    protocol = str(intent["protocol"])
+    if protocol not in policy.enabled:
+        names = {"sse": "SSE", "websocket": "WebSocket", "mqtt": "MQTT"}
+        raise PolicyBlocked(f"{names.get(protocol, 'This')} protocol is disabled")
+    if protocol != "mqtt" or broker is None or broker.transport is not Transport.IOT_CORE:
+        raise PolicyBlocked("Realtime protocol is not supported by this deployment")
+    topic_filter = str(intent["topic"])
+    if broker.topic_allowlist and not any(covers(pattern, topic_filter) for pattern in broker.topic_allowlist):
+        raise PolicyBlocked("MQTT topic is blocked by broker policy")
+    entry = first_covering(policy.allowed_topics, topic_filter)
+    if entry is None:
+        raise PolicyBlocked("MQTT topic is blocked by gateway policy")
+    return Stream(
+        stream_key=stream_key(intent),
+        protocol=protocol,
+        parser=str(intent["parser"]),
+        entry=entry,
+        topic_filter=topic_filter,
+        wanted_at=wanted_at,
+    )
