@@ -176,10 +176,9 @@ class Subscribe:
             )
         except TidegateError:
             self._subscriptions.release_key(key)
-            if not any(dashboard_id == key.dashboard_id for dashboard_id in connection.subscriptions.values()):
-                self._connections.forget_slots(key.connection_id, noted)
             raise
         if slot is not None:
+            # Left noted, a slot that was full now could be taken beside this one by the next subscribe.
             self._connections.forget_slots(key.connection_id, noted - {slot})
         return slot
 

@@ -1,0 +1,126 @@
+"""A device's MQTT message, as an IoT rule hands it over, to the streams whose topic filter matches.
+
+Invariant of this file: only streams of the rule's own allowlist entry are looked at, so overlapping entries never
+deliver a message twice.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tidegate.domain.messages import ErrorCode
+from tidegate.domain.subscriptions import LastValue, Stream
+from tidegate.domain.topics import matches
+from tidegate.ports import Clock, Observer, StreamStore
+from tidegate.usecases.fan_out import FRESH_S, FanOut
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceMessage:
+    """One publish.
+
+    Attributes:
+        entry: the allowlist entry whose rule fired.
+        topic: as published.
+        payload: the raw bytes.
+        timestamp_ms: epoch milliseconds, when the broker had it.
+        message_id: orders messages of the same millisecond and tells repetitions apart.
+    """
+
+    entry: str
+    topic: str
+    payload: bytes
+    timestamp_ms: int
+    message_id: str
+
+
+class Unparsable(ValueError):
+    """The payload is not what the stream's parser expects."""
+
+
+class Bridge:
+    """The use case behind the MQTT bridge."""
+
+    def __init__(
+        self,
+        *,
+        enabled: bool,
+        max_payload_bytes: int,
+        streams: StreamStore,
+        fan_out: FanOut,
+        clock: Clock,
+        observer: Observer,
+    ) -> None:
+        self._enabled = enabled
+        self._max_bytes = max_payload_bytes
+        self._streams = streams
+        self._fan_out = fan_out
+        self._clock = clock
+        self._observer = observer
+        self._entries: dict[str, tuple[float, Sequence[Stream]]] = {}
+
+    def __call__(self, message: DeviceMessage) -> int:
+        """Deliver the message. Returns how many viewers received it.
+
+        One stream's failure never keeps the message from another; the first is raised at the end.
+        """
+        self._observer.count("device_messages")
+        if not self._enabled:
+            return 0
+        received, failure = 0, None
+        for stream in self._of_entry(message.entry):
+            if stream.topic_filter is None or not matches(stream.topic_filter, message.topic):
+                continue
+            try:
+                received += self._one(stream, message)
+            except Exception as error:  # raised again below
+                failure = failure or error
+        if failure is not None:
+            raise failure
+        return received
+
+    def _one(self, stream: Stream, message: DeviceMessage) -> int:
+        if len(message.payload) > self._max_bytes:
+            text = "MQTT payload exceeded size limit"
+            return self._fan_out.tell(stream, ErrorCode.MESSAGE_TOO_LARGE, text).count
+        try:
+            payload = parsed(message.payload, stream.parser)
+        except Unparsable:
+            self._observer.count("messages_unparsable")
+            self._fan_out.tell(stream, ErrorCode.PROTOCOL_ERROR, "MQTT payload parsing failed")
+            return 0
+        value = LastValue(payload, message.timestamp_ms, message.message_id)
+        return self._fan_out.deliver(stream, value).count
+
+    def _of_entry(self, entry: str) -> Sequence[Stream]:
+        started = self._clock.monotonic()
+        kept = self._entries.get(entry)
+        if kept is None or started - kept[0] >= FRESH_S:
+            kept = (started, self._streams.of_entry(entry))
+            self._entries[entry] = kept
+        return kept[1]
+
+
+def parsed(payload: bytes, parser: str) -> str:
+    """The payload as JSON text to splice into a frame.
+
+    JSON is checked but not rewritten, so numbers keep every digit the device sent; text is any bytes, those that
+    are not UTF-8 shown as U+FFFD.
+
+    Raises:
+        Unparsable: not JSON, or JSON no browser would read (`NaN`, `Infinity`).
+    """
+    if parser == "text":
+        return json.dumps(payload.decode("utf-8", "replace"), ensure_ascii=False)
+    try:
+        text = payload.decode("utf-8")
+        json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise Unparsable from error
+    return text.strip()
+
+
+def _no_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")

@@ -1,0 +1,202 @@
+"""Deliver one message of a stream to its subscriptions.
+
+Invariant of this file (invariant 2 of the product): a body leaves only to a row that `allowed` admitted from access
+items whose read *started* at most one second ago, and whose token has not expired at that moment. An answer that
+cannot be had withholds the data. Every retry asks again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from tidegate.domain import messages
+from tidegate.domain.access import DashboardAccess, UserAccess, allowed
+from tidegate.domain.errors import CouldNotCheck
+from tidegate.domain.messages import ErrorCode
+from tidegate.domain.subscriptions import LastValue, Stream, Subscription
+from tidegate.ports import (
+    AccessStore,
+    Clock,
+    Delivery,
+    LastValueStore,
+    Observer,
+    Post,
+    SecondLooks,
+    Sender,
+    SubscriptionStore,
+)
+from tidegate.usecases.end_connection import EndConnection
+
+#: How long an answer of the access table or an audience may be used, seconds from the start of its read.
+FRESH_S = 1.0
+
+
+class FreshAccess:
+    """Access items, each used for at most a second from the start of its read."""
+
+    def __init__(self, access: AccessStore, clock: Clock) -> None:
+        self._access = access
+        self._clock = clock
+        self._dashboards: dict[str, tuple[float, DashboardAccess | None]] = {}
+        self._users: dict[str, tuple[float, UserAccess | None]] = {}
+
+    def load(self, rows: Iterable[Subscription]) -> None:
+        """Read, in one go, what these rows need and is not fresh. Raises `CouldNotCheck`."""
+        started = self._clock.monotonic()
+        dashboards, users = set(), set()
+        for row in rows:
+            dashboards.add(row.key.dashboard_id)
+            if not row.claim.principal.is_public:
+                users.add(row.claim.principal.subject)
+        self._dashboards = {one: kept for one, kept in self._dashboards.items() if started - kept[0] < FRESH_S}
+        self._users = {one: kept for one, kept in self._users.items() if started - kept[0] < FRESH_S}
+        dashboards -= self._dashboards.keys()
+        users -= self._users.keys()
+        if dashboards or users:
+            snapshot = self._access.read(sorted(dashboards), sorted(users))
+            self._dashboards |= {one: (started, snapshot.dashboards.get(one)) for one in dashboards}
+            self._users |= {one: (started, snapshot.users.get(one)) for one in users}
+
+    def allows(self, row: Subscription) -> bool:
+        """Whether the row may be sent data now; reads again what has aged. Raises `CouldNotCheck`."""
+        oldest_allowed = self._clock.monotonic() - FRESH_S
+        dashboard = self._dashboards.get(row.key.dashboard_id)
+        user = self._users.get(row.claim.principal.subject)
+        stale = dashboard is None or dashboard[0] <= oldest_allowed
+        if not row.claim.principal.is_public:
+            stale = stale or user is None or user[0] <= oldest_allowed
+        if stale:
+            self.load([row])
+            dashboard = self._dashboards[row.key.dashboard_id]
+            user = self._users.get(row.claim.principal.subject)
+        assert dashboard is not None
+        refusal = allowed(row.claim, dashboard[1], user[1] if user else None, self._clock.now())
+        return refusal is None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """What became of one message: viewers per outcome."""
+
+    outcomes: Mapping[Delivery, int]
+
+    @property
+    def count(self) -> int:
+        return self.outcomes.get(Delivery.DELIVERED, 0)
+
+
+class FanOut:
+    """Deliver messages; keeps audiences and access items for at most a second."""
+
+    def __init__(
+        self,
+        *,
+        subscriptions: SubscriptionStore,
+        last_values: LastValueStore,
+        access: AccessStore,
+        second_looks: SecondLooks,
+        sender: Sender,
+        end_connection: EndConnection,
+        max_message_bytes: int,
+        clock: Clock,
+        observer: Observer,
+    ) -> None:
+        self._subscriptions = subscriptions
+        self._last_values = last_values
+        self._access = FreshAccess(access, clock)
+        self._second_looks = second_looks
+        self._sender = sender
+        self._end_connection = end_connection
+        self._max_bytes = max_message_bytes
+        self._clock = clock
+        self._observer = observer
+        self._audiences: dict[str, tuple[float, Sequence[Subscription]]] = {}
+
+    def deliver(self, stream: Stream, value: LastValue) -> Delivered:
+        """Keep the value as the stream's newest and send it to everyone who may have it.
+
+        A message older than the newest is dropped. Raises `CouldNotCheck` when nothing was sent because a store
+        did not answer.
+        """
+        # The shortest frame there can be; each datasource id is checked again on its own frame.
+        if len(value.payload.encode("utf-8", "surrogatepass")) > self._max_bytes:
+            return self.tell(stream, ErrorCode.MESSAGE_TOO_LARGE, "Realtime payload exceeded message limit")
+        if not self._last_values.put_if_newer(stream.stream_key, value):
+            self._observer.count("messages_outdated")
+            return Delivered({})
+        at = value.timestamp_ms / 1000
+        delivered = self._send_all(stream, lambda datasource_id: messages.data(datasource_id, value.payload, at))
+        self._observer.count("messages_fanned_out")
+        return delivered
+
+    def tell(self, stream: Stream, code: ErrorCode, text: str) -> Delivered:
+        """Tell the stream's viewers of a fault of this one message; the stream goes on."""
+        now = self._clock.now()
+        return self._send_all(
+            stream, lambda datasource_id: messages.encode(messages.error(datasource_id, code, text, now))
+        )
+
+    def _send_all(self, stream: Stream, frame: Callable[[str], bytes]) -> Delivered:
+        rows = [row for shard in range(stream.shards) for row in self._audience(f"{stream.stream_key}#{shard}")]
+        if not rows:
+            return Delivered({})
+        self._access.load(rows)
+        bodies = {one: self._fitting(one, frame(one)) for one in {row.key.datasource_id for row in rows}}
+        outcomes: dict[Delivery, int] = {}
+        gone: set[str] = set()
+        posts = (Post(row.key.connection_id, bodies[row.key.datasource_id], row) for row in rows)
+        for posted in self._sender.post_many(posts, before_each=self._may_send):
+            outcomes[posted.delivery] = outcomes.get(posted.delivery, 0) + 1
+            row = posted.post.tag
+            assert isinstance(row, Subscription)
+            if posted.delivery is Delivery.GONE:
+                gone.add(row.key.connection_id)
+            elif posted.delivery in (Delivery.THROTTLED, Delivery.FAILED):
+                self._try_again_later(row, stream)
+        self._release(gone)
+        for delivery, count in outcomes.items():
+            self._observer.count("deliveries", count, outcome=delivery.value)
+        return Delivered(outcomes)
+
+    def _audience(self, shard: str) -> Sequence[Subscription]:
+        started = self._clock.monotonic()
+        kept = self._audiences.get(shard)
+        if kept is None or started - kept[0] >= FRESH_S:
+            kept = (started, self._subscriptions.audience(shard))
+            self._audiences = {
+                one: audience for one, audience in self._audiences.items() if started - audience[0] < FRESH_S
+            }
+            self._audiences[shard] = kept
+        return kept[1]
+
+    def _may_send(self, post: Post) -> bool:
+        assert isinstance(post.tag, Subscription)
+        try:
+            return self._access.allows(post.tag)
+        except CouldNotCheck:
+            self._observer.count("withheld_unchecked")
+            return False
+
+    def _fitting(self, datasource_id: str, body: bytes) -> bytes:
+        if len(body) <= self._max_bytes:
+            return body
+        text = "Realtime payload exceeded message limit"
+        return messages.encode(
+            messages.error(datasource_id, ErrorCode.MESSAGE_TOO_LARGE, text, self._clock.now())
+        )
+
+    def _try_again_later(self, row: Subscription, stream: Stream) -> None:
+        """The newest value is always tried again; by then it may be a newer one."""
+        try:
+            self._second_looks.queue(row.key, row.attempt, stream.stream_key, None)
+        except CouldNotCheck:
+            self._observer.count("second_looks_lost")
+
+    def _release(self, connections: Collection[str]) -> None:
+        """One viewer that is gone never keeps the message from the others, nor does cleaning up after it."""
+        for connection_id in connections:
+            try:
+                self._end_connection.gone(connection_id)
+            except CouldNotCheck:
+                self._observer.count("viewers_not_released")

@@ -1,0 +1,130 @@
+"""One message of a browser: understand it, act on it, answer through the management API.
+
+Invariant of this file: every message is answered, whatever goes wrong, and no answer holds an internal fault's text.
+"""
+
+from __future__ import annotations
+
+from tidegate.domain import messages
+from tidegate.domain.errors import TidegateError
+from tidegate.domain.messages import ErrorCode, Status
+from tidegate.domain.subscriptions import Subscription
+from tidegate.ports import Clock, Delivery, LastValueStore, Observer, SecondLooks, Sender
+from tidegate.usecases.end_connection import EndConnection
+from tidegate.usecases.subscribe import Subscribe
+from tidegate.usecases.unsubscribe import Unsubscribe
+
+#: Refusals that a session token minted now may turn into a yes.
+_FRESH_TOKEN_HELPS = frozenset({"token_expired", "token_intent_changed", "intent_changed", "connection_closed"})
+
+
+class HandleMessage:
+    """Dispatch `subscribe`, `unsubscribe` and `ping`, however they were routed."""
+
+    def __init__(
+        self,
+        *,
+        max_message_bytes: int,
+        subscribe: Subscribe,
+        unsubscribe: Unsubscribe,
+        last_values: LastValueStore,
+        second_looks: SecondLooks,
+        end_connection: EndConnection,
+        sender: Sender,
+        clock: Clock,
+        observer: Observer,
+    ) -> None:
+        self._max_bytes = max_message_bytes
+        self._subscribe = subscribe
+        self._unsubscribe = unsubscribe
+        self._last_values = last_values
+        self._second_looks = second_looks
+        self._end_connection = end_connection
+        self._sender = sender
+        self._clock = clock
+        self._observer = observer
+
+    def __call__(self, connection_id: str, text: str) -> None:
+        """Handle one text message of one connection."""
+        self._observer.count("messages_in")
+        try:
+            message = messages.parse(text, self._max_bytes, self._clock.now())
+        except messages.BadMessage as bad:
+            self._send(connection_id, messages.encode(bad.answer))
+            return
+        match message:
+            case messages.Ping(request_id):
+                self._send(connection_id, messages.encode(messages.pong(request_id, self._clock.now())))
+            case messages.Unsubscribe():
+                self._on_unsubscribe(connection_id, message)
+            case messages.Subscribe():
+                self._on_subscribe(connection_id, message)
+
+    def _on_subscribe(self, connection_id: str, message: messages.Subscribe) -> None:
+        try:
+            done = self._subscribe(
+                connection_id, message.dashboard_id, message.datasource_id, message.session_token
+            )
+        except Exception as error:  # answered below, whatever it is
+            self._refuse(connection_id, message.request_id, message.datasource_id, error)
+            return
+        now = self._clock.now()
+        self._send(connection_id, messages.encode(messages.ack(message.request_id, message.datasource_id, now)))
+        if not done.refreshed:
+            connected = messages.status(message.datasource_id, Status.CONNECTED, now)
+            if self._send(connection_id, messages.encode(connected)):
+                self._send_last_value(done.row)
+
+    def _send_last_value(self, row: Subscription) -> None:
+        """The newest value, read only now that the row is visible; and a second look, because a message may have
+        passed while indexes lagged and audiences were cached."""
+        stream_key = row.stream.rpartition("#")[0]
+        try:
+            value = self._last_values.get(stream_key)
+            if value is not None:
+                at = value.timestamp_ms / 1000
+                self._send(row.key.connection_id, messages.data(row.key.datasource_id, value.payload, at, retained=True))
+            self._second_looks.queue(row.key, row.attempt, stream_key, value)
+        except Exception as error:  # the subscription stands: the next message brings what this one could not
+            self._observer.fault("last value not sent", error, connection_id=row.key.connection_id)
+
+    def _on_unsubscribe(self, connection_id: str, message: messages.Unsubscribe) -> None:
+        try:
+            ended = self._unsubscribe(connection_id, message.datasource_id)
+        except Exception as error:  # answered below, whatever it is
+            self._refuse(connection_id, message.request_id, message.datasource_id, error)
+            return
+        now = self._clock.now()
+        if ended:
+            self._send(
+                connection_id, messages.encode(messages.status(message.datasource_id, Status.DISCONNECTED, now))
+            )
+        self._send(connection_id, messages.encode(messages.ack(message.request_id, message.datasource_id, now)))
+
+    def _refuse(self, connection_id: str, request_id: str, datasource_id: str, error: Exception) -> None:
+        code, text, retryable = ErrorCode.CONNECT_FAILED, "Subscription failed", True
+        if isinstance(error, TidegateError):
+            code, text = messages.code_for(error), messages.text_for(error)
+            retryable = error.temporary or error.code in _FRESH_TOKEN_HELPS
+            self._observer.count("refusals", code=error.code)
+            self._observer.info("refused", connection_id=connection_id, code=error.code)
+        else:
+            self._observer.count("faults")
+            self._observer.fault("message failed", error, connection_id=connection_id)
+        frame = messages.refused(request_id, datasource_id, code, text, self._clock.now(), retryable)
+        self._send(connection_id, messages.encode(frame))
+
+    def _send(self, connection_id: str, body: bytes) -> bool:
+        """Send one frame; what is larger than a frame may be becomes an error. False when the viewer is gone."""
+        if len(body) > self._max_bytes:
+            body = messages.encode(
+                messages.error(
+                    None, ErrorCode.MESSAGE_TOO_LARGE, "Realtime payload exceeded message limit", self._clock.now()
+                )
+            )
+        delivery = self._sender.post(connection_id, body)
+        if delivery is Delivery.GONE:
+            self._end_connection.gone(connection_id)
+        elif delivery is not Delivery.DELIVERED:
+            self._observer.count("answers_not_delivered", delivery=delivery.value)
+        return delivery is Delivery.DELIVERED

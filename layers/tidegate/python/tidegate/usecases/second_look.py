@@ -1,0 +1,72 @@
+"""Some seconds after a subscribe, or after a send that failed: has a newer value been written meanwhile?
+
+Invariant of this file: whoever subscribed ends with the newest value, though indexes lag and audiences are cached.
+Looking twice is harmless.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tidegate.domain import messages
+from tidegate.domain.errors import CouldNotCheck
+from tidegate.domain.subscriptions import SubscriptionKey
+from tidegate.ports import AccessStore, Clock, Delivery, LastValueStore, Observer, Sender, SubscriptionStore
+from tidegate.usecases.end_connection import EndConnection
+from tidegate.usecases.fan_out import FreshAccess
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What to look at. `seen` is the order of the value the viewer was sent, None when it was sent none."""
+
+    key: SubscriptionKey
+    attempt: str
+    stream_key: str
+    seen: tuple[int, str] | None
+
+
+class SecondLook:
+    """The use case behind the second-look queue."""
+
+    def __init__(
+        self,
+        *,
+        subscriptions: SubscriptionStore,
+        last_values: LastValueStore,
+        access: AccessStore,
+        sender: Sender,
+        end_connection: EndConnection,
+        clock: Clock,
+        observer: Observer,
+    ) -> None:
+        self._subscriptions = subscriptions
+        self._last_values = last_values
+        self._access = access
+        self._sender = sender
+        self._end_connection = end_connection
+        self._clock = clock
+        self._observer = observer
+
+    def __call__(self, look: Look) -> bool:
+        """Send the newest value if the viewer may have missed it. True when it was sent.
+
+        Raises `CouldNotCheck` when a store did not answer or the platform is throttling: look again.
+        """
+        row = self._subscriptions.get(look.key)
+        if row is None or row.attempt != look.attempt or not row.live:
+            return False
+        value = self._last_values.get(look.stream_key)
+        if value is None or (look.seen is not None and value.order <= look.seen):
+            return False
+        if not FreshAccess(self._access, self._clock).allows(row):
+            return False
+        at = value.timestamp_ms / 1000
+        body = messages.data(row.key.datasource_id, value.payload, at, retained=True)
+        delivery = self._sender.post(row.key.connection_id, body)
+        if delivery is Delivery.GONE:
+            self._end_connection.gone(row.key.connection_id)
+        elif delivery in (Delivery.THROTTLED, Delivery.FAILED):
+            raise CouldNotCheck("The newest value could not be sent", code="not_sent")
+        self._observer.count("second_looks", outcome=delivery.value)
+        return delivery is Delivery.DELIVERED
