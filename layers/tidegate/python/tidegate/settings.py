@@ -439,7 +439,7 @@ def load(env: Mapping[str, str]) -> Settings:
             problems.append(f"{setting.variable}={text!r}: {error}")
     settings = Settings(**values)
     if not settings.production:
-        lenient = {
+        lenient: dict[str, Any] = {
             name: FailureMode.OPEN
             for name in ("realtime_limiter_failure_mode", "security_limiter_failure_mode")
             if name not in values

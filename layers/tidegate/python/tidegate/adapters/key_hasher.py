@@ -1,0 +1,19 @@
+"""HMAC keys for limiters and stored addresses, so that no table holds who somebody is."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+
+from tidegate.adapters.secrets_manager import Secret
+
+
+class SaltedKeys:
+    """`ports.KeyHasher` with the salt from a secret."""
+
+    def __init__(self, salt: Secret) -> None:
+        self._salt = salt
+
+    def key(self, *parts: str) -> str:
+        text = "\0".join(part.lower() for part in parts)
+        return hmac.new(self._salt.current().encode(), text.encode(), hashlib.sha256).hexdigest()[:32]

@@ -1,0 +1,46 @@
+"""Logs and metrics through Powertools: structured JSON lines, and metrics in CloudWatch's embedded format.
+
+Invariant of this file: counts of one invocation leave as one line per set of dimensions, when the handler ends.
+"""
+
+from __future__ import annotations
+
+from aws_lambda_powertools.logging import Logger
+from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
+
+#: CloudWatch accepts at most 100 metrics in one line.
+_MAX_METRICS = 100
+
+
+class PowertoolsObserver:
+    """`ports.Observer`."""
+
+    def __init__(self, service: str, namespace: str = "Tidegate") -> None:
+        self._service = service
+        self._namespace = namespace
+        self._log = Logger(service=service)
+        self._counts: dict[tuple[tuple[str, str], ...], dict[str, int]] = {}
+
+    def count(self, name: str, value: int = 1, **dimensions: str) -> None:
+        counts = self._counts.setdefault(tuple(sorted(dimensions.items())), {})
+        counts[name] = counts.get(name, 0) + value
+
+    def info(self, message: str, **fields: object) -> None:
+        self._log.info(message, extra=fields)
+
+    def warning(self, message: str, **fields: object) -> None:
+        self._log.warning(message, extra=fields)
+
+    def fault(self, message: str, error: BaseException, **fields: object) -> None:
+        self._log.error(message, exc_info=error, extra=fields)
+
+    def flush(self) -> None:
+        """Write the counts since the last flush."""
+        counts, self._counts = self._counts, {}
+        for dimensions, named in counts.items():
+            metrics = EphemeralMetrics(namespace=self._namespace, service=self._service)
+            for name, value in dimensions:
+                metrics.add_dimension(name=name, value=value)
+            for name, value in list(named.items())[:_MAX_METRICS]:
+                metrics.add_metric(name=name, unit=MetricUnit.Count, value=value)
+            metrics.flush_metrics()

@@ -1,0 +1,26 @@
+"""The machine's clock and randomness."""
+
+from __future__ import annotations
+
+import secrets
+import time
+
+
+class SystemClock:
+    """`ports.Clock`."""
+
+    def now(self) -> float:
+        return time.time()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+class SystemIds:
+    """`ports.Ids`."""
+
+    def new_id(self) -> str:
+        return secrets.token_urlsafe(16)[:21]
+
+    def new_share_token(self) -> str:
+        return secrets.token_urlsafe(24)

@@ -1,0 +1,99 @@
+"""Session and login tokens as JWTs, HS256.
+
+Invariant of this file: the algorithm is fixed, never taken from a token; every failure is the same `Unauthenticated`
+to a client, except expiry, which a new token cures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jwt
+
+from tidegate.adapters.secrets_manager import Secret
+from tidegate.domain.errors import Unauthenticated
+from tidegate.domain.tokens import (
+    SessionClaims,
+    UserClaims,
+    session_claims,
+    session_payload,
+    user_claims,
+    user_payload,
+)
+
+_ALGORITHM = "HS256"
+#: Nobody signs a token longer than this; what is longer is not even decoded.
+_MAX_LENGTH = 8192
+#: Login tokens are for this audience only, so that neither kind passes for the other.
+_LOGIN_AUDIENCE = "tidegate-user"
+
+
+class _Tokens:
+    def __init__(self, secret: Secret, issuer: str, audience: str, invalid: str) -> None:
+        self._secret = secret
+        self._issuer = issuer
+        self._audience = audience
+        self._invalid = invalid
+
+    def encode(self, payload: Mapping[str, object]) -> str:
+        full = {**payload, "iss": self._issuer, "aud": self._audience}
+        return jwt.encode(full, self._secret.current(), algorithm=_ALGORITHM)
+
+    def decode(self, token: str, now: float) -> dict[str, Any]:
+        if len(token) > _MAX_LENGTH:
+            raise Unauthenticated(self._invalid)
+        payload = self._verified(token)
+        if payload is None and self._secret.refresh():
+            payload = self._verified(token)
+        if payload is None:
+            raise Unauthenticated(self._invalid)
+        expires_at = payload.get("exp")
+        if isinstance(expires_at, bool) or not isinstance(expires_at, int | float):
+            raise Unauthenticated(self._invalid)
+        if now >= expires_at:
+            raise Unauthenticated(self._invalid, code="token_expired")
+        return payload
+
+    def _verified(self, token: str) -> dict[str, Any] | None:
+        for value in self._secret.values():
+            try:
+                # Time is checked against the caller's clock, not the library's.
+                payload: dict[str, Any] = jwt.decode(
+                    token,
+                    value,
+                    algorithms=[_ALGORITHM],
+                    issuer=self._issuer,
+                    audience=self._audience,
+                    options={"verify_exp": False, "verify_iat": False, "verify_nbf": False, "require": ["exp"]},
+                )
+                return payload
+            except jwt.InvalidTokenError:
+                continue
+        return None
+
+
+class JwtSessionTokens:
+    """`ports.SessionTokens`."""
+
+    def __init__(self, secret: Secret, issuer: str, audience: str) -> None:
+        self._tokens = _Tokens(secret, issuer, audience, "Invalid datasource session token")
+
+    def verify(self, token: str, now: float) -> SessionClaims:
+        return session_claims(self._tokens.decode(token, now))
+
+    def sign(self, claims: SessionClaims) -> str:
+        return self._tokens.encode(session_payload(claims))
+
+
+class JwtUserTokens:
+    """`ports.UserTokens`."""
+
+    def __init__(self, secret: Secret, issuer: str) -> None:
+        self._tokens = _Tokens(secret, issuer, _LOGIN_AUDIENCE, "Invalid or expired login")
+
+    def verify(self, token: str, now: float) -> UserClaims:
+        return user_claims(self._tokens.decode(token, now))
+
+    def sign(self, claims: UserClaims) -> str:
+        return self._tokens.encode(user_payload(claims))
