@@ -39,8 +39,8 @@ class PowertoolsObserver:
         counts, self._counts = self._counts, {}
         for dimensions, named in counts.items():
             metrics = EphemeralMetrics(namespace=self._namespace, service=self._service)
-            for name, value in dimensions:
-                metrics.add_dimension(name=name, value=value)
+            for dimension, text in dimensions:
+                metrics.add_dimension(name=dimension, value=text)
             for name, value in list(named.items())[:_MAX_METRICS]:
                 metrics.add_metric(name=name, unit=MetricUnit.Count, value=value)
             metrics.flush_metrics()

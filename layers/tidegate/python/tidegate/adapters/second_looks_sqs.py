@@ -6,8 +6,7 @@ import json
 
 from tidegate.adapters.aws.json_client import AwsError, JsonClient
 from tidegate.domain.errors import CouldNotCheck
-from tidegate.domain.subscriptions import LastValue, SubscriptionKey
-from tidegate.usecases.second_look import Look
+from tidegate.domain.subscriptions import LastValue, Look, SubscriptionKey
 
 #: Longer than an audience is cached (1 s) plus what a global index usually lags (well under a second), seconds.
 DELAY_S = 3

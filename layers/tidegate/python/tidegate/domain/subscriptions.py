@@ -124,3 +124,13 @@ class LastValue:
     @property
     def order(self) -> tuple[int, str]:
         return (self.timestamp_ms, self.message_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A second look at a stream's last value, for one subscription. `seen` is the order of the value the viewer was sent, None when it was sent none."""
+
+    key: SubscriptionKey
+    attempt: str
+    stream_key: str
+    seen: tuple[int, str] | None

@@ -6,24 +6,12 @@ Looking twice is harmless.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from tidegate.domain import messages
 from tidegate.domain.errors import CouldNotCheck
-from tidegate.domain.subscriptions import SubscriptionKey
+from tidegate.domain.subscriptions import Look
 from tidegate.ports import AccessStore, Clock, Delivery, LastValueStore, Observer, Sender, SubscriptionStore
 from tidegate.usecases.end_connection import EndConnection
 from tidegate.usecases.fan_out import FreshAccess
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """What to look at. `seen` is the order of the value the viewer was sent, None when it was sent none."""
-
-    key: SubscriptionKey
-    attempt: str
-    stream_key: str
-    seen: tuple[int, str] | None
 
 
 class SecondLook:

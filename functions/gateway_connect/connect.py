@@ -1,0 +1,49 @@
+"""`$connect`: the only event with headers, so address and origin are decided here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from functions.gateway_connect.events import context_of, header_values
+from tidegate import bootstrap
+from tidegate.bootstrap import ConnectServices, Handler
+from tidegate.domain.client_ip import client_ip, ip_key
+from tidegate.domain.errors import TidegateError
+from tidegate.usecases.connect import Handshake
+
+
+def make_handler(services: ConnectServices) -> Handler:
+    def handle(event: dict[str, Any], _context: Any) -> dict[str, Any]:
+        try:
+            services.connect(_handshake(event, services))
+            return {"statusCode": 200}
+        except TidegateError as error:
+            services.observer.count("handshakes_refused", code=error.code)
+            services.observer.info("handshake refused", code=error.code)
+            return {"statusCode": error.status}
+        except Exception as error:  # whatever it is, the browser hears 503 and nothing else
+            services.observer.count("faults")
+            services.observer.fault("handshake failed", error)
+            return {"statusCode": 503}
+        finally:
+            services.observer.flush()
+
+    return handle
+
+
+def _handshake(event: dict[str, Any], services: ConnectServices) -> Handshake:
+    context = context_of(event, "CONNECT")
+    source = (context.get("identity") or {}).get("sourceIp")
+    client = client_ip(source, header_values(event, "x-forwarded-for"), services.trust_proxy_hops)
+    if client.warning:
+        services.observer.warning("client address not derived", reason=client.warning)
+    query: dict[str, str] = event.get("queryStringParameters") or {}
+    return Handshake(
+        connection_id=context["connectionId"],
+        ip_key=ip_key(client.address),
+        origin=next(iter(header_values(event, "origin")), None),
+        batch=query.get("batch") == "1",
+    )
+
+
+handler = bootstrap.lazily(make_handler, bootstrap.connect_services)

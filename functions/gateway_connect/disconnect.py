@@ -1,0 +1,25 @@
+"""`$disconnect`: best effort on the platform's side, idempotent on ours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from functions.gateway_connect.events import context_of
+from tidegate import bootstrap
+from tidegate.bootstrap import DisconnectServices, Handler
+
+
+def make_handler(services: DisconnectServices) -> Handler:
+    def handle(event: dict[str, Any], _context: Any) -> dict[str, Any]:
+        try:
+            connection_id = context_of(event, "DISCONNECT")["connectionId"]
+            ended = services.end_connection.disconnected(connection_id)
+            services.observer.info("disconnected", connection_id=connection_id, known=ended)
+        finally:
+            services.observer.flush()
+        return {"statusCode": 200}
+
+    return handle
+
+
+handler = bootstrap.lazily(make_handler, bootstrap.disconnect_services)

@@ -1,0 +1,26 @@
+"""`subscribe`, `unsubscribe`, `ping` and `$default`. Answers leave through the management API only; the returned
+object has no body, because the platform would need a route response to send it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from functions.gateway_connect.events import context_of
+from tidegate import bootstrap
+from tidegate.bootstrap import Handler, MessageServices
+
+
+def make_handler(services: MessageServices) -> Handler:
+    def handle(event: dict[str, Any], _context: Any) -> dict[str, Any]:
+        try:
+            context = context_of(event, "MESSAGE")
+            services.handle_message(context["connectionId"], event.get("body") or "")
+            services.observer.info("message", route=context.get("routeKey"), connection_id=context["connectionId"])
+        finally:
+            services.observer.flush()
+        return {"statusCode": 200}
+
+    return handle
+
+
+handler = bootstrap.lazily(make_handler, bootstrap.message_services)

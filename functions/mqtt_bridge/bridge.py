@@ -1,0 +1,48 @@
+"""What an IoT topic rule selected, one device message an invocation."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from typing import Any
+
+from tidegate import bootstrap
+from tidegate.bootstrap import BridgeServices, Handler
+from tidegate.usecases.bridge import DeviceMessage
+
+
+class WrongEvent(ValueError):
+    """The event is not what our rules select."""
+
+
+def make_handler(services: BridgeServices) -> Handler:
+    def handle(event: dict[str, Any], _context: Any) -> dict[str, Any]:
+        try:
+            received = services.bridge(device_message(event))
+            services.observer.info("device message", received=received)
+        finally:
+            services.observer.flush()
+        return {"received": received}
+
+    return handle
+
+
+def device_message(event: dict[str, Any]) -> DeviceMessage:
+    """Read the rule's selection. Raises `WrongEvent`."""
+    try:
+        payload = base64.b64decode(event["data"], validate=True)
+        # A message id only has to be the same for a repetition and to order messages of one millisecond.
+        message_id = event.get("id") or hashlib.sha256(payload).hexdigest()[:32]
+        return DeviceMessage(
+            entry=event["entry"],
+            topic=event["topic"],
+            payload=payload,
+            timestamp_ms=int(event["timestamp"]),
+            message_id=str(message_id),
+        )
+    except (KeyError, TypeError, ValueError, binascii.Error) as error:
+        raise WrongEvent(f"not a selection of our rules: {type(error).__name__}") from error
+
+
+handler = bootstrap.lazily(make_handler, bootstrap.bridge_services)

@@ -1,0 +1,224 @@
+"""The profiles table: `credential`/id, `broker`/id, `name#kind`/name for uniqueness, and `use#kind#id`/dashboardId.
+
+Invariant of this file: a name's item and its profile are written and deleted together; a sealed secret is read by
+`sealed_secret` only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tidegate.adapters.dynamodb.client import (
+    DynamoDb,
+    Item,
+    TransactionFailed,
+    check_action,
+    delete_action,
+    put_action,
+)
+from tidegate.domain.errors import Conflict
+from tidegate.domain.profiles import BROKER, CREDENTIAL, BrokerProfile, CredentialProfile, CredentialType, Transport
+from tidegate.ports import ProfileUse
+
+
+class DynamoProfiles:
+    """`ports.ProfileStore`."""
+
+    def __init__(self, db: DynamoDb, table: str) -> None:
+        self._db = db
+        self._table = table
+
+    def credential(self, profile_id: str) -> CredentialProfile | None:
+        item = self._db.get(self._table, {"kind": CREDENTIAL, "id": profile_id})
+        return _credential(item) if item else None
+
+    def broker(self, profile_id: str) -> BrokerProfile | None:
+        item = self._db.get(self._table, {"kind": BROKER, "id": profile_id})
+        return _broker(item) if item else None
+
+    def credentials(self) -> Sequence[CredentialProfile]:
+        return [_credential(item) for item in self._db.query(self._table, "#kind = :kind", {"kind": CREDENTIAL})]
+
+    def brokers(self) -> Sequence[BrokerProfile]:
+        return [_broker(item) for item in self._db.query(self._table, "#kind = :kind", {"kind": BROKER})]
+
+    def sealed_secret(self, profile_id: str) -> str | None:
+        item = self._db.get(self._table, {"kind": CREDENTIAL, "id": profile_id})
+        return item.get("sealed") if item else None
+
+    def write_credential(
+        self, before: CredentialProfile | None, after: CredentialProfile, sealed_secret: str | None
+    ) -> None:
+        item = _credential_item(after)
+        kept = sealed_secret
+        if kept is None and before is not None:
+            kept = self.sealed_secret(before.profile_id)
+        if kept is not None:
+            item["sealed"] = kept
+        self._write(CREDENTIAL, before, after, item, [])
+
+    def write_broker(self, before: BrokerProfile | None, after: BrokerProfile) -> None:
+        further: list[dict[str, Any]] = []
+        old = before.credential_profile_id if before else None
+        if old and old != after.credential_profile_id:
+            further.append(delete_action(self._table, _use(CREDENTIAL, old, f"{BROKER}#{after.profile_id}")))
+        if after.credential_profile_id and old != after.credential_profile_id:
+            further.append(
+                put_action(self._table, _use(CREDENTIAL, after.credential_profile_id, f"{BROKER}#{after.profile_id}"))
+            )
+        self._write(BROKER, before, after, _broker_item(after), further)
+
+    def delete(self, kind: str, profile_id: str, revision: int) -> None:
+        item = self._db.get(self._table, {"kind": kind, "id": profile_id})
+        if item is None:
+            return
+        actions = [
+            delete_action(self._table, {"kind": kind, "id": profile_id}, "#revision = :old", {"old": revision}),
+            delete_action(self._table, _name(kind, item["name"])),
+        ]
+        if kind == BROKER and item.get("credential_profile_id"):
+            actions.append(
+                delete_action(self._table, _use(CREDENTIAL, item["credential_profile_id"], f"{BROKER}#{profile_id}"))
+            )
+        try:
+            self._db.transact(actions)
+        except TransactionFailed as failure:
+            raise Conflict("The profile was changed meanwhile. Load it again.") from failure
+
+    def used_by(self, kind: str, profile_id: str) -> Sequence[str]:
+        users = [
+            str(item["id"]) for item in self._db.query(self._table, "#kind = :use", {"use": f"use#{kind}#{profile_id}"})
+        ]
+        direct = {user for user in users if not user.startswith(f"{BROKER}#")}
+        for user in users:
+            if user.startswith(f"{BROKER}#"):
+                direct |= set(self.used_by(BROKER, user.removeprefix(f"{BROKER}#")))
+        return sorted(direct)
+
+    def _write(
+        self,
+        kind: str,
+        before: CredentialProfile | BrokerProfile | None,
+        after: CredentialProfile | BrokerProfile,
+        item: Item,
+        further: list[dict[str, Any]],
+    ) -> None:
+        name = _name(kind, after.name) | {"profile_id": after.profile_id}
+        # A repetition finds its own write done: the name is its own already.
+        free = "attribute_not_exists(#kind) OR #profile_id = :id"
+        condition = (
+            ("attribute_not_exists(#kind) OR #revision = :new", {"new": after.revision})
+            if before is None
+            else ("#revision = :old OR #revision = :new", {"old": before.revision, "new": after.revision})
+        )
+        actions = [
+            put_action(self._table, item, *condition),
+            put_action(self._table, name, free, {"id": after.profile_id}),
+            *further,
+        ]
+        if before is not None and before.name != after.name:
+            actions.append(delete_action(self._table, _name(kind, before.name)))
+        try:
+            self._db.transact(actions)
+        except TransactionFailed as failure:
+            if 1 in failure.failed:
+                raise Conflict(f"A {kind} profile named '{after.name}' exists already", code="name_taken") from failure
+            raise Conflict("The profile was changed meanwhile. Load it again.") from failure
+
+
+def use_actions(
+    table: str, dashboard_id: str, before: frozenset[ProfileUse], after: frozenset[ProfileUse]
+) -> list[dict[str, Any]]:
+    """The actions that keep a dashboard's uses, and make sure that the profiles are still as they were read."""
+    was, now = {(one.kind, one.profile_id) for one in before}, {(one.kind, one.profile_id) for one in after}
+    checks = [
+        check_action(
+            table,
+            {"kind": one.kind, "id": one.profile_id},
+            "#connection_revision = :seen",
+            {"seen": one.connection_revision},
+        )
+        for one in sorted(after, key=lambda one: (one.kind, one.profile_id))
+    ]
+    added = [put_action(table, _use(kind, one, dashboard_id)) for kind, one in sorted(now - was)]
+    dropped = [delete_action(table, _use(kind, one, dashboard_id)) for kind, one in sorted(was - now)]
+    return checks + added + dropped
+
+
+def _use(kind: str, profile_id: str, user: str) -> dict[str, str]:
+    return {"kind": f"use#{kind}#{profile_id}", "id": user}
+
+
+def _name(kind: str, name: str) -> dict[str, str]:
+    return {"kind": f"name#{kind}", "id": name.strip().lower()}
+
+
+def _credential_item(profile: CredentialProfile) -> Item:
+    return {
+        "kind": CREDENTIAL,
+        "id": profile.profile_id,
+        "name": profile.name,
+        "type": profile.type.value,
+        "allow_public_use": profile.allow_public_use,
+        "description": profile.description,
+        "header_name": profile.header_name,
+        "secret_keys": list(profile.secret_keys),
+        "connection_revision": profile.connection_revision,
+        "revision": profile.revision,
+        "created_at_ms": profile.created_at_ms,
+        "updated_at_ms": profile.updated_at_ms,
+    }
+
+
+def _credential(item: Item) -> CredentialProfile:
+    return CredentialProfile(
+        profile_id=item["id"],
+        name=item["name"],
+        type=CredentialType(item["type"]),
+        allow_public_use=item["allow_public_use"],
+        description=item["description"],
+        header_name=item["header_name"],
+        secret_keys=tuple(item["secret_keys"]),
+        connection_revision=item["connection_revision"],
+        revision=item["revision"],
+        created_at_ms=item["created_at_ms"],
+        updated_at_ms=item["updated_at_ms"],
+    )
+
+
+def _broker_item(profile: BrokerProfile) -> Item:
+    return {
+        "kind": BROKER,
+        "id": profile.profile_id,
+        "name": profile.name,
+        "transport": profile.transport.value,
+        "broker_url": profile.broker_url,
+        "credential_profile_id": profile.credential_profile_id,
+        "topic_allowlist": list(profile.topic_allowlist),
+        "allow_public_use": profile.allow_public_use,
+        "description": profile.description,
+        "tls": dict(profile.tls),
+        "connection_revision": profile.connection_revision,
+        "revision": profile.revision,
+        "created_at_ms": profile.created_at_ms,
+        "updated_at_ms": profile.updated_at_ms,
+    }
+
+
+def _broker(item: Item) -> BrokerProfile:
+    return BrokerProfile(
+        profile_id=item["id"],
+        name=item["name"],
+        transport=Transport(item["transport"]),
+        broker_url=item["broker_url"],
+        credential_profile_id=item["credential_profile_id"],
+        topic_allowlist=tuple(item["topic_allowlist"]),
+        allow_public_use=item["allow_public_use"],
+        description=item["description"],
+        tls=item["tls"],
+        connection_revision=item["connection_revision"],
+        revision=item["revision"],
+        created_at_ms=item["created_at_ms"],
+        updated_at_ms=item["updated_at_ms"],
+    )

@@ -1,0 +1,355 @@
+"""The only place that wires: use cases with their adapters, for the gateway, the bridge and the second look.
+
+Services are built at the first event of a process and kept; `lazily` gives Lambda its `handler`. The API has a
+wiring of its own (`bootstrap_api`), because it needs libraries these functions must not pay for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeVar
+
+from tidegate import tables
+from tidegate.adapters.aws.json_client import JsonClient
+from tidegate.adapters.aws.management_api import ManagementApi
+from tidegate.adapters.aws.sigv4 import Credentials, credentials_from
+from tidegate.adapters.dynamodb.access import DynamoAccess
+from tidegate.adapters.dynamodb.client import DynamoDb
+from tidegate.adapters.dynamodb.connections import DynamoConnections
+from tidegate.adapters.dynamodb.limits import DynamoCaps, DynamoRates
+from tidegate.adapters.dynamodb.profiles import DynamoProfiles
+from tidegate.adapters.dynamodb.streams import DynamoLastValues, DynamoStreams
+from tidegate.adapters.dynamodb.subscriptions import DynamoSubscriptions
+from tidegate.adapters.key_hasher import SaltedKeys
+from tidegate.adapters.powertools import PowertoolsObserver
+from tidegate.adapters.second_looks_sqs import SqsSecondLooks
+from tidegate.adapters.secrets_manager import Secret
+from tidegate.adapters.system import SystemClock, SystemIds
+from tidegate.adapters.tokens_jwt import JwtSessionTokens
+from tidegate.domain.limits import FailureMode
+from tidegate.domain.stream_policy import StreamPolicy
+from tidegate.settings import Settings, load
+from tidegate.tables import Table
+from tidegate.usecases.bridge import Bridge
+from tidegate.usecases.connect import Connect, ConnectPolicy
+from tidegate.usecases.end_connection import EndConnection
+from tidegate.usecases.fan_out import FanOut
+from tidegate.usecases.grant import Grant
+from tidegate.usecases.handle_message import HandleMessage
+from tidegate.usecases.hold_slots import Slots
+from tidegate.usecases.limit_rate import RateLimits
+from tidegate.usecases.second_look import SecondLook
+from tidegate.usecases.subscribe import Subscribe, SubscribePolicy
+from tidegate.usecases.unsubscribe import Unsubscribe
+
+S = TypeVar("S")
+Handler = Callable[[dict[str, Any], Any], Any]
+
+
+class MissingVariable(RuntimeError):
+    """A variable the deployment must set is not there."""
+
+
+class World:
+    """Adapters of one process, made when first asked for."""
+
+    def __init__(self, env: Mapping[str, str] | None = None) -> None:
+        self.env = os.environ if env is None else env
+
+    def variable(self, name: str) -> str:
+        """A variable that must be set. Raises `MissingVariable`."""
+        value = self.env.get(name, "")
+        if not value:
+            raise MissingVariable(f"{name} is not set: this function needs it (the CDK app sets it)")
+        return value
+
+    def table(self, table: Table) -> str:
+        """The deployed name of a table."""
+        return self.variable(table.variable)
+
+    @cached_property
+    def settings(self) -> Settings:
+        return load(self.env)
+
+    @cached_property
+    def clock(self) -> SystemClock:
+        return SystemClock()
+
+    @cached_property
+    def ids(self) -> SystemIds:
+        return SystemIds()
+
+    @cached_property
+    def observer(self) -> PowertoolsObserver:
+        service = self.env.get("POWERTOOLS_SERVICE_NAME", "tidegate")
+        return PowertoolsObserver(service, self.env.get("POWERTOOLS_METRICS_NAMESPACE", "Tidegate"))
+
+    @cached_property
+    def region(self) -> str:
+        return self.variable("AWS_REGION")
+
+    @cached_property
+    def credentials(self) -> Credentials:
+        return credentials_from(self.env)
+
+    def aws(self, service: str, target: str, version: str) -> JsonClient:
+        return JsonClient(service, target, version=version, region=self.region, credentials=self.credentials)
+
+    @cached_property
+    def db(self) -> DynamoDb:
+        return DynamoDb(self.aws("dynamodb", "DynamoDB_20120810", "1.0"))
+
+    @cached_property
+    def secrets(self) -> JsonClient:
+        return self.aws("secretsmanager", "secretsmanager", "1.1")
+
+    def secret(self, variable: str) -> Secret:
+        return Secret(lambda: self.secrets, self.variable(variable), self.clock)
+
+    @cached_property
+    def sender(self) -> ManagementApi:
+        endpoint = management_endpoint(self.variable("WEBSOCKET_API_ENDPOINT"), self.env)
+        return ManagementApi(endpoint, region=self.region, credentials=self.credentials, observer=self.observer)
+
+    @cached_property
+    def access(self) -> DynamoAccess:
+        return DynamoAccess(self.db, self.table(tables.ACCESS))
+
+    @cached_property
+    def profiles(self) -> DynamoProfiles:
+        return DynamoProfiles(self.db, self.table(tables.PROFILES))
+
+    @cached_property
+    def connections(self) -> DynamoConnections:
+        return DynamoConnections(self.db, self.table(tables.CONNECTIONS))
+
+    @cached_property
+    def subscriptions(self) -> DynamoSubscriptions:
+        return DynamoSubscriptions(self.db, self.table(tables.SUBSCRIPTIONS), self.table(tables.CONNECTIONS))
+
+    @cached_property
+    def streams(self) -> DynamoStreams:
+        return DynamoStreams(self.db, self.table(tables.STREAMS))
+
+    @cached_property
+    def last_values(self) -> DynamoLastValues:
+        return DynamoLastValues(self.db, self.table(tables.LAST_VALUES))
+
+    @cached_property
+    def second_looks(self) -> SqsSecondLooks:
+        return SqsSecondLooks(self.aws("sqs", "AmazonSQS", "1.0"), self.variable("SECOND_LOOK_QUEUE_URL"))
+
+    @cached_property
+    def keys(self) -> SaltedKeys:
+        return SaltedKeys(self.secret("LIMITER_HASH_SALT_ARN"))
+
+    @cached_property
+    def session_tokens(self) -> JwtSessionTokens:
+        settings = self.settings
+        return JwtSessionTokens(
+            self.secret("JWT_GATEWAY_SECRET_ARN"), settings.session_token_issuer, settings.session_token_audience
+        )
+
+    def rates(self, failure_mode: FailureMode) -> RateLimits:
+        return RateLimits(
+            store=DynamoRates(self.db, self.table(tables.LIMITERS)),
+            keys=self.keys,
+            namespace=self.settings.limiter_namespace,
+            failure_mode=failure_mode,
+            timeout_ms=self.settings.limiter_timeout_ms,
+            clock=self.clock,
+            ids=self.ids,
+            observer=self.observer,
+        )
+
+    @cached_property
+    def slots(self) -> Slots:
+        return Slots(
+            store=DynamoCaps(self.db, self.table(tables.LIMITERS), self.settings.limiter_namespace),
+            failure_mode=self.settings.realtime_limiter_failure_mode,
+            timeout_ms=self.settings.limiter_timeout_ms,
+            clock=self.clock,
+            observer=self.observer,
+        )
+
+    @cached_property
+    def end_connection(self) -> EndConnection:
+        return EndConnection(
+            connections=self.connections,
+            subscriptions=self.subscriptions,
+            slots=self.slots,
+            sender=self.sender,
+            observer=self.observer,
+        )
+
+    @cached_property
+    def stream_policy(self) -> StreamPolicy:
+        return stream_policy(self.settings)
+
+
+def stream_policy(settings: Settings) -> StreamPolicy:
+    """The operator's policy about streams."""
+    switches = {"sse": settings.sse_enabled, "websocket": settings.ws_enabled, "mqtt": settings.mqtt_enabled}
+    enabled = frozenset(protocol for protocol, on in switches.items() if on)
+    return StreamPolicy(enabled, settings.mqtt_allowed_topics)
+
+
+def management_endpoint(endpoint: str, env: Mapping[str, str]) -> str:
+    """The callback URL of the deployed stage, `https://<api>.execute-api.<region>.<suffix>/<stage>`, or where an
+    emulator serves the same API when `AWS_ENDPOINT_URL` names one."""
+    emulator = env.get("AWS_ENDPOINT_URL_EXECUTE_API") or env.get("AWS_ENDPOINT_URL")
+    if not emulator:
+        return endpoint
+    host, _, stage = endpoint.removeprefix("https://").partition("/")
+    return f"{emulator.rstrip('/')}/_aws/execute-api/{host.split('.')[0]}/{stage}"
+
+
+# --- what each function is given ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectServices:
+    connect: Connect
+    trust_proxy_hops: int
+    observer: PowertoolsObserver
+
+
+def connect_services(env: Mapping[str, str] | None = None) -> ConnectServices:
+    world = World(env)
+    settings = world.settings
+    connect = Connect(
+        policy=ConnectPolicy(
+            enabled=settings.realtime_enabled,
+            allowed_origins=settings.allowed_origins,
+            rate_per_minute=settings.connect_rate_limit_ip_per_min,
+            connections_per_ip=settings.max_client_connections_per_ip,
+            limiter_timeout_ms=settings.limiter_timeout_ms,
+        ),
+        rates=world.rates(settings.realtime_limiter_failure_mode),
+        slots=world.slots,
+        connections=world.connections,
+        keys=world.keys,
+        clock=world.clock,
+        observer=world.observer,
+    )
+    return ConnectServices(connect, settings.realtime_trust_proxy_hops, world.observer)
+
+
+@dataclass(frozen=True, slots=True)
+class DisconnectServices:
+    end_connection: EndConnection
+    observer: PowertoolsObserver
+
+
+def disconnect_services(env: Mapping[str, str] | None = None) -> DisconnectServices:
+    world = World(env)
+    return DisconnectServices(world.end_connection, world.observer)
+
+
+@dataclass(frozen=True, slots=True)
+class MessageServices:
+    handle_message: HandleMessage
+    observer: PowertoolsObserver
+
+
+def message_services(env: Mapping[str, str] | None = None) -> MessageServices:
+    world = World(env)
+    settings = world.settings
+    subscribe = Subscribe(
+        policy=SubscribePolicy(
+            subscriptions_per_connection=settings.max_subscriptions_per_connection,
+            connections_per_dashboard=settings.max_connections_per_dashboard,
+            rate_per_ip=settings.public_subscribe_rate_limit_ip_per_min,
+            rate_per_share_version=settings.public_subscribe_rate_limit_share_token_per_min,
+        ),
+        tokens=world.session_tokens,
+        rates=world.rates(settings.realtime_limiter_failure_mode),
+        grant=Grant(access=world.access, profiles=world.profiles, policy=world.stream_policy),
+        slots=world.slots,
+        connections=world.connections,
+        subscriptions=world.subscriptions,
+        streams=world.streams,
+        clock=world.clock,
+        ids=world.ids,
+        observer=world.observer,
+    )
+    handle_message = HandleMessage(
+        max_message_bytes=settings.max_message_bytes,
+        subscribe=subscribe,
+        unsubscribe=Unsubscribe(
+            connections=world.connections, subscriptions=world.subscriptions, observer=world.observer
+        ),
+        last_values=world.last_values,
+        second_looks=world.second_looks,
+        end_connection=world.end_connection,
+        sender=world.sender,
+        clock=world.clock,
+        observer=world.observer,
+    )
+    return MessageServices(handle_message, world.observer)
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeServices:
+    bridge: Bridge
+    observer: PowertoolsObserver
+
+
+def bridge_services(env: Mapping[str, str] | None = None) -> BridgeServices:
+    world = World(env)
+    settings = world.settings
+    fan_out = FanOut(
+        subscriptions=world.subscriptions,
+        last_values=world.last_values,
+        access=world.access,
+        second_looks=world.second_looks,
+        sender=world.sender,
+        end_connection=world.end_connection,
+        max_message_bytes=settings.max_message_bytes,
+        clock=world.clock,
+        observer=world.observer,
+    )
+    bridge = Bridge(
+        enabled=settings.realtime_enabled and settings.mqtt_enabled,
+        max_payload_bytes=settings.mqtt_max_message_bytes,
+        streams=world.streams,
+        fan_out=fan_out,
+        clock=world.clock,
+        observer=world.observer,
+    )
+    return BridgeServices(bridge, world.observer)
+
+
+@dataclass(frozen=True, slots=True)
+class SecondLookServices:
+    second_look: SecondLook
+    observer: PowertoolsObserver
+
+
+def second_look_services(env: Mapping[str, str] | None = None) -> SecondLookServices:
+    world = World(env)
+    second_look = SecondLook(
+        subscriptions=world.subscriptions,
+        last_values=world.last_values,
+        access=world.access,
+        sender=world.sender,
+        end_connection=world.end_connection,
+        clock=world.clock,
+        observer=world.observer,
+    )
+    return SecondLookServices(second_look, world.observer)
+
+
+def lazily(make_handler: Callable[[S], Handler], build: Callable[[], S]) -> Handler:
+    """A Lambda handler that builds its services at the first event and keeps them."""
+    made: list[Handler] = []
+
+    def handler(event: dict[str, Any], context: Any) -> Any:
+        if not made:
+            made.append(make_handler(build()))
+        return made[0](event, context)
+
+    return handler
