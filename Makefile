@@ -1,0 +1,47 @@
+# Every target does its own set-up. `make help` lists them.
+PYTHON ?= python3
+STAGE ?=
+EMAIL ?=
+RUN = PATH="$$($(PYTHON) scripts/setup.py --print-path):$$PATH" PYTHONPATH=layers/tidegate/python:.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup up smoke down integration test check synth deploy admin requirements
+
+help:  ## list the targets
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' Makefile
+
+setup:  ## bring all tools into the checkout (every other target does this first)
+	@$(PYTHON) scripts/setup.py
+
+up: setup  ## start the whole stack on this machine
+	@$(RUN) python -m fixtures.local_stack up
+
+smoke: setup  ## drive the running stack through its edge
+	@$(RUN) python -m fixtures.local_stack smoke
+
+down: setup  ## stop exactly what `up` started
+	@$(RUN) python -m fixtures.local_stack down
+
+integration: setup  ## up, smoke, down
+	@$(RUN) python -m fixtures.local_stack integration
+
+test: setup  ## every test, the emulator included
+	@$(RUN) python -m pytest
+
+check: setup  ## formatting, lint, types, layering
+	@$(RUN) ruff format --check .
+	@$(RUN) ruff check .
+	@$(RUN) mypy
+	@$(RUN) lint-imports --no-logo
+
+synth: setup  ## synthesise a stage: make synth STAGE=staging
+	@$(RUN) python -m fixtures.deploy synth --stage "$(STAGE)"
+
+deploy: setup  ## deploy to the account of the current credentials: make deploy STAGE=staging
+	@$(RUN) python -m fixtures.deploy deploy --stage "$(STAGE)"
+
+admin: setup  ## write the first admin: make admin STAGE=staging EMAIL=you@example.com
+	@$(RUN) python -m fixtures.deploy admin --stage "$(STAGE)" --email "$(EMAIL)"
+
+requirements: setup  ## compile the hashed requirements again
+	@$(RUN) sh scripts/compile_requirements.sh

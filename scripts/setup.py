@@ -1,0 +1,154 @@
+"""Bring everything the project needs into the checkout: `.venv`, the emulator's environment, Node and the CDK CLI.
+
+Runs on the standard library alone, changes nothing outside the checkout, and does nothing when all is there already.
+`python scripts/setup.py` prepares; `--print-path` prints the directories to put first on PATH.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+STATE = ROOT / ".tidegate"
+VENV = ROOT / ".venv"
+EMULATOR_VENV = STATE / "emulator-venv"
+TOOLS_VENV = STATE / "tools-venv"
+UV_VERSION = "0.13.9"
+#: Node's supported lines that the CDK CLI runs on.
+NODE_MAJORS = (22, 24)
+OLDEST_PYTHON = (3, 11)
+
+
+class SetupError(Exception):
+    """Set-up cannot go on; the message says what to do."""
+
+
+def main() -> int:
+    if "--print-path" in sys.argv:
+        print(os.pathsep.join(str(path) for path in tool_paths()))
+        return 0
+    try:
+        if sys.version_info < OLDEST_PYTHON:
+            found = ".".join(map(str, sys.version_info[:3]))
+            raise SetupError(f"Python 3.11 or newer is needed, this is {found}: run make PYTHON=python3.11 (or newer).")
+        STATE.mkdir(exist_ok=True)
+        environment(VENV, ROOT / "requirements/dev.txt", "development environment", further=_layer_requirements())
+        environment(EMULATOR_VENV, ROOT / "requirements/emulator.txt", "emulator")
+        node()
+        cdk()
+    except SetupError as error:
+        print(f"setup: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def tool_paths() -> list[Path]:
+    """Directories of the tools that were brought, the ones that must win first."""
+    paths = [VENV / "bin", ROOT / "node_modules/.bin"]
+    if (TOOLS_VENV / "bin/node").exists():
+        paths.append(TOOLS_VENV / "bin")
+    if (TOOLS_VENV / "bin/uv").exists():
+        paths.append(TOOLS_VENV / "bin")
+    return paths
+
+
+def environment(path: Path, requirements: Path, name: str, *, further: tuple[Path, ...] = ()) -> None:
+    """A virtual environment with exactly what the hashed requirements say."""
+    wanted = _fingerprint(requirements, *further)
+    if _stamped(path / ".fingerprint", wanted):
+        return
+    say(f"installing the {name}")
+    uv = find_uv()
+    if not (path / "bin/python").exists():
+        run([uv, "venv", "--quiet", "--python", sys.executable, str(path)], f"creating {path.name}")
+    interpreter = str(path / "bin/python")
+    run(
+        [uv, "pip", "sync", "--quiet", "--require-hashes", "--python", interpreter, str(requirements)],
+        f"installing {requirements.name}",
+    )
+    (path / ".fingerprint").write_text(wanted)
+
+
+def find_uv() -> str:
+    """uv of the machine, else a pinned one in an environment of its own."""
+    on_path = shutil.which("uv")
+    if on_path:
+        return on_path
+    own = TOOLS_VENV / "bin/uv"
+    if not own.exists():
+        say("bringing uv")
+        pip_install(ROOT / "requirements/uv.txt")
+    return str(own)
+
+
+def pip_install(requirements: Path) -> None:
+    """Install hashed requirements into the tools environment with Python's own venv and pip."""
+    if not (TOOLS_VENV / "bin/pip").exists():
+        made = subprocess.run([sys.executable, "-m", "venv", str(TOOLS_VENV)], capture_output=True, text=True)
+        if made.returncode != 0:
+            version = f"{sys.version_info.major}.{sys.version_info.minor}"
+            raise SetupError(f"Python's venv module does not work here: install the package python{version}-venv.")
+    pip = [str(TOOLS_VENV / "bin/pip"), "install", "--quiet", "--disable-pip-version-check"]
+    run([*pip, "--require-hashes", "-r", str(requirements)], f"installing {requirements.name}")
+
+
+def node() -> None:
+    """Node 22 or 24 of the machine, else Node 24 from PyPI."""
+    if (TOOLS_VENV / "bin/node").exists() or (shutil.which("npm") and _node_major() in NODE_MAJORS):
+        return
+    say("bringing Node 24")
+    pip_install(ROOT / "requirements/node.txt")
+
+
+def cdk() -> None:
+    """The pinned CDK CLI."""
+    wanted = _fingerprint(ROOT / "package-lock.json")
+    if _stamped(ROOT / "node_modules/.fingerprint", wanted):
+        return
+    say("installing the CDK CLI")
+    run(["npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"], "npm ci")
+    (ROOT / "node_modules/.fingerprint").write_text(wanted)
+
+
+def run(command: list[str], doing: str) -> None:
+    path = os.pathsep.join([*map(str, tool_paths()), os.environ.get("PATH", "")])
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "PATH": path}, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise SetupError(f"{doing} failed:\n{(done.stderr or done.stdout).strip()}")
+
+
+def say(text: str) -> None:
+    print(f"setup: {text} ...", file=sys.stderr, flush=True)
+
+
+def _layer_requirements() -> tuple[Path, ...]:
+    return tuple(sorted(ROOT.glob("layers/*/requirements.txt")))
+
+
+def _node_major() -> int:
+    found = shutil.which("node")
+    if not found:
+        return 0
+    version = subprocess.run([found, "--version"], capture_output=True, text=True).stdout.strip()
+    major = version.lstrip("v").split(".")[0]
+    return int(major) if major.isdigit() else 0
+
+
+def _fingerprint(*files: Path) -> str:
+    digest = hashlib.sha256(f"{sys.version_info[:2]}".encode())
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _stamped(stamp: Path, wanted: str) -> bool:
+    return stamp.exists() and stamp.read_text() == wanted
+
+
+if __name__ == "__main__":
+    sys.exit(main())
