@@ -1,0 +1,188 @@
+"""From IoT Core to the viewers: one rule per allowlist entry, the bridge, the second look, and what devices may do."""
+
+from __future__ import annotations
+
+import hashlib
+
+import aws_cdk as cdk
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_iot as iot
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_lambda_event_sources as sources
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_sqs as sqs
+from constructs import Construct
+
+from infra.functions import Function, Layers
+from infra.gateway import END_CONNECTION, Gateway
+from infra.stage import Stage
+from infra.tables import Tables
+from tidegate import tables as t
+
+#: Version of the rule language; the last one there is.
+SQL_VERSION = "2016-03-23"
+
+
+class SecondLooks(Construct):
+    """The delay queue of second looks, and where looks go that failed again and again."""
+
+    def __init__(self, scope: Construct, construct_id: str) -> None:
+        super().__init__(scope, construct_id)
+        self.dead = sqs.Queue(self, "Dead", enforce_ssl=True, retention_period=cdk.Duration.days(4))
+        self.queue = sqs.Queue(
+            self,
+            "Queue",
+            enforce_ssl=True,
+            visibility_timeout=cdk.Duration.seconds(90),
+            # A look that could not be had for minutes is about a viewer who has had newer messages since.
+            retention_period=cdk.Duration.minutes(10),
+            dead_letter_queue=sqs.DeadLetterQueue(queue=self.dead, max_receive_count=4),
+        )
+
+
+class Bridge(Construct):
+    """MQTT messages of devices."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        stage: Stage,
+        layers: Layers,
+        tables: Tables,
+        gateway: Gateway,
+        second_looks: sqs.Queue,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        self.bridge = Function(
+            self,
+            "Bridge",
+            stage=stage,
+            layers=layers,
+            tables=tables,
+            handler="mqtt_bridge.bridge.handler",
+            actions={
+                **END_CONNECTION,
+                t.ACCESS: ["GetItem", "BatchGetItem"],
+                t.SUBSCRIPTIONS: ["Query", "BatchWriteItem"],
+                t.STREAMS: ["Query"],
+                t.LAST_VALUES: ["PutItem"],
+            },
+            secrets={},
+            environment={"SECOND_LOOK_QUEUE_URL": second_looks.queue_url},
+            timeout_s=30,
+            memory_mb=1024,
+            # Late telemetry is worse than none; the second look brings the newest value to whoever missed it.
+            retry_attempts=0,
+            max_event_age_s=60,
+        )
+        self.bridge.allow(["sqs:SendMessage"], [second_looks.queue_arn])
+        self.second_look = Function(
+            self,
+            "SecondLook",
+            stage=stage,
+            layers=layers,
+            tables=tables,
+            handler="mqtt_bridge.second_look.handler",
+            actions={
+                **END_CONNECTION,
+                t.ACCESS: ["GetItem", "BatchGetItem"],
+                t.SUBSCRIPTIONS: ["GetItem", "BatchWriteItem"],
+                t.LAST_VALUES: ["GetItem"],
+            },
+            secrets={},
+        )
+        self.second_look.function.add_event_source(
+            sources.SqsEventSource(second_looks, batch_size=10, report_batch_item_failures=True)
+        )
+        for function in (self.bridge, self.second_look):
+            gateway.give_connections(function)
+        self._rules(stage)
+        self.device_policy = _device_policy(self, stage.settings.mqtt_allowed_topics)
+
+    def _rules(self, stage: Stage) -> None:
+        errors = logs.LogGroup(
+            self,
+            "RuleErrors",
+            retention=logs.RetentionDays.ONE_MONTH,
+            removal_policy=cdk.RemovalPolicy.DESTROY if stage.disposable else cdk.RemovalPolicy.RETAIN,
+        )
+        role = iam.Role(self, "RuleErrorsRole", assumed_by=iam.ServicePrincipal("iot.amazonaws.com"))
+        errors.grant_write(role)
+        for entry in stage.settings.mqtt_allowed_topics:
+            digest = hashlib.sha256(entry.encode()).hexdigest()[:12]
+            rule = iot.CfnTopicRule(
+                self,
+                f"Rule{digest}",
+                # Rule names allow letters, digits and underscores only, and topics more.
+                rule_name=f"tidegate_{stage.name}_{digest}",
+                topic_rule_payload=iot.CfnTopicRule.TopicRulePayloadProperty(
+                    sql=rule_sql(entry),
+                    aws_iot_sql_version=SQL_VERSION,
+                    actions=[
+                        iot.CfnTopicRule.ActionProperty(
+                            lambda_=iot.CfnTopicRule.LambdaActionProperty(
+                                function_arn=self.bridge.function.function_arn
+                            )
+                        )
+                    ],
+                    error_action=iot.CfnTopicRule.ActionProperty(
+                        cloudwatch_logs=iot.CfnTopicRule.CloudwatchLogsActionProperty(
+                            log_group_name=errors.log_group_name, role_arn=role.role_arn
+                        )
+                    ),
+                ),
+            )
+            lambda_.CfnPermission(
+                self,
+                f"Invoke{digest}",
+                action="lambda:InvokeFunction",
+                function_name=self.bridge.function.function_arn,
+                principal="iot.amazonaws.com",
+                source_arn=rule.attr_arn,
+                source_account=cdk.Stack.of(self).account,
+            )
+
+
+def rule_sql(entry: str) -> str:
+    """What a rule selects. The payload goes as base64: a bare `SELECT *` drops what is not JSON."""
+    quoted = entry.replace("'", "''")
+    return (
+        "SELECT encode(*, 'base64') AS data, topic() AS topic, timestamp() AS timestamp, newuuid() AS id, "
+        f"'{quoted}' AS entry FROM '{quoted}'"
+    )
+
+
+def _device_policy(scope: Construct, entries: tuple[str, ...]) -> iot.CfnPolicy:
+    """Devices connect as the thing their certificate belongs to, and publish to allowed topics only."""
+    stack = cdk.Stack.of(scope)
+
+    def arn(resource: str) -> str:
+        return f"arn:{stack.partition}:iot:{stack.region}:{stack.account}:{resource}"
+
+    topics = [arn(f"topic/{resource}") for entry in entries for resource in publish_resources(entry)]
+    statements = [
+        {
+            "Effect": "Allow",
+            "Action": "iot:Connect",
+            "Resource": arn("client/${iot:Connection.Thing.ThingName}"),
+        }
+    ]
+    if topics:
+        statements.append({"Effect": "Allow", "Action": "iot:Publish", "Resource": topics})
+    return iot.CfnPolicy(
+        scope, "DevicePolicy", policy_document={"Version": "2012-10-17", "Statement": statements}
+    )
+
+
+def publish_resources(entry: str) -> list[str]:
+    """The IoT policy resources of an allowlist entry.
+
+    Policies take `+` and `#` literally; their own wildcard `*` crosses levels, so a `+` in an entry lets a device
+    publish more topics than the rule reads. The rule decides what is delivered. `a/#` also means `a` itself.
+    """
+    resources = [entry.replace("+", "*").replace("#", "*")]
+    if entry.endswith("/#"):
+        resources.append(entry.removesuffix("/#").replace("+", "*"))
+    return resources

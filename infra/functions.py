@@ -1,0 +1,97 @@
+"""One Lambda function: its code, layers, environment, log group, and exactly the grants it names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import aws_cdk as cdk
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_secretsmanager as secretsmanager
+from constructs import Construct
+
+from infra.packaging import RUNTIME, architecture, function_code
+from infra.stage import Stage
+from infra.tables import Tables
+from tidegate.tables import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """The shared code, what every function needs, and what only the API needs."""
+
+    shared: lambda_.LayerVersion
+    dependencies: lambda_.LayerVersion
+    api_dependencies: lambda_.LayerVersion
+
+
+class Function(Construct):
+    """A handler of `functions/`.
+
+    `tables` maps a table to the DynamoDB actions the function may do on it and its indexes; it also gives the
+    function the table's name. `secrets` maps a variable to the secret whose ARN it holds.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        stage: Stage,
+        layers: Layers,
+        tables: Tables,
+        handler: str,
+        actions: Mapping[Table, Sequence[str]],
+        secrets: Mapping[str, secretsmanager.Secret],
+        environment: Mapping[str, str] | None = None,
+        timeout_s: int = 15,
+        memory_mb: int = 512,
+        api: bool = False,
+        retry_attempts: int | None = None,
+        max_event_age_s: int | None = None,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        package = handler.split(".")[0]
+        log_group = logs.LogGroup(
+            self,
+            "Logs",
+            retention=logs.RetentionDays.ONE_MONTH,
+            removal_policy=cdk.RemovalPolicy.DESTROY if stage.disposable else cdk.RemovalPolicy.RETAIN,
+        )
+        role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
+        log_group.grant_write(role)
+        self.function = lambda_.Function(
+            self,
+            "Function",
+            code=function_code(package),
+            handler=f"functions.{handler}",
+            runtime=RUNTIME,
+            architecture=architecture(stage),
+            layers=[layers.shared, layers.dependencies, *([layers.api_dependencies] if api else [])],
+            role=role,
+            log_group=log_group,
+            timeout=cdk.Duration.seconds(timeout_s),
+            memory_size=memory_mb,
+            retry_attempts=retry_attempts,
+            max_event_age=cdk.Duration.seconds(max_event_age_s) if max_event_age_s else None,
+            environment={
+                **stage.variables,
+                "POWERTOOLS_SERVICE_NAME": construct_id.lower(),
+                "POWERTOOLS_METRICS_NAMESPACE": "Tidegate",
+                **{table.variable: tables.of(table).table_name for table in actions},
+                **{variable: secret.secret_arn for variable, secret in secrets.items()},
+                **(environment or {}),
+            },
+        )
+        for table, allowed in actions.items():
+            arn = tables.of(table).table_arn
+            resources = [arn, *([f"{arn}/index/{index.name}" for index in table.indexes] if "Query" in allowed else [])]
+            self.allow([f"dynamodb:{action}" for action in allowed], resources)
+        if secrets:
+            self.allow(["secretsmanager:GetSecretValue"], [secret.secret_arn for secret in secrets.values()])
+
+    def allow(self, actions: Sequence[str], resources: Sequence[str]) -> None:
+        """One statement more in the function's own policy."""
+        self.function.add_to_role_policy(iam.PolicyStatement(actions=list(actions), resources=list(resources)))

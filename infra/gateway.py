@@ -1,0 +1,162 @@
+"""The WebSocket API and its functions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import aws_cdk as cdk
+from aws_cdk import aws_apigatewayv2 as apigwv2
+from aws_cdk import aws_apigatewayv2_integrations as integrations
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_sqs as sqs
+from constructs import Construct
+
+from infra.functions import Function, Layers
+from infra.secrets import Secrets
+from infra.stage import Stage
+from infra.tables import Tables
+from tidegate import tables as t
+
+STAGE_NAME = "live"
+#: Requests per second and burst of the whole WebSocket API: 70 % of an account's default quota of 10,000 (5,000), so
+#: that one API cannot drain it.
+RATE, BURST = 7000, 3500
+#: What ending a connection needs, wherever it is noticed.
+END_CONNECTION = {
+    t.CONNECTIONS: ["DeleteItem"],
+    t.SUBSCRIPTIONS: ["BatchWriteItem"],
+    t.LIMITERS: ["UpdateItem"],
+}
+
+
+class Gateway(Construct):
+    """`$connect`, `$disconnect` and everything a browser says."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        stage: Stage,
+        layers: Layers,
+        tables: Tables,
+        secrets: Secrets,
+        second_looks: sqs.Queue,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        common: dict[str, Any] = {"stage": stage, "layers": layers, "tables": tables}
+        origin = {"ORIGIN_SECRET_ARN": secrets.origin} if stage.edge else {}
+        self.connect = Function(
+            self,
+            "Connect",
+            **common,
+            handler="gateway_connect.connect.handler",
+            actions={t.LIMITERS: ["UpdateItem"], t.CONNECTIONS: ["PutItem"]},
+            secrets={"LIMITER_HASH_SALT_ARN": secrets.limiter_salt, **origin},
+        )
+        self.disconnect = Function(
+            self,
+            "Disconnect",
+            **common,
+            handler="gateway_connect.disconnect.handler",
+            actions=END_CONNECTION,
+            secrets={},
+        )
+        self.messages = Function(
+            self,
+            "Messages",
+            **common,
+            handler="gateway_connect.messages.handler",
+            actions={
+                t.ACCESS: ["GetItem", "BatchGetItem"],
+                t.PROFILES: ["GetItem"],
+                t.CONNECTIONS: ["GetItem", "UpdateItem", "DeleteItem"],
+                t.SUBSCRIPTIONS: [
+                    "GetItem",
+                    "PutItem",
+                    "UpdateItem",
+                    "DeleteItem",
+                    "BatchWriteItem",
+                    "ConditionCheckItem",
+                ],
+                t.STREAMS: ["GetItem", "UpdateItem"],
+                t.LAST_VALUES: ["GetItem"],
+                t.LIMITERS: ["UpdateItem"],
+            },
+            secrets={
+                "JWT_GATEWAY_SECRET_ARN": secrets.jwt_gateway,
+                "LIMITER_HASH_SALT_ARN": secrets.limiter_salt,
+            },
+            environment={"SECOND_LOOK_QUEUE_URL": second_looks.queue_url},
+        )
+        self.messages.allow(["sqs:SendMessage"], [second_looks.queue_arn])
+        self.api = apigwv2.WebSocketApi(
+            self,
+            "Api",
+            route_selection_expression="$request.body.type",
+            connect_route_options=self._route("ConnectRoute", self.connect),
+            disconnect_route_options=self._route("DisconnectRoute", self.disconnect),
+            default_route_options=self._route("DefaultRoute", self.messages),
+        )
+        for route in ("subscribe", "unsubscribe", "ping"):
+            self.api.add_route(
+                route, integration=integrations.WebSocketLambdaIntegration(f"{route.title()}Route", self.messages.function)
+            )
+        access_logs = logs.LogGroup(
+            self,
+            "AccessLogs",
+            retention=logs.RetentionDays.ONE_MONTH,
+            removal_policy=cdk.RemovalPolicy.DESTROY if stage.disposable else cdk.RemovalPolicy.RETAIN,
+        )
+        self.stage = apigwv2.WebSocketStage(
+            self,
+            "Stage",
+            web_socket_api=self.api,
+            stage_name=STAGE_NAME,
+            auto_deploy=True,
+            throttle=apigwv2.ThrottleSettings(rate_limit=RATE, burst_limit=BURST),
+        )
+        if not stage.disposable:
+            _log_access(self.stage, access_logs)
+        for function in (self.messages, self.disconnect):
+            self.give_connections(function)
+
+    def give_connections(self, function: Function) -> None:
+        """Let a function post to, look at and close connections, and tell it where."""
+        stack = cdk.Stack.of(self)
+        endpoint = f"https://{self.api.api_id}.execute-api.{stack.region}.{stack.url_suffix}/{STAGE_NAME}"
+        function.function.add_environment("WEBSOCKET_API_ENDPOINT", endpoint)
+        arns = [
+            stack.format_arn(
+                service="execute-api",
+                resource=self.api.api_id,
+                resource_name=f"{STAGE_NAME}/{method}/@connections/*",
+            )
+            for method in ("POST", "GET", "DELETE")
+        ]
+        function.allow(["execute-api:ManageConnections"], arns)
+
+    @staticmethod
+    def _route(construct_id: str, function: Function) -> apigwv2.WebSocketRouteOptions:
+        return apigwv2.WebSocketRouteOptions(
+            integration=integrations.WebSocketLambdaIntegration(construct_id, function.function)
+        )
+
+
+def _log_access(stage: apigwv2.WebSocketStage, group: logs.LogGroup) -> None:
+    """Who connected and what it came to; no message bodies, no headers, so no tokens."""
+    group.grant_write(iam.ServicePrincipal("apigateway.amazonaws.com"))
+    default = stage.node.default_child
+    assert isinstance(default, apigwv2.CfnStage)
+    fields = {
+        "requestId": "$context.requestId",
+        "eventType": "$context.eventType",
+        "routeKey": "$context.routeKey",
+        "status": "$context.status",
+        "connectionId": "$context.connectionId",
+        "error": "$context.error.message",
+    }
+    default.access_log_settings = apigwv2.CfnStage.AccessLogSettingsProperty(
+        destination_arn=group.log_group_arn, format=cdk.Stack.of(stage).to_json_string(fields)
+    )

@@ -1,0 +1,100 @@
+"""The HTTP API: the public API and the internal contract, one function."""
+
+from __future__ import annotations
+
+import aws_cdk as cdk
+from aws_cdk import aws_apigatewayv2 as apigwv2
+from aws_cdk import aws_apigatewayv2_integrations as integrations
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_logs as logs
+from constructs import Construct
+
+from infra.functions import Function, Layers
+from infra.secrets import Secrets
+from infra.stage import Stage
+from infra.tables import Tables
+from tidegate import tables as t
+
+#: Requests per second and burst of the HTTP API.
+RATE, BURST = 1000, 500
+
+_READ_WRITE = ["GetItem", "BatchGetItem", "Query", "PutItem", "UpdateItem", "DeleteItem", "ConditionCheckItem"]
+
+
+class HttpApi(Construct):
+    """`/api/*` and `/internal/*`."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        stage: Stage,
+        layers: Layers,
+        tables: Tables,
+        secrets: Secrets,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        origin = {"ORIGIN_SECRET_ARN": secrets.origin} if stage.edge else {}
+        self.function = Function(
+            self,
+            "Api",
+            stage=stage,
+            layers=layers,
+            tables=tables,
+            handler="api.main.handler",
+            actions={
+                t.DASHBOARDS: _READ_WRITE,
+                t.ACCESS: ["GetItem", "BatchGetItem", "PutItem"],
+                t.PROFILES: _READ_WRITE,
+                t.USERS: _READ_WRITE,
+                t.AUDIT: ["PutItem", "Query"],
+                t.REVOCATIONS: ["GetItem", "Query", "PutItem", "UpdateItem"],
+                t.SUBSCRIPTIONS: ["GetItem"],
+                t.LIMITERS: ["GetItem", "UpdateItem", "DeleteItem"],
+            },
+            secrets={
+                "JWT_SECRET_ARN": secrets.jwt,
+                "JWT_GATEWAY_SECRET_ARN": secrets.jwt_gateway,
+                "GATEWAY_SERVICE_TOKEN_ARN": secrets.service_token,
+                "LIMITER_HASH_SALT_ARN": secrets.limiter_salt,
+                **origin,
+            },
+            environment={"CREDENTIAL_KEY_ID": secrets.credential_key.key_arn},
+            timeout_s=29,
+            memory_mb=1024,
+            api=True,
+        )
+        self.function.allow(["kms:GenerateDataKey", "kms:Decrypt"], [secrets.credential_key.key_arn])
+        integration = integrations.HttpLambdaIntegration("Integration", self.function.function)
+        self.api = apigwv2.HttpApi(self, "HttpApi", create_default_stage=False)
+        for path in ("/api/{proxy+}", "/internal/{proxy+}"):
+            self.api.add_routes(path=path, methods=[apigwv2.HttpMethod.ANY], integration=integration)
+        self.stage = apigwv2.HttpStage(
+            self,
+            "Stage",
+            http_api=self.api,
+            stage_name="$default",
+            auto_deploy=True,
+            throttle=apigwv2.ThrottleSettings(rate_limit=RATE, burst_limit=BURST),
+        )
+        if not stage.disposable:
+            self._log_access()
+
+    def _log_access(self) -> None:
+        group = logs.LogGroup(
+            self, "AccessLogs", retention=logs.RetentionDays.ONE_MONTH, removal_policy=cdk.RemovalPolicy.RETAIN
+        )
+        group.grant_write(iam.ServicePrincipal("apigateway.amazonaws.com"))
+        default = self.stage.node.default_child
+        assert isinstance(default, apigwv2.CfnStage)
+        # The route, never the path: a share token is part of a path.
+        fields = {
+            "requestId": "$context.requestId",
+            "routeKey": "$context.routeKey",
+            "status": "$context.status",
+            "latency": "$context.responseLatency",
+        }
+        default.access_log_settings = apigwv2.CfnStage.AccessLogSettingsProperty(
+            destination_arn=group.log_group_arn, format=cdk.Stack.of(self).to_json_string(fields)
+        )

@@ -1,0 +1,41 @@
+"""Secrets the functions read, and the key that encrypts credential profiles. Values are generated, never given."""
+
+from __future__ import annotations
+
+import aws_cdk as cdk
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_secretsmanager as secretsmanager
+from constructs import Construct
+
+from infra.stage import Stage
+
+
+class Secrets(Construct):
+    """One secret per purpose, so that each rotates alone."""
+
+    def __init__(self, scope: Construct, construct_id: str, *, stage: Stage) -> None:
+        super().__init__(scope, construct_id)
+        removal = cdk.RemovalPolicy.DESTROY if stage.disposable else cdk.RemovalPolicy.RETAIN
+        self.jwt = self._secret("Jwt", "Signs login tokens", removal)
+        self.jwt_gateway = self._secret("JwtGateway", "Signs datasource session tokens", removal)
+        self.service_token = self._secret("ServiceToken", "Bearer of the internal contract", removal)
+        self.limiter_salt = self._secret("LimiterSalt", "Salt of limiter keys and stored addresses", removal)
+        self.origin = self._secret("Origin", "Header the edge adds, so that nobody goes around it", removal)
+        self.credential_key = kms.Key(
+            self,
+            "CredentialKey",
+            description="Wraps the data keys of credential profiles",
+            enable_key_rotation=True,
+            removal_policy=removal,
+        )
+
+    def _secret(self, name: str, description: str, removal: cdk.RemovalPolicy) -> secretsmanager.Secret:
+        return secretsmanager.Secret(
+            self,
+            name,
+            description=description,
+            generate_secret_string=secretsmanager.SecretStringGenerator(
+                password_length=64, exclude_punctuation=True
+            ),
+            removal_policy=removal,
+        )

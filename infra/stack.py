@@ -1,0 +1,80 @@
+"""One regional stack per stage: separate stacks for API and functions would need each other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import aws_cdk as cdk
+from constructs import Construct
+
+from infra.bridge import Bridge, SecondLooks
+from infra.edge import Edge
+from infra.functions import Layers
+from infra.gateway import STAGE_NAME, Gateway
+from infra.http_api import HttpApi
+from infra.packaging import dependency_layer, shared_layer
+from infra.secrets import Secrets
+from infra.stage import Stage
+from infra.tables import Tables
+from tidegate.tables import ALL_TABLES
+
+
+class TidegateStack(cdk.Stack):
+    """Everything of a stage."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        stage: Stage,
+        domain_name: str | None = None,
+        certificate_arn: str | None = None,
+    ) -> None:
+        super().__init__(
+            scope,
+            construct_id,
+            description=f"Tidegate, stage {stage.name}",
+            termination_protection=not stage.disposable,
+            # The local stack has no bootstrap roles; a cloud account has.
+            synthesizer=cdk.CliCredentialsStackSynthesizer(file_assets_bucket_name="tidegate-assets")
+            if stage.architecture == "host"
+            else None,
+        )
+        self.tables = Tables(self, "Tables", stage=stage)
+        self.secrets = Secrets(self, "Secrets", stage=stage)
+        layers = Layers(
+            shared=shared_layer(self, stage),
+            dependencies=dependency_layer(self, "Dependencies", "dependencies", stage),
+            api_dependencies=dependency_layer(self, "ApiDependencies", "api_dependencies", stage),
+        )
+        second_looks = SecondLooks(self, "SecondLooks")
+        common: dict[str, Any] = {"stage": stage, "layers": layers, "tables": self.tables}
+        self.gateway = Gateway(self, "Gateway", **common, secrets=self.secrets, second_looks=second_looks.queue)
+        self.http_api = HttpApi(self, "HttpApi", **common, secrets=self.secrets)
+        self.bridge = Bridge(self, "Mqtt", **common, gateway=self.gateway, second_looks=second_looks.queue)
+        self._output("WebSocketApiId", self.gateway.api.api_id)
+        self._output("WebSocketUrl", f"{self.gateway.api.api_endpoint}/{STAGE_NAME}")
+        self._output("HttpApiId", self.http_api.api.api_id)
+        self._output("HttpApiUrl", self.http_api.api.api_endpoint)
+        self._output("JwtGatewaySecretArn", self.secrets.jwt_gateway.secret_arn)
+        self._output("GatewayServiceTokenArn", self.secrets.service_token.secret_arn)
+        self._output("DevicePolicyName", self.bridge.device_policy.ref)
+        for table in ALL_TABLES:
+            self._output(table.variable.title().replace("_", ""), self.tables.of(table).table_name)
+        if stage.edge:
+            edge = Edge(
+                self,
+                "Edge",
+                stage=stage,
+                gateway=self.gateway,
+                http_api=self.http_api,
+                secrets=self.secrets,
+                domain_name=domain_name,
+                certificate_arn=certificate_arn,
+            )
+            self._output("EdgeUrl", f"https://{domain_name or edge.distribution.distribution_domain_name}")
+            self._output("ConsoleBucket", edge.console.bucket_name)
+
+    def _output(self, name: str, value: str) -> None:
+        cdk.CfnOutput(self, name, value=value)
