@@ -1,0 +1,178 @@
+"""The dashboards table. Invariant of this file: a dashboard, its access item, its intents, its uses of profiles and
+the event of its change are written in one transaction, conditional on the dashboard's stamp."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from tidegate.adapters.dynamodb.access import put_dashboard
+from tidegate.adapters.dynamodb.client import (
+    DynamoDb,
+    Item,
+    TransactionFailed,
+    delete_action,
+    put_action,
+    update_action,
+)
+from tidegate.adapters.dynamodb.profiles import use_actions
+from tidegate.adapters.dynamodb.revocations import DynamoRevocations
+from tidegate.domain.access import AclLevel, Visibility
+from tidegate.domain.dashboards import AclEntry, Dashboard, DashboardSummary
+from tidegate.domain.errors import Conflict
+from tidegate.ports import DashboardWrite, Page
+
+_KIND = "dashboard"
+#: DynamoDB's limit of a transaction.
+_MAX_ACTIONS = 100
+
+
+class DynamoDashboards:
+    """`ports.DashboardStore`."""
+
+    def __init__(
+        self,
+        db: DynamoDb,
+        revocations: DynamoRevocations,
+        *,
+        table: str,
+        access_table: str,
+        profiles_table: str,
+        users_table: str,
+    ) -> None:
+        self._db = db
+        self._revocations = revocations
+        self._table = table
+        self._access = access_table
+        self._profiles = profiles_table
+        self._users = users_table
+
+    def get(self, dashboard_id: str) -> Dashboard | None:
+        item = self._db.get(self._table, {"dashboard_id": dashboard_id})
+        return _dashboard(item) if item else None
+
+    def by_share_token(self, share_token: str) -> Dashboard | None:
+        found = self._db.query(
+            self._table, "#share_token = :token", {"token": share_token}, index="by_share_token", limit=1
+        )
+        for item in found:
+            dashboard = self.get(item["dashboard_id"])
+            if dashboard is not None and dashboard.share_token == share_token:
+                return dashboard
+        return None
+
+    def owned_by(self, owner_id: str, limit: int, cursor: str | None) -> Page[DashboardSummary]:
+        start = {"owner_id": owner_id, "dashboard_id": cursor} if cursor else None
+        items = self._db.query(
+            self._table, "#owner_id = :owner", {"owner": owner_id}, index="by_owner", limit=limit, start=start
+        )
+        return _page(list(items), limit)
+
+    def all(self, limit: int, cursor: str | None) -> Page[DashboardSummary]:
+        start = {"kind": _KIND, "dashboard_id": cursor} if cursor else None
+        items = self._db.query(self._table, "#kind = :kind", {"kind": _KIND}, index="all", limit=limit, start=start)
+        return _page(list(items), limit)
+
+    def summaries(self, dashboard_ids: Iterable[str]) -> Sequence[DashboardSummary]:
+        keys = [{"dashboard_id": one} for one in dict.fromkeys(dashboard_ids)]
+        return [_summary(item) for item in self._db.get_many(self._table, keys)] if keys else []
+
+    def write(self, write: DashboardWrite, now_ms: int) -> int | None:
+        actions = [self._own(write), *put_dashboard(self._access, write.access, write.intents)]
+        uses = use_actions(self._profiles, write.access.dashboard_id, write.uses_before, write.uses)
+        actions += [*uses, *self._shared_with(write)]
+        if len(actions) > _MAX_ACTIONS - 2:
+            raise Conflict("The change touches too many profiles or users at once; make it in smaller steps")
+        try:
+            return self._revocations.write_with(actions, write.revocation, now_ms)
+        except TransactionFailed as failure:
+            current = self.get(write.access.dashboard_id)
+            if 0 not in failure.failed:
+                raise Conflict("A profile or user was changed meanwhile. Try again.", code="changed_meanwhile") from failure
+            raise Conflict(
+                "Dashboard was changed since you loaded it. Reload to get the latest version.",
+                current_revision=current.revision if current else None,
+            ) from failure
+
+    def _own(self, write: DashboardWrite) -> dict[str, Any]:
+        if write.before is None:
+            assert write.after is not None
+            return put_action(self._table, _item(write.after), "attribute_not_exists(#dashboard_id)")
+        condition, values = "#stamp = :seen", {"seen": write.before.stamp}
+        if write.after is None:
+            return delete_action(self._table, {"dashboard_id": write.before.dashboard_id}, condition, values)
+        return put_action(self._table, _item(write.after), condition, values)
+
+    def _shared_with(self, write: DashboardWrite) -> list[dict[str, Any]]:
+        was = set(write.before.acl) if write.before else set()
+        now = set(write.after.acl) if write.after else set()
+        dashboard = {write.access.dashboard_id}
+        # The stamp moves as well, so that a write of the user that read it before starts over.
+        return [
+            update_action(
+                self._users,
+                {"key": f"user#{user_id}"},
+                f"{verb} #shared_dashboards :dashboard" + (", #stamp :one" if verb == "ADD" else " ADD #stamp :one"),
+                "attribute_exists(#key)",
+                {"dashboard": dashboard, "one": 1},
+            )
+            for verb, users in (("ADD", now - was), ("DELETE", was - now))
+            for user_id in sorted(users)
+        ]
+
+
+def _item(dashboard: Dashboard) -> Item:
+    return {
+        "dashboard_id": dashboard.dashboard_id,
+        "kind": _KIND,
+        "owner_id": dashboard.owner_id,
+        "title": dashboard.title,
+        "visibility": dashboard.visibility.value,
+        "share_token": dashboard.share_token,
+        "share_version": dashboard.share_version,
+        "acl": {
+            user_id: {"level": entry.level.value, "granted_by": entry.granted_by, "granted_at_ms": entry.granted_at_ms}
+            for user_id, entry in dashboard.acl.items()
+        },
+        "document": json.dumps(dashboard.document, separators=(",", ":"), ensure_ascii=False),
+        "revision": dashboard.revision,
+        "stamp": dashboard.stamp,
+        "created_at_ms": dashboard.created_at_ms,
+        "updated_at_ms": dashboard.updated_at_ms,
+    }
+
+
+def _dashboard(item: Item) -> Dashboard:
+    return Dashboard(
+        dashboard_id=item["dashboard_id"],
+        owner_id=item["owner_id"],
+        visibility=Visibility(item["visibility"]),
+        share_token=item["share_token"],
+        share_version=item["share_version"],
+        document=json.loads(item["document"]),
+        acl={
+            user_id: AclEntry(user_id, AclLevel(entry["level"]), entry["granted_by"], entry["granted_at_ms"])
+            for user_id, entry in item["acl"].items()
+        },
+        revision=item["revision"],
+        stamp=item["stamp"],
+        created_at_ms=item["created_at_ms"],
+        updated_at_ms=item["updated_at_ms"],
+    )
+
+
+def _summary(item: Item) -> DashboardSummary:
+    return DashboardSummary(
+        dashboard_id=item["dashboard_id"],
+        owner_id=item["owner_id"],
+        title=item["title"],
+        visibility=Visibility(item["visibility"]),
+        revision=item["revision"],
+        updated_at_ms=item["updated_at_ms"],
+    )
+
+
+def _page(items: list[Item], limit: int) -> Page[DashboardSummary]:
+    cursor = items[-1]["dashboard_id"] if len(items) == limit else None
+    return Page([_summary(item) for item in items], cursor)

@@ -1,0 +1,106 @@
+"""The revocations table: `feed` + id, and the head as item 0 of the partition `head`.
+
+Invariant of this file: ids are integers without gaps, because the transaction that writes event n+1 moves the head
+from n to n+1 under a condition. Revocations are rare, so serialising them costs nothing, and a reader at n knows
+that everything up to n is there.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from time import sleep
+from typing import Any
+from uuid import uuid4
+
+from tidegate.adapters.dynamodb.client import DynamoDb, Item, TransactionFailed, put_action, update_action
+from tidegate.domain.errors import CouldNotCheck
+from tidegate.domain.revocations import FeedPage, Revocation, RevocationEvent, RevocationReason
+
+_FEED, _HEAD = "feed", {"feed": "head", "event_id": 0}
+_ATTEMPTS = 12
+
+
+class DynamoRevocations:
+    """`ports.RevocationFeed`, and the writing side used by the stores whose changes revoke."""
+
+    def __init__(self, db: DynamoDb, table: str, retention_s: int) -> None:
+        self._db = db
+        self._table = table
+        self._retention_s = retention_s
+
+    def write_with(self, actions: Sequence[dict[str, Any]], revocation: Revocation | None, now_ms: int) -> int | None:
+        """Carry out the actions and, in the same transaction, record the event.
+
+        Returns the event's id. Raises `TransactionFailed` with positions of `actions` only.
+        """
+        if revocation is None:
+            self._db.transact(actions, token=str(uuid4()))
+            return None
+        for attempt in range(1, _ATTEMPTS + 1):
+            head = self._head()
+            event = RevocationEvent(head + 1, revocation, now_ms)
+            try:
+                self._db.transact([*actions, *self._record(event, head)], token=str(uuid4()))
+                return event.event_id
+            except TransactionFailed as failure:
+                own = frozenset(position for position in failure.failed if position < len(actions))
+                if own:
+                    raise TransactionFailed(own) from failure
+                sleep(random.uniform(0, 0.01 * attempt))  # another revocation was first; take the next id
+        raise CouldNotCheck("The revocation feed is busy", code="store_busy")
+
+    def read(self, after: int, limit: int, now: float) -> FeedPage:
+        """See `ports.RevocationFeed`. Events past their retention are not shown, whether or not TTL has run."""
+        head = self._head()
+        cutoff_ms = int((now - self._retention_s) * 1000)
+        oldest = self._oldest(cutoff_ms, head)
+        condition = "#feed = :feed AND #event_id > :after"
+        values = {"feed": _FEED, "after": max(after, oldest - 1)}
+        events = [_event(item) for item in self._db.query(self._table, condition, values, limit=limit)]
+        return FeedPage(tuple(event for event in events if event.event_id <= head), head, oldest)
+
+    def _oldest(self, cutoff_ms: int, head: int) -> int:
+        for item in self._db.query(self._table, "#feed = :feed", {"feed": _FEED}):
+            if item["revoked_at_ms"] >= cutoff_ms:
+                return int(item["event_id"])
+        return head + 1
+
+    def _head(self) -> int:
+        item = self._db.get(self._table, _HEAD)
+        return int(item["head"]) if item else 0
+
+    def _record(self, event: RevocationEvent, head: int) -> list[dict[str, Any]]:
+        was = "#head = :was" if head else "attribute_not_exists(#head)"
+        values: Item = {"next": event.event_id} | ({"was": head} if head else {})
+        revocation = event.revocation
+        item: Item = {
+            "feed": _FEED,
+            "event_id": event.event_id,
+            "reason": revocation.reason.value,
+            "revoked_at_ms": event.revoked_at_ms,
+            "ttl": event.revoked_at_ms // 1000 + self._retention_s + 3600,
+        }
+        optional = {
+            "dashboard_id": revocation.dashboard_id,
+            "share_version": revocation.share_version,
+            "user_id": revocation.user_id,
+        }
+        item |= {name: value for name, value in optional.items() if value is not None}
+        return [
+            update_action(self._table, _HEAD, "SET #head = :next", was, values),
+            put_action(self._table, item, "attribute_not_exists(#event_id)"),
+        ]
+
+
+def _event(item: Item) -> RevocationEvent:
+    return RevocationEvent(
+        event_id=item["event_id"],
+        revocation=Revocation(
+            reason=RevocationReason(item["reason"]),
+            dashboard_id=item.get("dashboard_id"),
+            share_version=item.get("share_version"),
+            user_id=item.get("user_id"),
+        ),
+        revoked_at_ms=item["revoked_at_ms"],
+    )

@@ -1,0 +1,98 @@
+"""The users table: `user#id`, and `email#address` so that an e-mail is one user's only.
+
+Invariant of this file: user, e-mail item, access item and event are written in one transaction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tidegate.adapters.dynamodb.access import put_user
+from tidegate.adapters.dynamodb.client import DynamoDb, Item, TransactionFailed, put_action
+from tidegate.adapters.dynamodb.revocations import DynamoRevocations
+from tidegate.domain.access import Role
+from tidegate.domain.errors import Conflict
+from tidegate.domain.users import User, access_of
+from tidegate.ports import Page, UserWrite
+
+_KIND = "user"
+
+
+class DynamoUsers:
+    """`ports.UserStore`."""
+
+    def __init__(self, db: DynamoDb, revocations: DynamoRevocations, *, table: str, access_table: str) -> None:
+        self._db = db
+        self._revocations = revocations
+        self._table = table
+        self._access = access_table
+
+    def get(self, user_id: str) -> User | None:
+        item = self._db.get(self._table, {"key": f"user#{user_id}"})
+        return _user(item) if item else None
+
+    def by_email(self, email: str) -> User | None:
+        item = self._db.get(self._table, {"key": f"email#{email}"})
+        return self.get(item["user_id"]) if item else None
+
+    def all(self, limit: int, cursor: str | None) -> Page[User]:
+        start = None
+        if cursor:
+            user = self.by_email(cursor)
+            start = {"kind": _KIND, "email": cursor, "key": f"user#{user.user_id}"} if user else None
+        items = list(
+            self._db.query(self._table, "#kind = :kind", {"kind": _KIND}, index="all", limit=limit, start=start)
+        )
+        return Page([_user(item) for item in items], items[-1]["email"] if len(items) == limit else None)
+
+    def write(self, write: UserWrite, now_ms: int) -> int | None:
+        user = write.after
+        own = (
+            put_action(self._table, _item(user), "attribute_not_exists(#key)")
+            if write.before is None
+            else put_action(self._table, _item(user), "#stamp = :seen", {"seen": write.before.stamp})
+        )
+        actions: list[dict[str, Any]] = [own, put_user(self._access, access_of(user))]
+        if write.before is None:
+            email = {"key": f"email#{user.email}", "user_id": user.user_id}
+            actions.append(put_action(self._table, email, "attribute_not_exists(#key)"))
+        try:
+            return self._revocations.write_with(actions, write.revocation, now_ms)
+        except TransactionFailed as failure:
+            if 2 in failure.failed:
+                raise Conflict("A user with this e-mail exists already", code="email_taken") from failure
+            raise Conflict("The user was changed meanwhile. Load it again.") from failure
+
+
+def _item(user: User) -> Item:
+    item: Item = {
+        "key": f"user#{user.user_id}",
+        "kind": _KIND,
+        "email": user.email,
+        "role": user.role.value,
+        "active": user.active,
+        "session_version": user.session_version,
+        "password_hash": user.password_hash,
+        "must_change_password": user.must_change_password,
+        "stamp": user.stamp,
+        "created_at_ms": user.created_at_ms,
+        "updated_at_ms": user.updated_at_ms,
+    }
+    if user.shared_dashboards:
+        item["shared_dashboards"] = user.shared_dashboards
+    return item
+
+
+def _user(item: Item) -> User:
+    return User(
+        user_id=item["key"].removeprefix("user#"),
+        email=item["email"],
+        role=Role(item["role"]),
+        active=item["active"],
+        session_version=item["session_version"],
+        password_hash=item["password_hash"],
+        must_change_password=item["must_change_password"],
+        shared_dashboards=item.get("shared_dashboards", frozenset()),
+        stamp=item["stamp"],
+        created_at_ms=item["created_at_ms"],
+        updated_at_ms=item["updated_at_ms"],
+    )

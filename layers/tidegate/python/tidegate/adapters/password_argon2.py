@@ -1,0 +1,24 @@
+"""Passwords with Argon2id, parameters of the OWASP password storage cheat sheet (19 MiB, 2 passes, 1 lane)."""
+
+from __future__ import annotations
+
+import argon2
+
+
+class Argon2Passwords:
+    """`ports.PasswordHasher`."""
+
+    def __init__(self) -> None:
+        self._hasher = argon2.PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
+
+    def hash(self, password: str) -> str:
+        return self._hasher.hash(password)
+
+    def verify(self, password_hash: str, password: str) -> bool:
+        try:
+            return self._hasher.verify(password_hash, password)
+        except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
+            return False
+
+    def needs_rehash(self, password_hash: str) -> bool:
+        return self._hasher.check_needs_rehash(password_hash)
