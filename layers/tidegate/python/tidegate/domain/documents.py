@@ -1,0 +1,119 @@
+"""Dashboard documents, version 1: what is accepted, and its canonical form.
+
+Invariant of this file: whatever JSON arrives, `check_document` returns a document whose datasources are well formed
+and uniquely named, or raises with the path of every problem found.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from tidegate.domain.errors import InvalidInput
+
+MAX_DATASOURCES, MAX_PANES, MAX_DEPTH = 200, 200, 32
+#: A DynamoDB item holds 400 KB, the rest of the dashboard included.
+MAX_BYTES = 350_000
+
+_WIDTHS = ("sm", "md", "lg", "xl")
+_KEYS = {"schemaVersion", "title", "columns", "width", "settings", "datasources", "panes", "image", "generator"}
+_DATASOURCE_KEYS = {"id", "title", "type", "enabled", "settings"}
+
+
+class InvalidDocument(InvalidInput):
+    """The document is not accepted. `problems` are (path, what is allowed)."""
+
+    code = "invalid_document"
+
+    def __init__(self, problems: list[tuple[str, str]]) -> None:
+        text = "; ".join(f"{path}: {what}" for path, what in problems[:5])
+        super().__init__(f"Dashboard document failed validation: {text}")
+        self.problems = problems
+
+
+def check_document(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the canonical document. Raises `InvalidDocument`."""
+    problems: list[tuple[str, str]] = []
+
+    def need(condition: bool, path: str, allowed: str) -> None:
+        if not condition:
+            problems.append((path, allowed))
+
+    if _depth(raw) > MAX_DEPTH:
+        raise InvalidDocument([("$", f"at most {MAX_DEPTH} levels deep")])
+    need(len(json.dumps(raw, ensure_ascii=False).encode()) <= MAX_BYTES, "$", f"at most {MAX_BYTES} bytes")
+    need(not raw.keys() - _KEYS, "$", f"only {', '.join(sorted(_KEYS))}")
+    need(raw.get("schemaVersion") == 1, "schemaVersion", "1")
+    title = raw.get("title")
+    need(isinstance(title, str) and 1 <= len(title.strip()) <= 200, "title", "1 to 200 characters")
+    columns = raw.get("columns", 3)
+    need(isinstance(columns, int) and not isinstance(columns, bool) and 3 <= columns <= 12, "columns", "3 to 12")
+    need(raw.get("width", "md") in _WIDTHS, "width", ", ".join(_WIDTHS))
+    need(isinstance(raw.get("settings", {}), dict), "settings", "an object")
+    panes = raw.get("panes", [])
+    need(isinstance(panes, list) and len(panes) <= MAX_PANES, "panes", f"a list of at most {MAX_PANES}")
+    datasources = raw.get("datasources", [])
+    need(
+        isinstance(datasources, list) and len(datasources) <= MAX_DATASOURCES,
+        "datasources",
+        f"a list of at most {MAX_DATASOURCES}",
+    )
+    if isinstance(datasources, list):
+        _check_datasources(datasources, problems)
+    if problems:
+        raise InvalidDocument(problems)
+    return {
+        "columns": 3,
+        "width": "md",
+        "settings": {},
+        "datasources": [],
+        "panes": [],
+        **raw,
+        "title": str(title).strip(),
+    }
+
+
+def datasource(document: Mapping[str, Any], datasource_id: str) -> Mapping[str, Any] | None:
+    """The datasource of that id."""
+    return next((one for one in document["datasources"] if one["id"] == datasource_id), None)
+
+
+def _check_datasources(datasources: list[Any], problems: list[tuple[str, str]]) -> None:
+    seen: set[str] = set()
+    for index, one in enumerate(datasources):
+        path = f"datasources[{index}]"
+        if not isinstance(one, dict):
+            problems.append((path, "an object"))
+            continue
+        identity = one.get("id")
+        if not isinstance(identity, str) or not 1 <= len(identity) <= 128 or identity != identity.strip():
+            problems.append((f"{path}.id", "1 to 128 characters without spaces around"))
+        elif identity in seen:
+            problems.append((f"{path}.id", f"unique; '{identity}' is there twice"))
+        else:
+            seen.add(identity)
+        if not isinstance(one.get("type"), str) or not one["type"].strip():
+            problems.append((f"{path}.type", "a type such as sse, websocket, mqtt"))
+        if not isinstance(one.get("settings", {}), dict):
+            problems.append((f"{path}.settings", "an object"))
+        if not isinstance(one.get("enabled", True), bool):
+            problems.append((f"{path}.enabled", "true or false"))
+        if one.keys() - _DATASOURCE_KEYS:
+            problems.append((path, f"only {', '.join(sorted(_DATASOURCE_KEYS))}"))
+
+
+def _depth(value: Any) -> int:
+    """How deep the JSON is nested; walks without recursion, so that depth itself cannot break it."""
+    deepest, level = 0, [value]
+    while level:
+        deepest += 1
+        if deepest > MAX_DEPTH + 1:
+            break
+        level = [
+            inner
+            for one in level
+            if isinstance(one, dict | list)
+            for inner in (one.values() if isinstance(one, dict) else one)
+        ]
+    return deepest

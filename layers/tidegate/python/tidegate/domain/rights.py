@@ -1,0 +1,43 @@
+"""Who may do what to a dashboard, by the role table of the contract (5.6) with its gaps closed: only those who may
+manage sharing change visibility, and a signed-in user with a valid share token may stream."""
+
+from __future__ import annotations
+
+from tidegate.domain.access import AclLevel, Role, Visibility
+from tidegate.domain.dashboards import Dashboard
+from tidegate.domain.users import User
+
+
+def may_create(user: User) -> bool:
+    return user.role in (Role.ADMIN, Role.EDITOR)
+
+
+def may_read(dashboard: Dashboard, user: User) -> bool:
+    return (
+        dashboard.visibility is Visibility.PUBLIC
+        or may_delete(dashboard, user)
+        or user.user_id in dashboard.acl
+    )
+
+
+def may_edit(dashboard: Dashboard, user: User) -> bool:
+    return may_delete(dashboard, user) or _level(dashboard, user) in (AclLevel.EDITOR, AclLevel.MANAGER)
+
+
+def may_share(dashboard: Dashboard, user: User) -> bool:
+    """Change visibility, rotate the share token, edit the ACL."""
+    return may_delete(dashboard, user) or _level(dashboard, user) is AclLevel.MANAGER
+
+
+def may_delete(dashboard: Dashboard, user: User) -> bool:
+    return user.role is Role.ADMIN or user.user_id == dashboard.owner_id
+
+
+def trusted_author(user: User) -> bool:
+    """May use profiles that are not for public use as an author."""
+    return user.role in (Role.ADMIN, Role.EDITOR)
+
+
+def _level(dashboard: Dashboard, user: User) -> AclLevel | None:
+    entry = dashboard.acl.get(user.user_id)
+    return entry.level if entry else None
