@@ -39,15 +39,17 @@ class Grant:
         Raises:
             Denied, NotFound, Unauthenticated: no. PolicyBlocked: nobody may. CouldNotCheck: a store did not answer.
         """
+        claim = self.check(claims, now)
+        intent = self.intent(claim)
+        broker, _ = self.profiles_of(intent, public=claim.principal.is_public)
+        return Granted(claim, stream_for(intent, broker, self._policy, int(now)))
+
+    def check(self, claims: SessionClaims, now: float) -> Claim:
+        """What the token's holder rests on, if it holds now. Raises what refuses."""
         if claims.scope != STREAM_SCOPE:
             raise Denied("Datasource token scope mismatch")
         snapshot = self._snapshot(claims.dashboard_id, claims.principal.subject, claims.principal.is_public)
-        claim = _checked(claims, snapshot, now)
-        intent = self._intent(claim)
-        broker, credential = self._profiles_of(intent)
-        if claim.principal.is_public:
-            check_public_use(broker, credential)
-        return Granted(claim, stream_for(intent, broker, self._policy, int(now)))
+        return _checked(claims, snapshot, now)
 
     def still(self, claim: Claim, now: float) -> Refusal | None:
         """Ask `allowed` again with access items read now."""
@@ -62,14 +64,18 @@ class Grant:
     def _snapshot(self, dashboard_id: str, subject: str, public: bool) -> AccessSnapshot:
         return self._access.read([dashboard_id], [] if public else [subject])
 
-    def _intent(self, claim: Claim) -> Intent:
+    def intent(self, claim: Claim) -> Intent:
+        """The stored intent of a claim. Raises `CouldNotCheck` when it is changing just now."""
         intent = self._access.intent(claim.dashboard_id, claim.datasource_id)
         if intent is None or intent_hash(intent) != claim.intent_hash:
             # Both were written in one transaction, so it has changed between the two reads.
             raise CouldNotCheck("The datasource is being changed")
         return intent
 
-    def _profiles_of(self, intent: Intent) -> tuple[BrokerProfile | None, CredentialProfile | None]:
+    def profiles_of(
+        self, intent: Intent, *, public: bool
+    ) -> tuple[BrokerProfile | None, CredentialProfile | None]:
+        """The profiles an intent uses; for public viewers they must be for public use. Raises `Denied`."""
         broker_id, credential_id = intent.get("brokerProfileId"), intent.get("credentialProfileId")
         broker = self._profiles.broker(str(broker_id)) if broker_id else None
         credential = self._profiles.credential(str(credential_id)) if credential_id else None
@@ -77,6 +83,8 @@ class Grant:
             raise Denied("Broker profile not found")
         if credential_id and credential is None:
             raise Denied("Credential profile not found")
+        if public:
+            check_public_use(broker, credential)
         return broker, credential
 
 
