@@ -195,7 +195,8 @@ class ConsumeRateLimit:
             decision = self._rates.consume(f"gateway-{scope_text}", key_text, per_minute)
         except LimitReached as refused:
             return _answer(RateDecision(False, 0, refused.retry_after_ms or 1), "limited")
-        return _answer(decision, "allowed")
+        # Only a decision nobody counted leaves the whole limit.
+        return _answer(decision, "backend_fail_open" if decision.remaining == per_minute else "allowed")
 
 
 def _answer(decision: RateDecision, reason: str) -> dict[str, Any]:

@@ -1,0 +1,58 @@
+"""What every route needs: the services, the signed-in user, the client's address."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Header, Request
+
+from tidegate.bootstrap_api import ApiServices
+from tidegate.domain.client_ip import client_ip, ip_key
+from tidegate.domain.errors import Unauthenticated
+from tidegate.domain.users import User
+
+
+def services_of(request: Request) -> ApiServices:
+    services: ApiServices = request.app.state.services
+    return services
+
+
+Services = Annotated[ApiServices, Depends(services_of)]
+
+
+def optional_user(services: Services, authorization: Annotated[str | None, Header()] = None) -> User | None:
+    """The signed-in user; None without a login. A login that is expired or wrong is a 401, never anonymous."""
+    if authorization is None:
+        return None
+    scheme, _, token = authorization.partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise Unauthenticated("Authorization must be: Bearer <token>")
+    return services.authenticate(token.strip())
+
+
+def required_user(user: Annotated[User | None, Depends(optional_user)]) -> User:
+    if user is None:
+        raise Unauthenticated("Log in first")
+    return user
+
+
+MaybeUser = Annotated[User | None, Depends(optional_user)]
+CurrentUser = Annotated[User, Depends(required_user)]
+
+
+def address_of(request: Request, services: Services) -> str:
+    """What limits count of the client's address. `/internal` is called without the edge: one proxy fewer."""
+    event = request.scope.get("aws.event") or {}
+    source = event.get("requestContext", {}).get("http", {}).get("sourceIp")
+    if source is None and request.client is not None:
+        source = request.client.host
+    hops = services.settings.api_trust_proxy_hops
+    if request.url.path.startswith("/internal/"):
+        hops = max(0, hops - 1)
+    found = client_ip(source, request.headers.getlist("x-forwarded-for"), hops)
+    if found.warning:
+        services.observer.warning("client address not derived", reason=found.warning)
+    return ip_key(found.address)
+
+
+Address = Annotated[str, Depends(address_of)]

@@ -1,0 +1,123 @@
+"""The internal contract under `/internal/gateway`: flat errors, a bearer token of its own, never at the edge.
+
+Authentication comes before any limiter: otherwise anyone with reach could starve the gateways that poll here.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+
+from functions.api.deps import address_of, services_of
+from tidegate.bootstrap_api import ApiServices
+from tidegate.domain.errors import CouldNotCheck, InvalidInput, LimiterUnavailable, TidegateError, Unauthenticated
+
+router = APIRouter(prefix="/internal/gateway", tags=["internal"])
+
+#: Largest request body, bytes.
+MAX_BODY = 256 * 1024
+
+
+@router.post("/datasource-introspect")
+async def introspect(request: Request) -> JSONResponse:
+    """`{sessionToken, dashboardId?, datasourceId?}` to the intent it may stream, secrets included."""
+
+    def answer(services: ApiServices, body: dict[str, Any]) -> dict[str, Any]:
+        limit = services.settings.introspection_rate_limit_per_min
+        _limit(request, services, "gateway-introspection", limit, "Too many introspection requests")
+        token = body.get("sessionToken")
+        if not isinstance(token, str) or not token.strip():
+            raise InvalidInput("sessionToken is required")
+        try:
+            return services.introspect(token.strip(), _text(body, "dashboardId"), _text(body, "datasourceId"))
+        except Unauthenticated as error:
+            raise Unauthenticated("Invalid or expired datasource session token") from error
+
+    return await _handle(request, answer, "Datasource introspection failed")
+
+
+@router.post("/revoked-tokens")
+async def revoked_tokens(request: Request) -> JSONResponse:
+    """`{sinceCursor, limit}` to the events after the cursor."""
+
+    def answer(services: ApiServices, body: dict[str, Any]) -> dict[str, Any]:
+        limit = services.settings.revoked_tokens_rate_limit_per_min
+        _limit(request, services, "gateway-revoked-tokens", limit, "Too many revoked token polling requests")
+        page = services.revoked_tokens(_text(body, "sinceCursor"), body.get("limit"))
+        return {"events": page.events, "nextCursor": page.next_cursor, "cursorExpired": page.cursor_expired}
+
+    return await _handle(request, answer, "Revoked token feed request failed")
+
+
+@router.post("/rate-limit/consume")
+async def consume(request: Request) -> JSONResponse:
+    """`{scope, key, limitPerMinute}` counted as one call."""
+
+    def answer(services: ApiServices, body: dict[str, Any]) -> dict[str, Any]:
+        return services.consume_rate_limit(body.get("scope"), body.get("key"), body.get("limitPerMinute"))
+
+    return await _handle(request, answer, "Gateway limiter consume request failed")
+
+
+async def _handle(request: Request, answer: Any, failed: str) -> JSONResponse:
+    services = services_of(request)
+    try:
+        _authenticate(request, services)
+        return JSONResponse(answer(services, await _body(request)))
+    except LimiterUnavailable:
+        body = {"error": "Security limiter unavailable"}
+        if request.url.path.endswith("/consume"):
+            body["reason"] = "backend_fail_closed"
+        return JSONResponse(body, 503)
+    except _TooLarge:
+        return JSONResponse({"error": "Request body is too large"}, 413)
+    except CouldNotCheck as error:
+        services.observer.fault("internal request failed", error)
+        return JSONResponse({"error": failed}, error.status)
+    except TidegateError as error:
+        return JSONResponse({"error": error.message}, error.status)
+    except Exception as error:  # its text stays in the log
+        services.observer.fault("internal request failed", error)
+        return JSONResponse({"error": failed}, 500)
+
+
+class _TooLarge(Exception):
+    pass
+
+
+def _authenticate(request: Request, services: ApiServices) -> None:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    given = token.encode()
+    if scheme == "Bearer" and any(
+        [hmac.compare_digest(given, value.encode()) for value in services.service_token.values()]
+    ):
+        return
+    raise Unauthenticated("Unauthorized")
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    raw = await request.body()
+    if len(raw) > MAX_BODY:
+        raise _TooLarge
+    if not raw.strip():
+        return {}
+    try:
+        body = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput("Invalid JSON payload") from error
+    if not isinstance(body, dict):
+        raise InvalidInput("Invalid JSON payload")
+    return body
+
+
+def _limit(request: Request, services: ApiServices, scope: str, per_minute: int, refusal: str) -> None:
+    services.rates.consume(scope, address_of(request, services), per_minute, refusal=refusal)
+
+
+def _text(body: dict[str, Any], name: str) -> str | None:
+    value = body.get(name)
+    return value if isinstance(value, str) and value else None

@@ -1,0 +1,284 @@
+"""Requests and answers of the public API, in the contract's camel case."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from tidegate.domain.access import AclLevel, Role, Visibility
+from tidegate.domain.dashboards import Dashboard, DashboardSummary
+from tidegate.domain.profiles import BrokerProfile, CredentialProfile, CredentialType, Transport
+from tidegate.domain.users import User
+
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Model(BaseModel):
+    """Camel case outside, snake case inside, nothing unknown accepted."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
+
+
+class ErrorBody(Model):
+    code: str
+    message: str
+    current_revision: int | None = None
+    retry_after_ms: int | None = None
+
+
+class ErrorAnswer(Model):
+    error: ErrorBody
+
+
+class LoginRequest(Model):
+    email: Annotated[str, Field(max_length=254)]
+    password: Annotated[str, Field(max_length=256)]
+
+
+class UserAnswer(Model):
+    id: str
+    email: str
+    role: Role
+    active: bool
+    must_change_password: bool
+
+    @staticmethod
+    def of(user: User) -> UserAnswer:
+        return UserAnswer(
+            id=user.user_id,
+            email=user.email,
+            role=user.role,
+            active=user.active,
+            must_change_password=user.must_change_password,
+        )
+
+
+class LoginAnswer(Model):
+    token: str
+    expires_at: str
+    user: UserAnswer
+
+
+class CreateUser(Model):
+    email: Annotated[str, Field(max_length=254)]
+    role: Role = Role.VIEWER
+    password: Annotated[str, Field(max_length=256)] | None = None
+
+
+class CreatedUser(Model):
+    user: UserAnswer
+    one_time_password: str | None
+
+
+class ChangeUser(Model):
+    role: Role | None = None
+    active: bool | None = None
+
+
+class OneTimePassword(Model):
+    one_time_password: str
+
+
+class ChangePassword(Model):
+    current_password: Annotated[str, Field(max_length=256)]
+    new_password: Annotated[str, Field(max_length=256)]
+
+
+class UserList(Model):
+    users: list[UserAnswer]
+    cursor: str | None
+
+
+class CredentialRequest(Model):
+    name: Name
+    type: CredentialType
+    allow_public_use: bool = False
+    description: Annotated[str, Field(max_length=2000)] = ""
+    header_name: Annotated[str, Field(max_length=200)] | None = None
+    secret: dict[str, Annotated[str, Field(max_length=8192)]] | None = None
+
+    def profile(self) -> CredentialProfile:
+        return CredentialProfile(
+            profile_id="",
+            name=self.name,
+            type=self.type,
+            allow_public_use=self.allow_public_use,
+            description=self.description,
+            header_name=self.header_name,
+        )
+
+
+class CredentialAnswer(Model):
+    id: str
+    name: str
+    type: CredentialType
+    allow_public_use: bool
+    description: str
+    header_name: str | None
+    secret: dict[str, Literal["***"]]
+
+    @staticmethod
+    def of(profile: CredentialProfile) -> CredentialAnswer:
+        return CredentialAnswer(
+            id=profile.profile_id,
+            name=profile.name,
+            type=profile.type,
+            allow_public_use=profile.allow_public_use,
+            description=profile.description,
+            header_name=profile.header_name,
+            secret=dict.fromkeys(profile.secret_keys, "***"),
+        )
+
+
+class BrokerRequest(Model):
+    name: Name
+    transport: Transport
+    broker_url: Annotated[str, Field(max_length=2048)] | None = None
+    credential_profile_id: str | None = None
+    topic_allowlist: Annotated[list[str], Field(max_length=100)] = []
+    allow_public_use: bool = False
+    description: Annotated[str, Field(max_length=2000)] = ""
+    tls: dict[str, Annotated[str, Field(max_length=65_536)]] = {}
+
+    def profile(self) -> BrokerProfile:
+        return BrokerProfile(
+            profile_id="",
+            name=self.name,
+            transport=self.transport,
+            broker_url=self.broker_url,
+            credential_profile_id=self.credential_profile_id,
+            topic_allowlist=tuple(self.topic_allowlist),
+            allow_public_use=self.allow_public_use,
+            description=self.description,
+            tls=self.tls,
+        )
+
+
+class BrokerAnswer(Model):
+    id: str
+    name: str
+    transport: Transport
+    broker_url: str | None
+    credential_profile_id: str | None
+    topic_allowlist: list[str]
+    allow_public_use: bool
+    description: str
+    tls: dict[str, str]
+
+    @staticmethod
+    def of(profile: BrokerProfile) -> BrokerAnswer:
+        return BrokerAnswer(
+            id=profile.profile_id,
+            name=profile.name,
+            transport=profile.transport,
+            broker_url=profile.broker_url,
+            credential_profile_id=profile.credential_profile_id,
+            topic_allowlist=list(profile.topic_allowlist),
+            allow_public_use=profile.allow_public_use,
+            description=profile.description,
+            tls=dict(profile.tls),
+        )
+
+
+class AclAnswer(Model):
+    user_id: str
+    level: AclLevel
+
+
+class DashboardAnswer(Model):
+    """`shareToken` is there only for those who may manage sharing."""
+
+    id: str
+    owner_id: str
+    title: str
+    visibility: Visibility
+    revision: int
+    document: dict[str, Any]
+    can_edit: bool
+    can_share: bool
+    acl: list[AclAnswer]
+    share_token: str | None = None
+    share_token_version: int | None = None
+
+    @staticmethod
+    def of(dashboard: Dashboard, *, edit: bool, share: bool, member: bool) -> DashboardAnswer:
+        acl = [AclAnswer(user_id=one.user_id, level=one.level) for one in dashboard.acl.values()]
+        return DashboardAnswer(
+            id=dashboard.dashboard_id,
+            owner_id=dashboard.owner_id,
+            title=dashboard.title,
+            visibility=dashboard.visibility,
+            revision=dashboard.revision,
+            document=dict(dashboard.document),
+            can_edit=edit,
+            can_share=share,
+            acl=acl if member else [],
+            share_token=dashboard.share_token if share else None,
+            share_token_version=dashboard.share_version if share else None,
+        )
+
+
+class SummaryAnswer(Model):
+    id: str
+    owner_id: str
+    title: str
+    visibility: Visibility
+    revision: int
+
+    @staticmethod
+    def of(summary: DashboardSummary) -> SummaryAnswer:
+        return SummaryAnswer(
+            id=summary.dashboard_id,
+            owner_id=summary.owner_id,
+            title=summary.title,
+            visibility=summary.visibility,
+            revision=summary.revision,
+        )
+
+
+class DashboardList(Model):
+    dashboards: list[SummaryAnswer]
+    shared: list[SummaryAnswer]
+    cursor: str | None
+
+
+class DocumentRequest(Model):
+    document: dict[str, Any]
+
+
+class VisibilityRequest(Model):
+    visibility: Visibility
+
+
+class AclRequest(Model):
+    email: Annotated[str, Field(max_length=254)]
+    level: AclLevel
+
+
+class SessionRequest(Model):
+    """`currentToken`: the session token this one follows; a refresh spends no address budget."""
+
+    dashboard_id: Name
+    datasource_id: Name
+    share_token: Annotated[str, Field(max_length=200)] | None = None
+    current_token: Annotated[str, Field(max_length=8192)] | None = None
+
+
+class SessionAnswer(Model):
+    token: str
+    expires_at: str
+
+
+class AuditAnswer(Model):
+    action: str
+    actor_id: str | None
+    target_type: str
+    target_id: str
+    at: str
+    metadata: dict[str, Any]
+
+
+class AuditList(Model):
+    events: list[AuditAnswer]

@@ -1,0 +1,149 @@
+"""The wiring of the API, apart from `bootstrap` because it needs libraries the gateway must not pay for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tidegate import tables
+from tidegate.adapters.credential_cipher import KmsCredentialCipher
+from tidegate.adapters.dynamodb.audit import DynamoAudit
+from tidegate.adapters.dynamodb.dashboards import DynamoDashboards
+from tidegate.adapters.dynamodb.limits import DynamoRates
+from tidegate.adapters.dynamodb.revocations import DynamoRevocations
+from tidegate.adapters.dynamodb.users import DynamoUsers
+from tidegate.adapters.password_argon2 import Argon2Passwords
+from tidegate.adapters.powertools import PowertoolsObserver
+from tidegate.adapters.secrets_manager import Secret
+from tidegate.adapters.tokens_jwt import JwtUserTokens
+from tidegate.bootstrap import World, stream_policy
+from tidegate.domain.intents import IntentDefaults
+from tidegate.ports import AuditLog
+from tidegate.settings import Settings
+from tidegate.usecases.grant import Grant
+from tidegate.usecases.internal_contract import ConsumeRateLimit, Introspect, ReadRevokedTokens
+from tidegate.usecases.limit_rate import RateLimits
+from tidegate.usecases.login import Authenticate, Login, LoginPolicy
+from tidegate.usecases.manage_dashboards import ManageDashboards
+from tidegate.usecases.manage_profiles import ManageProfiles
+from tidegate.usecases.manage_users import ManageUsers
+from tidegate.usecases.mint import Mint, MintPolicy
+from tidegate.usecases.resolve_intents import ResolveIntents
+
+
+@dataclass(frozen=True, slots=True)
+class ApiServices:
+    """Everything the routes call."""
+
+    settings: Settings
+    observer: PowertoolsObserver
+    login: Login
+    authenticate: Authenticate
+    users: ManageUsers
+    profiles: ManageProfiles
+    dashboards: ManageDashboards
+    mint: Mint
+    introspect: Introspect
+    revoked_tokens: ReadRevokedTokens
+    consume_rate_limit: ConsumeRateLimit
+    rates: RateLimits
+    audit: AuditLog
+    service_token: Secret
+    origin: Secret | None
+
+
+def api_services(env: Mapping[str, str] | None = None) -> ApiServices:
+    world = World(env)
+    settings, clock, ids = world.settings, world.clock, world.ids
+    db = world.db
+    revocations = DynamoRevocations(db, world.table(tables.REVOCATIONS), settings.revoke_event_retention_seconds)
+    users = DynamoUsers(
+        db, revocations, table=world.table(tables.USERS), access_table=world.table(tables.ACCESS)
+    )
+    dashboards = DynamoDashboards(
+        db,
+        revocations,
+        table=world.table(tables.DASHBOARDS),
+        access_table=world.table(tables.ACCESS),
+        profiles_table=world.table(tables.PROFILES),
+        users_table=world.table(tables.USERS),
+    )
+    audit = DynamoAudit(db, world.table(tables.AUDIT), ids, world.observer)
+    rates = world.rates(settings.security_limiter_failure_mode)
+    passwords = Argon2Passwords()
+    user_tokens = JwtUserTokens(world.secret("JWT_SECRET_ARN"), settings.session_token_issuer)
+    cipher = KmsCredentialCipher(world.aws("kms", "TrentService", "1.1"), world.variable("CREDENTIAL_KEY_ID"))
+    defaults = IntentDefaults(
+        settings.sse_idle_timeout_ms, settings.ws_idle_timeout_ms, settings.mqtt_keepalive_seconds
+    )
+    manage_dashboards = ManageDashboards(
+        dashboards=dashboards,
+        users=users,
+        profiles=world.profiles,
+        resolve=ResolveIntents(profiles=world.profiles, defaults=defaults),
+        audit=audit,
+        clock=clock,
+        ids=ids,
+    )
+    login = Login(
+        policy=LoginPolicy(
+            max_attempts=settings.login_max_attempts,
+            window_s=settings.login_window_seconds,
+            lock_s=settings.login_lock_seconds,
+            token_ttl_s=settings.login_ttl_seconds,
+            failure_mode=settings.security_limiter_failure_mode,
+        ),
+        users=users,
+        passwords=passwords,
+        tokens=user_tokens,
+        rates=rates,
+        store=DynamoRates(db, world.table(tables.LIMITERS)),
+        audit=audit,
+        clock=clock,
+        ids=ids,
+    )
+    mint = Mint(
+        policy=MintPolicy(
+            ttl_s=settings.datasource_session_ttl_seconds,
+            per_user=settings.mint_rate_limit_user_per_min,
+            per_public_ip=settings.mint_rate_limit_public_ip_per_min,
+            per_share_token=settings.mint_rate_limit_share_token_per_min,
+        ),
+        dashboards=dashboards,
+        access=world.access,
+        profiles=world.profiles,
+        tokens=world.session_tokens,
+        rates=rates,
+        audit=audit,
+        clock=clock,
+        ids=ids,
+    )
+    grant = Grant(access=world.access, profiles=world.profiles, policy=stream_policy(settings))
+    return ApiServices(
+        settings=settings,
+        observer=world.observer,
+        login=login,
+        authenticate=Authenticate(users=users, tokens=user_tokens, clock=clock),
+        users=ManageUsers(users=users, passwords=passwords, audit=audit, clock=clock, ids=ids),
+        profiles=ManageProfiles(
+            profiles=world.profiles,
+            dashboards=manage_dashboards,
+            cipher=cipher,
+            audit=audit,
+            clock=clock,
+            ids=ids,
+        ),
+        dashboards=manage_dashboards,
+        mint=mint,
+        introspect=Introspect(
+            tokens=world.session_tokens, grant=grant, profiles=world.profiles, cipher=cipher, clock=clock
+        ),
+        revoked_tokens=ReadRevokedTokens(
+            feed=revocations, max_batch=settings.revoked_tokens_max_batch, clock=clock
+        ),
+        consume_rate_limit=ConsumeRateLimit(rates=rates),
+        rates=rates,
+        audit=audit,
+        service_token=world.secret("GATEWAY_SERVICE_TOKEN_ARN"),
+        origin=world.secret("ORIGIN_SECRET_ARN") if world.env.get("ORIGIN_SECRET_ARN") else None,
+    )
