@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response
 
@@ -16,7 +16,7 @@ from tidegate.domain.profiles import BROKER, CREDENTIAL
 from tidegate.domain.users import User
 from tidegate.usecases.mint import MintRequest
 
-_ERRORS = {
+_ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": m.ErrorAnswer, "description": description}
     for status, description in {
         400: "The request is wrong; the message says what is allowed",
@@ -28,7 +28,7 @@ _ERRORS = {
         503: "Could not be checked; try again",
     }.items()
 }
-router = APIRouter(prefix="/api", responses={**_ERRORS})
+router = APIRouter(prefix="/api", responses=_ERRORS)
 Limit = Annotated[int, Query(ge=1, le=200)]
 Cursor = Annotated[str | None, Query(max_length=300)]
 
