@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from tidegate import tables
+from tidegate.adapters.aws.http import endpoint_url
 from tidegate.adapters.aws.json_client import JsonClient
 from tidegate.adapters.aws.management_api import ManagementApi
 from tidegate.adapters.aws.sigv4 import Credentials, credentials_from
@@ -96,7 +97,10 @@ class World:
         return credentials_from(self.env)
 
     def aws(self, service: str, target: str, version: str) -> JsonClient:
-        return JsonClient(service, target, version=version, region=self.region, credentials=self.credentials)
+        base_url = endpoint_url(service, self.region, self.env)
+        return JsonClient(
+            service, target, version=version, region=self.region, credentials=self.credentials, base_url=base_url
+        )
 
     @cached_property
     def db(self) -> DynamoDb:
