@@ -66,7 +66,7 @@ class Bridge(Construct):
                 **END_CONNECTION,
                 t.ACCESS: ["GetItem", "BatchGetItem"],
                 t.SUBSCRIPTIONS: ["Query", "BatchWriteItem"],
-                t.STREAMS: ["Query"],
+                t.STREAMS: ["GetItem", "Query"],
                 t.LAST_VALUES: ["PutItem"],
             },
             secrets={},
@@ -171,9 +171,7 @@ def _device_policy(scope: Construct, entries: tuple[str, ...]) -> iot.CfnPolicy:
     ]
     if topics:
         statements.append({"Effect": "Allow", "Action": "iot:Publish", "Resource": topics})
-    return iot.CfnPolicy(
-        scope, "DevicePolicy", policy_document={"Version": "2012-10-17", "Statement": statements}
-    )
+    return iot.CfnPolicy(scope, "DevicePolicy", policy_document={"Version": "2012-10-17", "Statement": statements})
 
 
 def publish_resources(entry: str) -> list[str]:

@@ -106,8 +106,7 @@ class Edge(Construct):
                 ),
             },
             error_responses=[
-                cloudfront.ErrorResponse(http_status=status, ttl=cdk.Duration.seconds(0))
-                for status in _UNCACHED_ERRORS
+                cloudfront.ErrorResponse(http_status=status, ttl=cdk.Duration.seconds(0)) for status in _UNCACHED_ERRORS
             ],
         )
 
@@ -118,6 +117,4 @@ class Edge(Construct):
             code=cloudfront.FunctionCode.from_inline(code),
             runtime=cloudfront.FunctionRuntime.JS_2_0,
         )
-        return cloudfront.FunctionAssociation(
-            function=function, event_type=cloudfront.FunctionEventType.VIEWER_REQUEST
-        )
+        return cloudfront.FunctionAssociation(function=function, event_type=cloudfront.FunctionEventType.VIEWER_REQUEST)

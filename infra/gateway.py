@@ -80,7 +80,7 @@ class Gateway(Construct):
                     "BatchWriteItem",
                     "ConditionCheckItem",
                 ],
-                t.STREAMS: ["GetItem", "UpdateItem"],
+                t.STREAMS: ["UpdateItem"],
                 t.LAST_VALUES: ["GetItem"],
                 t.LIMITERS: ["UpdateItem"],
             },
@@ -101,7 +101,8 @@ class Gateway(Construct):
         )
         for route in ("subscribe", "unsubscribe", "ping"):
             self.api.add_route(
-                route, integration=integrations.WebSocketLambdaIntegration(f"{route.title()}Route", self.messages.function)
+                route,
+                integration=integrations.WebSocketLambdaIntegration(f"{route.title()}Route", self.messages.function),
             )
         access_logs = logs.LogGroup(
             self,

@@ -125,9 +125,8 @@ def _compile(target: Path, stage: Stage) -> None:
         return
     found = subprocess.run([_uv(), "python", "find", PYTHON_VERSION], capture_output=True, text=True)
     if found.returncode != 0:
-        print(
-            f"packaging: no Python {PYTHON_VERSION} here, so layers carry no bytecode and cold starts take longer",
-            file=sys.stderr,
+        sys.stderr.write(
+            f"packaging: no Python {PYTHON_VERSION} here, so layers carry no bytecode and cold starts take longer\n"
         )
         return
     compiler = [found.stdout.strip(), "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"]

@@ -64,9 +64,7 @@ def users(user: CurrentUser, services: Services, limit: Limit = 50, cursor: Curs
 @router.post("/users", tags=["users"], status_code=201)
 def create_user(body: m.CreateUser, user: CurrentUser, services: Services) -> m.CreatedUser:
     created, password = services.users.create(user, body.email, body.role, body.password)
-    return m.CreatedUser(
-        user=m.UserAnswer.of(created), one_time_password=password if body.password is None else None
-    )
+    return m.CreatedUser(user=m.UserAnswer.of(created), one_time_password=password if body.password is None else None)
 
 
 @router.patch("/users/{user_id}", tags=["users"])
@@ -117,9 +115,7 @@ def create_broker(body: m.BrokerRequest, user: CurrentUser, services: Services) 
 
 
 @router.put("/broker-profiles/{profile_id}", tags=["profiles"])
-def update_broker(
-    profile_id: str, body: m.BrokerRequest, user: CurrentUser, services: Services
-) -> m.BrokerAnswer:
+def update_broker(profile_id: str, body: m.BrokerRequest, user: CurrentUser, services: Services) -> m.BrokerAnswer:
     return m.BrokerAnswer.of(services.profiles.update_broker(user, profile_id, body.profile()))
 
 
@@ -133,9 +129,7 @@ def delete_broker(profile_id: str, user: CurrentUser, services: Services) -> Res
 
 
 @router.get("/dashboards", tags=["dashboards"])
-def dashboards(
-    user: CurrentUser, services: Services, limit: Limit = 50, cursor: Cursor = None
-) -> m.DashboardList:
+def dashboards(user: CurrentUser, services: Services, limit: Limit = 50, cursor: Cursor = None) -> m.DashboardList:
     page = services.dashboards.owned(user, limit, cursor)
     return m.DashboardList(
         dashboards=[m.SummaryAnswer.of(one) for one in page.items],

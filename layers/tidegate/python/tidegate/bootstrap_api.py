@@ -57,9 +57,7 @@ def api_services(env: Mapping[str, str] | None = None) -> ApiServices:
     settings, clock, ids = world.settings, world.clock, world.ids
     db = world.db
     revocations = DynamoRevocations(db, world.table(tables.REVOCATIONS), settings.revoke_event_retention_seconds)
-    users = DynamoUsers(
-        db, revocations, table=world.table(tables.USERS), access_table=world.table(tables.ACCESS)
-    )
+    users = DynamoUsers(db, revocations, table=world.table(tables.USERS), access_table=world.table(tables.ACCESS))
     dashboards = DynamoDashboards(
         db,
         revocations,
@@ -138,9 +136,7 @@ def api_services(env: Mapping[str, str] | None = None) -> ApiServices:
         introspect=Introspect(
             tokens=world.session_tokens, grant=grant, profiles=world.profiles, cipher=cipher, clock=clock
         ),
-        revoked_tokens=ReadRevokedTokens(
-            feed=revocations, max_batch=settings.revoked_tokens_max_batch, clock=clock
-        ),
+        revoked_tokens=ReadRevokedTokens(feed=revocations, max_batch=settings.revoked_tokens_max_batch, clock=clock),
         consume_rate_limit=ConsumeRateLimit(rates=rates),
         rates=rates,
         audit=audit,

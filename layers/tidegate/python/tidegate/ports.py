@@ -22,7 +22,6 @@ from tidegate.domain.subscriptions import Connection, LastValue, Stream, Subscri
 from tidegate.domain.tokens import SessionClaims, UserClaims
 from tidegate.domain.users import User
 
-
 T = TypeVar("T")
 
 
@@ -145,12 +144,27 @@ class SubscriptionStore(Protocol):
         """*Index.* The live rows of `streamKey#shard`."""
 
 
+@dataclass(frozen=True, slots=True)
+class EntryStreams:
+    """The streams one allowlist entry feeds. `version` moves whenever one is added."""
+
+    version: int
+    streams: Sequence[Stream]
+
+
 class StreamStore(Protocol):
     def want(self, stream: Stream) -> Stream:
-        """Create or touch the stream (`wanted_at` only moves forward) and return it as stored."""
+        """Create or touch the stream (`wanted_at` only moves forward) and return it as stored.
 
-    def of_entry(self, entry: str) -> Sequence[Stream]:
-        """*Index.* Streams fed by one allowlist entry."""
+        When it returns, `version_of` the stream's entry has moved if the stream is new: a message that arrives later
+        finds it. Repeating is harmless.
+        """
+
+    def version_of(self, entry: str) -> int:
+        """What `of_entry` would answer as its version."""
+
+    def of_entry(self, entry: str) -> EntryStreams:
+        """Streams fed by one allowlist entry."""
 
 
 class LastValueStore(Protocol):
@@ -165,7 +179,9 @@ class LastValueStore(Protocol):
 
 
 class RateStore(Protocol):
-    def count(self, key: str, limit: int, now_ms: int, window_ms: int, request_id: str, deadline: float) -> RateDecision:
+    def count(
+        self, key: str, limit: int, now_ms: int, window_ms: int, request_id: str, deadline: float
+    ) -> RateDecision:
         """Count one call against `limit` in the fixed window of `now_ms`, in one conditional write.
 
         Args:

@@ -265,7 +265,11 @@ class Settings:
         "REALTIME_SSE_IDLE_TIMEOUT_MS", 120_000, _integer(1000, 3_600_000), "Of a quiet SSE upstream.", later=_relay
     )
     ws_idle_timeout_ms: int = _setting(
-        "REALTIME_WS_IDLE_TIMEOUT_MS", 300_000, _integer(1000, 3_600_000), "Of a quiet WebSocket upstream.", later=_relay
+        "REALTIME_WS_IDLE_TIMEOUT_MS",
+        300_000,
+        _integer(1000, 3_600_000),
+        "Of a quiet WebSocket upstream.",
+        later=_relay,
     )
     ws_ping_interval_ms: int = _setting(
         "REALTIME_WS_PING_INTERVAL_MS", 30_000, _integer(1000, 3_600_000), "Pings to the upstream.", later=_relay

@@ -89,9 +89,7 @@ SUBSCRIPTIONS = Table(
     ),
     ttl=True,
 )
-STREAMS = Table(
-    "streams", Key("stream_key"), indexes=(Index("by_entry", Key("entry"), projection="ALL"),), ttl=True
-)
+STREAMS = Table("streams", Key("feed"), Key("stream_key"), ttl=True)
 LAST_VALUES = Table("last_values", Key("stream_key"), ttl=True)
 LIMITERS = Table("limiters", Key("key"), ttl=True)
 

@@ -43,9 +43,7 @@ class KmsCredentialCipher:
 
     def decrypt(self, profile_id: str, sealed: str) -> Mapping[str, str]:
         parts = json.loads(sealed)
-        answer = self._call(
-            "Decrypt", {"CiphertextBlob": parts["key"], "EncryptionContext": {"profile": profile_id}}
-        )
+        answer = self._call("Decrypt", {"CiphertextBlob": parts["key"], "EncryptionContext": {"profile": profile_id}})
         key = AESGCM(base64.b64decode(answer["Plaintext"]))
         try:
             plain = key.decrypt(

@@ -6,6 +6,7 @@ Invariant of this file: a secret's value is in no `repr`, log or error.
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Callable
 from threading import Lock
 
@@ -40,6 +41,10 @@ class Secret:
             if not self._values or self._clock.monotonic() - self._read_at >= TTL_S:
                 self._read()
             return self._values
+
+    def accepts(self, given: str) -> bool:
+        """Whether `given` is an accepted value; compared in constant time with every one of them."""
+        return sum(hmac.compare_digest(given.encode(), value.encode()) for value in self.values()) > 0
 
     def refresh(self) -> bool:
         """Read again after a failed verification, unless that was done just now. True when values changed."""

@@ -163,9 +163,7 @@ def is_member(dashboard: DashboardAccess, user: UserAccess) -> bool:
     return user.role is Role.ADMIN or user.user_id == dashboard.owner_id or user.user_id in dashboard.acl
 
 
-def allowed(
-    claim: Claim, dashboard: DashboardAccess | None, user: UserAccess | None, now: float
-) -> Refusal | None:
+def allowed(claim: Claim, dashboard: DashboardAccess | None, user: UserAccess | None, now: float) -> Refusal | None:
     """Decide whether the subscription resting on `claim` may receive data at `now`.
 
     Args:

@@ -56,7 +56,7 @@ def client_ip(source_ip: str | None, forwarded: Sequence[str], hops: int) -> Cli
     fallback = (normalise(source_ip) if source_ip else None) or UNKNOWN
     if hops <= 0:
         return ClientIp(fallback)
-    entries = [entry for entry in ",".join(forwarded).split(",")] if forwarded else []
+    entries = ",".join(forwarded).split(",") if forwarded else []
     if not "".join(entries).strip():
         return ClientIp(fallback, "X-Forwarded-For is missing/invalid")
     if len(entries) < hops:

@@ -13,11 +13,7 @@ def may_create(user: User) -> bool:
 
 
 def may_read(dashboard: Dashboard, user: User) -> bool:
-    return (
-        dashboard.visibility is Visibility.PUBLIC
-        or may_delete(dashboard, user)
-        or user.user_id in dashboard.acl
-    )
+    return dashboard.visibility is Visibility.PUBLIC or may_delete(dashboard, user) or user.user_id in dashboard.acl
 
 
 def may_edit(dashboard: Dashboard, user: User) -> bool:

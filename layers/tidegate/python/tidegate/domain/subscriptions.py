@@ -128,7 +128,9 @@ class LastValue:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A second look at a stream's last value, for one subscription. `seen` is the order of the value the viewer was sent, None when it was sent none."""
+    """A second look at a stream's last value, for one subscription.
+
+    `seen` is the order of the value the viewer was sent, None when it was sent none."""
 
     key: SubscriptionKey
     attempt: str

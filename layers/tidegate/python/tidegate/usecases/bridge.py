@@ -1,7 +1,9 @@
 """A device's MQTT message, as an IoT rule hands it over, to the streams whose topic filter matches.
 
-Invariant of this file: only streams of the rule's own allowlist entry are looked at, so overlapping entries never
-deliver a message twice.
+Invariants of this file: only streams of the rule's own allowlist entry are looked at, so overlapping entries never
+deliver a message twice; and a message that arrives after a stream was announced finds it, because the version of the
+entry's streams is read, strongly, for every message. (A list merely cached for a second would lose the message
+altogether: it would not even become the stream's last value.)
 """
 
 from __future__ import annotations
@@ -13,8 +15,11 @@ from dataclasses import dataclass
 from tidegate.domain.messages import ErrorCode
 from tidegate.domain.subscriptions import LastValue, Stream
 from tidegate.domain.topics import matches
-from tidegate.ports import Clock, Observer, StreamStore
-from tidegate.usecases.fan_out import FRESH_S, FanOut
+from tidegate.ports import Clock, EntryStreams, Observer, StreamStore
+from tidegate.usecases.fan_out import FanOut
+
+#: Streams that nobody wanted for a day disappear without a new version; the list is read again this often, seconds.
+FORGET_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +64,7 @@ class Bridge:
         self._fan_out = fan_out
         self._clock = clock
         self._observer = observer
-        self._entries: dict[str, tuple[float, Sequence[Stream]]] = {}
+        self._entries: dict[str, tuple[float, EntryStreams]] = {}
 
     def __call__(self, message: DeviceMessage) -> int:
         """Deliver the message. Returns how many viewers received it.
@@ -97,10 +102,11 @@ class Bridge:
     def _of_entry(self, entry: str) -> Sequence[Stream]:
         started = self._clock.monotonic()
         kept = self._entries.get(entry)
-        if kept is None or started - kept[0] >= FRESH_S:
-            kept = (started, self._streams.of_entry(entry))
-            self._entries[entry] = kept
-        return kept[1]
+        if kept and started - kept[0] < FORGET_S and kept[1].version == self._streams.version_of(entry):
+            return kept[1].streams
+        kept = (started, self._streams.of_entry(entry))
+        self._entries[entry] = kept
+        return kept[1].streams
 
 
 def parsed(payload: bytes, parser: str) -> str:

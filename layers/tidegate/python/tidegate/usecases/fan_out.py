@@ -182,9 +182,7 @@ class FanOut:
         if len(body) <= self._max_bytes:
             return body
         text = "Realtime payload exceeded message limit"
-        return messages.encode(
-            messages.error(datasource_id, ErrorCode.MESSAGE_TOO_LARGE, text, self._clock.now())
-        )
+        return messages.encode(messages.error(datasource_id, ErrorCode.MESSAGE_TOO_LARGE, text, self._clock.now()))
 
     def _try_again_later(self, row: Subscription, stream: Stream) -> None:
         """The newest value is always tried again; by then it may be a newer one."""

@@ -72,9 +72,7 @@ class Grant:
             raise CouldNotCheck("The datasource is being changed")
         return intent
 
-    def profiles_of(
-        self, intent: Intent, *, public: bool
-    ) -> tuple[BrokerProfile | None, CredentialProfile | None]:
+    def profiles_of(self, intent: Intent, *, public: bool) -> tuple[BrokerProfile | None, CredentialProfile | None]:
         """The profiles an intent uses; for public viewers they must be for public use. Raises `Denied`."""
         broker_id, credential_id = intent.get("brokerProfileId"), intent.get("credentialProfileId")
         broker = self._profiles.broker(str(broker_id)) if broker_id else None

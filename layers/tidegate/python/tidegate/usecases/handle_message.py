@@ -62,9 +62,7 @@ class HandleMessage:
 
     def _on_subscribe(self, connection_id: str, message: messages.Subscribe) -> None:
         try:
-            done = self._subscribe(
-                connection_id, message.dashboard_id, message.datasource_id, message.session_token
-            )
+            done = self._subscribe(connection_id, message.dashboard_id, message.datasource_id, message.session_token)
         except Exception as error:  # answered below, whatever it is
             self._refuse(connection_id, message.request_id, message.datasource_id, error)
             return
@@ -83,7 +81,9 @@ class HandleMessage:
             value = self._last_values.get(stream_key)
             if value is not None:
                 at = value.timestamp_ms / 1000
-                self._send(row.key.connection_id, messages.data(row.key.datasource_id, value.payload, at, retained=True))
+                self._send(
+                    row.key.connection_id, messages.data(row.key.datasource_id, value.payload, at, retained=True)
+                )
             self._second_looks.queue(row.key, row.attempt, stream_key, value)
         except Exception as error:  # the subscription stands: the next message brings what this one could not
             self._observer.fault("last value not sent", error, connection_id=row.key.connection_id)
@@ -96,9 +96,7 @@ class HandleMessage:
             return
         now = self._clock.now()
         if ended:
-            self._send(
-                connection_id, messages.encode(messages.status(message.datasource_id, Status.DISCONNECTED, now))
-            )
+            self._send(connection_id, messages.encode(messages.status(message.datasource_id, Status.DISCONNECTED, now)))
         self._send(connection_id, messages.encode(messages.ack(message.request_id, message.datasource_id, now)))
 
     def _refuse(self, connection_id: str, request_id: str, datasource_id: str, error: Exception) -> None:

@@ -84,9 +84,7 @@ class Introspect:
         }
 
 
-def _place(
-    shown: dict[str, Any], kind: CredentialType, header_name: str | None, secret: Mapping[str, str]
-) -> None:
+def _place(shown: dict[str, Any], kind: CredentialType, header_name: str | None, secret: Mapping[str, str]) -> None:
     """Put the secret where the upstream wants it: a header, or a query parameter."""
     parameter = shown.pop("queryParamName", None)
     if kind is CredentialType.BASIC:

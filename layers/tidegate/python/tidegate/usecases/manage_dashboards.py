@@ -29,7 +29,7 @@ from tidegate.ports import (
     ProfileStore,
     UserStore,
 )
-from tidegate.usecases.resolve_intents import ResolveIntents, Resolved
+from tidegate.usecases.resolve_intents import Resolved, ResolveIntents
 
 
 class ManageDashboards:
@@ -170,9 +170,7 @@ class ManageDashboards:
 
     def rotate_share_token(self, user: User, dashboard_id: str) -> Dashboard:
         before = self._shareable(user, dashboard_id)
-        after = replace(
-            before, share_token=self._ids.new_share_token(), share_version=before.share_version + 1
-        )
+        after = replace(before, share_token=self._ids.new_share_token(), share_version=before.share_version + 1)
         after = self._write(user, before, after, RevocationReason.SHARE_TOKEN_ROTATED)
         self._record("dashboard.share_token.rotated", user, after, {})
         return after

@@ -63,9 +63,7 @@ class ManageProfiles:
         _author(actor)
         return self._profiles.brokers()
 
-    def create_credential(
-        self, actor: User, wanted: CredentialProfile, secret: Mapping[str, str]
-    ) -> CredentialProfile:
+    def create_credential(self, actor: User, wanted: CredentialProfile, secret: Mapping[str, str]) -> CredentialProfile:
         """Create; `wanted` carries what the admin stated, ids and times are ours."""
         _admin(actor)
         now_ms = self._now_ms()
@@ -164,7 +162,9 @@ class ManageProfiles:
         for pattern in profile.topic_allowlist:
             check_filter(pattern)
         if unknown := profile.tls.keys() - {"ca"}:
-            raise InvalidInput(f"TLS options can only add trust; not allowed: {', '.join(sorted(unknown))}; allowed: ca")
+            raise InvalidInput(
+                f"TLS options can only add trust; not allowed: {', '.join(sorted(unknown))}; allowed: ca"
+            )
         allowlist = tuple(dict.fromkeys(pattern.strip() for pattern in profile.topic_allowlist if pattern.strip()))
         profile = replace(profile, name=profile.name.strip(), topic_allowlist=allowlist)
         if profile.transport is Transport.IOT_CORE:

@@ -19,9 +19,7 @@ from tidegate.ports import AuditEvent, AuditLog, Clock, Ids, Page, PasswordHashe
 class ManageUsers:
     """What admins do with accounts, and users with their own."""
 
-    def __init__(
-        self, *, users: UserStore, passwords: PasswordHasher, audit: AuditLog, clock: Clock, ids: Ids
-    ) -> None:
+    def __init__(self, *, users: UserStore, passwords: PasswordHasher, audit: AuditLog, clock: Clock, ids: Ids) -> None:
         self._users = users
         self._passwords = passwords
         self._audit = audit

@@ -118,9 +118,7 @@ class Mint:
         )
         return Minted(self._tokens.sign(claims), claims.expires_at)
 
-    def _principal(
-        self, request: MintRequest, access: DashboardAccess, user: UserAccess | None
-    ) -> Principal:
+    def _principal(self, request: MintRequest, access: DashboardAccess, user: UserAccess | None) -> Principal:
         """Whom the token will speak for. Raises `Denied`."""
         by_link = access.visibility is Visibility.PUBLIC
         if request.share_token is not None:

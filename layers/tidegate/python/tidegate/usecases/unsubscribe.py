@@ -9,9 +9,7 @@ from tidegate.ports import ConnectionStore, Observer, SubscriptionStore
 class Unsubscribe:
     """The use case behind `unsubscribe`."""
 
-    def __init__(
-        self, *, connections: ConnectionStore, subscriptions: SubscriptionStore, observer: Observer
-    ) -> None:
+    def __init__(self, *, connections: ConnectionStore, subscriptions: SubscriptionStore, observer: Observer) -> None:
         self._connections = connections
         self._subscriptions = subscriptions
         self._observer = observer

@@ -34,9 +34,7 @@ def credentials_from(env: Mapping[str, str] | None = None) -> Credentials:
     """
     env = os.environ if env is None else env
     try:
-        return Credentials(
-            env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"], env.get("AWS_SESSION_TOKEN") or None
-        )
+        return Credentials(env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"], env.get("AWS_SESSION_TOKEN") or None)
     except KeyError as error:
         raise RuntimeError(f"{error.args[0]} is not set: AWS calls need credentials in the environment") from error
 

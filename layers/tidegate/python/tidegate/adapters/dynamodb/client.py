@@ -192,7 +192,7 @@ class DynamoDb:
         returning: bool = False,
         deadline: float | None = None,
     ) -> Item:
-        """Update one item; its new attributes when `returning`, else nothing. Raises `ConditionFailed` with the item."""
+        """Update one item; its new attributes when `returning`. Raises `ConditionFailed` with the item."""
         request = {
             "TableName": table,
             "Key": encode_item(key),

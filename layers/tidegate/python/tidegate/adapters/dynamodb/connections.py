@@ -67,9 +67,7 @@ class DynamoConnections:
 
     def note_slot(self, connection_id: str, slot: str) -> bool:
         try:
-            self._db.update(
-                self._table, {"connection_id": connection_id}, "ADD #slots :slot", _OPEN, {"slot": {slot}}
-            )
+            self._db.update(self._table, {"connection_id": connection_id}, "ADD #slots :slot", _OPEN, {"slot": {slot}})
         except ConditionFailed:
             return False
         return True

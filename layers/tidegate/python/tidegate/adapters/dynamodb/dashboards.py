@@ -89,7 +89,9 @@ class DynamoDashboards:
         except TransactionFailed as failure:
             current = self.get(write.access.dashboard_id)
             if 0 not in failure.failed:
-                raise Conflict("A profile or user was changed meanwhile. Try again.", code="changed_meanwhile") from failure
+                raise Conflict(
+                    "A profile or user was changed meanwhile. Try again.", code="changed_meanwhile"
+                ) from failure
             raise Conflict(
                 "Dashboard was changed since you loaded it. Reload to get the latest version.",
                 current_revision=current.revision if current else None,

@@ -3,10 +3,9 @@ count is never changed by a subscriber, and a last value is only ever replaced b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from tidegate.adapters.dynamodb.client import ConditionFailed, DynamoDb, Item
 from tidegate.domain.subscriptions import LastValue, Stream
+from tidegate.ports import EntryStreams
 
 #: Subscriptions end within two hours; a day later nobody can be on a stream that nobody subscribed to since.
 STREAM_LIFE_S = 86_400
@@ -14,45 +13,66 @@ STREAM_LIFE_S = 86_400
 VALUE_LIFE_S = 7 * 86_400
 
 
+#: Sort key of a feed's version row; sorts before every stream key, so a query reads it first.
+_VERSION = "!version"
+
+
 class DynamoStreams:
-    """`ports.StreamStore`."""
+    """`ports.StreamStore`. The partition `rule#<entry>` holds the streams of an entry and their version."""
 
     def __init__(self, db: DynamoDb, table: str) -> None:
         self._db = db
         self._table = table
 
     def want(self, stream: Stream) -> Stream:
-        values: Item = {
-            "wanted": stream.wanted_at,
-            "ttl": stream.wanted_at + STREAM_LIFE_S,
-            "protocol": stream.protocol,
-            "parser": stream.parser,
-            "shards": stream.shards,
-        }
+        key = {"feed": _feed(stream.entry), "stream_key": stream.stream_key}
+        touched = {"wanted": stream.wanted_at, "ttl": stream.wanted_at + STREAM_LIFE_S}
+        try:
+            item = self._db.update(
+                self._table,
+                key,
+                "SET #wanted_at = :wanted, #ttl = :ttl",
+                "attribute_exists(#announced) AND #wanted_at <= :wanted",
+                touched,
+                returning=True,
+            )
+        except ConditionFailed as failed:
+            known = failed.item or {}
+            item = known if "announced" in known else self._announce(key, stream, touched)
+        return _stream(item)
+
+    def _announce(self, key: Item, stream: Stream, touched: Item) -> Item:
+        """Write the stream, then move the version, then note that both were done: whoever dies in between leaves the
+        note undone, and the next subscriber does it again."""
+        fields = {"protocol": stream.protocol, "parser": stream.parser, "shards": stream.shards}
         update = (
             "SET #wanted_at = :wanted, #ttl = :ttl, #protocol = :protocol, #parser = :parser, "
             "#shards = if_not_exists(#shards, :shards)"
         )
         if stream.entry is not None:
-            values |= {"entry": stream.entry, "topic_filter": stream.topic_filter}
+            fields |= {"entry": stream.entry, "topic_filter": stream.topic_filter}
             update += ", #entry = :entry, #topic_filter = :topic_filter"
-        try:
-            item = self._db.update(
-                self._table,
-                {"stream_key": stream.stream_key},
-                update,
-                "attribute_not_exists(#wanted_at) OR #wanted_at <= :wanted",
-                values,
-                returning=True,
-            )
-        except ConditionFailed:
-            item = self._db.get(self._table, {"stream_key": stream.stream_key}) or {}
-        return _stream(item) if item else stream
+        self._db.update(self._table, key, update, values=touched | fields)
+        version = {"feed": key["feed"], "stream_key": _VERSION}
+        self._db.update(self._table, version, "ADD #version :one", values={"one": 1})
+        return self._db.update(self._table, key, "SET #announced = :yes", values={"yes": True}, returning=True)
 
-    def of_entry(self, entry: str) -> Sequence[Stream]:
-        return [
-            _stream(item) for item in self._db.query(self._table, "#entry = :entry", {"entry": entry}, index="by_entry")
-        ]
+    def version_of(self, entry: str) -> int:
+        item = self._db.get(self._table, {"feed": _feed(entry), "stream_key": _VERSION})
+        return int(item["version"]) if item else 0
+
+    def of_entry(self, entry: str) -> EntryStreams:
+        version, streams = 0, []
+        for item in self._db.query(self._table, "#feed = :feed", {"feed": _feed(entry)}):
+            if item["stream_key"] == _VERSION:
+                version = int(item["version"])
+            else:
+                streams.append(_stream(item))
+        return EntryStreams(version, streams)
+
+
+def _feed(entry: str | None) -> str:
+    return "relay" if entry is None else f"rule#{entry}"
 
 
 class DynamoLastValues:

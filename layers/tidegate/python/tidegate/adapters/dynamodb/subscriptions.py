@@ -120,9 +120,7 @@ class DynamoSubscriptions:
 
     def release_key(self, key: SubscriptionKey) -> None:
         try:
-            self._db.transact(
-                [check_action(self._table, _key(key), "attribute_not_exists(#row)"), self._drop_key(key)]
-            )
+            self._db.transact([check_action(self._table, _key(key), "attribute_not_exists(#row)"), self._drop_key(key)])
         except TransactionFailed:
             return  # another attempt's row needs the key, or the connection is gone
 
