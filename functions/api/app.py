@@ -10,10 +10,9 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from functions.api import internal, routes
+from tidegate.bootstrap import ORIGIN_HEADER
 from tidegate.bootstrap_api import ApiServices
 from tidegate.domain.errors import Conflict, CouldNotCheck, LimiterUnavailable, LimitReached, TidegateError
-
-ORIGIN_HEADER = "x-tidegate-origin"
 
 
 def create_app(services: ApiServices) -> FastAPI:
@@ -41,8 +40,7 @@ async def _through_the_edge(request: Request, call_next: Callable[[Request], Awa
     """Nobody goes around the edge, whose limits and headers count; `/internal` has its own token."""
     origin = request.app.state.services.origin
     if origin is not None and not request.url.path.startswith("/internal/"):
-        given = request.headers.get(ORIGIN_HEADER, "").encode()
-        if not _matches(given, origin.values()):
+        if not origin.accepts(request.headers.get(ORIGIN_HEADER, "")):
             return _answer(403, "not_through_edge", "Use the public address")
     return await call_next(request)
 

@@ -6,15 +6,16 @@ from typing import Any
 
 from functions.gateway_connect.events import context_of, header_values
 from tidegate import bootstrap
-from tidegate.bootstrap import ConnectServices, Handler
+from tidegate.bootstrap import ORIGIN_HEADER, ConnectServices, Handler
 from tidegate.domain.client_ip import client_ip, ip_key
-from tidegate.domain.errors import TidegateError
+from tidegate.domain.errors import Denied, TidegateError
 from tidegate.usecases.connect import Handshake
 
 
 def make_handler(services: ConnectServices) -> Handler:
     def handle(event: dict[str, Any], _context: Any) -> dict[str, Any]:
         try:
+            _refuse_around_the_edge(event, services)
             services.connect(_handshake(event, services))
             return {"statusCode": 200}
         except TidegateError as error:
@@ -29,6 +30,12 @@ def make_handler(services: ConnectServices) -> Handler:
             services.observer.flush()
 
     return handle
+
+
+def _refuse_around_the_edge(event: dict[str, Any], services: ConnectServices) -> None:
+    given = next(iter(header_values(event, ORIGIN_HEADER)), "")
+    if services.origin is not None and not services.origin.accepts(given):
+        raise Denied("Use the public address", code="not_through_edge")
 
 
 def _handshake(event: dict[str, Any], services: ConnectServices) -> Handshake:

@@ -50,6 +50,10 @@ S = TypeVar("S")
 Handler = Callable[[dict[str, Any], Any], Any]
 
 
+#: The header the edge adds, so that nobody goes around it; its value is a secret.
+ORIGIN_HEADER = "x-tidegate-origin"
+
+
 class MissingVariable(RuntimeError):
     """A variable the deployment must set is not there."""
 
@@ -180,6 +184,11 @@ class World:
         )
 
     @cached_property
+    def origin(self) -> Secret | None:
+        """What proves that a request came through the edge; None where there is no edge."""
+        return self.secret("ORIGIN_SECRET_ARN") if self.env.get("ORIGIN_SECRET_ARN") else None
+
+    @cached_property
     def end_connection(self) -> EndConnection:
         return EndConnection(
             connections=self.connections,
@@ -218,6 +227,7 @@ def management_endpoint(endpoint: str, env: Mapping[str, str]) -> str:
 class ConnectServices:
     connect: Connect
     trust_proxy_hops: int
+    origin: Secret | None
     observer: PowertoolsObserver
 
 
@@ -239,7 +249,7 @@ def connect_services(env: Mapping[str, str] | None = None) -> ConnectServices:
         clock=world.clock,
         observer=world.observer,
     )
-    return ConnectServices(connect, settings.realtime_trust_proxy_hops, world.observer)
+    return ConnectServices(connect, settings.realtime_trust_proxy_hops, world.origin, world.observer)
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,5 +141,5 @@ def api_services(env: Mapping[str, str] | None = None) -> ApiServices:
         rates=rates,
         audit=audit,
         service_token=world.secret("GATEWAY_SERVICE_TOKEN_ARN"),
-        origin=world.secret("ORIGIN_SECRET_ARN") if world.env.get("ORIGIN_SECRET_ARN") else None,
+        origin=world.origin,
     )
