@@ -39,9 +39,9 @@ def create_app(services: ApiServices) -> FastAPI:
 async def _through_the_edge(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
     """Nobody goes around the edge, whose limits and headers count; `/internal` has its own token."""
     origin = request.app.state.services.origin
-    if origin is not None and not request.url.path.startswith("/internal/"):
-        if not origin.accepts(request.headers.get(ORIGIN_HEADER, "")):
-            return _answer(403, "not_through_edge", "Use the public address")
+    public = not request.url.path.startswith("/internal/")
+    if origin is not None and public and not origin.accepts(request.headers.get(ORIGIN_HEADER, "")):
+        return _answer(403, "not_through_edge", "Use the public address")
     return await call_next(request)
 
 

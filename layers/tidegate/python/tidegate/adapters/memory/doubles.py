@@ -1,0 +1,123 @@
+"""Doubles of what is not a store: a clock that is moved, ids that repeat, a platform that remembers what it was sent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from tidegate.domain.subscriptions import LastValue, SubscriptionKey
+from tidegate.ports import Delivery, Post, Posted
+
+
+class ManualClock:
+    """`ports.Clock`, moved by hand."""
+
+    def __init__(self, now: float = 1_800_000_000.0) -> None:
+        self._now = now
+        self._monotonic = 1000.0
+
+    def now(self) -> float:
+        return self._now
+
+    def monotonic(self) -> float:
+        return self._monotonic
+
+    def advance(self, seconds: float) -> None:
+        self._now += seconds
+        self._monotonic += seconds
+
+
+class CountingIds:
+    """`ports.Ids` that count."""
+
+    def __init__(self) -> None:
+        self._next = 0
+
+    def new_id(self) -> str:
+        self._next += 1
+        return f"id-{self._next:017d}"
+
+    def new_share_token(self) -> str:
+        self._next += 1
+        return f"share-{self._next:026d}"
+
+
+class PlainKeys:
+    """`ports.KeyHasher` that hides nothing."""
+
+    def key(self, *parts: str) -> str:
+        return "|".join(part.lower() for part in parts)
+
+
+class MemorySender:
+    """`ports.Sender`. `answers` says what becomes of posts to a connection; without an entry they are delivered."""
+
+    def __init__(self) -> None:
+        self.sent: dict[str, list[dict[str, Any]]] = {}
+        self.answers: dict[str, Delivery] = {}
+        self.closed: list[str] = []
+
+    def post(self, connection_id: str, body: bytes) -> Delivery:
+        delivery = self.answers.get(connection_id, Delivery.DELIVERED)
+        if delivery is Delivery.DELIVERED:
+            self.sent.setdefault(connection_id, []).append(json.loads(body))
+        return delivery
+
+    def post_many(
+        self,
+        posts: Iterable[Post],
+        *,
+        before_each: Callable[[Post], bool] | None = None,
+        deadline: float | None = None,
+    ) -> Sequence[Posted]:
+        return [
+            Posted(
+                post,
+                self.post(post.connection_id, post.body)
+                if before_each is None or before_each(post)
+                else Delivery.WITHHELD,
+            )
+            for post in posts
+        ]
+
+    def exists(self, connection_id: str) -> bool:
+        return self.answers.get(connection_id) is not Delivery.GONE
+
+    def close(self, connection_id: str) -> None:
+        self.closed.append(connection_id)
+
+    def data(self, connection_id: str) -> list[Any]:
+        """Payloads of the `data` frames a connection received."""
+        return [one["payload"] for one in self.sent.get(connection_id, []) if one["type"] == "data"]
+
+
+class MemorySecondLooks:
+    """`ports.SecondLooks`."""
+
+    def __init__(self) -> None:
+        self.queued: list[tuple[SubscriptionKey, str, str, LastValue | None]] = []
+
+    def queue(self, key: SubscriptionKey, attempt: str, stream_key: str, seen: LastValue | None) -> None:
+        self.queued.append((key, attempt, stream_key, seen))
+
+
+class MemoryObserver:
+    """`ports.Observer`."""
+
+    def __init__(self) -> None:
+        self.counts: dict[tuple[str, ...], int] = {}
+        self.faults: list[tuple[str, BaseException]] = []
+
+    def count(self, name: str, value: int = 1, **dimensions: str) -> None:
+        key = (name, *(dimensions[one] for one in sorted(dimensions)))
+        self.counts[key] = self.counts.get(key, 0) + value
+
+    def info(self, message: str, **fields: object) -> None:
+        return
+
+    def warning(self, message: str, **fields: object) -> None:
+        return
+
+    def fault(self, message: str, error: BaseException, **fields: object) -> None:
+        self.faults.append((message, error))

@@ -1,0 +1,284 @@
+"""The gateway's stores in memory, for tests and for exploring: the same contracts as the DynamoDB ones.
+
+Each method is one critical section, as each DynamoDB call is one conditional write. `lag` freezes what index reads
+see, which neither moto nor an emulator does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from threading import RLock
+
+from tidegate.domain.access import DashboardAccess, UserAccess
+from tidegate.domain.limits import RateDecision, decide_rate, window_of
+from tidegate.domain.subscriptions import Connection, LastValue, Stream, Subscription, SubscriptionKey
+from tidegate.ports import AccessSnapshot, EntryStreams, Hold
+
+
+class MemoryAccess:
+    """`ports.AccessStore`; tests put items straight into the maps."""
+
+    def __init__(self) -> None:
+        self.dashboards: dict[str, DashboardAccess] = {}
+        self.users: dict[str, UserAccess] = {}
+        self.intents: dict[tuple[str, str], Mapping[str, object]] = {}
+        self.reads = 0
+
+    def read(self, dashboard_ids: Iterable[str], user_ids: Iterable[str]) -> AccessSnapshot:
+        self.reads += 1
+        return AccessSnapshot(
+            {one: self.dashboards[one] for one in dashboard_ids if one in self.dashboards},
+            {one: self.users[one] for one in user_ids if one in self.users},
+        )
+
+    def intent(self, dashboard_id: str, datasource_id: str) -> Mapping[str, object] | None:
+        return self.intents.get((dashboard_id, datasource_id))
+
+
+class MemoryConnections:
+    """`ports.ConnectionStore`."""
+
+    def __init__(self) -> None:
+        self.lock = RLock()
+        self.rows: dict[str, Connection] = {}
+
+    def open(self, connection: Connection) -> None:
+        with self.lock:
+            self.rows.setdefault(connection.connection_id, replace(connection, subscriptions={}))
+
+    def get(self, connection_id: str) -> Connection | None:
+        return self.rows.get(connection_id)
+
+    def hold(self, key: SubscriptionKey, cap: int, slot: str) -> Hold:
+        with self.lock:
+            row = self.rows.get(key.connection_id)
+            if row is None or row.closing:
+                return Hold.GONE
+            held = row.subscriptions.get(key.datasource_id)
+            if held is not None and held != key.dashboard_id:
+                return Hold.OTHER_DASHBOARD
+            if held is None and len(row.subscriptions) >= cap:
+                return Hold.FULL
+            self.rows[key.connection_id] = replace(
+                row,
+                subscriptions={**row.subscriptions, key.datasource_id: key.dashboard_id},
+                slots=row.slots | {slot},
+            )
+            return Hold.HELD
+
+    def note_slot(self, connection_id: str, slot: str) -> bool:
+        with self.lock:
+            row = self.rows.get(connection_id)
+            if row is None or row.closing:
+                return False
+            self.rows[connection_id] = replace(row, slots=row.slots | {slot})
+            return True
+
+    def forget_slots(self, connection_id: str, slots: Iterable[str]) -> None:
+        with self.lock:
+            row = self.rows.get(connection_id)
+            if row is not None:
+                self.rows[connection_id] = replace(row, slots=row.slots - frozenset(slots))
+
+    def remove(self, connection_id: str) -> Connection | None:
+        with self.lock:
+            return self.rows.pop(connection_id, None)
+
+    def close_if_empty(self, connection_id: str) -> bool:
+        with self.lock:
+            row = self.rows.get(connection_id)
+            if row is None or row.subscriptions:
+                return False
+            self.rows[connection_id] = replace(row, closing=True)
+            return True
+
+    def drop_key(self, key: SubscriptionKey) -> None:
+        """Part of the transactions of `MemorySubscriptions`."""
+        row = self.rows.get(key.connection_id)
+        if row is not None:
+            kept = {one: dashboard for one, dashboard in row.subscriptions.items() if one != key.datasource_id}
+            self.rows[key.connection_id] = replace(row, subscriptions=kept)
+
+
+class MemorySubscriptions:
+    """`ports.SubscriptionStore`. While `lag()` holds, index reads see the rows of that moment."""
+
+    def __init__(self, connections: MemoryConnections) -> None:
+        self._connections = connections
+        self._lock = connections.lock
+        self.rows: dict[SubscriptionKey, Subscription] = {}
+        self._seen_by_index: dict[SubscriptionKey, Subscription] | None = None
+
+    def lag(self) -> None:
+        self._seen_by_index = dict(self.rows)
+
+    def catch_up(self) -> None:
+        self._seen_by_index = None
+
+    def get(self, key: SubscriptionKey) -> Subscription | None:
+        return self.rows.get(key)
+
+    def put_hidden(self, row: Subscription) -> bool:
+        with self._lock:
+            there = self.rows.get(row.key)
+            if there is not None and (there.cut or there.version > row.version):
+                return False
+            self.rows[row.key] = replace(row, visible=False, cut=False)
+            return True
+
+    def make_visible(self, row: Subscription) -> bool:
+        with self._lock:
+            there = self._own(row)
+            if there is None or there.cut:
+                return False
+            self.rows[row.key] = replace(there, visible=True)
+            return True
+
+    def move_expiry(self, row: Subscription, expires_at: int) -> bool:
+        with self._lock:
+            there = self._own(row)
+            if there is None or not there.live:
+                return False
+            if there.claim.expires_at < expires_at:
+                self.rows[row.key] = replace(there, claim=replace(there.claim, expires_at=expires_at))
+            return True
+
+    def mark_cut(self, row: Subscription) -> bool:
+        with self._lock:
+            there = self._own(row)
+            if there is None:
+                return False
+            self.rows[row.key] = replace(there, cut=True)
+            return True
+
+    def remove(self, row: Subscription) -> bool:
+        with self._lock:
+            if row.key in self.rows and self._own(row) is None:
+                return False
+            self.rows.pop(row.key, None)
+            self._connections.drop_key(row.key)
+            return True
+
+    def release_key(self, key: SubscriptionKey) -> None:
+        with self._lock:
+            if key not in self.rows:
+                self._connections.drop_key(key)
+
+    def remove_all_of(self, connection: Connection) -> None:
+        with self._lock:
+            for datasource_id, dashboard_id in connection.subscriptions.items():
+                self.rows.pop(SubscriptionKey(dashboard_id, connection.connection_id, datasource_id), None)
+
+    def of_dashboard(self, dashboard_id: str) -> Iterator[Subscription]:
+        return iter([row for row in self.rows.values() if row.key.dashboard_id == dashboard_id])
+
+    def of_user(self, user_id: str) -> Iterator[Subscription]:
+        index = self.rows if self._seen_by_index is None else self._seen_by_index
+        keys = [key for key, row in index.items() if row.claim.principal.subject == user_id]
+        return iter([self.rows[key] for key in keys if key in self.rows])
+
+    def audience(self, stream: str) -> Sequence[Subscription]:
+        index = self.rows if self._seen_by_index is None else self._seen_by_index
+        return [row for row in index.values() if row.live and row.stream == stream]
+
+    def _own(self, row: Subscription) -> Subscription | None:
+        there = self.rows.get(row.key)
+        return there if there is not None and there.attempt == row.attempt else None
+
+
+class MemoryStreams:
+    """`ports.StreamStore`."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, Stream] = {}
+        self.versions: dict[str, int] = {}
+        self.queries = 0
+
+    def want(self, stream: Stream) -> Stream:
+        there = self.rows.get(stream.stream_key)
+        if there is None:
+            self.rows[stream.stream_key] = stream
+            entry = stream.entry or ""
+            self.versions[entry] = self.versions.get(entry, 0) + 1
+        elif there.wanted_at < stream.wanted_at:
+            self.rows[stream.stream_key] = replace(there, wanted_at=stream.wanted_at)
+        return self.rows[stream.stream_key]
+
+    def version_of(self, entry: str) -> int:
+        return self.versions.get(entry, 0)
+
+    def of_entry(self, entry: str) -> EntryStreams:
+        self.queries += 1
+        return EntryStreams(self.version_of(entry), [one for one in self.rows.values() if one.entry == entry])
+
+
+class MemoryLastValues:
+    """`ports.LastValueStore`."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, LastValue] = {}
+
+    def get(self, stream_key: str) -> LastValue | None:
+        return self.rows.get(stream_key)
+
+    def put_if_newer(self, stream_key: str, value: LastValue) -> bool:
+        there = self.rows.get(stream_key)
+        if there is not None and there.order > value.order:
+            return False
+        self.rows[stream_key] = value
+        return True
+
+
+class MemoryRates:
+    """`ports.RateStore`."""
+
+    def __init__(self) -> None:
+        self._lock = RLock()
+        self._counts: dict[tuple[str, int, int], tuple[int, str]] = {}
+        self._locks: dict[str, int] = {}
+
+    def count(
+        self, key: str, limit: int, now_ms: int, window_ms: int, request_id: str, deadline: float
+    ) -> RateDecision:
+        window = (key, window_ms, window_of(now_ms, window_ms))
+        with self._lock:
+            count, last = self._counts.get(window, (0, ""))
+            if last == request_id:
+                return decide_rate(count, limit, now_ms, window_ms)
+            if count >= limit:
+                return decide_rate(limit + 1, limit, now_ms, window_ms)
+            self._counts[window] = (count + 1, request_id)
+            return decide_rate(count + 1, limit, now_ms, window_ms)
+
+    def peek(self, key: str, now_ms: int, window_ms: int, deadline: float) -> int:
+        return self._counts.get((key, window_ms, window_of(now_ms, window_ms)), (0, ""))[0]
+
+    def clear(self, key: str, now_ms: int, window_ms: int) -> None:
+        self._counts.pop((key, window_ms, window_of(now_ms, window_ms)), None)
+
+    def lock(self, key: str, until_ms: int, deadline: float) -> None:
+        self._locks[key] = max(until_ms, self._locks.get(key, 0))
+
+    def locked_until_ms(self, key: str, deadline: float) -> int:
+        return self._locks.get(key, 0)
+
+
+class MemoryCaps:
+    """`ports.CapStore`."""
+
+    def __init__(self) -> None:
+        self._lock = RLock()
+        self.holders: dict[tuple[str, int], set[str]] = {}
+
+    def take(self, cap: str, shard: int, limit: int, holder: str, deadline: float | None = None) -> bool:
+        with self._lock:
+            holders = self.holders.setdefault((cap, shard), set())
+            if holder not in holders and len(holders) >= limit:
+                return False
+            holders.add(holder)
+            return True
+
+    def release(self, cap: str, shard: int, holder: str) -> None:
+        with self._lock:
+            self.holders.get((cap, shard), set()).discard(holder)

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tidegate.domain.errors import Denied, InvalidInput, NotFound, TidegateError
+from tidegate.domain.intents import build_intent, intent_hash, stream_key
+from tidegate.domain.profiles import BrokerProfile, CredentialProfile, CredentialType, Transport
+
+BROKER = BrokerProfile("b", "broker", Transport.IOT_CORE)
+BEARER = CredentialProfile("c", "bearer", CredentialType.BEARER)
+BASIC = CredentialProfile("c", "basic", CredentialType.BASIC)
+
+
+def mqtt(**settings: object) -> dict[str, object]:
+    return {"id": "s", "type": "mqtt", "settings": {"brokerProfileId": "b", "topic": "a/b", **settings}}
+
+
+def sse(**settings: object) -> dict[str, object]:
+    return {"id": "s", "type": "sse", "settings": {"url": " https://x.example/s ", **settings}}
+
+
+def test_equal_intents_share_a_stream_across_dashboards() -> None:
+    one = build_intent("d1", mqtt(), broker=BROKER)
+    other = build_intent("d2", mqtt(topic=" a/b ", parser="JSON"), broker=BROKER)
+    assert intent_hash(one) != intent_hash(other)
+    assert stream_key(one) == stream_key(other)
+
+
+@pytest.mark.parametrize("change", [{"topic": "a/c"}, {"parser": "text"}])
+def test_what_matters_changes_the_hash(change: dict[str, object]) -> None:
+    assert intent_hash(build_intent("d", mqtt(), broker=BROKER)) != intent_hash(
+        build_intent("d", mqtt(**change), broker=BROKER)
+    )
+
+
+def test_a_changed_profile_is_another_intent() -> None:
+    changed = BrokerProfile("b", "broker", Transport.IOT_CORE, connection_revision=2)
+    before, after = build_intent("d", mqtt(), broker=BROKER), build_intent("d", mqtt(), broker=changed)
+    assert intent_hash(before) != intent_hash(after) and stream_key(before) != stream_key(after)
+    renamed = BrokerProfile("b", "other name", Transport.IOT_CORE, revision=9, allow_public_use=True)
+    assert intent_hash(before) == intent_hash(build_intent("d", mqtt(), broker=renamed))
+
+
+def test_the_order_of_headers_does_not_matter() -> None:
+    one = build_intent("d", sse(headers={"b": "2", "a": "1"}))
+    assert intent_hash(one) == intent_hash(build_intent("d", sse(headers='{"a": "1", "b": "2"}')))
+    assert one["url"] == "https://x.example/s"
+    assert list(one)[:3] == ["protocol", "dashboardId", "datasourceId"]
+
+
+@pytest.mark.parametrize(
+    ("datasource", "profiles", "error"),
+    [
+        (mqtt(), {}, Denied),
+        (mqtt(brokerProfileId=""), {}, InvalidInput),
+        (mqtt(topic=" "), {"broker": BROKER}, InvalidInput),
+        (mqtt(topic="a/#/b"), {"broker": BROKER}, InvalidInput),
+        (sse(url=""), {}, InvalidInput),
+        (sse(credentialProfileId="c"), {}, Denied),
+        (sse(credentialProfileId="c", authPlacement="query"), {"credential": BEARER}, InvalidInput),
+        (sse(credentialProfileId="c", authPlacement="query", queryParamName="k"), {"credential": BASIC}, InvalidInput),
+        (sse(headers="[1"), {}, InvalidInput),
+        ({"id": "s", "type": "clock", "settings": {}}, {}, NotFound),
+    ],
+)
+def test_what_cannot_be_an_intent(
+    datasource: dict[str, object], profiles: dict[str, Any], error: type[TidegateError]
+) -> None:
+    with pytest.raises(error):
+        build_intent("d", datasource, **profiles)
+
+
+def test_external_brokers_need_basic_credentials() -> None:
+    external = BrokerProfile("b", "x", Transport.EXTERNAL, "mqtt://h", credential_profile_id="c")
+    with pytest.raises(InvalidInput, match="basic"):
+        build_intent("d", mqtt(), broker=external, credential=BEARER)
+    assert build_intent("d", mqtt(qos=1), broker=external, credential=BASIC)["qos"] == 1
