@@ -1,0 +1,295 @@
+"""One contract, two implementations: in memory, and DynamoDB on moto."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from time import monotonic
+
+import pytest
+
+from tidegate import tables
+from tidegate.adapters.dynamodb.limits import DynamoCaps, DynamoRates
+from tidegate.adapters.memory.stores import (
+    MemoryCaps,
+    MemoryConnections,
+    MemoryLastValues,
+    MemoryRates,
+    MemoryStreams,
+    MemorySubscriptions,
+)
+from tidegate.bootstrap import World
+from tidegate.domain.access import PUBLIC_SUBJECT, Claim, Principal
+from tidegate.domain.subscriptions import Connection, LastValue, Stream, Subscription, SubscriptionKey
+from tidegate.ports import (
+    CapStore,
+    ConnectionStore,
+    Hold,
+    LastValueStore,
+    RateStore,
+    StreamStore,
+    SubscriptionStore,
+)
+
+KEY = SubscriptionKey("d", "c=", "s#1")
+
+
+@dataclass
+class Stores:
+    connections: ConnectionStore
+    subscriptions: SubscriptionStore
+    streams: StreamStore
+    last_values: LastValueStore
+    rates: RateStore
+    caps: CapStore
+
+
+@pytest.fixture(params=["memory", "dynamodb"])
+def stores(request: pytest.FixtureRequest) -> Stores:
+    if request.param == "memory":
+        connections = MemoryConnections()
+        return Stores(
+            connections,
+            MemorySubscriptions(connections),
+            MemoryStreams(),
+            MemoryLastValues(),
+            MemoryRates(),
+            MemoryCaps(),
+        )
+    env: Mapping[str, str] = request.getfixturevalue("deployed")
+    world = World(env)
+    return Stores(
+        world.connections,
+        world.subscriptions,
+        world.streams,
+        world.last_values,
+        DynamoRates(world.db, world.table(tables.LIMITERS)),
+        DynamoCaps(world.db, world.table(tables.LIMITERS), "t"),
+    )
+
+
+def row(attempt: str = "a", version: int | None = 1, key: SubscriptionKey = KEY, expires_at: int = 100) -> Subscription:
+    subject = "user" if version is None else PUBLIC_SUBJECT
+    claim = Claim(key.dashboard_id, key.datasource_id, Principal(subject, version), "hash", expires_at)
+    return Subscription(key=key, attempt=attempt, claim=claim, stream="stream#0")
+
+
+def opened(stores: Stores, connection_id: str = "c=") -> None:
+    stores.connections.open(Connection(connection_id, "ip", 1000, slots=frozenset({"ip#x#0"})))
+
+
+# --- connections -------------------------------------------------------------------------------------------
+
+
+def test_a_connection_comes_and_goes(stores: Stores) -> None:
+    assert stores.connections.get("c=") is None
+    opened(stores)
+    assert stores.connections.hold(KEY, 5, "dash#d#0") is Hold.HELD
+    opened(stores)  # repeated: keeps what it holds
+    connection = stores.connections.get("c=")
+    assert connection is not None
+    assert dict(connection.subscriptions) == {"s#1": "d"} and connection.slots == {"ip#x#0", "dash#d#0"}
+    assert stores.connections.remove("c=") == connection
+    assert stores.connections.remove("c=") is None
+    assert stores.connections.hold(KEY, 5, "x") is Hold.GONE
+    assert not stores.connections.note_slot("c=", "x")
+    stores.connections.forget_slots("c=", ["x"])
+    assert stores.connections.get("c=") is None
+
+
+def test_the_cap_of_a_connection_is_exact(stores: Stores) -> None:
+    opened(stores)
+    keys = [SubscriptionKey("d", "c=", f"s{number}") for number in range(20)]
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda key: stores.connections.hold(key, 7, "slot"), keys))
+    assert results.count(Hold.HELD) == 7 and results.count(Hold.FULL) == 13
+    held = keys[results.index(Hold.HELD)]
+    assert stores.connections.hold(held, 7, "slot") is Hold.HELD
+    other = replace(held, dashboard_id="other")
+    assert stores.connections.hold(other, 7, "slot") is Hold.OTHER_DASHBOARD
+
+
+def test_slots_are_noted_and_forgotten(stores: Stores) -> None:
+    opened(stores)
+    assert stores.connections.note_slot("c=", "dash#d#1")
+    stores.connections.forget_slots("c=", ["dash#d#1", "never"])
+    connection = stores.connections.get("c=")
+    assert connection is not None and connection.slots == {"ip#x#0"}
+
+
+def test_only_an_empty_connection_closes(stores: Stores) -> None:
+    opened(stores)
+    stores.connections.hold(KEY, 5, "x")
+    assert not stores.connections.close_if_empty("c=")
+    stores.subscriptions.release_key(KEY)
+    assert stores.connections.close_if_empty("c=") and stores.connections.close_if_empty("c=")
+    assert stores.connections.hold(KEY, 5, "x") is Hold.GONE
+    assert not stores.connections.close_if_empty("unknown")
+
+
+# --- subscriptions -----------------------------------------------------------------------------------------
+
+
+def test_a_row_is_hidden_until_made_visible(stores: Stores) -> None:
+    opened(stores)
+    assert stores.subscriptions.put_hidden(row())
+    assert stores.subscriptions.audience("stream#0") == []
+    assert stores.subscriptions.make_visible(row()) and stores.subscriptions.make_visible(row())
+    assert [one.key for one in stores.subscriptions.audience("stream#0")] == [KEY]
+    assert stores.subscriptions.get(KEY) == replace(row(), visible=True)
+
+
+def test_only_the_own_attempt_is_touched(stores: Stores) -> None:
+    stores.subscriptions.put_hidden(row("mine"))
+    assert not stores.subscriptions.make_visible(row("other"))
+    assert not stores.subscriptions.mark_cut(row("other"))
+    assert not stores.subscriptions.remove(row("other"))
+    assert not stores.subscriptions.move_expiry(row("other"), 200)
+    assert not stores.subscriptions.move_expiry(row("mine"), 200)  # hidden
+    assert stores.subscriptions.get(KEY) == row("mine")
+
+
+def test_a_put_gives_way_to_higher_versions_and_to_cut_rows(stores: Stores) -> None:
+    stores.subscriptions.put_hidden(row("old", 2))
+    assert not stores.subscriptions.put_hidden(row("older", 1))
+    assert not stores.subscriptions.put_hidden(row("member", None))
+    assert stores.subscriptions.put_hidden(row("same", 2))
+    assert stores.subscriptions.put_hidden(row("new", 3))
+    assert stores.subscriptions.mark_cut(row("new", 3))
+    assert not stores.subscriptions.put_hidden(row("newest", 4))
+    assert not stores.subscriptions.make_visible(row("new", 3))
+    assert stores.subscriptions.remove(row("new", 3))
+    assert stores.subscriptions.put_hidden(row("newest", 4))
+
+
+def test_a_cut_row_leaves_the_audience(stores: Stores) -> None:
+    stores.subscriptions.put_hidden(row())
+    stores.subscriptions.make_visible(row())
+    assert stores.subscriptions.mark_cut(row())
+    assert stores.subscriptions.audience("stream#0") == []
+    assert not stores.subscriptions.move_expiry(row(), 500)
+
+
+def test_expiry_only_moves_forward(stores: Stores) -> None:
+    stores.subscriptions.put_hidden(row())
+    stores.subscriptions.make_visible(row())
+    for asked, expected in ((150, 150), (120, 150), (150, 150)):
+        assert stores.subscriptions.move_expiry(row(), asked)
+        stored = stores.subscriptions.get(KEY)
+        assert stored is not None and stored.claim.expires_at == expected
+
+
+def test_removing_takes_the_key_along(stores: Stores) -> None:
+    opened(stores)
+    stores.connections.hold(KEY, 5, "x")
+    stores.subscriptions.put_hidden(row())
+    stores.subscriptions.release_key(KEY)  # the row still needs it
+    held = stores.connections.get("c=")
+    assert held is not None and "s#1" in held.subscriptions
+    assert stores.subscriptions.remove(row()) and stores.subscriptions.remove(row())
+    held = stores.connections.get("c=")
+    assert held is not None and not held.subscriptions
+    assert stores.subscriptions.get(KEY) is None
+
+
+def test_removing_works_without_the_connection(stores: Stores) -> None:
+    stores.subscriptions.put_hidden(row())
+    assert stores.subscriptions.remove(row())
+    assert stores.connections.get("c=") is None, "a removal must not create a connection"
+    stores.subscriptions.release_key(KEY)
+    assert stores.connections.get("c=") is None
+
+
+def test_rows_are_found_by_dashboard_user_and_connection(stores: Stores) -> None:
+    opened(stores)
+    keys = [SubscriptionKey("d", f"c{number}", "s") for number in range(30)]
+    for key in keys:
+        stores.subscriptions.put_hidden(row(key=key))
+    mine = SubscriptionKey("d2", "c=", "t")
+    stores.connections.hold(mine, 5, "x")
+    stores.subscriptions.put_hidden(row("a", None, mine))
+    assert {one.key for one in stores.subscriptions.of_dashboard("d")} == set(keys)
+    assert [one.key for one in stores.subscriptions.of_user("user")] == [mine]
+    connection = stores.connections.remove("c=")
+    assert connection is not None
+    stores.subscriptions.remove_all_of(connection)
+    stores.subscriptions.remove_all_of(connection)
+    assert stores.subscriptions.get(mine) is None
+
+
+# --- streams and values ------------------------------------------------------------------------------------
+
+
+def stream(key: str = "k", wanted_at: int = 10, topic: str = "a/+") -> Stream:
+    return Stream(key, "mqtt", "json", "a/#", topic, wanted_at=wanted_at)
+
+
+def test_a_new_stream_moves_its_entrys_version(stores: Stores) -> None:
+    assert stores.streams.version_of("a/#") == 0
+    assert stores.streams.want(stream()) == stream()
+    first = stores.streams.of_entry("a/#")
+    assert list(first.streams) == [stream()] and first.version == stores.streams.version_of("a/#") > 0
+    assert stores.streams.want(stream(wanted_at=20)).wanted_at == 20
+    assert stores.streams.want(stream(wanted_at=15)).wanted_at == 20
+    assert stores.streams.version_of("a/#") == first.version
+    stores.streams.want(stream("k2"))
+    second = stores.streams.of_entry("a/#")
+    assert second.version > first.version and {one.stream_key for one in second.streams} == {"k", "k2"}
+    assert list(stores.streams.of_entry("b/#").streams) == []
+
+
+def test_only_newer_values_replace(stores: Stores) -> None:
+    assert stores.last_values.get("k") is None
+    assert stores.last_values.put_if_newer("k", LastValue("1", 10, "b"))
+    assert stores.last_values.put_if_newer("k", LastValue("1", 10, "b")), "a repetition is the same message"
+    assert not stores.last_values.put_if_newer("k", LastValue("2", 10, "a"))
+    assert not stores.last_values.put_if_newer("k", LastValue("3", 9, "z"))
+    assert stores.last_values.put_if_newer("k", LastValue('"ü"', 10, "c"))
+    assert stores.last_values.get("k") == LastValue('"ü"', 10, "c")
+
+
+# --- limits ------------------------------------------------------------------------------------------------
+
+
+def counted(stores: Stores, limit: int, now_ms: int = 60_000) -> Callable[[object], bool]:
+    def count(request: object) -> bool:
+        return stores.rates.count("k", limit, now_ms, 60_000, str(request), monotonic() + 30).allowed
+
+    return count
+
+
+def test_a_rate_is_exact_under_concurrency(stores: Stores) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(counted(stores, 13), range(40)))
+    assert results.count(True) == 13
+    assert counted(stores, 13, 120_000)("next window")
+
+
+def test_a_repeated_request_counts_once(stores: Stores) -> None:
+    count = counted(stores, 2)
+    assert count("a") and count("a") and count("b") and count("b")
+    assert not count("c")
+    assert stores.rates.peek("k", 60_000, 60_000, monotonic() + 5) == 2
+    stores.rates.clear("k", 60_000, 60_000)
+    assert count("c")
+
+
+def test_locks_only_get_longer(stores: Stores) -> None:
+    until = monotonic() + 5
+    assert stores.rates.locked_until_ms("k", until) == 0
+    stores.rates.lock("k", 500, until)
+    stores.rates.lock("k", 400, until)
+    assert stores.rates.locked_until_ms("k", until) == 500
+
+
+def test_a_cap_is_exact_and_idempotent(stores: Stores) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda holder: stores.caps.take("cap", 0, 5, f"h{holder}"), range(20)))
+    assert results.count(True) == 5
+    holder = f"h{results.index(True)}"
+    assert stores.caps.take("cap", 0, 5, holder), "who holds it already, holds it"
+    stores.caps.release("cap", 0, holder)
+    stores.caps.release("cap", 0, holder)
+    assert stores.caps.take("cap", 0, 5, "new") and not stores.caps.take("cap", 0, 5, holder)
+    assert not stores.caps.take("cap", 1, 0, "x")

@@ -1,0 +1,116 @@
+"""Shared by all tests: no test may reach a real account, and AWS is moto's server on a free port."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from tidegate.tables import ALL_TABLES, TTL_ATTRIBUTE, Table
+
+REGION = "us-east-1"
+SECRETS = {
+    "JWT_SECRET_ARN": "login-secret-0123456789-abcdefghijklmn",
+    "JWT_GATEWAY_SECRET_ARN": "session-secret-0123456789-abcdefghijk",
+    "GATEWAY_SERVICE_TOKEN_ARN": "service-token-0123456789-abcdefghijkl",
+    "LIMITER_HASH_SALT_ARN": "limiter-salt-0123456789-abcdefghijklm",
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_real_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_SESSION_TOKEN": "testing",
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+    }.items():
+        monkeypatch.setenv(name, value)
+    for name in ("AWS_ENDPOINT_URL", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def moto_url() -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+def aws(url: str, service: str) -> Any:
+    return boto3.client(
+        service,
+        endpoint_url=url,
+        region_name=REGION,
+        aws_access_key_id="testing",
+        aws_secret_access_key="testing",
+    )
+
+
+def create_table(client: Any, table: Table, name: str) -> None:
+    """The table as the CDK app makes it."""
+    keys = [key for key in (table.partition, table.sort) if key]
+    indexes = []
+    for index in table.indexes:
+        index_keys = [key for key in (index.partition, index.sort) if key]
+        keys += index_keys
+        projection: dict[str, Any] = {"ProjectionType": "INCLUDE" if index.include else index.projection}
+        if index.include:
+            projection["NonKeyAttributes"] = list(index.include)
+        indexes.append({"IndexName": index.name, "KeySchema": _schema(index_keys), "Projection": projection})
+    request: dict[str, Any] = {
+        "TableName": name,
+        "KeySchema": _schema([key for key in (table.partition, table.sort) if key]),
+        "AttributeDefinitions": [
+            {"AttributeName": one, "AttributeType": kind} for one, kind in {key.name: key.type for key in keys}.items()
+        ],
+        "BillingMode": "PAY_PER_REQUEST",
+    }
+    if indexes:
+        request["GlobalSecondaryIndexes"] = indexes
+    client.create_table(**request)
+    if table.ttl:
+        client.update_time_to_live(
+            TableName=name, TimeToLiveSpecification={"Enabled": True, "AttributeName": TTL_ATTRIBUTE}
+        )
+
+
+def _schema(keys: list[Any]) -> list[dict[str, str]]:
+    kinds = ("HASH", "RANGE")
+    return [{"AttributeName": key.name, "KeyType": kind} for key, kind in zip(keys, kinds, strict=False)]
+
+
+@pytest.fixture
+def deployed(moto_url: str, request: pytest.FixtureRequest) -> Iterator[Mapping[str, str]]:
+    """The environment of a function over fresh tables, secrets, key and queue."""
+    prefix = f"t{abs(hash(request.node.nodeid)) % 10**10}"
+    dynamodb = aws(moto_url, "dynamodb")
+    env = {
+        "TIDEGATE_ENV": "test",
+        "AWS_ENDPOINT_URL": moto_url,
+        "AWS_REGION": REGION,
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "REALTIME_MQTT_ALLOWED_TOPICS": "demo/#",
+        "REALTIME_LIMITER_FAILURE_MODE": "fail-closed",
+        "SECURITY_LIMITER_FAILURE_MODE": "fail-closed",
+        "WEBSOCKET_API_ENDPOINT": "https://api.execute-api.us-east-1.amazonaws.com/live",
+        "API_DOCS_ENABLED": "true",
+    }
+    for table in ALL_TABLES:
+        env[table.variable] = f"{prefix}-{table.name}"
+        create_table(dynamodb, table, env[table.variable])
+    secrets = aws(moto_url, "secretsmanager")
+    for variable, value in SECRETS.items():
+        env[variable] = secrets.create_secret(Name=f"{prefix}-{variable}", SecretString=value)["ARN"]
+    env["CREDENTIAL_KEY_ID"] = aws(moto_url, "kms").create_key()["KeyMetadata"]["Arn"]
+    env["SECOND_LOOK_QUEUE_URL"] = aws(moto_url, "sqs").create_queue(QueueName=prefix)["QueueUrl"]
+    yield env
+    for table in ALL_TABLES:
+        dynamodb.delete_table(TableName=env[table.variable])
