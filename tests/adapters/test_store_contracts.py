@@ -153,8 +153,9 @@ def test_only_the_own_attempt_is_touched(stores: Stores) -> None:
 def test_a_put_gives_way_to_higher_versions_and_to_cut_rows(stores: Stores) -> None:
     stores.subscriptions.put_hidden(row("old", 2))
     assert not stores.subscriptions.put_hidden(row("older", 1))
-    assert not stores.subscriptions.put_hidden(row("member", None))
     assert stores.subscriptions.put_hidden(row("same", 2))
+    assert stores.subscriptions.put_hidden(row("member", None)), "members and guests may replace each other"
+    assert stores.subscriptions.put_hidden(row("guest", 2))
     assert stores.subscriptions.put_hidden(row("new", 3))
     assert stores.subscriptions.mark_cut(row("new", 3))
     assert not stores.subscriptions.put_hidden(row("newest", 4))

@@ -71,7 +71,7 @@ class Subscription:
 
     @property
     def version(self) -> int:
-        """What orders attempts on one row: the share version, or -1 for members."""
+        """What orders the attempts of guests on one row: the share version; -1 for members."""
         return -1 if self.claim.principal.share_version is None else self.claim.principal.share_version
 
 

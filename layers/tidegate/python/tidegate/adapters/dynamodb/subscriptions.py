@@ -43,13 +43,12 @@ class DynamoSubscriptions:
         return _row(item) if item else None
 
     def put_hidden(self, row: Subscription) -> bool:
+        free = "attribute_not_exists(#cut)"
+        values = None
+        if row.claim.principal.share_version is not None:
+            free, values = f"{free} AND #version <= :version", {"version": row.version}
         try:
-            self._db.put(
-                self._table,
-                _item(row),
-                "attribute_not_exists(#row) OR (attribute_not_exists(#cut) AND #version <= :version)",
-                {"version": row.version},
-            )
+            self._db.put(self._table, _item(row), f"attribute_not_exists(#row) OR ({free})", values)
         except ConditionFailed:
             return False
         return True

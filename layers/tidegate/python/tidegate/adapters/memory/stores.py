@@ -122,7 +122,8 @@ class MemorySubscriptions:
     def put_hidden(self, row: Subscription) -> bool:
         with self._lock:
             there = self.rows.get(row.key)
-            if there is not None and (there.cut or there.version > row.version):
+            versioned = row.claim.principal.share_version is not None
+            if there is not None and (there.cut or (versioned and there.version > row.version)):
                 return False
             self.rows[row.key] = replace(row, visible=False, cut=False)
             return True
