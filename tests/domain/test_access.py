@@ -20,9 +20,7 @@ from tidegate.domain.access import (
     may_see,
 )
 
-DASHBOARD = DashboardAccess(
-    "d", 3, Visibility.LINK, "owner", {"member": AclLevel.VIEWER}, {"s": "hash"}
-)
+DASHBOARD = DashboardAccess("d", 3, Visibility.LINK, "owner", {"member": AclLevel.VIEWER}, {"s": "hash"})
 PUBLIC = Principal(PUBLIC_SUBJECT, 3)
 
 

@@ -105,7 +105,9 @@ def test_a_tombstone_knows_nobody() -> None:
     assert gone.deleted and not gone.acl and not gone.intents
 
 
-@pytest.mark.parametrize("weak", ["short-A1", "alllowercase-123", "ALLUPPERCASE-123", "NoDigitsHere--", "NoSymbols1234"])
+@pytest.mark.parametrize(
+    "weak", ["short-A1", "alllowercase-123", "ALLUPPERCASE-123", "NoDigitsHere--", "NoSymbols1234"]
+)
 def test_weak_passwords(weak: str) -> None:
     with pytest.raises(InvalidInput):
         check_password(weak)

@@ -9,9 +9,11 @@ from tidegate.domain.topics import check_filter, covers, first_covering, matches
 
 levels = st.sampled_from(["a", "b", "$SYS", ""])
 topics = st.lists(levels, min_size=1, max_size=4).map("/".join).filter(bool)
-filters = st.tuples(st.lists(st.one_of(levels, st.just("+")), max_size=4), st.booleans()).map(
-    lambda parts: "/".join([*parts[0], *(["#"] if parts[1] else [])])
-).filter(bool)
+filters = (
+    st.tuples(st.lists(st.one_of(levels, st.just("+")), max_size=4), st.booleans())
+    .map(lambda parts: "/".join([*parts[0], *(["#"] if parts[1] else [])]))
+    .filter(bool)
+)
 
 
 @pytest.mark.parametrize(

@@ -57,9 +57,7 @@ def test_a_viewer_subscribes_and_refreshes() -> None:
         (lambda world: world.connections.rows.clear(), Unauthenticated),
     ],
 )
-def test_who_may_not_leaves_no_trace(
-    prepare: Callable[[GatewayWorld], object], error: type[TidegateError]
-) -> None:
+def test_who_may_not_leaves_no_trace(prepare: Callable[[GatewayWorld], object], error: type[TidegateError]) -> None:
     world = GatewayWorld()
     world.open()
     token = world.token()
@@ -314,9 +312,7 @@ def test_a_subscribe_is_acked_told_and_given_the_last_value() -> None:
         (lambda world: world.token("gone"), "STREAM_AUTH_FAILED", False),
     ],
 )
-def test_refusals_say_whether_to_come_back(
-    token: Callable[[GatewayWorld], str], code: str, retryable: bool
-) -> None:
+def test_refusals_say_whether_to_come_back(token: Callable[[GatewayWorld], str], code: str, retryable: bool) -> None:
     world = GatewayWorld()
     world.open()
     world.handle("c", message("subscribe", dashboardId=DASHBOARD, sessionToken=token(world)))

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jwt
+from jwt.types import Options
 
 from tidegate.adapters.secrets_manager import Secret
 from tidegate.domain.errors import Unauthenticated
@@ -27,6 +28,16 @@ _ALGORITHM = "HS256"
 _MAX_LENGTH = 8192
 #: Login tokens are for this audience only, so that neither kind passes for the other.
 _LOGIN_AUDIENCE = "tidegate-user"
+
+
+#: Time is checked against the caller's clock, and an issuer may state no `jti`, or null.
+_OPTIONS: Options = {
+    "verify_exp": False,
+    "verify_iat": False,
+    "verify_nbf": False,
+    "verify_jti": False,
+    "require": ["exp"],
+}
 
 
 class _Tokens:
@@ -58,14 +69,13 @@ class _Tokens:
     def _verified(self, token: str) -> dict[str, Any] | None:
         for value in self._secret.values():
             try:
-                # Time is checked against the caller's clock, not the library's.
                 payload: dict[str, Any] = jwt.decode(
                     token,
                     value,
                     algorithms=[_ALGORITHM],
                     issuer=self._issuer,
                     audience=self._audience,
-                    options={"verify_exp": False, "verify_iat": False, "verify_nbf": False, "require": ["exp"]},
+                    options=_OPTIONS,
                 )
                 return payload
             except jwt.InvalidTokenError:
