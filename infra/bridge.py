@@ -162,7 +162,7 @@ def _device_policy(scope: Construct, entries: tuple[str, ...]) -> iot.CfnPolicy:
         return f"arn:{stack.partition}:iot:{stack.region}:{stack.account}:{resource}"
 
     topics = [arn(f"topic/{resource}") for entry in entries for resource in publish_resources(entry)]
-    statements = [
+    statements: list[dict[str, object]] = [
         {
             "Effect": "Allow",
             "Action": "iot:Connect",

@@ -44,7 +44,8 @@ def moto_url() -> Iterator[str]:
 
 
 def aws(url: str, service: str) -> Any:
-    return boto3.client(
+    client: Any = boto3.client  # its typed overloads want the service as a literal
+    return client(
         service,
         endpoint_url=url,
         region_name=REGION,

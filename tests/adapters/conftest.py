@@ -1,14 +1,10 @@
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from management_server import ManagementServer
+from tests.adapters.management_server import ManagementServer
 
 
 @pytest.fixture

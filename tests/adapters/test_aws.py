@@ -9,8 +9,8 @@ import botocore.auth
 import botocore.awsrequest
 import botocore.credentials
 import pytest
-from management_server import ManagementServer
 
+from tests.adapters.management_server import ManagementServer
 from tidegate import tables
 from tidegate.adapters.aws.http import HttpClient, NotAnswered, endpoint_url
 from tidegate.adapters.aws.json_client import AwsError, JsonClient

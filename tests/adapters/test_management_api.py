@@ -3,8 +3,8 @@ from __future__ import annotations
 from time import monotonic
 
 import pytest
-from management_server import ManagementServer
 
+from tests.adapters.management_server import ManagementServer
 from tidegate.adapters.aws.management_api import ManagementApi, parse_answer
 from tidegate.adapters.aws.sigv4 import Credentials
 from tidegate.adapters.memory.doubles import MemoryObserver

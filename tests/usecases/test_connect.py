@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from gateway_world import GatewayWorld
 
+from tests.usecases.gateway_world import GatewayWorld
 from tidegate.domain.errors import CouldNotCheck, Denied, Disabled, LimiterUnavailable, LimitReached
 from tidegate.domain.limits import FailureMode
 from tidegate.usecases.connect import Handshake
@@ -59,11 +59,11 @@ def down(*_args: object, **_options: object) -> bool:
 
 def test_a_limiter_that_is_down_refuses_by_default() -> None:
     world = GatewayWorld()
-    world.rate_store.count = down  # type: ignore[method-assign]
+    world.rate_store.count = down  # type: ignore[method-assign, assignment]
     with pytest.raises(LimiterUnavailable):
         world.connect(handshake())
     lenient = GatewayWorld(failure_mode=FailureMode.OPEN)
-    lenient.rate_store.count = down  # type: ignore[method-assign]
+    lenient.rate_store.count = down  # type: ignore[method-assign, assignment]
     lenient.caps.take = down  # type: ignore[method-assign]
     lenient.connect(handshake())
     assert "c0" in lenient.connections.rows

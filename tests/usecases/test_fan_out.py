@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import json
+
 import pytest
-from gateway_world import DASHBOARD, DATASOURCE, GatewayWorld
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.usecases.gateway_world import DASHBOARD, DATASOURCE, GatewayWorld
 from tidegate.domain.access import Role, UserAccess, Visibility
 from tidegate.domain.errors import CouldNotCheck
 from tidegate.domain.subscriptions import Look, SubscriptionKey
@@ -12,6 +14,11 @@ from tidegate.ports import Delivery
 from tidegate.usecases.bridge import Unparsable, parsed
 
 KEY = SubscriptionKey(DASHBOARD, "c", DATASOURCE)
+
+
+def subscribe_message(world: GatewayWorld) -> str:
+    fields = {"dashboardId": DASHBOARD, "datasourceId": DATASOURCE, "sessionToken": world.token()}
+    return json.dumps({"type": "subscribe", "requestId": "r", **fields})
 
 
 def test_one_message_reaches_every_viewer_once() -> None:
@@ -191,8 +198,7 @@ def test_whoever_subscribed_ends_with_the_newest_value(steps: list[str]) -> None
             case "subscribe":
                 if "c" not in world.connections.rows:
                     world.open()
-                    text = '{"type":"subscribe","requestId":"r","dashboardId":"%s","datasourceId":"%s","sessionToken":"%s"}'
-                    world.handle("c", text % (DASHBOARD, DATASOURCE, world.token()))
+                    world.handle("c", subscribe_message(world))
             case "lag":
                 world.subscriptions.lag()
             case "catch up":

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from gateway_world import DASHBOARD, DATASOURCE, GatewayWorld
 
+from tests.usecases.gateway_world import DASHBOARD, DATASOURCE, GatewayWorld
 from tidegate.domain.access import PUBLIC_SUBJECT, Role, UserAccess, Visibility
 from tidegate.domain.errors import (
     CouldNotCheck,
@@ -124,7 +124,7 @@ def test_a_limiter_that_is_down() -> None:
     for mode, refused in ((FailureMode.CLOSED, True), (FailureMode.OPEN, False)):
         world = GatewayWorld(failure_mode=mode)
         world.open()
-        world.rate_store.count = _down  # type: ignore[method-assign]
+        world.rate_store.count = _down  # type: ignore[method-assign, assignment]
         world.caps.take = _down  # type: ignore[method-assign]
         if refused:
             with pytest.raises(LimiterUnavailable):
@@ -328,7 +328,7 @@ def test_faults_stay_inside() -> None:
     def broken(*_args: object) -> Subscription:
         raise RuntimeError("table tidegate-x-17 exploded")
 
-    world.subscriptions.get = broken  # type: ignore[method-assign]
+    world.subscriptions.get = broken  # type: ignore[method-assign, assignment]
     world.handle("c", message("subscribe", dashboardId=DASHBOARD, sessionToken=world.token()))
     (ack,) = world.frames("ack")
     assert ack["message"] == "Subscription failed" and ack["retryable"] is True

@@ -1,4 +1,4 @@
-"""Doubles of what is not a store: a clock that is moved, ids that repeat, a platform that remembers what it was sent."""
+"""Doubles of what is not a store: a clock moved by hand, ids that count, a platform that remembers what it was sent."""
 
 from __future__ import annotations
 

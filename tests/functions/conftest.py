@@ -1,0 +1,14 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.adapters.management_server import ManagementServer
+
+
+@pytest.fixture
+def management() -> Iterator[ManagementServer]:
+    server = ManagementServer()
+    yield server
+    server.close()

@@ -1,0 +1,392 @@
+"""The API as Lambda runs it: recorded HTTP API events, real tables, secrets and keys on moto."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jwt
+import pytest
+
+from fixtures.local_stack.seed import document, first_admin, mqtt
+from functions.api.app import create_app
+from functions.api.main import make_handler
+from tests.conftest import SECRETS
+from tests.functions.events import request
+from tidegate.bootstrap_api import api_services
+
+PASSWORD = "Long-enough-1"
+
+
+@dataclass
+class Api:
+    """Calls the handler; `token` is sent when set."""
+
+    handler: Callable[..., Any]
+    env: Mapping[str, str]
+    token: str | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def __call__(self, method: str, path: str, body: object = None, **headers: str) -> tuple[int, Any]:
+        sent = {**self.headers, **headers}
+        if self.token:
+            sent["authorization"] = f"Bearer {self.token}"
+        answer = self.handler(request(method, path, body, **sent), None)
+        text = answer.get("body")
+        try:
+            return answer["statusCode"], json.loads(text) if text else None
+        except ValueError:
+            return answer["statusCode"], text
+
+    def ok(self, method: str, path: str, body: object = None, **headers: str) -> Any:
+        status, answer = self(method, path, body, **headers)
+        assert status < 300, (status, answer)
+        return answer
+
+    def login(self, email: str, password: str = PASSWORD) -> Api:
+        token = self.ok("POST", "/api/auth/login", {"email": email, "password": password})["token"]
+        return Api(self.handler, self.env, token, dict(self.headers))
+
+    def internal(self, path: str, body: object, token: str = SECRETS["GATEWAY_SERVICE_TOKEN_ARN"]) -> tuple[int, Any]:
+        return Api(self.handler, self.env, token)("POST", f"/internal/gateway/{path}", body)
+
+
+@pytest.fixture
+def anonymous(deployed: Mapping[str, str]) -> Api:
+    return Api(make_handler(api_services(deployed)), deployed)
+
+
+@pytest.fixture
+def admin(anonymous: Api) -> Api:
+    first_admin(anonymous.env, "admin@x.example", PASSWORD)
+    return anonymous.login("admin@x.example")
+
+
+def person(admin: Api, role: str) -> Api:
+    admin.ok("POST", "/api/users", {"email": f"{role}@x.example", "role": role, "password": PASSWORD})
+    return Api(admin.handler, admin.env).login(f"{role}@x.example")
+
+
+def broker(admin: Api, *, public: bool = True, name: str = "core") -> str:
+    body = {"name": name, "transport": "iot-core", "allowPublicUse": public, "topicAllowlist": ["demo/#"]}
+    return str(admin.ok("POST", "/api/broker-profiles", body)["id"])
+
+
+def dashboard(api: Api, *sources: dict[str, Any]) -> dict[str, Any]:
+    made: dict[str, Any] = api.ok("POST", "/api/dashboards", document("T", list(sources)))
+    return made
+
+
+def code(answer: tuple[int, Any]) -> tuple[int, str]:
+    return answer[0], answer[1]["error"]["code"]
+
+
+# --- login and users ---------------------------------------------------------------------------------------
+
+
+def test_login_and_who_one_is(admin: Api, anonymous: Api) -> None:
+    me = admin.ok("GET", "/api/users/me")
+    assert (me["email"], me["role"], me["mustChangePassword"]) == ("admin@x.example", "admin", False)
+    assert code(anonymous("GET", "/api/users/me")) == (401, "unauthenticated")
+    assert code(Api(anonymous.handler, anonymous.env, "forged")("GET", "/api/users/me")) == (401, "unauthenticated")
+
+
+def test_a_wrong_login_is_never_the_public_flow(admin: Api, anonymous: Api) -> None:
+    made = dashboard(admin, mqtt("t", broker(admin), "demo/x"))
+    admin.ok("PUT", f"/api/dashboards/{made['id']}/visibility", {"visibility": "public"})
+    body = {"dashboardId": made["id"], "datasourceId": "t"}
+    assert anonymous("POST", "/api/datasource-sessions", body)[0] == 201
+    assert Api(anonymous.handler, anonymous.env, "old")("POST", "/api/datasource-sessions", body)[0] == 401
+
+
+def test_the_fifth_failure_locks(admin: Api, anonymous: Api) -> None:
+    wrong = {"email": "admin@x.example", "password": "no"}
+    for _ in range(5):
+        assert code(anonymous("POST", "/api/auth/login", wrong)) == (401, "invalid_credentials")
+    status, answer = anonymous("POST", "/api/auth/login", {"email": " ADMIN@x.example", "password": PASSWORD})
+    assert status == 429 and "seconds" in answer["error"]["message"] and answer["error"]["retryAfterMs"] > 0
+    elsewhere = Api(anonymous.handler, anonymous.env, headers={"x-forwarded-for": "9.9.9.9"})
+    assert elsewhere("POST", "/api/auth/login", wrong)[0] == 429, "no trusted hop: the header changes nothing"
+    actions = [one["action"] for one in admin.ok("GET", "/api/operations/audit?actionPrefix=auth.")["events"]]
+    assert actions[-1] == "auth.login.locked" and "auth.login.blocked" in actions
+
+
+def test_users_are_managed_by_admins_only(admin: Api) -> None:
+    viewer = person(admin, "viewer")
+    for method, path, body in (
+        ("GET", "/api/users", None),
+        ("POST", "/api/users", {"email": "a@b.example"}),
+        ("GET", "/api/operations/audit", None),
+        ("POST", "/api/broker-profiles", {"name": "x", "transport": "iot-core"}),
+        ("GET", "/api/broker-profiles", None),
+        ("POST", "/api/dashboards", document("T", [])),
+    ):
+        assert code(viewer(method, path, body)) == (403, "denied"), path
+    made = admin.ok("POST", "/api/users", {"email": "New@X.example", "role": "editor"})
+    assert made["user"]["mustChangePassword"] and made["oneTimePassword"]
+    assert code(admin("POST", "/api/users", {"email": "new@x.example"})) == (409, "email_taken")
+    assert code(admin("POST", "/api/users", {"email": "no"})) == (400, "invalid_email")
+    assert [one["email"] for one in admin.ok("GET", "/api/users?limit=2")["users"]] == [
+        "admin@x.example",
+        "new@x.example",
+    ]
+
+
+def test_what_ends_a_login(admin: Api) -> None:
+    viewer = person(admin, "viewer")
+    user_id = viewer.ok("GET", "/api/users/me")["id"]
+    change = {"currentPassword": PASSWORD, "newPassword": "Even-longer-2"}
+    assert code(viewer("POST", "/api/users/me/password", change | {"currentPassword": "no"})) == (403, "wrong_password")
+    viewer.ok("POST", "/api/users/me/password", change)
+    assert viewer("GET", "/api/users/me")[0] == 401, "older logins end with a password change"
+    again = Api(admin.handler, admin.env).login("viewer@x.example", "Even-longer-2")
+    admin.ok("PATCH", f"/api/users/{user_id}", {"active": False})
+    assert again("GET", "/api/users/me")[0] == 401
+    assert code(
+        Api(admin.handler, admin.env)(
+            "POST", "/api/auth/login", {"email": "viewer@x.example", "password": "Even-longer-2"}
+        )
+    ) == (401, "invalid_credentials")
+    admin.ok("PATCH", f"/api/users/{user_id}", {"active": True})
+    password = admin.ok("POST", f"/api/users/{user_id}/password:reset")["oneTimePassword"]
+    assert (
+        Api(admin.handler, admin.env)
+        .login("viewer@x.example", password)
+        .ok("GET", "/api/users/me")["mustChangePassword"]
+    )
+
+
+# --- profiles ----------------------------------------------------------------------------------------------
+
+
+def test_secrets_go_in_and_never_out(admin: Api) -> None:
+    body = {"name": "up", "type": "basic", "secret": {"username": "u", "password": "top-secret-7"}}
+    made = admin.ok("POST", "/api/credential-profiles", body)
+    assert made["secret"] == {"username": "***", "password": "***"}
+    assert "top-secret-7" not in json.dumps(admin.ok("GET", "/api/credential-profiles"))
+    kept = admin.ok("PUT", f"/api/credential-profiles/{made['id']}", {"name": "renamed", "type": "basic"})
+    assert kept["secret"] == {"username": "***", "password": "***"}
+    assert code(admin("POST", "/api/credential-profiles", body | {"name": "Renamed "})) == (409, "name_taken")
+    for wrong in (
+        {"type": "bearer", "secret": {}},
+        {"type": "basic", "secret": {"username": "u"}},
+        {"type": "header", "secret": {"headerValue": "v"}},
+        {"type": "none", "secret": {"x": "y"}},
+    ):
+        assert admin("POST", "/api/credential-profiles", {"name": "w", **wrong})[0] == 400
+    admin.ok("DELETE", f"/api/credential-profiles/{made['id']}")
+    assert admin.ok("GET", "/api/credential-profiles") == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"transport": "external"},
+        {"transport": "external", "brokerUrl": "http://h"},
+        {"transport": "external", "brokerUrl": "mqtt://u:p@h"},
+        {"transport": "external", "brokerUrl": "mqtt://h:99999"},
+        {"transport": "external", "brokerUrl": "mqtt://h", "credentialProfileId": "none"},
+        {"transport": "iot-core", "brokerUrl": "mqtt://h"},
+        {"transport": "iot-core", "topicAllowlist": ["a/#/b"]},
+        {"transport": "external", "brokerUrl": "mqtts://h", "tls": {"rejectUnauthorized": "false"}},
+        {"transport": "carrier-pigeon"},
+        {"transport": "iot-core", "unknown": 1},
+    ],
+)
+def test_broker_profiles_that_are_refused(admin: Api, body: dict[str, object]) -> None:
+    status, answer = admin("POST", "/api/broker-profiles", {"name": "b", **body})
+    assert status == 400 and answer["error"]["message"]
+
+
+# --- dashboards --------------------------------------------------------------------------------------------
+
+
+def test_documents_change_by_revision(admin: Api) -> None:
+    made = dashboard(admin, mqtt("t", broker(admin), "demo/x"))
+    path = f"/api/dashboards/{made['id']}"
+    changed = document("T2", [mqtt("t", made["document"]["datasources"][0]["settings"]["brokerProfileId"], "demo/y")])
+    assert code(admin("PUT", path, changed)) == (400, "revision_required")
+    assert admin.ok("PUT", path, changed, if_match='"1"')["revision"] == 2
+    status, answer = admin("PUT", path, changed, if_match="1")
+    assert status == 409 and answer["error"]["currentRevision"] == 2
+    assert admin("PUT", path, document("", []), if_match="2")[0] == 400
+    bad = document("T", [mqtt("t", "no such", "demo/x")])
+    assert code(admin("PUT", path, bad, if_match="2")) == (400, "datasource_unresolved")
+
+
+def test_who_sees_what(admin: Api, anonymous: Api) -> None:
+    editor, viewer = person(admin, "editor"), person(admin, "viewer")
+    made = dashboard(editor, mqtt("t", broker(admin), "demo/x"))
+    path = f"/api/dashboards/{made['id']}"
+    assert code(anonymous("GET", path)) == code(viewer("GET", path)) == (404, "not_found")
+    assert viewer.ok("GET", "/api/dashboards")["shared"] == []
+    editor.ok("PUT", f"{path}/acl", {"email": "viewer@x.example", "level": "viewer"})
+    seen = viewer.ok("GET", path)
+    assert (seen["canEdit"], seen["canShare"], seen.get("shareToken")) == (False, False, None)
+    assert [one["id"] for one in viewer.ok("GET", "/api/dashboards")["shared"]] == [made["id"]]
+    assert code(viewer("PUT", f"{path}/visibility", {"visibility": "public"})) == (403, "denied")
+    assert code(viewer("PUT", path, document("T", []), if_match="1")) == (403, "denied")
+    shared = editor.ok("PUT", f"{path}/visibility", {"visibility": "link"})
+    assert anonymous.ok("GET", f"/api/share/{shared['shareToken']}")["id"] == made["id"]
+    rotated = editor.ok("POST", f"{path}/share-token:rotate")
+    assert anonymous("GET", f"/api/share/{shared['shareToken']}")[0] == 404
+    assert rotated["shareTokenVersion"] == shared["shareTokenVersion"] + 1
+    user_id = viewer.ok("GET", "/api/users/me")["id"]
+    editor.ok("DELETE", f"{path}/acl/{user_id}")
+    assert viewer("GET", path)[0] == 404 and viewer.ok("GET", "/api/dashboards")["shared"] == []
+    editor.ok("DELETE", path)
+    assert editor("GET", path)[0] == 404 and anonymous("GET", f"/api/share/{rotated['shareToken']}")[0] == 404
+
+
+def test_an_untrusted_author_attaches_public_profiles_only(admin: Api) -> None:
+    viewer = person(admin, "viewer")
+    public, members = broker(admin), broker(admin, public=False, name="members")
+    made = dashboard(admin, mqtt("keep", members, "demo/x"))
+    path = f"/api/dashboards/{made['id']}"
+    admin.ok("PUT", f"{path}/acl", {"email": "viewer@x.example", "level": "editor"})
+    keep = mqtt("keep", members, "demo/x")
+    allowed = document("T", [dict(reversed(keep.items())), mqtt("new", public, "demo/y")])
+    viewer.ok("PUT", path, allowed, if_match="1")
+    refused = viewer("PUT", path, document("T", [mqtt("keep", members, "demo/other")]), if_match="2")
+    assert refused[0] == 403 and "index 0" in refused[1]["error"]["message"]
+
+
+# --- sessions and the internal contract --------------------------------------------------------------------
+
+
+def test_mint_and_introspect(admin: Api, anonymous: Api) -> None:
+    made = dashboard(admin, mqtt("t", broker(admin), "demo/x"))
+    body = {"dashboardId": made["id"], "datasourceId": "t"}
+    assert code(anonymous("POST", "/api/datasource-sessions", body)) == (403, "denied")
+    token = admin.ok("POST", "/api/datasource-sessions", body)["token"]
+    claims = jwt.decode(token, options={"verify_signature": False})
+    assert claims["scope"] == "datasource:stream" and claims["shareTokenVersion"] is None and claims["sv"] == 1
+    assert claims["exp"] - claims["iat"] == 300 and claims["iss"] == "tidegate-api"
+    status, answer = anonymous.internal("datasource-introspect", {"sessionToken": token, **body})
+    assert status == 200 and answer["intent"]["topic"] == "demo/x" and answer["scope"] == "datasource:stream"
+    for wrong, expected in (
+        ({}, 400),
+        ({"sessionToken": "x"}, 401),
+        ({"sessionToken": token, "dashboardId": "other"}, 403),
+        ("{", 400),
+        ("[]", 400),
+        ("x" * (256 * 1024 + 1), 413),
+    ):
+        status, answer = anonymous.internal("datasource-introspect", wrong)
+        assert status == expected and isinstance(answer["error"], str)
+    assert anonymous.internal("datasource-introspect", {}, token="no") == (401, {"error": "Unauthorized"})
+    assert anonymous("GET", "/internal/gateway/revoked-tokens")[0] == 405
+
+
+def test_credentials_are_placed_for_trusted_callers(admin: Api, anonymous: Api) -> None:
+    credential = admin.ok(
+        "POST", "/api/credential-profiles", {"name": "c", "type": "bearer", "secret": {"token": "s3cret value"}}
+    )["id"]
+    settings = {"url": "https://up.example/s?a=1", "credentialProfileId": credential}
+    query = settings | {"authPlacement": "query", "queryParamName": "key"}
+    made = dashboard(
+        admin, {"id": "h", "type": "sse", "settings": settings}, {"id": "q", "type": "sse", "settings": query}
+    )
+    intents = {}
+    for datasource in ("h", "q"):
+        body = {"dashboardId": made["id"], "datasourceId": datasource}
+        token = admin.ok("POST", "/api/datasource-sessions", body)["token"]
+        intents[datasource] = anonymous.internal("datasource-introspect", {"sessionToken": token})[1]["intent"]
+    assert intents["h"]["headers"] == {"Authorization": "Bearer s3cret value"}
+    assert intents["q"]["url"] == "https://up.example/s?a=1&key=s3cret%20value"
+
+
+def test_a_refresh_does_not_spend_the_addresss_budget(admin: Api, anonymous: Api) -> None:
+    made = dashboard(admin, mqtt("t", broker(admin), "demo/x"))
+    admin.ok("PUT", f"/api/dashboards/{made['id']}/visibility", {"visibility": "public"})
+    body = {"dashboardId": made["id"], "datasourceId": "t"}
+    token = ""
+    for _ in range(30):
+        token = anonymous.ok("POST", "/api/datasource-sessions", body)["token"]
+    status, answer = anonymous("POST", "/api/datasource-sessions", body)
+    assert status == 429 and answer["error"]["retryAfterMs"] >= 1
+    assert anonymous("POST", "/api/datasource-sessions", body | {"currentToken": token})[0] == 201
+    assert anonymous("POST", "/api/datasource-sessions", body | {"currentToken": "forged"})[0] == 429
+
+
+def test_the_feed_tells_every_revocation_in_order(admin: Api, anonymous: Api) -> None:
+    status, start = anonymous.internal("revoked-tokens", {"sinceCursor": None, "limit": 10})
+    assert status == 200 and start["events"] == [] and not start["cursorExpired"]
+    profile = broker(admin)
+    made = dashboard(admin, mqtt("t", profile, "demo/x"))
+    path = f"/api/dashboards/{made['id']}"
+    person(admin, "viewer")
+    admin.ok("PUT", f"{path}/acl", {"email": "viewer@x.example", "level": "viewer"})
+    admin.ok("PUT", f"{path}/visibility", {"visibility": "link"})
+    admin.ok("POST", f"{path}/share-token:rotate")
+    admin.ok(
+        "PUT",
+        f"/api/broker-profiles/{profile}",
+        {"name": "core", "transport": "iot-core", "topicAllowlist": ["demo/#"]},
+    )
+    admin.ok("DELETE", path)
+    seen, cursor = [], start["nextCursor"]
+    for _ in range(6):
+        page = anonymous.internal("revoked-tokens", {"sinceCursor": cursor, "limit": 1})[1]
+        seen += page["events"]
+        cursor = page["nextCursor"]
+    assert [one["shareTokenVersion"] for one in seen] == [1, 2, 3, 4]
+    assert [one["eventId"] for one in seen] == ["1", "2", "3", "4"]
+    assert anonymous.internal("revoked-tokens", {"sinceCursor": "garbage"})[1]["cursorExpired"] is True
+    replay = anonymous.internal("revoked-tokens", {"sinceCursor": None})[1]
+    assert replay["events"] == seen and replay["nextCursor"] == cursor
+
+
+def test_withdrawn_profiles_close_the_mint(admin: Api, anonymous: Api) -> None:
+    profile = broker(admin)
+    made = dashboard(admin, mqtt("t", profile, "demo/x"))
+    admin.ok("PUT", f"/api/dashboards/{made['id']}/visibility", {"visibility": "public"})
+    body = {"dashboardId": made["id"], "datasourceId": "t"}
+    token = anonymous.ok("POST", "/api/datasource-sessions", body)["token"]
+    narrowed = {"name": "core", "transport": "iot-core", "allowPublicUse": False}
+    admin.ok("PUT", f"/api/broker-profiles/{profile}", narrowed)
+    assert code(anonymous("POST", "/api/datasource-sessions", body)) == (403, "public_use_denied")
+    assert anonymous.internal("datasource-introspect", {"sessionToken": token})[1]["error"] == "Share token is stale"
+    admin.ok("POST", "/api/datasource-sessions", body)
+    admin.ok("DELETE", f"/api/broker-profiles/{profile}")
+    assert code(admin("POST", "/api/datasource-sessions", body)) == (404, "not_found")
+
+
+def test_rates_for_other_gateways(anonymous: Api) -> None:
+    body = {"scope": "realtime-connect-ip", "key": "k", "limitPerMinute": 2}
+    answers = [anonymous.internal("rate-limit/consume", body)[1] for _ in range(3)]
+    assert [one["allowed"] for one in answers] == [True, True, False]
+    assert [one["remaining"] for one in answers] == [1, 0, 0] and answers[2]["reason"] == "limited"
+    assert anonymous.internal("rate-limit/consume", {"scope": "x", "key": "k"})[1] == {
+        "error": "scope is not supported"
+    }
+    assert anonymous.internal("rate-limit/consume", {})[1] == {"error": "scope and key are required"}
+
+
+def test_a_limiter_that_is_down_says_so(deployed: Mapping[str, str]) -> None:
+    first_admin(deployed, "admin@x.example", PASSWORD)
+    broken = {
+        **deployed,
+        "TIDEGATE_TABLE_LIMITERS": "there-is-no-such-table",
+        "AWS_ENDPOINT_URL_DYNAMODB": "http://127.0.0.1:9",
+        "GATEWAY_LIMITER_TIMEOUT_MS": "500",
+    }
+    api = Api(make_handler(api_services(broken)), broken)
+    status, answer = api("POST", "/api/auth/login", {"email": "a@b.example", "password": "x"})
+    assert (status, answer["error"]["code"]) == (503, "limiter_unavailable")
+    status, answer = api.internal("rate-limit/consume", {"scope": "realtime-connect-ip", "key": "k"})
+    assert (status, answer["reason"]) == (503, "backend_fail_closed")
+
+
+def test_everything_is_described(deployed: Mapping[str, str]) -> None:
+    described = create_app(api_services(deployed)).openapi()
+    for path, operations in described["paths"].items():
+        for method, operation in operations.items():
+            assert operation["tags"], path
+            if path.startswith("/api"):
+                assert "default" in operation["responses"] or "503" in operation["responses"], (method, path)
+                for status, answer in operation["responses"].items():
+                    if status != "204":
+                        assert answer["content"]["application/json"]["schema"] != {}, (method, path, status)
