@@ -8,6 +8,8 @@ from __future__ import annotations
 from aws_lambda_powertools.logging import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
+#: Log lines name who called the observer, not the observer.
+_CALLER = 3
 #: CloudWatch accepts at most 100 metrics in one line.
 _MAX_METRICS = 100
 
@@ -26,13 +28,13 @@ class PowertoolsObserver:
         counts[name] = counts.get(name, 0) + value
 
     def info(self, message: str, **fields: object) -> None:
-        self._log.info(message, extra=fields)
+        self._log.info(message, extra=fields, stacklevel=_CALLER)
 
     def warning(self, message: str, **fields: object) -> None:
-        self._log.warning(message, extra=fields)
+        self._log.warning(message, extra=fields, stacklevel=_CALLER)
 
     def fault(self, message: str, error: BaseException, **fields: object) -> None:
-        self._log.error(message, exc_info=error, extra=fields)
+        self._log.error(message, exc_info=error, extra=fields, stacklevel=_CALLER)
 
     def flush(self) -> None:
         """Write the counts since the last flush."""

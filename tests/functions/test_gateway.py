@@ -1,0 +1,243 @@
+"""Gateway and bridge as Lambda runs them: recorded events, real tables on moto, a stand-in for the management API."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from fixtures.local_stack.seed import document, first_admin, mqtt
+from functions.api.main import make_handler as api_handler
+from functions.gateway_connect import connect, disconnect, messages
+from functions.gateway_connect.events import WrongEvent
+from functions.mqtt_bridge import bridge, second_look
+from tests.adapters.management_server import ManagementServer
+from tests.conftest import aws
+from tests.functions.events import event, message, request
+from tests.functions.test_api import PASSWORD, Api
+from tidegate import bootstrap
+from tidegate.bootstrap_api import api_services
+
+
+@dataclass
+class Gateway:
+    """All handlers over one deployment."""
+
+    env: Mapping[str, str]
+    platform: ManagementServer
+    services: bootstrap.ConnectServices
+    connect: bootstrap.Handler
+    disconnect: bootstrap.Handler
+    messages: bootstrap.Handler
+    bridge: bootstrap.Handler
+    second_look: bootstrap.Handler
+
+    def open(self, connection_id: str, **changes: Any) -> int:
+        made = event("websocket_connect")
+        made["requestContext"] |= {"connectionId": connection_id}
+        made |= changes
+        return int(self.connect(made, None)["statusCode"])
+
+    def say(self, connection_id: str, body: object) -> None:
+        assert self.messages(message(connection_id, body), None) == {"statusCode": 200}
+
+    def frames(self, connection_id: str) -> list[dict[str, Any]]:
+        return [json.loads(body) for body in self.platform.received.get(connection_id, [])]
+
+    def publish(self, payload: bytes, topic: str = "demo/x") -> int:
+        made = event("iot_rule") | {
+            "data": base64.b64encode(payload).decode(),
+            "topic": topic,
+            "timestamp": int(time.time() * 1000),
+        }
+        return int(self.bridge(made, None)["received"])
+
+
+def gateway_over(env: Mapping[str, str], platform: ManagementServer) -> Gateway:
+    # Where the emulator would serve the management API: below its own address.
+    world = {**env, "AWS_ENDPOINT_URL_EXECUTE_API": platform.url.removesuffix("/live")}
+    connecting = bootstrap.connect_services(world)
+    return Gateway(
+        world,
+        platform,
+        connecting,
+        connect.make_handler(connecting),
+        disconnect.make_handler(bootstrap.disconnect_services(world)),
+        messages.make_handler(bootstrap.message_services(world)),
+        bridge.make_handler(bootstrap.bridge_services(world)),
+        second_look.make_handler(bootstrap.second_look_services(world)),
+    )
+
+
+@pytest.fixture
+def gateway(deployed: Mapping[str, str], management: ManagementServer) -> Iterator[Gateway]:
+    yield gateway_over(deployed, management)
+
+
+@dataclass
+class Demo:
+    api: Api
+    dashboard_id: str
+
+    def token(self) -> str:
+        body = {"dashboardId": self.dashboard_id, "datasourceId": "t"}
+        return str(Api(self.api.handler, self.api.env).ok("POST", "/api/datasource-sessions", body)["token"])
+
+    def subscribe(self) -> dict[str, str]:
+        return {
+            "type": "subscribe",
+            "requestId": "r1",
+            "dashboardId": self.dashboard_id,
+            "datasourceId": "t",
+            "sessionToken": self.token(),
+        }
+
+
+@pytest.fixture
+def demo(deployed: Mapping[str, str]) -> Demo:
+    first_admin(deployed, "admin@x.example", PASSWORD)
+    api = Api(api_handler(api_services(deployed)), deployed).login("admin@x.example")
+    broker = {"name": "core", "transport": "iot-core", "allowPublicUse": True}
+    broker_id = api.ok("POST", "/api/broker-profiles", broker)["id"]
+    made = api.ok("POST", "/api/dashboards", document("T", [mqtt("t", broker_id, "demo/+")]))
+    api.ok("PUT", f"/api/dashboards/{made['id']}/visibility", {"visibility": "public"})
+    return Demo(api, made["id"])
+
+
+def test_a_message_goes_all_the_way(gateway: Gateway, demo: Demo) -> None:
+    assert gateway.open("c1=") == 200
+    gateway.say("c1=", demo.subscribe())
+    assert [one["type"] for one in gateway.frames("c1=")] == ["ack", "status"]
+    assert gateway.publish(b'{"t": 21.50}') == 1
+    frame = gateway.frames("c1=")[-1]
+    assert (frame["type"], frame["datasourceId"], frame["payload"]) == ("data", "t", {"t": 21.5})
+    assert b'"payload":{"t": 21.50}' in gateway.platform.received["c1="][-1], "not rewritten"
+    assert gateway.open("c2=") == 200
+    gateway.say("c2=", demo.subscribe())
+    assert gateway.frames("c2=")[-1]["retained"] is True
+    left = event("websocket_disconnect")
+    left["requestContext"] |= {"connectionId": "c1="}
+    assert gateway.disconnect(left, None) == gateway.disconnect(left, None) == {"statusCode": 200}
+    assert gateway.publish(b"2") == 1, "the audience may be a second old; the viewer is sent a frame it no longer takes"
+
+
+def test_the_second_look_brings_what_was_missed(gateway: Gateway, demo: Demo) -> None:
+    gateway.open("c1=")
+    gateway.say("c1=", demo.subscribe())
+    queue = aws(demo.api.env["AWS_ENDPOINT_URL"], "sqs")
+    attributes = queue.get_queue_attributes(
+        QueueUrl=demo.api.env["SECOND_LOOK_QUEUE_URL"], AttributeNames=["ApproximateNumberOfMessagesDelayed"]
+    )["Attributes"]
+    assert attributes["ApproximateNumberOfMessagesDelayed"] == "1"
+    queue.set_queue_attributes(QueueUrl=demo.api.env["SECOND_LOOK_QUEUE_URL"], Attributes={"DelaySeconds": "0"})
+    received: list[dict[str, Any]] = []
+    while not received:
+        received = queue.receive_message(QueueUrl=demo.api.env["SECOND_LOOK_QUEUE_URL"], WaitTimeSeconds=5).get(
+            "Messages", []
+        )
+    gateway.platform.answer = lambda method, connection_id, nth: 429
+    gateway.publish(b'"newest"')
+    gateway.platform.answer = lambda method, connection_id, nth: 200
+    records = event("sqs_second_look")
+    records["Records"][0]["body"] = received[0]["Body"]
+    broken = dict(records["Records"][0], messageId="broken", body="{}")
+    answer = gateway.second_look({"Records": [*records["Records"], broken]}, None)
+    assert answer == {"batchItemFailures": [{"itemIdentifier": "broken"}]}
+    assert gateway.frames("c1=")[-1]["payload"] == "newest"
+
+
+def test_gone_viewers_are_released(gateway: Gateway, demo: Demo) -> None:
+    for connection_id in ("gone", "here"):
+        gateway.open(connection_id)
+        gateway.say(connection_id, demo.subscribe())
+    gateway.platform.answer = lambda method, connection_id, nth: 410 if connection_id == "gone" else 200
+    assert gateway.publish(b"1") == 1
+    assert ("DELETE", "gone") in gateway.platform.requests
+    time.sleep(1.0)  # the audience is cached for exactly that long
+    before = len(gateway.platform.requests)
+    assert gateway.publish(b"2") == 1
+    assert len(gateway.platform.requests) == before + 1, "nothing is posted to who is gone"
+
+
+def test_messages_are_answered_whatever_they_are(gateway: Gateway) -> None:
+    gateway.open("c=")
+    for body in ("", "{", "null", '{"type":"PING","requestId":"x"}', "x" * 200_000):
+        gateway.say("c=", body)
+    kinds = [one.get("errorCode", one["type"]) for one in gateway.frames("c=")]
+    assert kinds == ["STREAM_PROTOCOL_ERROR"] * 3 + ["pong", "STREAM_MESSAGE_TOO_LARGE"]
+
+
+def test_exact_statuses_of_the_handshake(deployed: Mapping[str, str], management: ManagementServer) -> None:
+    def status(connection_id: str = "c=", **env: str) -> int:
+        return gateway_over({**deployed, **env}, management).open(connection_id)
+
+    assert status(REALTIME_ENABLED="false") == 404
+    assert status(REALTIME_ALLOWED_ORIGINS="https://other.example") == 403
+    assert status(REALTIME_ALLOWED_ORIGINS="https://dash.example.com") == 200
+    assert status("d=", REALTIME_MAX_CLIENT_CONNECTIONS_PER_IP="1") == 429
+    assert status("e=", REALTIME_CONNECT_RATE_LIMIT_IP_PER_MIN="1") == 429
+    down = {"AWS_ENDPOINT_URL_DYNAMODB": "http://127.0.0.1:9", "GATEWAY_LIMITER_TIMEOUT_MS": "500"}
+    assert status("f=", **down) == 503
+    assert status("g=", **down, REALTIME_LIMITER_FAILURE_MODE="fail-open") == 503, "the connection cannot be stored"
+
+
+def test_nobody_goes_around_the_edge(deployed: Mapping[str, str], management: ManagementServer) -> None:
+    env = {**deployed, "ORIGIN_SECRET_ARN": deployed["GATEWAY_SERVICE_TOKEN_ARN"]}
+    gateway = gateway_over(env, management)
+    assert gateway.open("c=") == 403
+    secret = bootstrap.World(env).origin
+    assert secret is not None
+    headers = {**event("websocket_connect")["headers"], "X-Tidegate-Origin": secret.current()}
+    assert gateway.open("c=", headers=headers, multiValueHeaders={}) == 200
+    handler = api_handler(api_services(env))
+    assert handler(request("GET", "/api/users/me"), None)["statusCode"] == 403
+    given = {"x-tidegate-origin": secret.current()}
+    assert handler(request("GET", "/api/users/me", None, **given), None)["statusCode"] == 401
+
+
+@pytest.mark.parametrize("hops", ["0", "1", "2"])
+def test_the_address_is_the_one_the_hops_say(
+    deployed: Mapping[str, str], management: ManagementServer, hops: str
+) -> None:
+    env = {**deployed, "REALTIME_TRUST_PROXY_HOPS": hops, "API_TRUST_PROXY_HOPS": hops}
+    gateway = gateway_over(env, management)
+    gateway.open("c=")
+    stored = bootstrap.World(env).connections.get("c=")
+    address = {"0": "198.51.100.7", "1": "130.176.1.1", "2": "203.0.113.9"}[hops]
+    assert stored is not None and stored.ip == bootstrap.World(env).keys.key("ip", address)
+    assert stored.batch and address not in stored.ip
+
+
+def test_each_handler_wants_its_own_events(gateway: Gateway) -> None:
+    for handler in (gateway.messages, gateway.disconnect):
+        with pytest.raises(WrongEvent):
+            handler(event("websocket_connect"), None)
+    assert gateway.connect(event("websocket_message"), None) == {"statusCode": 503}
+    for broken in ({}, event("iot_rule") | {"data": "!"}, event("iot_rule") | {"timestamp": "x"}):
+        with pytest.raises(bridge.WrongEvent):
+            gateway.bridge(broken, None)
+
+
+def test_logs_hold_neither_tokens_nor_addresses(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, gateway: Gateway, demo: Demo
+) -> None:
+    token = demo.token()
+    # The logger keeps the stream it was made with, so it is given one to look at.
+    logged = io.StringIO()
+    for handler in logging.getLogger("tidegate").handlers:
+        monkeypatch.setattr(handler, "stream", logged, raising=False)
+    gateway.open("c=")
+    gateway.say("c=", demo.subscribe() | {"sessionToken": token})
+    gateway.say("c=", demo.subscribe() | {"sessionToken": "forged-token-value"})
+    gateway.publish(b'"payload-value"')
+    written = logged.getvalue() + "".join(capsys.readouterr())
+    assert '"message":"refused"' in written and '"deliveries"' in written
+    for secret in (token, "forged-token-value", "203.0.113.9", "payload-value", PASSWORD):
+        assert secret not in written
