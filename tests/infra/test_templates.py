@@ -1,0 +1,203 @@
+"""The synthesised templates, by type and property; bundling is off, so that synth takes seconds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import aws_cdk as cdk
+import pytest
+from aws_cdk import aws_sqs as sqs
+from aws_cdk.assertions import Template
+
+from infra import edge
+from infra.app import build
+from infra.bridge import publish_resources, rule_sql
+from infra.stage import StageError, load_stage, names
+from tidegate import bootstrap
+from tidegate.tables import ALL_TABLES
+
+
+def template(stage: str, **context: object) -> dict[str, Any]:
+    app = cdk.App(context={"stage": stage, "aws:cdk:bundling-stacks": [], **_flags(), **context})
+    rendered: dict[str, Any] = Template.from_stack(build(app)).to_json()
+    return rendered
+
+
+def _flags() -> dict[str, object]:
+    flags: dict[str, object] = json.loads((Path(__file__).parents[2] / "cdk.json").read_text())["context"]
+    return flags
+
+
+@pytest.fixture(scope="module")
+def production() -> dict[str, Any]:
+    return template("production")
+
+
+@pytest.fixture(scope="module")
+def local() -> dict[str, Any]:
+    return template("local")
+
+
+def of_type(rendered: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+    return [one for one in rendered["Resources"].values() if one["Type"] == kind]
+
+
+def properties(rendered: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+    return [one["Properties"] for one in of_type(rendered, kind)]
+
+
+def test_every_table_is_there_as_declared(production: dict[str, Any]) -> None:
+    made = of_type(production, "AWS::DynamoDB::Table")
+    assert len(made) == len(ALL_TABLES)
+    for one in made:
+        assert (one["DeletionPolicy"], one["Properties"]["DeletionProtectionEnabled"]) == ("Retain", True)
+        assert one["Properties"]["BillingMode"] == "PAY_PER_REQUEST"
+        assert one["Properties"]["SSESpecification"] == {"SSEEnabled": True}
+        assert "TableName" not in one["Properties"], "physical names would block a replacement"
+    backed_up = [
+        one for one in made if one["Properties"]["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"]
+    ]
+    assert len(backed_up) == sum(table.backed_up for table in ALL_TABLES)
+    streams = [one["Properties"]["StreamSpecification"] for one in made if "StreamSpecification" in one["Properties"]]
+    assert streams == [{"StreamViewType": "NEW_IMAGE"}]
+
+
+def test_a_disposable_stage_leaves_nothing(local: dict[str, Any]) -> None:
+    assert {one["DeletionPolicy"] for one in of_type(local, "AWS::DynamoDB::Table")} == {"Delete"}
+
+
+def test_functions_run_where_they_should(production: dict[str, Any]) -> None:
+    functions = properties(production, "AWS::Lambda::Function")
+    assert len(functions) == 6
+    for one in functions:
+        assert (one["Runtime"], one["Architectures"]) == ("python3.13", ["arm64"])
+        assert len(one["Layers"]) == (3 if one["Handler"] == "functions.api.main.handler" else 2)
+        assert "LogGroup" in one["LoggingConfig"]
+        assert one["Environment"]["Variables"]["REALTIME_TRUST_PROXY_HOPS"] == "2"
+    assert all(group["RetentionInDays"] == 30 for group in properties(production, "AWS::Logs::LogGroup"))
+
+
+def test_no_grant_is_wider_than_needed(production: dict[str, Any]) -> None:
+    for policy in properties(production, "AWS::IAM::Policy"):
+        for statement in policy["PolicyDocument"]["Statement"]:
+            actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
+            assert not any("*" in action for action in actions), actions
+            resources = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
+            assert "*" not in resources
+            if actions == ["execute-api:ManageConnections"]:
+                texts = [json.dumps(one) for one in resources]
+                assert [method in text for method, text in zip(("POST", "GET", "DELETE"), texts, strict=True)]
+                assert all("/@connections/*" in text and '"/live/*' not in text for text in texts)
+
+
+def test_secrets_are_referred_to_and_never_written(production: dict[str, Any]) -> None:
+    assert len(of_type(production, "AWS::SecretsManager::Secret")) == 5
+    for function in properties(production, "AWS::Lambda::Function"):
+        for name, value in function["Environment"]["Variables"].items():
+            if name.endswith("_ARN"):
+                assert "Ref" in value, name
+    assert "dynamodb:Scan" not in json.dumps(production)
+
+
+def test_the_gateways_routes(production: dict[str, Any]) -> None:
+    (api,) = [one for one in properties(production, "AWS::ApiGatewayV2::Api") if one["ProtocolType"] == "WEBSOCKET"]
+    assert api["RouteSelectionExpression"] == "$request.body.type"
+    routes = {one["RouteKey"] for one in properties(production, "AWS::ApiGatewayV2::Route")}
+    assert routes == {
+        "$connect",
+        "$disconnect",
+        "$default",
+        "subscribe",
+        "unsubscribe",
+        "ping",
+        "ANY /api/{proxy+}",
+        "ANY /internal/{proxy+}",
+    }
+    assert not of_type(production, "AWS::ApiGatewayV2::RouteResponse")
+    for stage in properties(production, "AWS::ApiGatewayV2::Stage"):
+        assert stage["DefaultRouteSettings"]["ThrottlingRateLimit"] > 0
+        assert "$context.path" not in stage["AccessLogSettings"]["Format"], "share tokens are part of paths"
+
+
+def test_one_rule_per_allowlist_entry(local: dict[str, Any]) -> None:
+    rules = properties(local, "AWS::IoT::TopicRule")
+    entries = load_stage("local").settings.mqtt_allowed_topics
+    assert len(rules) == len(entries) == 2
+    for rule, entry in zip(rules, entries, strict=True):
+        payload = rule["TopicRulePayload"]
+        assert payload["Sql"] == rule_sql(entry) and "encode(*, 'base64')" in payload["Sql"]
+        assert "CloudwatchLogs" in payload["ErrorAction"]
+    assert rule_sql("a'b").endswith("'a''b' AS entry FROM 'a''b'")
+    config = properties(local, "AWS::Lambda::EventInvokeConfig")
+    assert [(one["MaximumRetryAttempts"], one["MaximumEventAgeInSeconds"]) for one in config] == [(0, 60)]
+
+
+def test_devices_publish_to_allowed_topics_only(local: dict[str, Any]) -> None:
+    (policy,) = properties(local, "AWS::IoT::Policy")
+    connect, publish = policy["PolicyDocument"]["Statement"]
+    assert "client/${iot:Connection.Thing.ThingName}" in json.dumps(connect["Resource"])
+    assert connect["Action"] == "iot:Connect" and publish["Action"] == "iot:Publish"
+    topics = [json.dumps(one) for one in publish["Resource"]]
+    assert any("topic/demo/*" in one for one in topics) and any("topic/factory/*/telemetry" in one for one in topics)
+    assert publish_resources("a/+/b/#") == ["a/*/b/*", "a/*/b"]
+
+
+def test_the_edge(production: dict[str, Any], local: dict[str, Any]) -> None:
+    assert not of_type(local, "AWS::CloudFront::Distribution")
+    (distribution,) = properties(production, "AWS::CloudFront::Distribution")
+    config = distribution["DistributionConfig"]
+    behaviors = {one["PathPattern"]: one for one in config["CacheBehaviors"]}
+    assert set(behaviors) == {"/api/*", "/gateway/realtime"}
+    disabled, all_but_host = "4135ea2d-6df8-44a3-9df3-4b5a84be39ad", "b689b0a8-53d0-40ab-baf2-68738e2966ac"
+    for one in behaviors.values():
+        assert (one["CachePolicyId"], one["OriginRequestPolicyId"]) == (disabled, all_but_host)
+    assert {one["ErrorCode"] for one in config["CustomErrorResponses"]} == {
+        400,
+        403,
+        404,
+        405,
+        414,
+        500,
+        501,
+        502,
+        503,
+        504,
+    }
+    assert {one["ErrorCachingMinTTL"] for one in config["CustomErrorResponses"]} == {0}
+    with_header = [one for one in config["Origins"] if one.get("OriginCustomHeaders")]
+    assert len(with_header) == 2
+    assert all(not one.get("OriginPath") for one in config["Origins"])
+    assert edge.ORIGIN_HEADER == bootstrap.ORIGIN_HEADER
+    assert "resolve:secretsmanager" in json.dumps(with_header)
+
+
+def test_a_domain_of_ones_own() -> None:
+    arn = "arn:aws:acm:us-east-1:123456789012:certificate/1"
+    (distribution,) = properties(
+        template("staging", domain="live.example.com", certificate=arn), "AWS::CloudFront::Distribution"
+    )
+    assert distribution["DistributionConfig"]["Aliases"] == ["live.example.com"]
+    assert distribution["DistributionConfig"]["ViewerCertificate"]["AcmCertificateArn"] == arn
+
+
+def test_wrong_configuration_stops_the_synth() -> None:
+    with pytest.raises(StageError, match="allowed: local, production, staging"):
+        load_stage("nowhere")
+    with pytest.raises(StageError, match=r"REALTIME_MAX_MESSAGE_BYTES='0'.*1 to 131072"):
+        load_stage("local", {"REALTIME_MAX_MESSAGE_BYTES": "0"})
+    with pytest.raises(StageError, match="unknown settings"):
+        load_stage("local", {"REALTIME_MAX_MESAGE_BYTES": "1"})
+    assert names() == ["local", "production", "staging"]
+
+
+def test_what_nag_finds_stops_the_synth() -> None:
+    context = {"stage": "local", "aws:cdk:bundling-stacks": [], **_flags()}
+    clean = cdk.App(context=context)
+    build(clean)
+    clean.synth()
+    app = cdk.App(context=context)
+    sqs.Queue(build(app), "WithoutTlsOrDeadLetters")
+    with pytest.raises(RuntimeError, match=r"[Vv]alidation"):
+        app.synth()

@@ -1,0 +1,43 @@
+"""One whole stack for the tests of this folder: emulator, deployed app, edge and device, on free ports."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from fixtures.local_stack.config import Config
+from fixtures.local_stack.publisher import Publisher
+from fixtures.local_stack.up import down, up
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports nobody listens on now."""
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [int(one.getsockname()[1]) for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+@pytest.fixture(scope="session")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    edge, emulator, mqtt = free_ports(3)
+    return Config(edge, emulator, mqtt, state=tmp_path_factory.mktemp("stack"))
+
+
+@pytest.fixture(scope="session")
+def stack(config: Config) -> Iterator[Mapping[str, Any]]:
+    running = up(config)
+    yield running
+    assert set(down(config)) == {"emulator", "edge"}
+
+
+@pytest.fixture(scope="session")
+def device(stack: Mapping[str, Any]) -> Iterator[Publisher]:
+    with Publisher(stack["mqtt"]) as connected:
+        yield connected

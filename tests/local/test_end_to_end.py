@@ -1,0 +1,148 @@
+"""The whole product on this machine: real CDK deploy, real handlers, a real MQTT client, real WebSockets."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from fixtures.local_stack import smoke
+from fixtures.local_stack.config import Config, StackError, read_config
+from fixtures.local_stack.processes import Processes
+from fixtures.local_stack.publisher import Publisher
+from fixtures.local_stack.up import down, up
+from tidegate import tables
+from tidegate.adapters.dynamodb.limits import DynamoCaps, DynamoRates
+from tidegate.bootstrap import World
+from tidegate.domain.access import PUBLIC_SUBJECT, Claim, Principal
+from tidegate.domain.subscriptions import Connection, Subscription, SubscriptionKey
+from tidegate.ports import Hold
+
+
+def test_the_smoke_run_is_green(stack: Mapping[str, Any], device: Publisher) -> None:
+    ran = asyncio.run(smoke._run(stack, device))
+    failed = [(row.name, row.detail) for row in ran.rows if not row.passed]
+    assert not failed and len(ran.rows) >= 19
+    assert len(ran.latencies_ms) == smoke._SAMPLES
+
+
+def test_a_stack_runs_once(stack: Mapping[str, Any], config: Config) -> None:
+    with pytest.raises(StackError, match="running already"):
+        up(config)
+
+
+def test_the_console_tells_the_addresses(stack: Mapping[str, Any]) -> None:
+    page = httpx.get(stack["edge_url"]).text
+    assert stack["websocket_url"] in page and stack["api_url"] in page
+    described = httpx.get(f"{stack['api_url']}/openapi.json").json()
+    assert "/api/datasource-sessions" in described["paths"]
+
+
+def test_the_internal_contract_answers_behind_the_edge(stack: Mapping[str, Any]) -> None:
+    headers = {"Authorization": f"Bearer {stack['secrets']['GATEWAY_SERVICE_TOKEN']}"}
+    url = f"{stack['internal_api_url']}/gateway/revoked-tokens"
+    assert "nextCursor" in httpx.post(url, json={}, headers=headers).json()
+    assert httpx.post(url, json={}).status_code == 401
+
+
+# --- the emulator's tables under concurrency: what one process's fake cannot show ------------------------------
+
+
+@pytest.fixture
+def world(stack: Mapping[str, Any], config: Config) -> World:
+    return World({**config.aws_environment(), **stack["tables"], "TIDEGATE_ENV": "development"})
+
+
+def test_limits_are_exact_on_a_real_table_api(world: World) -> None:
+    rates = DynamoRates(world.db, world.table(tables.LIMITERS))
+    caps = DynamoCaps(world.db, world.table(tables.LIMITERS), "e2e")
+    until = world.clock.monotonic() + 60
+
+    def count(number: int) -> bool:
+        return rates.count("e2e", 37, 60_000, 60_000, f"r{number}", until).allowed
+
+    def take(number: int) -> bool:
+        return caps.take("e2e", 0, 23, f"h{number}")
+
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(count, range(200))).count(True) == 37
+        assert list(pool.map(take, range(200))).count(True) == 23
+
+
+def test_transactions_keep_rows_and_keys_together(world: World) -> None:
+    world.connections.open(Connection("e2e", "ip", 1))
+    keys = [SubscriptionKey("e2e-dash", "e2e", f"s{number}") for number in range(60)]
+
+    def through(key: SubscriptionKey) -> Hold:
+        held = world.connections.hold(key, 40, "dash#e2e-dash#0")
+        if held is Hold.HELD:
+            claim = Claim(key.dashboard_id, key.datasource_id, Principal(PUBLIC_SUBJECT, 1), "h", 100)
+            row = Subscription(key, "a", claim, "e2e-stream#0")
+            assert world.subscriptions.put_hidden(row) and world.subscriptions.make_visible(row)
+            if key.datasource_id.endswith("0"):
+                assert world.subscriptions.remove(row)
+        return held
+
+    with ThreadPoolExecutor(16) as pool:
+        results = list(pool.map(through, keys))
+    rows = {row.key.datasource_id for row in world.subscriptions.of_dashboard("e2e-dash")}
+    connection = world.connections.get("e2e")
+    assert connection is not None and set(connection.subscriptions) == rows
+    assert len(rows) <= 40 <= results.count(Hold.HELD)
+    world.subscriptions.remove_all_of(connection)
+    world.connections.remove("e2e")
+
+
+# --- when something is wrong -------------------------------------------------------------------------------
+
+
+def test_a_taken_port_is_named_and_nothing_is_left(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        config = Config(edge_port=taken.getsockname()[1], emulator_port=1, mqtt_port=2, state=tmp_path)
+        with pytest.raises(StackError, match=r"Port \d+ is in use.*TIDEGATE_EDGE_PORT"):
+            up(config)
+    assert not Processes(config).alive()
+
+
+def test_an_emulator_that_does_not_start_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.local.conftest import free_ports
+
+    edge, emulator, mqtt = free_ports(3)
+    monkeypatch.setenv("PYTHONHOME", "/nonexistent")
+    config = Config(edge, emulator, mqtt, state=tmp_path)
+    with pytest.raises(StackError, match="did not start"):
+        up(config)
+    assert not Processes(config).alive() and not config.stack_file.exists()
+    assert down(config) == []
+
+
+def test_an_endpoint_where_nothing_answers(tmp_path: Path) -> None:
+    from tests.local.conftest import free_ports
+
+    edge, nobody = free_ports(2)
+    config = replace(Config(edge, state=tmp_path), endpoint=f"http://127.0.0.1:{nobody}")
+    with pytest.raises(StackError, match="Nothing healthy answers"):
+        up(config)
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"TIDEGATE_EDGE_PORT": "http"},
+        {"TIDEGATE_EDGE_PORT": "70000"},
+        {"TIDEGATE_EDGE_PORT": "4566"},
+        {"TIDEGATE_ENDPOINT": "localhost:4566"},
+    ],
+)
+def test_wrong_variables_are_named(env: dict[str, str]) -> None:
+    with pytest.raises(StackError, match=next(iter(env))):
+        read_config(env)
