@@ -10,7 +10,8 @@ from typing import Any
 import jwt
 import pytest
 
-from fixtures.local_stack.seed import document, first_admin, mqtt
+from fixtures.admin import first_admin
+from fixtures.local_stack.seed import document, mqtt
 from functions.api.app import create_app
 from functions.api.main import make_handler
 from tests.conftest import SECRETS

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from fixtures.local_stack.seed import document, first_admin, mqtt
+from fixtures.admin import first_admin
+from fixtures.local_stack.seed import document, mqtt
 from functions.api.main import make_handler as api_handler
 from functions.gateway_connect import connect, disconnect, messages
 from functions.gateway_connect.events import WrongEvent
