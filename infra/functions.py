@@ -90,8 +90,19 @@ class Function(Construct):
             resources = [arn, *([f"{arn}/index/{index.name}" for index in table.indexes] if "Query" in allowed else [])]
             self.allow([f"dynamodb:{action}" for action in allowed], resources)
         if secrets:
-            self.allow(["secretsmanager:GetSecretValue"], [secret.secret_arn for secret in secrets.values()])
+            self.allow(["secretsmanager:GetSecretValue"], [_resource(secret, stage) for secret in secrets.values()])
 
     def allow(self, actions: Sequence[str], resources: Sequence[str]) -> None:
         """One statement more in the function's own policy."""
         self.function.add_to_role_policy(iam.PolicyStatement(actions=list(actions), resources=list(resources)))
+
+
+def _resource(secret: secretsmanager.Secret, stage: Stage) -> str:
+    """A secret as policies name it. On the emulator, `Ref` gives the name where AWS gives the ARN."""
+    if stage.architecture != "host":
+        return str(secret.secret_arn)
+    name = f"{secret.secret_arn}-??????"
+    arn = cdk.Stack.of(secret).format_arn(
+        service="secretsmanager", resource="secret", resource_name=name, arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME
+    )
+    return str(arn)

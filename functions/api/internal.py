@@ -10,18 +10,82 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 
 from functions.api.deps import address_of, services_of
 from tidegate.bootstrap_api import ApiServices
 from tidegate.domain.errors import CouldNotCheck, InvalidInput, LimiterUnavailable, TidegateError, Unauthenticated
 
-router = APIRouter(prefix="/internal/gateway", tags=["internal"])
+
+class FlatError(BaseModel):
+    """Errors of the internal contract."""
+
+    error: str
+    reason: str | None = None
+
+
+class IntrospectRequest(BaseModel):
+    sessionToken: str  # noqa: N815 - the contract's spelling
+    dashboardId: str | None = None  # noqa: N815
+    datasourceId: str | None = None  # noqa: N815
+
+
+class IntrospectAnswer(BaseModel):
+    dashboardId: str  # noqa: N815
+    datasourceId: str  # noqa: N815
+    credentialProfileId: str | None  # noqa: N815
+    scope: str
+    intent: dict[str, Any]
+
+
+class RevokedTokensRequest(BaseModel):
+    sinceCursor: str | None = None  # noqa: N815
+    limit: int | None = None
+
+
+class RevokedToken(BaseModel):
+    eventId: str  # noqa: N815
+    dashboardId: str  # noqa: N815
+    shareTokenVersion: int  # noqa: N815
+    revokedAt: str  # noqa: N815
+
+
+class RevokedTokensAnswer(BaseModel):
+    events: list[RevokedToken]
+    nextCursor: str  # noqa: N815
+    cursorExpired: bool  # noqa: N815
+
+
+class ConsumeRequest(BaseModel):
+    scope: str
+    key: str
+    limitPerMinute: int  # noqa: N815
+
+
+class ConsumeAnswer(BaseModel):
+    allowed: bool
+    retryAfterMs: int  # noqa: N815
+    remaining: int
+    reason: str
+
+
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"model": FlatError} for status in (400, 401, 403, 404, 413, 429, 500, 503)
+}
+router = APIRouter(prefix="/internal/gateway", tags=["internal"], responses=_REFUSALS)
+
+
+def _described(request: type[BaseModel], answer: type[BaseModel]) -> dict[str, Any]:
+    """What OpenAPI says of a route; the body itself is read by hand, because the contract's own errors are flat."""
+    schema = {"content": {"application/json": {"schema": request.model_json_schema()}}}
+    return {"response_model": None, "responses": {200: {"model": answer}}, "openapi_extra": {"requestBody": schema}}
+
 
 #: Largest request body, bytes.
 MAX_BODY = 256 * 1024
 
 
-@router.post("/datasource-introspect")
+@router.post("/datasource-introspect", **_described(IntrospectRequest, IntrospectAnswer))
 async def introspect(request: Request) -> JSONResponse:
     """`{sessionToken, dashboardId?, datasourceId?}` to the intent it may stream, secrets included."""
 
@@ -39,7 +103,7 @@ async def introspect(request: Request) -> JSONResponse:
     return await _handle(request, answer, "Datasource introspection failed")
 
 
-@router.post("/revoked-tokens")
+@router.post("/revoked-tokens", **_described(RevokedTokensRequest, RevokedTokensAnswer))
 async def revoked_tokens(request: Request) -> JSONResponse:
     """`{sinceCursor, limit}` to the events after the cursor."""
 
@@ -52,7 +116,7 @@ async def revoked_tokens(request: Request) -> JSONResponse:
     return await _handle(request, answer, "Revoked token feed request failed")
 
 
-@router.post("/rate-limit/consume")
+@router.post("/rate-limit/consume", **_described(ConsumeRequest, ConsumeAnswer))
 async def consume(request: Request) -> JSONResponse:
     """`{scope, key, limitPerMinute}` counted as one call."""
 

@@ -19,7 +19,7 @@ from tidegate.adapters.credential_cipher import KmsCredentialCipher
 from tidegate.adapters.dynamodb.client import DynamoDb, decode, encode
 from tidegate.adapters.memory.doubles import ManualClock
 from tidegate.adapters.password_argon2 import Argon2Passwords
-from tidegate.adapters.secrets_manager import REFRESH_S, TTL_S, Secret
+from tidegate.adapters.secrets_manager import REFRESH_S, TTL_S, Secret, WeakSecret
 from tidegate.adapters.tokens_jwt import JwtSessionTokens, JwtUserTokens
 from tidegate.bootstrap import World, management_endpoint
 from tidegate.domain.access import Role
@@ -145,6 +145,14 @@ def test_secrets_are_kept_for_minutes_and_survive_an_outage() -> None:
     broken.down = True
     with pytest.raises(CouldNotCheck):
         empty.current()
+
+
+def test_weak_secrets_stop_production() -> None:
+    _, fake, clock = secret()
+    fake.stages["AWSCURRENT"] = "changeme"
+    with pytest.raises(WeakSecret) as weak:
+        Secret(lambda: fake, "arn", clock, must_be_strong=True).current()  # type: ignore[arg-type, return-value]
+    assert "arn" in str(weak.value) and "changeme" not in str(weak.value)
 
 
 def test_tokens_verify_during_a_rotation_and_after_it() -> None:

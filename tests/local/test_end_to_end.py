@@ -27,10 +27,10 @@ from tidegate.ports import Hold
 
 
 def test_the_smoke_run_is_green(stack: Mapping[str, Any], device: Publisher) -> None:
-    ran = asyncio.run(smoke._run(stack, device))
+    ran = asyncio.run(smoke.run_checks(stack, device))
     failed = [(row.name, row.detail) for row in ran.rows if not row.passed]
     assert not failed and len(ran.rows) >= 19
-    assert len(ran.latencies_ms) == smoke._SAMPLES
+    assert len(ran.latencies_ms) == smoke.SAMPLES
 
 
 def test_a_stack_runs_once(stack: Mapping[str, Any], config: Config) -> None:

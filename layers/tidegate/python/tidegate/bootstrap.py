@@ -25,6 +25,7 @@ from tidegate.adapters.dynamodb.profiles import DynamoProfiles
 from tidegate.adapters.dynamodb.streams import DynamoLastValues, DynamoStreams
 from tidegate.adapters.dynamodb.subscriptions import DynamoSubscriptions
 from tidegate.adapters.key_hasher import SaltedKeys
+from tidegate.adapters.memory.stores import MemoryRates
 from tidegate.adapters.powertools import PowertoolsObserver
 from tidegate.adapters.second_looks_sqs import SqsSecondLooks
 from tidegate.adapters.secrets_manager import Secret
@@ -32,6 +33,7 @@ from tidegate.adapters.system import SystemClock, SystemIds
 from tidegate.adapters.tokens_jwt import JwtSessionTokens
 from tidegate.domain.limits import FailureMode
 from tidegate.domain.stream_policy import StreamPolicy
+from tidegate.ports import RateStore
 from tidegate.settings import Settings, load
 from tidegate.tables import Table
 from tidegate.usecases.bridge import Bridge
@@ -115,7 +117,8 @@ class World:
         return self.aws("secretsmanager", "secretsmanager", "1.1")
 
     def secret(self, variable: str) -> Secret:
-        return Secret(lambda: self.secrets, self.variable(variable), self.clock)
+        arn = self.variable(variable)
+        return Secret(lambda: self.secrets, arn, self.clock, must_be_strong=self.settings.production)
 
     @cached_property
     def sender(self) -> ManagementApi:
@@ -161,9 +164,16 @@ class World:
             self.secret("JWT_GATEWAY_SECRET_ARN"), settings.session_token_issuer, settings.session_token_audience
         )
 
+    @cached_property
+    def rate_store(self) -> RateStore:
+        """Where rates are counted. In memory each process counts for itself: never in production."""
+        if self.settings.limiter_backend == "memory":
+            return MemoryRates()
+        return DynamoRates(self.db, self.table(tables.LIMITERS))
+
     def rates(self, failure_mode: FailureMode) -> RateLimits:
         return RateLimits(
-            store=DynamoRates(self.db, self.table(tables.LIMITERS)),
+            store=self.rate_store,
             keys=self.keys,
             namespace=self.settings.limiter_namespace,
             failure_mode=failure_mode,

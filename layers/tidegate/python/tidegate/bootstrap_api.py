@@ -9,7 +9,6 @@ from tidegate import tables
 from tidegate.adapters.credential_cipher import KmsCredentialCipher
 from tidegate.adapters.dynamodb.audit import DynamoAudit
 from tidegate.adapters.dynamodb.dashboards import DynamoDashboards
-from tidegate.adapters.dynamodb.limits import DynamoRates
 from tidegate.adapters.dynamodb.revocations import DynamoRevocations
 from tidegate.adapters.dynamodb.users import DynamoUsers
 from tidegate.adapters.password_argon2 import Argon2Passwords
@@ -95,7 +94,7 @@ def api_services(env: Mapping[str, str] | None = None) -> ApiServices:
         passwords=passwords,
         tokens=user_tokens,
         rates=rates,
-        store=DynamoRates(db, world.table(tables.LIMITERS)),
+        store=world.rate_store,
         audit=audit,
         clock=clock,
         ids=ids,

@@ -12,6 +12,7 @@ from threading import Lock
 
 from tidegate.adapters.aws.json_client import AwsError, JsonClient
 from tidegate.domain.errors import CouldNotCheck
+from tidegate.domain.secret_strength import weakness
 from tidegate.ports import Clock
 
 #: How long values are used before they are read again, seconds.
@@ -20,13 +21,20 @@ TTL_S = 300.0
 REFRESH_S = 30.0
 
 
+class WeakSecret(RuntimeError):
+    """A secret that production must not use. The message names the secret, never its value."""
+
+
 class Secret:
     """One secret: its current value, and the previous one while there is one."""
 
-    def __init__(self, client: Callable[[], JsonClient], arn: str, clock: Clock) -> None:
+    def __init__(
+        self, client: Callable[[], JsonClient], arn: str, clock: Clock, *, must_be_strong: bool = False
+    ) -> None:
         self._client = client
         self._arn = arn
         self._clock = clock
+        self._must_be_strong = must_be_strong
         self._lock = Lock()
         self._values: tuple[str, ...] = ()
         self._read_at = 0.0
@@ -69,6 +77,9 @@ class Secret:
                 self._read_at = self._clock.monotonic() - TTL_S + REFRESH_S
                 return
             raise CouldNotCheck("A secret could not be read", code="secret_unavailable") from error
+        for value in values if self._must_be_strong else ():
+            if why := weakness(value):
+                raise WeakSecret(f"Secret {self._arn} is too weak: {why}")
         self._values = tuple(dict.fromkeys(values))
         self._read_at = self._clock.monotonic()
 
