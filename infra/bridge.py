@@ -26,13 +26,13 @@ SQL_VERSION = "2016-03-23"
 class SecondLooks(Construct):
     """The delay queue of second looks, and where looks go that failed again and again."""
 
-    def __init__(self, scope: Construct, construct_id: str) -> None:
+    def __init__(self, scope: Construct, construct_id: str, *, stage: Stage) -> None:
         super().__init__(scope, construct_id)
-        self.dead = sqs.Queue(self, "Dead", enforce_ssl=True, retention_period=cdk.Duration.days(4))
+        self.dead = sqs.Queue(self, "Dead", enforce_ssl=stage.tls, retention_period=cdk.Duration.days(4))
         self.queue = sqs.Queue(
             self,
             "Queue",
-            enforce_ssl=True,
+            enforce_ssl=stage.tls,
             visibility_timeout=cdk.Duration.seconds(90),
             # A look that could not be had for minutes is about a viewer who has had newer messages since.
             retention_period=cdk.Duration.minutes(10),

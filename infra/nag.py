@@ -33,6 +33,10 @@ def check(app: cdk.App, stack: TidegateStack) -> None:
     cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app))
     cdk.Validations.of(stack).acknowledge(
         *(cdk.Acknowledgment(id=rule, reason=reason) for rule, reason in _REASONS.items()),
+        *(
+            cdk.Acknowledgment(id="AwsSolutions-SQS4", reason="The emulator is reached over plain HTTP on loopback.")
+            for _ in range(0 if stack.stage_settings.tls else 1)
+        ),
         *(cdk.Acknowledgment(id=finding, reason=_CONNECTIONS) for finding in _connection_grants(stack)),
     )
 

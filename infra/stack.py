@@ -13,6 +13,7 @@ from infra.functions import Layers
 from infra.gateway import STAGE_NAME, Gateway
 from infra.http_api import HttpApi
 from infra.packaging import dependency_layer, shared_layer
+from infra.revalidation import Revalidation
 from infra.secrets import Secrets
 from infra.stage import Stage
 from infra.tables import Tables
@@ -41,6 +42,7 @@ class TidegateStack(cdk.Stack):
             if stage.architecture == "host"
             else None,
         )
+        self.stage_settings = stage
         self.tables = Tables(self, "Tables", stage=stage)
         self.secrets = Secrets(self, "Secrets", stage=stage)
         layers = Layers(
@@ -48,11 +50,12 @@ class TidegateStack(cdk.Stack):
             dependencies=dependency_layer(self, "Dependencies", "dependencies", stage),
             api_dependencies=dependency_layer(self, "ApiDependencies", "api_dependencies", stage),
         )
-        second_looks = SecondLooks(self, "SecondLooks")
+        second_looks = SecondLooks(self, "SecondLooks", stage=stage)
         common: dict[str, Any] = {"stage": stage, "layers": layers, "tables": self.tables}
         self.gateway = Gateway(self, "Gateway", **common, secrets=self.secrets, second_looks=second_looks.queue)
         self.http_api = HttpApi(self, "HttpApi", **common, secrets=self.secrets)
         self.bridge = Bridge(self, "Mqtt", **common, gateway=self.gateway, second_looks=second_looks.queue)
+        self.revalidation = Revalidation(self, "Revalidation", **common, gateway=self.gateway)
         self._output("WebSocketApiId", self.gateway.api.api_id)
         self._output("WebSocketUrl", f"{self.gateway.api.api_endpoint}/{STAGE_NAME}")
         self._output("HttpApiId", self.http_api.api.api_id)

@@ -38,6 +38,11 @@ class Stage:
     variables: Mapping[str, str]
     settings: Settings
 
+    @property
+    def tls(self) -> bool:
+        """Whether AWS is reached over TLS; the emulator of the local stack is not."""
+        return self.architecture != "host"
+
 
 def names() -> list[str]:
     """Stages that have a file."""

@@ -15,6 +15,7 @@ import pytest
 
 from fixtures.local_stack import smoke
 from fixtures.local_stack.config import Config, StackError, read_config
+from fixtures.local_stack.deployment import client
 from fixtures.local_stack.processes import Processes
 from fixtures.local_stack.publisher import Publisher
 from fixtures.local_stack.up import down, up
@@ -31,6 +32,17 @@ def test_the_smoke_run_is_green(stack: Mapping[str, Any], device: Publisher) -> 
     failed = [(row.name, row.detail) for row in ran.rows if not row.passed]
     assert not failed and len(ran.rows) >= 19
     assert len(ran.latencies_ms) == smoke.SAMPLES
+
+
+def test_no_function_logged_a_fault(stack: Mapping[str, Any], config: Config) -> None:
+    """Faults that a viewer does not notice, such as a grant that is missing, show here. Runs after the smoke run."""
+    logs = client(config, "logs")
+    faults = []
+    for group in logs.describe_log_groups()["logGroups"]:
+        for event in logs.filter_log_events(logGroupName=group["logGroupName"])["events"]:
+            if '"level":"ERROR"' in event["message"] or "Traceback" in event["message"]:
+                faults.append((group["logGroupName"], event["message"][:500]))
+    assert not faults
 
 
 def test_a_stack_runs_once(stack: Mapping[str, Any], config: Config) -> None:

@@ -17,7 +17,7 @@ from tidegate.domain.access import DashboardAccess, UserAccess
 from tidegate.domain.dashboards import Dashboard, DashboardSummary
 from tidegate.domain.limits import RateDecision
 from tidegate.domain.profiles import BrokerProfile, CredentialProfile
-from tidegate.domain.revocations import FeedPage, Revocation
+from tidegate.domain.revocations import FeedPage, Revocation, Task
 from tidegate.domain.subscriptions import Connection, LastValue, Stream, Subscription, SubscriptionKey
 from tidegate.domain.tokens import SessionClaims, UserClaims
 from tidegate.domain.users import User
@@ -120,8 +120,12 @@ class SubscriptionStore(Protocol):
         True when the row's `exp` is now `expires_at` or later; False when it is another row, hidden or cut.
         """
 
-    def mark_cut(self, row: Subscription) -> bool:
-        """Mark ended and take it out of the stream index, conditional on the attempt. False when it is another row."""
+    def mark_cut(self, row: Subscription, *, expired_at: int | None = None) -> bool:
+        """Mark ended and take it out of the stream index, conditional on the attempt.
+
+        With `expired_at` (epoch seconds) also conditional on `exp` being no later, so that a refresh in between wins.
+        False when it is another row, or was refreshed. Repeating is harmless.
+        """
 
     def remove(self, row: Subscription) -> bool:
         """Delete the row, conditional on its attempt, and its key from the connection's set, in one transaction.
@@ -259,6 +263,22 @@ class Sender(Protocol):
 
     def close(self, connection_id: str) -> None:
         """Ask the platform to close the connection; one already gone is fine."""
+
+
+class Revalidations(Protocol):
+    """The queue of revalidation work. What is queued is done at least once."""
+
+    def queue(self, task: Task, delay_s: int = 0) -> None: ...
+
+
+class CursorStore(Protocol):
+    """Our own reader's place in the feed."""
+
+    def cursor(self) -> int | None:
+        """Id up to which events were applied; None before the first."""
+
+    def move_cursor(self, old: int | None, new: int) -> bool:
+        """Conditional on the old value. False when another reader moved it."""
 
 
 class SecondLooks(Protocol):

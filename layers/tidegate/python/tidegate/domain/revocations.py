@@ -54,6 +54,29 @@ class RevocationEvent:
     revoked_at_ms: int
 
 
+class TaskKind(StrEnum):
+    """What revalidation is asked to do."""
+
+    DASHBOARD = "dashboard"
+    USER = "user"
+    POLL = "poll"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One piece of revalidation work; `target` is a dashboard's or user's id, empty for a poll."""
+
+    kind: TaskKind
+    target: str = ""
+
+
+def task_for(revocation: Revocation) -> Task:
+    """What an event asks for: the dashboard's subscriptions checked again, or the user's, wherever they are."""
+    if revocation.dashboard_id is not None:
+        return Task(TaskKind.DASHBOARD, revocation.dashboard_id)
+    return Task(TaskKind.USER, revocation.user_id or "")
+
+
 @dataclass(frozen=True, slots=True)
 class FeedPage:
     """One read of the feed.

@@ -46,9 +46,8 @@ class Signer:
         self._credentials = credentials
         self._region = region
         self._service = service
-        self._day = ""
-        self._scope = ""
-        self._key = b""
+        # One tuple, replaced whole: another thread never sees the key of one day with the scope of another.
+        self._derived = ("", "", b"")
 
     def headers(
         self, method: str, host: str, path: str, body: bytes, now: float, extra: Mapping[str, str] | None = None
@@ -64,8 +63,9 @@ class Signer:
             extra: further headers, names in lower case; they are signed as well.
         """
         stamp = strftime("%Y%m%dT%H%M%SZ", gmtime(now))
-        if stamp[:8] != self._day:
-            self._derive(stamp[:8])
+        day, scope, key = self._derived
+        if stamp[:8] != day:
+            day, scope, key = self._derived = self._derive(stamp[:8])
         headers = {**(extra or {}), "host": host, "x-amz-date": stamp}
         if self._credentials.token:
             headers["x-amz-security-token"] = self._credentials.token
@@ -82,16 +82,16 @@ class Signer:
                 hashlib.sha256(body).hexdigest(),
             )
         )
-        to_sign = f"AWS4-HMAC-SHA256\n{stamp}\n{self._scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
-        signature = hmac.new(self._key, to_sign.encode(), hashlib.sha256).hexdigest()
+        to_sign = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
+        signature = hmac.new(key, to_sign.encode(), hashlib.sha256).hexdigest()
         headers["authorization"] = (
-            f"AWS4-HMAC-SHA256 Credential={self._credentials.access_key}/{self._scope}, "
+            f"AWS4-HMAC-SHA256 Credential={self._credentials.access_key}/{scope}, "
             f"SignedHeaders={signed}, Signature={signature}"
         )
         return headers
 
-    def _derive(self, day: str) -> None:
+    def _derive(self, day: str) -> tuple[str, str, bytes]:
         key = f"AWS4{self._credentials.secret_key}".encode()
         for part in (day, self._region, self._service, "aws4_request"):
             key = hmac.new(key, part.encode(), hashlib.sha256).digest()
-        self._key, self._scope, self._day = key, f"{day}/{self._region}/{self._service}/aws4_request", day
+        return day, f"{day}/{self._region}/{self._service}/aws4_request", key

@@ -13,11 +13,19 @@ from time import sleep
 from typing import Any
 from uuid import uuid4
 
-from tidegate.adapters.dynamodb.client import DynamoDb, Item, TransactionFailed, put_action, update_action
+from tidegate.adapters.dynamodb.client import (
+    ConditionFailed,
+    DynamoDb,
+    Item,
+    TransactionFailed,
+    put_action,
+    update_action,
+)
 from tidegate.domain.errors import CouldNotCheck
 from tidegate.domain.revocations import FeedPage, Revocation, RevocationEvent, RevocationReason
 
 _FEED, _HEAD = "feed", {"feed": "head", "event_id": 0}
+_CURSOR = {"feed": "cursor", "event_id": 0}
 _ATTEMPTS = 12
 
 
@@ -59,6 +67,21 @@ class DynamoRevocations:
         values = {"feed": _FEED, "after": max(after, oldest - 1)}
         events = [_event(item) for item in self._db.query(self._table, condition, values, limit=limit)]
         return FeedPage(tuple(event for event in events if event.event_id <= head), head, oldest)
+
+    def cursor(self) -> int | None:
+        """See `ports.CursorStore`."""
+        item = self._db.get(self._table, _CURSOR)
+        return int(item["position"]) if item else None
+
+    def move_cursor(self, old: int | None, new: int) -> bool:
+        """See `ports.CursorStore`."""
+        condition = "attribute_not_exists(#position)" if old is None else "#position = :old"
+        values: Item = {"new": new} | ({} if old is None else {"old": old})
+        try:
+            self._db.update(self._table, _CURSOR, "SET #position = :new", condition, values)
+        except ConditionFailed:
+            return False
+        return True
 
     def _oldest(self, cutoff_ms: int, head: int) -> int:
         for item in self._db.query(self._table, "#feed = :feed", {"feed": _FEED}):

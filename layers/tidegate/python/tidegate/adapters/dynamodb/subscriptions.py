@@ -85,15 +85,12 @@ class DynamoSubscriptions:
             )
         return True
 
-    def mark_cut(self, row: Subscription) -> bool:
+    def mark_cut(self, row: Subscription, *, expired_at: int | None = None) -> bool:
+        condition, values = _OWN, {"attempt": row.attempt, "yes": True}
+        if expired_at is not None:
+            condition, values = f"{_OWN} AND #exp <= :now", values | {"now": expired_at}
         try:
-            self._db.update(
-                self._table,
-                _key(row.key),
-                "SET #cut = :yes REMOVE #stream",
-                _OWN,
-                {"attempt": row.attempt, "yes": True},
-            )
+            self._db.update(self._table, _key(row.key), "SET #cut = :yes REMOVE #stream", condition, values)
         except ConditionFailed:
             return False
         return True

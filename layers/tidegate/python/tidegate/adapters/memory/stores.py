@@ -145,10 +145,10 @@ class MemorySubscriptions:
                 self.rows[row.key] = replace(there, claim=replace(there.claim, expires_at=expires_at))
             return True
 
-    def mark_cut(self, row: Subscription) -> bool:
+    def mark_cut(self, row: Subscription, *, expired_at: int | None = None) -> bool:
         with self._lock:
             there = self._own(row)
-            if there is None:
+            if there is None or (expired_at is not None and there.claim.expires_at > expired_at):
                 return False
             self.rows[row.key] = replace(there, cut=True)
             return True

@@ -1,0 +1,60 @@
+"""Where revalidation begins: the revocation table's stream (push), and the schedule (the fall-back)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tidegate import bootstrap
+from tidegate.bootstrap import DispatchServices, Handler
+from tidegate.domain.revocations import Revocation, RevocationReason, Task, TaskKind, task_for
+from tidegate.usecases.follow_feed import queue_task
+
+#: EventBridge Scheduler calls once a minute at the finest; more frequent polls are delayed messages, seconds.
+SCHEDULE_S = 60
+
+
+def make_stream_handler(services: DispatchServices) -> Handler:
+    """Events of all dashboards share one stream partition: each is handed on, so that no large cut delays the next."""
+
+    def handle(event: dict[str, Any], _context: Any) -> dict[str, Any]:
+        failed = []
+        for record in event["Records"]:
+            try:
+                queue_task(services.tasks, task_for(_revocation(record["dynamodb"]["NewImage"])))
+            except Exception as error:  # the stream goes on from here; the poll is behind it in any case
+                services.observer.fault("event not dispatched", error)
+                failed.append({"itemIdentifier": record["dynamodb"]["SequenceNumber"]})
+                break
+        services.observer.info("dispatched", events=len(event["Records"]), failed=len(failed))
+        services.observer.count("events_pushed", len(event["Records"]) - len(failed))
+        services.observer.flush()
+        return {"batchItemFailures": failed}
+
+    return handle
+
+
+def make_schedule_handler(services: DispatchServices) -> Handler:
+    def handle(_event: dict[str, Any], _context: Any) -> dict[str, Any]:
+        delays = list(range(0, SCHEDULE_S, services.poll_interval_s))
+        for delay_s in delays:
+            services.tasks.queue(Task(TaskKind.POLL), delay_s)
+        services.observer.info("scheduled", polls=len(delays))
+        services.observer.flush()
+        return {"polls": len(delays)}
+
+    return handle
+
+
+def _revocation(image: dict[str, dict[str, str]]) -> Revocation:
+    """The event of a stream record's new image, in DynamoDB's typed JSON."""
+    version = image.get("share_version")
+    return Revocation(
+        reason=RevocationReason(image["reason"]["S"]),
+        dashboard_id=image["dashboard_id"]["S"] if "dashboard_id" in image else None,
+        share_version=int(version["N"]) if version else None,
+        user_id=image["user_id"]["S"] if "user_id" in image else None,
+    )
+
+
+stream_handler = bootstrap.lazily(make_stream_handler, bootstrap.dispatch_services)
+schedule_handler = bootstrap.lazily(make_schedule_handler, bootstrap.dispatch_services)

@@ -1,0 +1,33 @@
+"""The revalidation queue: what failed is returned, and only that comes back."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from tidegate import bootstrap
+from tidegate.adapters.revalidations_sqs import read_task
+from tidegate.bootstrap import Handler, RevalidateServices
+
+#: Kept back from the function's time for what a batch still has to write, seconds.
+_RESERVE_S = 10.0
+
+
+def make_handler(services: RevalidateServices) -> Handler:
+    def handle(event: dict[str, Any], context: Any) -> dict[str, Any]:
+        deadline = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - _RESERVE_S
+        failed, cut = [], 0
+        for record in event["Records"]:
+            try:
+                cut += services.revalidate(read_task(record["body"]), deadline)
+            except Exception as error:  # this one comes back, the others do not wait for it
+                services.observer.fault("revalidation failed", error)
+                failed.append({"itemIdentifier": record["messageId"]})
+        services.observer.info("revalidated", tasks=len(event["Records"]), cut=cut, failed=len(failed))
+        services.observer.flush()
+        return {"batchItemFailures": failed}
+
+    return handle
+
+
+handler = bootstrap.lazily(make_handler, bootstrap.revalidate_services)

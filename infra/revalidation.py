@@ -1,0 +1,132 @@
+"""Revalidation: push by the revocation table's stream, poll by schedule, work by queue."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import aws_cdk as cdk
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_lambda_event_sources as sources
+from aws_cdk import aws_scheduler as scheduler
+from aws_cdk import aws_sqs as sqs
+from constructs import Construct
+
+from infra.functions import Function, Layers
+from infra.gateway import END_CONNECTION, Gateway
+from infra.stage import Stage
+from infra.tables import Tables
+from tidegate import tables as t
+
+_WORKER_S = 300
+
+
+class Revalidation(Construct):
+    """Cut whoever lost the right."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        stage: Stage,
+        layers: Layers,
+        tables: Tables,
+        gateway: Gateway,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        common: dict[str, Any] = {"stage": stage, "layers": layers, "tables": tables}
+        self.dead = sqs.Queue(self, "Dead", enforce_ssl=stage.tls, retention_period=cdk.Duration.days(14))
+        self.queue = sqs.Queue(
+            self,
+            "Queue",
+            enforce_ssl=stage.tls,
+            visibility_timeout=cdk.Duration.seconds(_WORKER_S + 30),
+            dead_letter_queue=sqs.DeadLetterQueue(queue=self.dead, max_receive_count=5),
+        )
+        queue_url = {"REVALIDATION_QUEUE_URL": self.queue.queue_url}
+        self.worker = Function(
+            self,
+            "Worker",
+            **common,
+            handler="revalidate.worker.handler",
+            actions={
+                **END_CONNECTION,
+                t.ACCESS: ["GetItem", "BatchGetItem"],
+                t.SUBSCRIPTIONS: ["GetItem", "BatchGetItem", "Query", "UpdateItem", "DeleteItem", "BatchWriteItem"],
+                t.CONNECTIONS: ["UpdateItem", "DeleteItem"],
+                t.REVOCATIONS: ["GetItem", "Query", "UpdateItem"],
+            },
+            secrets={},
+            environment=queue_url,
+            timeout_s=_WORKER_S,
+            memory_mb=1024,
+        )
+        gateway.give_connections(self.worker)
+        # One task an invocation: no dashboard's cut waits for another's.
+        self.worker.function.add_event_source(
+            sources.SqsEventSource(self.queue, batch_size=1, report_batch_item_failures=True)
+        )
+        self.stream = Function(
+            self,
+            "Stream",
+            **common,
+            handler="revalidate.dispatch.stream_handler",
+            actions={},
+            secrets={},
+            environment=queue_url,
+        )
+        self.schedule = Function(
+            self,
+            "Schedule",
+            **common,
+            handler="revalidate.dispatch.schedule_handler",
+            actions={},
+            secrets={},
+            environment=queue_url,
+        )
+        for function in (self.worker, self.stream, self.schedule):
+            function.allow(["sqs:SendMessage"], [self.queue.queue_arn])
+        self._push(tables)
+        self._poll()
+
+    def _push(self, tables: Tables) -> None:
+        stream_arn = tables.of(t.REVOCATIONS).table_stream_arn
+        assert stream_arn is not None
+        self.stream.allow(
+            ["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator", "dynamodb:ListStreams"],
+            [stream_arn],
+        )
+        inserted = {"eventName": ["INSERT"], "dynamodb": {"Keys": {"feed": {"S": ["feed"]}}}}
+        lambda_.EventSourceMapping(
+            self,
+            "Push",
+            target=self.stream.function,
+            event_source_arn=stream_arn,
+            starting_position=lambda_.StartingPosition.TRIM_HORIZON,
+            batch_size=100,
+            retry_attempts=5,
+            max_record_age=cdk.Duration.minutes(5),
+            report_batch_item_failures=True,
+            # TTL's deletions are REMOVE, and the head moves by MODIFY: neither is an event.
+            filters=[lambda_.FilterCriteria.filter(inserted)],
+        )
+
+    def _poll(self) -> None:
+        role = iam.Role(self, "ScheduleRole", assumed_by=iam.ServicePrincipal("scheduler.amazonaws.com"))
+        role.add_to_policy(
+            iam.PolicyStatement(actions=["lambda:InvokeFunction"], resources=[self.schedule.function.function_arn])
+        )
+        scheduler.CfnSchedule(
+            self,
+            "EveryMinute",
+            schedule_expression="rate(1 minutes)",
+            flexible_time_window=scheduler.CfnSchedule.FlexibleTimeWindowProperty(mode="OFF"),
+            target=scheduler.CfnSchedule.TargetProperty(
+                arn=self.schedule.function.function_arn,
+                role_arn=role.role_arn,
+                retry_policy=scheduler.CfnSchedule.RetryPolicyProperty(
+                    maximum_retry_attempts=0, maximum_event_age_in_seconds=60
+                ),
+            ),
+        )
