@@ -85,6 +85,7 @@ class Revalidate:
                 # Marked by a run that died before it had told: tell and delete. One that is allowed again is told to
                 # come back, never that it was revoked.
                 judged.append((row, refusal or Refusal.INTENT_CHANGED))
-            elif refusal is not None and row.visible:
+            elif refusal is not None:
+                # Hidden rows too: their attempt may have verified just before the change, and would show them next.
                 judged.append((row, refusal))
         return judged
