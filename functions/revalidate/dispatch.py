@@ -38,6 +38,8 @@ def make_schedule_handler(services: DispatchServices) -> Handler:
         delays = list(range(0, SCHEDULE_S, services.poll_interval_s))
         for delay_s in delays:
             services.tasks.queue(Task(TaskKind.POLL), delay_s)
+        # Whether it is due is decided by its lease, so a schedule that fires twice changes nothing.
+        services.tasks.queue(Task(TaskKind.FULL))
         services.observer.info("scheduled", polls=len(delays))
         services.observer.flush()
         return {"polls": len(delays)}

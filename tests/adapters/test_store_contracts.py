@@ -11,6 +11,7 @@ import pytest
 
 from tidegate import tables
 from tidegate.adapters.dynamodb.limits import DynamoCaps, DynamoRates
+from tidegate.adapters.dynamodb.revocations import DynamoRevocations
 from tidegate.adapters.memory.stores import (
     MemoryCaps,
     MemoryConnections,
@@ -294,3 +295,34 @@ def test_a_cap_is_exact_and_idempotent(stores: Stores) -> None:
     stores.caps.release("cap", 0, holder)
     assert stores.caps.take("cap", 0, 5, "new") and not stores.caps.take("cap", 0, 5, holder)
     assert not stores.caps.take("cap", 1, 0, "x")
+
+
+def test_whole_tables_are_read_for_the_full_pass(stores: Stores) -> None:
+    opened(stores)
+    stores.subscriptions.put_hidden(row())
+    stores.caps.take("dash#d", 3, 5, "c=")
+    stores.rates.count("k", 5, 0, 60_000, "r", monotonic() + 5)
+    assert [one.connection_id for one in stores.connections.every()] == ["c="]
+    assert [one.key for one in stores.subscriptions.every()] == [KEY]
+    assert list(stores.caps.every()) == [("dash#d", 3, "c=")]
+
+
+def test_expired_marks_give_way_to_a_refresh(stores: Stores) -> None:
+    stores.subscriptions.put_hidden(row())
+    assert not stores.subscriptions.mark_cut(row(), expired_at=99)
+    assert stores.subscriptions.mark_cut(row(), expired_at=100)
+
+
+def test_the_lease_of_the_full_pass_and_the_cursor(deployed: Mapping[str, str]) -> None:
+    world = World(deployed)
+    feed = DynamoRevocations(world.db, world.table(tables.REVOCATIONS), 60)
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda _: feed.take(1000, 300, 50), range(20))).count(True) == 1
+    assert not feed.take(1200, 300, 50)
+    feed.give_back(1000)
+    feed.give_back(7)
+    assert not feed.take(1299, 300, 50) and feed.take(1300, 300, 500)
+    assert not feed.take(1700, 300, 500), "its lease still holds"
+    assert feed.take(1801, 300, 50)
+    assert feed.cursor() is None and feed.move_cursor(None, 3) and not feed.move_cursor(None, 4)
+    assert feed.move_cursor(3, 5) and feed.cursor() == 5

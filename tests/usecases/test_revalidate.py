@@ -23,6 +23,8 @@ from tidegate.domain.subscriptions import Subscription, SubscriptionKey
 from tidegate.ports import Delivery
 from tidegate.usecases.cut_viewers import CutViewers
 from tidegate.usecases.follow_feed import INDEX_LAG_S, FollowFeed
+from tidegate.usecases.full_pass import LONGEST_CONNECTION_S, SLOT_GRACE_S, FullPass
+from tidegate.usecases.judge import Judge
 from tidegate.usecases.revalidate import Revalidate
 
 KEY = SubscriptionKey(DASHBOARD, "c", DATASOURCE)
@@ -66,6 +68,25 @@ class Feed:
         return True
 
 
+class OneLease:
+    """The full pass's lease, as the table keeps it."""
+
+    def __init__(self) -> None:
+        self.began: int | None = None
+        self.until: int | None = None
+
+    def take(self, now: int, interval_s: int, life_s: int) -> bool:
+        due = self.began is None or self.began <= now - interval_s
+        if not due or (self.until is not None and self.until >= now):
+            return False
+        self.began, self.until = now, now + life_s
+        return True
+
+    def give_back(self, now: int) -> None:
+        if self.began == now:
+            self.until = None
+
+
 class RevalidationWorld(GatewayWorld):
     def __init__(self, batch: int = 100) -> None:
         super().__init__()
@@ -86,14 +107,31 @@ class RevalidationWorld(GatewayWorld):
             clock=self.clock,
             observer=self.observer,
         )
-        self.revalidate = Revalidate(
+        self.judge = Judge(access=self.access, clock=self.clock, observer=self.observer)
+        self.leases = OneLease()
+        self.full_pass = FullPass(
+            connections=self.connections,
             subscriptions=self.subscriptions,
-            access=self.access,
+            caps=self.caps,
+            leases=self.leases,
+            judge=self.judge,
             cut=self.cut,
-            follow_feed=self.follow,
+            end_connection=self.end_connection,
+            sender=self.sender,
             tasks=self.tasks,
+            interval_s=300,
+            idle_timeout_s=60,
             clock=self.clock,
             observer=self.observer,
+        )
+        self.revalidate = Revalidate(
+            subscriptions=self.subscriptions,
+            judge=self.judge,
+            cut=self.cut,
+            follow_feed=self.follow,
+            full_pass=self.full_pass,
+            tasks=self.tasks,
+            clock=self.clock,
         )
 
     def run(self, task: Task = PASS, seconds: float = 100) -> int:
@@ -166,7 +204,7 @@ def test_expiry_gives_way_to_a_refresh() -> None:
     world = RevalidationWorld()
     world.subscribed(ttl=10)
     world.clock.advance(11)
-    judged = world.revalidate._judge(list(world.subscriptions.rows.values()))
+    judged = world.judge(list(world.subscriptions.rows.values()))
     row = world.subscriptions.rows[KEY]
     later = replace(row, claim=replace(row.claim, expires_at=row.claim.expires_at + 300))
     world.subscriptions.rows[KEY] = later  # the refresh that came in between
@@ -199,6 +237,109 @@ def test_time_that_runs_out_is_queued_again() -> None:
     world.revoke()
     assert world.run(seconds=0) == 0
     assert world.tasks.queued == [(PASS, 0)] and world.subscriptions.rows[KEY].live
+
+
+# --- the full pass -----------------------------------------------------------------------------------------
+
+FULL = Task(TaskKind.FULL)
+
+
+def test_the_full_pass_finds_what_events_did_not_tell() -> None:
+    world = RevalidationWorld()
+    world.subscribed("guest")
+    world.subscribed("member", user="member")
+    world.subscribed("expired", ttl=5)
+    world.revoke()
+    world.clock.advance(10)
+    assert world.run(FULL) == 2
+    assert list(world.connections.rows) == ["member"] and "member" not in world.sender.sent
+    assert {one[0]["retryable"] for one in world.sender.sent.values()} == {False}, "both lost the right"
+
+
+def test_it_runs_when_due_and_alone() -> None:
+    world = RevalidationWorld()
+    world.run(FULL)
+    world.subscribed()
+    world.revoke()
+    assert world.run(FULL) == 0, "not due"
+    world.clock.advance(299)
+    assert world.run(FULL) == 0
+    world.clock.advance(1)
+    world.leases.until = int(world.clock.now()) + 5
+    assert world.run(FULL) == 0, "another run holds the lease"
+    world.clock.advance(6)
+    assert world.run(FULL) == 1, "a run that died is replaced when its lease ends"
+
+
+def test_each_access_item_is_read_once_however_many_viewers() -> None:
+    reads = []
+    for viewers in (1, 200):
+        world = RevalidationWorld()
+        for number in range(viewers):
+            world.subscribed(f"c{number}")
+        before = world.access.reads
+        world.run(FULL)
+        reads.append(world.access.reads - before)
+    assert reads == [1, 1]
+
+
+def test_it_sweeps_what_crashes_left() -> None:
+    world = RevalidationWorld()
+    world.subscribed("orphan")
+    world.connections.rows.pop("orphan")  # died between deleting the connection and its rows
+    world.open("idle")
+    world.subscribed("gone")
+    world.sender.answers["gone"] = Delivery.GONE
+    world.subscribed("fresh-and-gone")
+    world.clock.advance(61)
+    world.subscribed("live")
+    world.open("just-opened")
+    assert world.run(FULL) == 0
+    assert {key.connection_id for key in world.subscriptions.rows} == {"live", "fresh-and-gone"}
+    assert set(world.connections.rows) == {"live", "fresh-and-gone", "just-opened"}
+    assert "idle" in world.sender.closed and "live" not in world.sender.sent
+    slots = [one for one in world.tasks.queued if one[0].kind is TaskKind.SLOT]
+    assert [(task.target.rpartition(" ")[2], delay) for task, delay in slots] == [("orphan", SLOT_GRACE_S)]
+    world.run(slots[0][0])
+    world.run(slots[0][0])
+    held = {holder for holders in world.caps.holders.values() for holder in holders}
+    assert held == {"live", "fresh-and-gone"}
+
+
+def test_a_slot_whose_connection_came_is_kept() -> None:
+    world = RevalidationWorld()
+    world.caps.take("ip#x", 0, 5, "coming")
+    world.run(FULL)
+    world.open("coming")
+    (task, _delay) = next(one for one in world.tasks.queued if one[0].kind is TaskKind.SLOT)
+    world.run(task)
+    assert world.caps.holders[("ip#x", 0)] == {"coming"}
+
+
+def test_connections_that_outlived_the_platform() -> None:
+    world = RevalidationWorld()
+    world.subscribed(ttl=3 * 3600)
+    world.clock.advance(LONGEST_CONNECTION_S + 1)
+    world.run(FULL)
+    assert not world.connections.rows and world.sender.closed == ["c"]
+
+
+def test_a_row_newer_than_what_the_pass_read_is_not_cut_for_it() -> None:
+    world = RevalidationWorld()
+    world.subscribed("c")
+    world.change(visibility=Visibility.PRIVATE)
+    first = [True]
+    read = world.access.read
+
+    def reopened_after_the_first_read(*args: object) -> object:
+        answer = read(*args)  # type: ignore[arg-type]
+        if first:
+            first.clear()
+            world.change(visibility=Visibility.LINK)
+        return answer
+
+    world.access.read = reopened_after_the_first_read  # type: ignore[method-assign, assignment]
+    assert world.run(FULL) == 0 and world.sender.sent == {}
 
 
 # --- the process dies after every single write ------------------------------------------------------------

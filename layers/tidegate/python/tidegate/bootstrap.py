@@ -44,9 +44,11 @@ from tidegate.usecases.cut_viewers import CutViewers
 from tidegate.usecases.end_connection import EndConnection
 from tidegate.usecases.fan_out import FanOut
 from tidegate.usecases.follow_feed import FollowFeed
+from tidegate.usecases.full_pass import FullPass
 from tidegate.usecases.grant import Grant
 from tidegate.usecases.handle_message import HandleMessage
 from tidegate.usecases.hold_slots import Slots
+from tidegate.usecases.judge import Judge
 from tidegate.usecases.limit_rate import RateLimits
 from tidegate.usecases.revalidate import Revalidate
 from tidegate.usecases.second_look import SecondLook
@@ -193,9 +195,13 @@ class World:
         )
 
     @cached_property
+    def caps(self) -> DynamoCaps:
+        return DynamoCaps(self.db, self.table(tables.LIMITERS), self.settings.limiter_namespace)
+
+    @cached_property
     def slots(self) -> Slots:
         return Slots(
-            store=DynamoCaps(self.db, self.table(tables.LIMITERS), self.settings.limiter_namespace),
+            store=self.caps,
             failure_mode=self.settings.realtime_limiter_failure_mode,
             timeout_ms=self.settings.limiter_timeout_ms,
             clock=self.clock,
@@ -381,14 +387,30 @@ def revalidate_services(env: Mapping[str, str] | None = None) -> RevalidateServi
         clock=world.clock,
         observer=world.observer,
     )
-    revalidate = Revalidate(
+    judge = Judge(access=world.access, clock=world.clock, observer=world.observer)
+    full_pass = FullPass(
+        connections=world.connections,
         subscriptions=world.subscriptions,
-        access=world.access,
+        caps=world.caps,
+        leases=feed,
+        judge=judge,
         cut=cut,
-        follow_feed=follow_feed,
+        end_connection=world.end_connection,
+        sender=world.sender,
         tasks=world.revalidations,
+        interval_s=world.settings.public_full_revalidate_interval_ms // 1000,
+        idle_timeout_s=max(1, world.settings.unauthenticated_timeout_ms // 1000),
         clock=world.clock,
         observer=world.observer,
+    )
+    revalidate = Revalidate(
+        subscriptions=world.subscriptions,
+        judge=judge,
+        cut=cut,
+        follow_feed=follow_feed,
+        full_pass=full_pass,
+        tasks=world.revalidations,
+        clock=world.clock,
     )
     return RevalidateServices(revalidate, world.observer)
 

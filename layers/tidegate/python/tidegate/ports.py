@@ -100,6 +100,9 @@ class ConnectionStore(Protocol):
     def remove(self, connection_id: str) -> Connection | None:
         """Delete the row and return what it was; None when it was gone already."""
 
+    def every(self) -> Iterator[Connection]:
+        """All connections, page by page, in no order. For the full pass only: it reads the whole table."""
+
     def close_if_empty(self, connection_id: str) -> bool:
         """Mark `closing` on the condition that the set is empty. True when marked now or before."""
 
@@ -144,6 +147,9 @@ class SubscriptionStore(Protocol):
 
     def of_user(self, user_id: str) -> Iterator[Subscription]:
         """*Index.* All rows whose principal is this user, each read again from the table."""
+
+    def every(self) -> Iterator[Subscription]:
+        """All rows, page by page, in no order. For the full pass only: it reads the whole table."""
 
     def audience(self, stream: str) -> Sequence[Subscription]:
         """*Index.* The live rows of `streamKey#shard`."""
@@ -213,6 +219,9 @@ class CapStore(Protocol):
     def take(self, cap: str, shard: int, limit: int, holder: str, deadline: float | None = None) -> bool:
         """Add the holder to one shard's set while the set is below `limit`. True when it is in the set."""
 
+    def every(self) -> Iterator[tuple[str, int, str]]:
+        """All (cap, shard, holder). For the full pass only: it reads the whole table."""
+
     def release(self, cap: str, shard: int, holder: str) -> None:
         """Remove the holder from one shard's set. Repeating changes nothing."""
 
@@ -279,6 +288,19 @@ class CursorStore(Protocol):
 
     def move_cursor(self, old: int | None, new: int) -> bool:
         """Conditional on the old value. False when another reader moved it."""
+
+
+class Leases(Protocol):
+    """Who may run the full pass."""
+
+    def take(self, now: int, interval_s: int, life_s: int) -> bool:
+        """Take the lease unless the last run began less than `interval_s` ago or a running one's lease still holds.
+
+        `now` is epoch seconds. One conditional write: of several callers at once, one gets it.
+        """
+
+    def give_back(self, now: int) -> None:
+        """The run of `now` has ended. Harmless when its lease was taken over meanwhile."""
 
 
 class SecondLooks(Protocol):

@@ -60,11 +60,16 @@ class TaskKind(StrEnum):
     DASHBOARD = "dashboard"
     USER = "user"
     POLL = "poll"
+    FULL = "full"
+    SLOT = "slot"
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One piece of revalidation work; `target` is a dashboard's or user's id, empty for a poll."""
+    """One piece of revalidation work.
+
+    `target` is a dashboard's or user's id; for a slot its name and its holder with a space between; else empty.
+    """
 
     kind: TaskKind
     target: str = ""

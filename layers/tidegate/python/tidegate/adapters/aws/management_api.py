@@ -21,6 +21,7 @@ from urllib.parse import quote, urlsplit
 
 from tidegate.adapters.aws.http import HttpClient, NotAnswered, tls_context
 from tidegate.adapters.aws.sigv4 import Credentials, Signer
+from tidegate.domain.errors import CouldNotCheck
 from tidegate.ports import Delivery, Observer, Post, Posted
 
 _SERVICE = "execute-api"
@@ -162,11 +163,14 @@ class ManagementApi:
         return self.post_many([Post(connection_id, body)])[0].delivery
 
     def exists(self, connection_id: str) -> bool:
-        """Raises `NotAnswered` when the platform did not answer."""
-        status = self._request("GET", connection_id)
+        """Raises `CouldNotCheck` when the platform did not say."""
+        try:
+            status = self._request("GET", connection_id)
+        except NotAnswered as error:
+            raise CouldNotCheck("The platform did not answer") from error
         if status in (200, 410):
             return status == 200
-        raise NotAnswered(f"status {status}", sent=True)
+        raise CouldNotCheck("The platform did not say", code=f"status_{status}")
 
     def close(self, connection_id: str) -> None:
         try:

@@ -265,6 +265,17 @@ class DynamoDb:
                 return
             request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
 
+    def scan(self, table: str) -> Iterator[Item]:
+        """Every item, strongly consistent, page by page. Never on a request path."""
+        request: dict[str, Any] = {"TableName": table, "ConsistentRead": True}
+        while True:
+            answer = self._call("Scan", request)
+            for item in answer.get("Items", ()):
+                yield decode_item(item)
+            if "LastEvaluatedKey" not in answer:
+                return
+            request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+
     def transact(self, actions: Sequence[Mapping[str, Any]], token: str | None = None) -> None:
         """Write all or nothing. Raises `TransactionFailed`.
 

@@ -6,7 +6,7 @@ it only grows by `hold`, under the cap, while the row exists and is not closing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from tidegate.adapters.dynamodb.client import ConditionFailed, DynamoDb, Item
 from tidegate.domain.subscriptions import Connection, SubscriptionKey
@@ -90,6 +90,9 @@ class DynamoConnections:
     def remove(self, connection_id: str) -> Connection | None:
         item = self._db.delete(self._table, {"connection_id": connection_id})
         return _connection(item) if item else None
+
+    def every(self) -> Iterator[Connection]:
+        return map(_connection, self._db.scan(self._table))
 
     def close_if_empty(self, connection_id: str) -> bool:
         try:

@@ -6,6 +6,7 @@ throttled item is a flood on that very key: it answers like a refusal, not like 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from time import monotonic
 
 from tidegate.adapters.dynamodb.client import ConditionFailed, DynamoDb, Throttled
@@ -110,6 +111,14 @@ class DynamoCaps:
         except (ConditionFailed, Throttled):
             return False
         return True
+
+    def every(self) -> Iterator[tuple[str, int, str]]:
+        start = f"{_CAP}{self._namespace}#"
+        for item in self._db.scan(self._table):
+            if item["key"].startswith(start):
+                cap, _, shard = item["key"].removeprefix(start).rpartition("#")
+                for holder in item.get("holders", ()):
+                    yield cap, int(shard), holder
 
     def release(self, cap: str, shard: int, holder: str) -> None:
         self._db.update(self._table, self._key(cap, shard), "DELETE #holders :holders", values={"holders": {holder}})

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from contextlib import suppress
 from time import sleep
 from typing import Any
 from uuid import uuid4
@@ -25,6 +26,7 @@ from tidegate.domain.errors import CouldNotCheck
 from tidegate.domain.revocations import FeedPage, Revocation, RevocationEvent, RevocationReason
 
 _FEED, _HEAD = "feed", {"feed": "head", "event_id": 0}
+_FULL = {"feed": "full", "event_id": 0}
 _CURSOR = {"feed": "cursor", "event_id": 0}
 _ATTEMPTS = 12
 
@@ -82,6 +84,21 @@ class DynamoRevocations:
         except ConditionFailed:
             return False
         return True
+
+    def take(self, now: int, interval_s: int, life_s: int) -> bool:
+        """See `ports.Leases`."""
+        free = "attribute_not_exists(#began) OR (#began <= :due AND (attribute_not_exists(#until) OR #until < :now))"
+        values = {"now": now, "due": now - interval_s, "until": now + life_s}
+        try:
+            self._db.update(self._table, _FULL, "SET #began = :now, #until = :until", free, values)
+        except ConditionFailed:
+            return False
+        return True
+
+    def give_back(self, now: int) -> None:
+        """See `ports.Leases`."""
+        with suppress(ConditionFailed):
+            self._db.update(self._table, _FULL, "REMOVE #until", "#began = :now", {"now": now})
 
     def _oldest(self, cutoff_ms: int, head: int) -> int:
         for item in self._db.query(self._table, "#feed = :feed", {"feed": _FEED}):

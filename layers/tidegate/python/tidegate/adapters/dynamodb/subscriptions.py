@@ -139,6 +139,9 @@ class DynamoSubscriptions:
         for item in self._db.get_many(self._table, keys):
             yield _row(item)
 
+    def every(self) -> Iterator[Subscription]:
+        return map(_row, self._db.scan(self._table))
+
     def audience(self, stream: str) -> Sequence[Subscription]:
         rows = self._db.query(self._table, "#stream = :stream", {"stream": stream}, index="by_stream")
         return [row for row in map(_row, rows) if row.live]

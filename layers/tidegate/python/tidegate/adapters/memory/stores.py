@@ -85,6 +85,9 @@ class MemoryConnections:
         with self.lock:
             return self.rows.pop(connection_id, None)
 
+    def every(self) -> Iterator[Connection]:
+        return iter(list(self.rows.values()))
+
     def close_if_empty(self, connection_id: str) -> bool:
         with self.lock:
             row = self.rows.get(connection_id)
@@ -178,6 +181,9 @@ class MemorySubscriptions:
         index = self.rows if self._seen_by_index is None else self._seen_by_index
         keys = [key for key, row in index.items() if row.claim.principal.subject == user_id]
         return iter([self.rows[key] for key in keys if key in self.rows])
+
+    def every(self) -> Iterator[Subscription]:
+        return iter(list(self.rows.values()))
 
     def audience(self, stream: str) -> Sequence[Subscription]:
         index = self.rows if self._seen_by_index is None else self._seen_by_index
@@ -279,6 +285,9 @@ class MemoryCaps:
                 return False
             holders.add(holder)
             return True
+
+    def every(self) -> Iterator[tuple[str, int, str]]:
+        return iter([(cap, shard, one) for (cap, shard), holders in self.holders.items() for one in list(holders)])
 
     def release(self, cap: str, shard: int, holder: str) -> None:
         with self._lock:
