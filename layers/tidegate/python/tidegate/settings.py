@@ -141,7 +141,7 @@ _count = _integer(1, 1_000_000)
 _millis = _integer(1, 86_400_000)
 _by_class = "production fail-closed, else fail-open"
 _relay = "the relay"
-_revocation = "revalidation"
+_revocation = "external control plane"
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,21 +218,18 @@ class Settings:
         60_000,
         _millis,
         "A connection without any subscription is closed after this.",
-        later=_revocation,
     )
     public_revalidate_interval_ms: int = _setting(
         "REALTIME_PUBLIC_REVALIDATE_INTERVAL_MS",
         30_000,
         _integer(1000, 3_600_000),
         "Incremental poll of the feed; below 60000 the minute's run polls several times.",
-        later=_revocation,
     )
     public_full_revalidate_interval_ms: int = _setting(
         "REALTIME_PUBLIC_FULL_REVALIDATE_INTERVAL_MS",
         300_000,
         _integer(60_000, 86_400_000),
         "Full pass over every subscription.",
-        later=_revocation,
     )
     revoke_event_retention_seconds: int = _setting(
         "REALTIME_REVOKE_EVENT_RETENTION_SECONDS",
