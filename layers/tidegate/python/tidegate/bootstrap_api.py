@@ -16,8 +16,8 @@ from tidegate.adapters.powertools import PowertoolsObserver
 from tidegate.adapters.secrets_manager import Secret
 from tidegate.adapters.tokens_jwt import JwtUserTokens
 from tidegate.bootstrap import World, stream_policy
+from tidegate.control_plane_ports import AuditLog
 from tidegate.domain.intents import IntentDefaults
-from tidegate.ports import AuditLog
 from tidegate.settings import Settings
 from tidegate.usecases.grant import Grant
 from tidegate.usecases.internal_contract import ConsumeRateLimit, Introspect, ReadRevokedTokens

@@ -6,8 +6,9 @@ value, so no event is ever skipped; queueing twice is harmless.
 
 from __future__ import annotations
 
+from tidegate.control_plane_ports import RevocationFeed
 from tidegate.domain.revocations import Task, TaskKind, task_for
-from tidegate.ports import Clock, CursorStore, Observer, Revalidations, RevocationFeed
+from tidegate.ports import Clock, CursorStore, Observer, Revalidations
 
 #: A user's rows are found by an index, which may lag: they are looked for once more after this, seconds.
 INDEX_LAG_S = 10

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tidegate.control_plane_ports import ProfileStore
 from tidegate.domain.access import Claim, Refusal, Visibility, allowed
 from tidegate.domain.errors import CouldNotCheck, Denied, NotFound, Unauthenticated
 from tidegate.domain.intents import Intent, intent_hash
@@ -14,7 +15,7 @@ from tidegate.domain.profiles import BrokerProfile, CredentialProfile
 from tidegate.domain.stream_policy import StreamPolicy, check_public_use, stream_for
 from tidegate.domain.subscriptions import Stream
 from tidegate.domain.tokens import STREAM_SCOPE, SessionClaims
-from tidegate.ports import AccessSnapshot, AccessStore, ProfileStore
+from tidegate.ports import AccessSnapshot, AccessStore
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+from tidegate.control_plane_ports import ProfileStore, RevocationFeed
 from tidegate.domain import messages
 from tidegate.domain.errors import Denied, InvalidInput, LimitReached
 from tidegate.domain.limits import RateDecision
 from tidegate.domain.profiles import CredentialType
-from tidegate.ports import Clock, CredentialCipher, ProfileStore, RevocationFeed, SessionTokens
+from tidegate.ports import Clock, CredentialCipher, SessionTokens
 from tidegate.usecases.grant import Grant
 from tidegate.usecases.limit_rate import RateLimits
 

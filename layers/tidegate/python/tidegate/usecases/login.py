@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tidegate.control_plane_ports import AuditEvent, AuditLog, UserStore
 from tidegate.domain.errors import CouldNotCheck, LimiterUnavailable, LimitReached, Unauthenticated
 from tidegate.domain.limits import FailureMode
 from tidegate.domain.tokens import UserClaims
 from tidegate.domain.users import User
-from tidegate.ports import AuditEvent, AuditLog, Clock, Ids, PasswordHasher, RateStore, UserStore, UserTokens
+from tidegate.ports import Clock, Ids, PasswordHasher, RateStore, UserTokens
 from tidegate.usecases.limit_rate import RateLimits
 
 #: Login attempts of one address in a minute, whatever the e-mails.

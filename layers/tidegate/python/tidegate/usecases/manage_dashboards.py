@@ -10,6 +10,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from tidegate.control_plane_ports import (
+    AuditEvent,
+    AuditLog,
+    DashboardStore,
+    DashboardWrite,
+    Page,
+    ProfileStore,
+    UserStore,
+)
 from tidegate.domain import rights
 from tidegate.domain.access import AclLevel, Visibility
 from tidegate.domain.dashboards import AclEntry, Dashboard, DashboardSummary, access_of
@@ -18,17 +27,7 @@ from tidegate.domain.errors import Conflict, Denied, InvalidInput, NotFound
 from tidegate.domain.intents import profile_ids
 from tidegate.domain.revocations import Revocation, RevocationReason
 from tidegate.domain.users import User
-from tidegate.ports import (
-    AuditEvent,
-    AuditLog,
-    Clock,
-    DashboardStore,
-    DashboardWrite,
-    Ids,
-    Page,
-    ProfileStore,
-    UserStore,
-)
+from tidegate.ports import Clock, Ids
 from tidegate.usecases.resolve_intents import Resolved, ResolveIntents
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from urllib.parse import urlsplit
 
+from tidegate.control_plane_ports import AuditEvent, AuditLog, ProfileStore
 from tidegate.domain.access import Role
 from tidegate.domain.errors import Denied, InvalidInput, NotFound
 from tidegate.domain.profiles import (
@@ -23,7 +24,7 @@ from tidegate.domain.profiles import (
 )
 from tidegate.domain.topics import check_filter
 from tidegate.domain.users import User
-from tidegate.ports import AuditEvent, AuditLog, Clock, CredentialCipher, Ids, ProfileStore
+from tidegate.ports import Clock, CredentialCipher, Ids
 from tidegate.usecases.manage_dashboards import ManageDashboards
 
 #: The parts of a secret each type needs.

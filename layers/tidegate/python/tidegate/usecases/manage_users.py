@@ -8,12 +8,13 @@ import string
 from collections.abc import Mapping
 from dataclasses import replace
 
+from tidegate.control_plane_ports import AuditEvent, AuditLog, Page, UserStore, UserWrite
 from tidegate.domain.access import Role
 from tidegate.domain.errors import Denied, InvalidInput, NotFound
 from tidegate.domain.passwords import check_password, normalise_email
 from tidegate.domain.revocations import Revocation, RevocationReason
 from tidegate.domain.users import User
-from tidegate.ports import AuditEvent, AuditLog, Clock, Ids, Page, PasswordHasher, UserStore, UserWrite
+from tidegate.ports import Clock, Ids, PasswordHasher
 
 
 class ManageUsers:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 from dataclasses import dataclass
 
+from tidegate.control_plane_ports import AuditEvent, AuditLog, DashboardStore, ProfileStore
 from tidegate.domain.access import PUBLIC_SUBJECT, DashboardAccess, Principal, UserAccess, Visibility, may_see
 from tidegate.domain.dashboards import Dashboard
 from tidegate.domain.errors import Denied, LimiterUnavailable, NotFound, TidegateError
@@ -16,7 +17,7 @@ from tidegate.domain.intents import Intent
 from tidegate.domain.stream_policy import check_public_use
 from tidegate.domain.tokens import STREAM_SCOPE, SessionClaims
 from tidegate.domain.users import User
-from tidegate.ports import AccessStore, AuditEvent, AuditLog, Clock, DashboardStore, Ids, ProfileStore, SessionTokens
+from tidegate.ports import AccessStore, Clock, Ids, SessionTokens
 from tidegate.usecases.limit_rate import RateLimits
 
 _REFUSAL = "Too many datasource session token requests"

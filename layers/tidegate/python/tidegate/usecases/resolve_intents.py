@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tidegate.control_plane_ports import ProfileStore, ProfileUse
 from tidegate.domain.errors import TidegateError
 from tidegate.domain.intents import STREAM_TYPES, Intent, IntentDefaults, build_intent, intent_hash, profile_ids
 from tidegate.domain.profiles import BROKER, CREDENTIAL, BrokerProfile, CredentialProfile
-from tidegate.ports import ProfileStore, ProfileUse
 
 
 @dataclass(slots=True)

@@ -17,9 +17,9 @@ from tidegate.adapters.dynamodb.client import (
     delete_action,
     put_action,
 )
+from tidegate.control_plane_ports import ProfileUse
 from tidegate.domain.errors import Conflict
 from tidegate.domain.profiles import BROKER, CREDENTIAL, BrokerProfile, CredentialProfile, CredentialType, Transport
-from tidegate.ports import ProfileUse
 
 
 class DynamoProfiles:
