@@ -24,6 +24,7 @@ GATEWAY = [
     "functions.gateway_connect.messages",
     "functions.mqtt_bridge.bridge",
     "functions.mqtt_bridge.second_look",
+    "functions.revalidate.worker",
 ]
 
 

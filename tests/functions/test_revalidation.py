@@ -1,0 +1,103 @@
+"""Revalidation as Lambda runs it: a recorded stream record, a real queue and real tables on moto."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from functions.revalidate.dispatch import make_schedule_handler, make_stream_handler
+from functions.revalidate.worker import make_handler
+from tests.adapters.management_server import ManagementServer
+from tests.conftest import aws
+from tests.functions.events import event
+from tests.functions.test_gateway import Demo, demo, gateway_over
+from tidegate import bootstrap
+
+__all__ = ["demo"]
+
+
+class Context:
+    """The part of Lambda's context the worker reads."""
+
+    def __init__(self, seconds: float = 60) -> None:
+        self._milliseconds = int(seconds * 1000)
+
+    def get_remaining_time_in_millis(self) -> int:
+        return self._milliseconds
+
+
+def queued(env: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Every task in the queue that is not delayed, taken out."""
+    client, found = aws(env["AWS_ENDPOINT_URL"], "sqs"), []
+    while messages := client.receive_message(QueueUrl=env["REVALIDATION_QUEUE_URL"], MaxNumberOfMessages=10).get(
+        "Messages"
+    ):
+        for one in messages:
+            found.append(json.loads(one["Body"]))
+            client.delete_message(QueueUrl=env["REVALIDATION_QUEUE_URL"], ReceiptHandle=one["ReceiptHandle"])
+    return found
+
+
+def delayed(env: Mapping[str, str]) -> int:
+    attributes = aws(env["AWS_ENDPOINT_URL"], "sqs").get_queue_attributes(
+        QueueUrl=env["REVALIDATION_QUEUE_URL"], AttributeNames=["ApproximateNumberOfMessagesDelayed"]
+    )
+    return int(attributes["Attributes"]["ApproximateNumberOfMessagesDelayed"])
+
+
+def test_the_stream_hands_each_event_on(deployed: Mapping[str, str]) -> None:
+    handle = make_stream_handler(bootstrap.dispatch_services(deployed))
+    record = event("dynamodb_stream")["Records"][0]
+    about_user = copy.deepcopy(record)
+    image = about_user["dynamodb"]["NewImage"]
+    del image["dashboard_id"], image["share_version"]
+    image |= {"reason": {"S": "password_reset"}, "user_id": {"S": "user-1"}}
+    poisoned = copy.deepcopy(record)
+    poisoned["dynamodb"] |= {"NewImage": {}, "SequenceNumber": "poisoned"}
+    answer = handle({"Records": [record, about_user, poisoned]}, None)
+    assert answer == {"batchItemFailures": [{"itemIdentifier": "poisoned"}]}
+    assert queued(deployed) == [{"kind": "dashboard", "target": "dash-1"}, {"kind": "user", "target": "user-1"}]
+    assert delayed(deployed) == 1, "a user is looked for again, when the index has caught up"
+
+
+def test_the_schedule_polls_several_times_a_minute(deployed: Mapping[str, str]) -> None:
+    env = {**deployed, "REALTIME_PUBLIC_REVALIDATE_INTERVAL_MS": "20000"}
+    assert make_schedule_handler(bootstrap.dispatch_services(env))({}, None) == {"polls": 3}
+    assert {one["kind"] for one in queued(deployed)} == {"poll", "full"} and delayed(deployed) == 2
+
+
+def test_a_cut_by_poll_and_worker(deployed: Mapping[str, str], management: ManagementServer, demo: Demo) -> None:
+    gateway = gateway_over(deployed, management)
+    work = make_handler(bootstrap.revalidate_services(gateway.env))
+    gateway.open("c1=")
+    gateway.say("c1=", demo.subscribe())
+    demo.api.ok("POST", f"/api/dashboards/{demo.dashboard_id}/share-token:rotate")
+
+    def run(task: object) -> Any:
+        record = {"messageId": "m1", "body": json.dumps(task)}
+        return work({"Records": [record]}, Context())
+
+    assert run({"kind": "poll", "target": ""}) == {"batchItemFailures": []}
+    tasks = queued(deployed)
+    assert tasks == [{"kind": "dashboard", "target": demo.dashboard_id}]
+    assert run(tasks[0]) == {"batchItemFailures": []}
+    told = [one["type"] for one in gateway.frames("c1=")]
+    assert told == ["ack", "status", "error", "status"] and ("DELETE", "c1=") in management.requests
+    assert bootstrap.World(deployed).connections.get("c1=") is None
+    run({"kind": "poll", "target": ""})
+    assert queued(deployed) == [], "the cursor has moved"
+    assert run({"kind": "nonsense"}) == {"batchItemFailures": [{"itemIdentifier": "m1"}]}
+
+
+def test_the_full_pass_by_worker(deployed: Mapping[str, str], management: ManagementServer, demo: Demo) -> None:
+    gateway = gateway_over(deployed, management)
+    work = make_handler(bootstrap.revalidate_services(gateway.env))
+    gateway.open("c1=")
+    gateway.say("c1=", demo.subscribe())
+    demo.api.ok("DELETE", f"/api/dashboards/{demo.dashboard_id}")
+    record = {"messageId": "m1", "body": json.dumps({"kind": "full", "target": ""})}
+    assert work({"Records": [record]}, Context()) == {"batchItemFailures": []}
+    assert [one["type"] for one in gateway.frames("c1=")][-2:] == ["error", "status"]
+    assert gateway.publish(b"1") == 0
