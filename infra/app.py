@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import aws_cdk as cdk
@@ -13,7 +14,10 @@ from infra.stage import StageError, load_stage
 
 def build(app: cdk.App) -> TidegateStack:
     """The stack of the stage named by context `stage`."""
-    stage = load_stage(app.node.try_get_context("stage") or "local", app.node.try_get_context("settings") or {})
+    overrides = app.node.try_get_context("settings") or {}
+    if isinstance(overrides, str):  # from the command line: -c settings='{"NAME": "value"}'
+        overrides = json.loads(overrides)
+    stage = load_stage(app.node.try_get_context("stage") or "local", overrides)
     stack = TidegateStack(
         app,
         f"Tidegate-{stage.name}",

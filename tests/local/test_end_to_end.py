@@ -89,7 +89,7 @@ def test_limits_are_exact_on_a_real_table_api(world: World) -> None:
 
 
 def test_transactions_keep_rows_and_keys_together(world: World) -> None:
-    world.connections.open(Connection("e2e", "ip", 1))
+    world.connections.open(Connection("e2e", "ip", int(world.clock.now())))
     keys = [SubscriptionKey("e2e-dash", "e2e", f"s{number}") for number in range(60)]
 
     def through(key: SubscriptionKey) -> Hold:
