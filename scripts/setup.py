@@ -37,6 +37,7 @@ def main() -> int:
             found = ".".join(map(str, sys.version_info[:3]))
             raise SetupError(f"Python 3.11 or newer is needed, this is {found}: run make PYTHON=python3.11 (or newer).")
         STATE.mkdir(exist_ok=True)
+        find_uv()  # every time: the CDK app builds layers with it, long after the environments were made
         environment(VENV, ROOT / "requirements/dev.txt", "development environment", further=_layer_requirements())
         environment(EMULATOR_VENV, ROOT / "requirements/emulator.txt", "emulator")
         node()
