@@ -14,19 +14,31 @@ from infra.stage import StageError, load_stage
 
 def build(app: cdk.App) -> TidegateStack:
     """The stack of the stage named by context `stage`."""
-    overrides = app.node.try_get_context("settings") or {}
-    if isinstance(overrides, str):  # from the command line: -c settings='{"NAME": "value"}'
-        overrides = json.loads(overrides)
-    stage = load_stage(app.node.try_get_context("stage") or "local", overrides)
+    stage = load_stage(app.node.try_get_context("stage") or "local", _overrides(app))
+    domain, certificate = app.node.try_get_context("domain"), app.node.try_get_context("certificate")
+    if bool(domain) != bool(certificate):
+        raise StageError("context `domain` and `certificate` (an ACM certificate of us-east-1) go together")
     stack = TidegateStack(
         app,
         f"Tidegate-{stage.name}",
         stage=stage,
-        domain_name=app.node.try_get_context("domain"),
-        certificate_arn=app.node.try_get_context("certificate"),
+        domain_name=domain,
+        certificate_arn=certificate,
     )
     check(app, stack)
     return stack
+
+
+def _overrides(app: cdk.App) -> dict[str, str]:
+    """Settings given by context, which is text when it comes from a command line: -c settings='{"NAME": "value"}'."""
+    given = app.node.try_get_context("settings") or {}
+    try:
+        overrides = json.loads(given) if isinstance(given, str) else given
+    except ValueError as error:
+        raise StageError(f"context `settings` is not JSON: {error}") from error
+    if not isinstance(overrides, dict) or not all(isinstance(value, str) for value in overrides.values()):
+        raise StageError('context `settings` must be an object of texts, like {"REALTIME_ENABLED": "false"}')
+    return overrides
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
@@ -15,12 +16,14 @@ from constructs import Construct
 
 from infra.functions import Function, Layers
 from infra.gateway import END_CONNECTION, Gateway
-from infra.stage import Stage
+from infra.stage import Stage, StageError
 from infra.tables import Tables
 from tidegate import tables as t
 
 #: Version of the rule language; the last one there is.
 SQL_VERSION = "2016-03-23"
+#: Longest policy document IoT takes, in characters without white space.
+POLICY_LIMIT = 2048
 
 
 class SecondLooks(Construct):
@@ -109,7 +112,7 @@ class Bridge(Construct):
             removal_policy=cdk.RemovalPolicy.DESTROY if stage.disposable else cdk.RemovalPolicy.RETAIN,
         )
         role = iam.Role(self, "RuleErrorsRole", assumed_by=iam.ServicePrincipal("iot.amazonaws.com"))
-        errors.grant_write(role)
+        errors.grant(role, "logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents")
         for entry in stage.settings.mqtt_allowed_topics:
             digest = hashlib.sha256(entry.encode()).hexdigest()[:12]
             rule = iot.CfnTopicRule(
@@ -155,23 +158,36 @@ def rule_sql(entry: str) -> str:
 
 
 def _device_policy(scope: Construct, entries: tuple[str, ...]) -> iot.CfnPolicy:
-    """Devices connect as the thing their certificate belongs to, and publish to allowed topics only."""
     stack = cdk.Stack.of(scope)
+    # Account and region are not known before the deploy; these are as long as they get.
+    example = device_policy("arn:aws-us-gov:iot:ap-southeast-2:123456789012:", entries)
+    longest = len(json.dumps(example, separators=(",", ":"), ensure_ascii=False))
+    if longest > POLICY_LIMIT:
+        raise StageError(
+            f"REALTIME_MQTT_ALLOWED_TOPICS: its {len(entries)} entries make an IoT policy for devices of up to "
+            f"{longest} characters; allowed: {POLICY_LIMIT}. Use fewer, wider entries."
+        )
+    document = device_policy(f"arn:{stack.partition}:iot:{stack.region}:{stack.account}:", entries)
+    return iot.CfnPolicy(scope, "DevicePolicy", policy_document=document)
 
-    def arn(resource: str) -> str:
-        return f"arn:{stack.partition}:iot:{stack.region}:{stack.account}:{resource}"
 
-    topics = [arn(f"topic/{resource}") for entry in entries for resource in publish_resources(entry)]
+def device_policy(prefix: str, entries: tuple[str, ...]) -> dict[str, object]:
+    """Devices connect as the thing their certificate belongs to, and publish to allowed topics only.
+
+    Args:
+        prefix: start of an ARN, as far as the resource.
+    """
+    topics = [f"{prefix}topic/{resource}" for entry in entries for resource in publish_resources(entry)]
     statements: list[dict[str, object]] = [
         {
             "Effect": "Allow",
             "Action": "iot:Connect",
-            "Resource": arn("client/${iot:Connection.Thing.ThingName}"),
+            "Resource": prefix + "client/${iot:Connection.Thing.ThingName}",
         }
     ]
     if topics:
         statements.append({"Effect": "Allow", "Action": "iot:Publish", "Resource": topics})
-    return iot.CfnPolicy(scope, "DevicePolicy", policy_document={"Version": "2012-10-17", "Statement": statements})
+    return {"Version": "2012-10-17", "Statement": statements}
 
 
 def publish_resources(entry: str) -> list[str]:

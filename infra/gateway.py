@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import aws_cdk as cdk
+from aws_cdk import aws_apigateway as apigw
 from aws_cdk import aws_apigatewayv2 as apigwv2
 from aws_cdk import aws_apigatewayv2_integrations as integrations
 from aws_cdk import aws_iam as iam
@@ -22,6 +23,8 @@ STAGE_NAME = "live"
 #: Requests per second and burst of the whole WebSocket API: 70 % of an account's default quota of 10,000 (5,000), so
 #: that one API cannot drain it.
 RATE, BURST = 7000, 3500
+#: API Gateway accepts a logging role only with the rights of this policy, on every log group.
+LOGGING_POLICY = "service-role/AmazonAPIGatewayPushToCloudWatchLogs"
 #: What ending a connection needs, wherever it is noticed.
 END_CONNECTION = {
     t.CONNECTIONS: ["DeleteItem"],
@@ -104,12 +107,6 @@ class Gateway(Construct):
                 route,
                 integration=integrations.WebSocketLambdaIntegration(f"{route.title()}Route", self.messages.function),
             )
-        access_logs = logs.LogGroup(
-            self,
-            "AccessLogs",
-            retention=logs.RetentionDays.ONE_MONTH,
-            removal_policy=cdk.RemovalPolicy.DESTROY if stage.disposable else cdk.RemovalPolicy.RETAIN,
-        )
         self.stage = apigwv2.WebSocketStage(
             self,
             "Stage",
@@ -119,7 +116,7 @@ class Gateway(Construct):
             throttle=apigwv2.ThrottleSettings(rate_limit=RATE, burst_limit=BURST),
         )
         if not stage.disposable:
-            _log_access(self.stage, access_logs)
+            self._log_access()
         for function in (self.messages, self.disconnect):
             self.give_connections(function)
 
@@ -144,20 +141,39 @@ class Gateway(Construct):
             integration=integrations.WebSocketLambdaIntegration(construct_id, function.function)
         )
 
+    def _log_access(self) -> None:
+        """Who connected and what it came to; no message bodies, no headers, so no tokens."""
+        group = logs.LogGroup(
+            self, "AccessLogs", retention=logs.RetentionDays.ONE_MONTH, removal_policy=cdk.RemovalPolicy.RETAIN
+        )
+        default = self.stage.node.default_child
+        assert isinstance(default, apigwv2.CfnStage)
+        fields = {
+            "requestId": "$context.requestId",
+            "eventType": "$context.eventType",
+            "routeKey": "$context.routeKey",
+            "status": "$context.status",
+            "connectionId": "$context.connectionId",
+            "error": "$context.error.message",
+        }
+        default.access_log_settings = apigwv2.CfnStage.AccessLogSettingsProperty(
+            destination_arn=group.log_group_arn, format=cdk.Stack.of(self).to_json_string(fields)
+        )
+        default.add_dependency(self._logging_role())
 
-def _log_access(stage: apigwv2.WebSocketStage, group: logs.LogGroup) -> None:
-    """Who connected and what it came to; no message bodies, no headers, so no tokens."""
-    group.grant_write(iam.ServicePrincipal("apigateway.amazonaws.com"))
-    default = stage.node.default_child
-    assert isinstance(default, apigwv2.CfnStage)
-    fields = {
-        "requestId": "$context.requestId",
-        "eventType": "$context.eventType",
-        "routeKey": "$context.routeKey",
-        "status": "$context.status",
-        "connectionId": "$context.connectionId",
-        "error": "$context.error.message",
-    }
-    default.access_log_settings = apigwv2.CfnStage.AccessLogSettingsProperty(
-        destination_arn=group.log_group_arn, format=cdk.Stack.of(stage).to_json_string(fields)
-    )
+    def _logging_role(self) -> apigw.CfnAccount:
+        """The role API Gateway writes logs with, a setting of the whole account and region.
+
+        Unlike an HTTP API, a WebSocket API with access logs is refused as long as it is not set. It stays when the
+        stack goes, because other APIs of the region may rely on it by then.
+        """
+        role = iam.Role(
+            self,
+            "LoggingRole",
+            assumed_by=iam.ServicePrincipal("apigateway.amazonaws.com"),
+            managed_policies=[iam.ManagedPolicy.from_aws_managed_policy_name(LOGGING_POLICY)],
+        )
+        role.apply_removal_policy(cdk.RemovalPolicy.RETAIN)
+        account = apigw.CfnAccount(self, "LoggingAccount", cloud_watch_role_arn=role.role_arn)
+        account.apply_removal_policy(cdk.RemovalPolicy.RETAIN)
+        return account

@@ -5,7 +5,6 @@ from __future__ import annotations
 import aws_cdk as cdk
 from aws_cdk import aws_apigatewayv2 as apigwv2
 from aws_cdk import aws_apigatewayv2_integrations as integrations
-from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
@@ -85,7 +84,6 @@ class HttpApi(Construct):
         group = logs.LogGroup(
             self, "AccessLogs", retention=logs.RetentionDays.ONE_MONTH, removal_policy=cdk.RemovalPolicy.RETAIN
         )
-        group.grant_write(iam.ServicePrincipal("apigateway.amazonaws.com"))
         default = self.stage.node.default_child
         assert isinstance(default, apigwv2.CfnStage)
         # The route, never the path: a share token is part of a path.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import aws_cdk as cdk
 from cdk_nag import AwsSolutionsChecks
 
-from infra.gateway import STAGE_NAME
+from infra.gateway import LOGGING_POLICY, STAGE_NAME
 from infra.stack import TidegateStack
 
 _REASONS = {
@@ -25,6 +25,7 @@ _REASONS = {
 }
 
 
+_LOGGING = f"AwsSolutions::AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/{LOGGING_POLICY}]"
 _CONNECTIONS = "Connection ids are not known before; the grant names the API, its stage and one method."
 
 
@@ -37,6 +38,7 @@ def check(app: cdk.App, stack: TidegateStack) -> None:
             cdk.Acknowledgment(id="AwsSolutions-SQS4", reason="The emulator is reached over plain HTTP on loopback.")
             for _ in range(0 if stack.stage_settings.tls else 1)
         ),
+        cdk.Acknowledgment(id=_LOGGING, reason="API Gateway accepts no narrower role for its account's logs."),
         *(cdk.Acknowledgment(id=finding, reason=_CONNECTIONS) for finding in _connection_grants(stack)),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import compileall
+import functools
 import hashlib
 import os
 import platform
@@ -123,14 +124,23 @@ def _compile(target: Path, stage: Stage) -> None:
         mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
         compileall.compile_dir(str(target), quiet=1, invalidation_mode=mode)
         return
-    found = subprocess.run([_uv(), "python", "find", PYTHON_VERSION], capture_output=True, text=True)
-    if found.returncode != 0:
+    compiler = _compiler()
+    if compiler is None:
         sys.stderr.write(
             f"packaging: no Python {PYTHON_VERSION} here, so layers carry no bytecode and cold starts take longer\n"
         )
         return
-    compiler = [found.stdout.strip(), "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"]
-    subprocess.run([*compiler, str(target)], check=True)
+    command = [compiler, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", str(target)]
+    subprocess.run(command, check=True)
+
+
+@functools.cache
+def _compiler() -> str | None:
+    """A Python of the functions' version on this machine."""
+    if not shutil.which("uv"):
+        return None
+    found = subprocess.run([_uv(), "python", "find", PYTHON_VERSION], capture_output=True, text=True)
+    return found.stdout.strip() if found.returncode == 0 else None
 
 
 def _uv() -> str:
@@ -141,8 +151,16 @@ def _uv() -> str:
 
 
 def _hash_of(stage: Stage, *files: Path) -> str:
-    version = PYTHON_VERSION if stage.architecture == "arm64" else f"host-{sys.version_info[:2]}"
-    digest = hashlib.sha256(f"{version}\0{stage.architecture}\0{platform.machine()}".encode())
-    for file in files:
+    """What decides the content: the files, the platform they are installed for, and how it is done.
+
+    A cloud stage's hash must not know the machine that deploys, or each would publish layers of its own; but layers
+    with bytecode are others than those without.
+    """
+    if stage.architecture == "arm64":
+        built_for = f"arm64 {PYTHON_VERSION} bytecode={_compiler() is not None}"
+    else:
+        built_for = f"{platform.machine()} {sys.version_info[:2]}"
+    digest = hashlib.sha256(built_for.encode())
+    for file in (Path(__file__).resolve(), *files):
         digest.update(str(file.relative_to(ROOT)).encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()

@@ -13,19 +13,19 @@ from aws_cdk.assertions import Template
 
 from infra import edge
 from infra.app import build
-from infra.bridge import publish_resources, rule_sql
+from infra.bridge import POLICY_LIMIT, publish_resources, rule_sql
 from infra.stage import StageError, load_stage, names
 from tidegate import bootstrap
 from tidegate.tables import ALL_TABLES
 
 
 def template(stage: str, **context: object) -> dict[str, Any]:
-    app = cdk.App(context={"stage": stage, "aws:cdk:bundling-stacks": [], **_flags(), **context})
+    app = cdk.App(context={"stage": stage, "aws:cdk:bundling-stacks": [], **flags(), **context})
     rendered: dict[str, Any] = Template.from_stack(build(app)).to_json()
     return rendered
 
 
-def _flags() -> dict[str, object]:
+def flags() -> dict[str, object]:
     flags: dict[str, object] = json.loads((Path(__file__).parents[2] / "cdk.json").read_text())["context"]
     return flags
 
@@ -126,6 +126,16 @@ def test_the_gateways_routes(production: dict[str, Any]) -> None:
         assert "$context.path" not in stage["AccessLogSettings"]["Format"], "share tokens are part of paths"
 
 
+def test_a_stage_brings_the_role_its_access_logs_need(production: dict[str, Any], local: dict[str, Any]) -> None:
+    (account,) = [key for key, one in production["Resources"].items() if one["Type"] == "AWS::ApiGateway::Account"]
+    assert production["Resources"][account]["DeletionPolicy"] == "Retain", "other APIs of the region may rely on it"
+    role, _ = production["Resources"][account]["Properties"]["CloudWatchRoleArn"]["Fn::GetAtt"]
+    assert production["Resources"][role]["DeletionPolicy"] == "Retain"
+    live = [one for one in of_type(production, "AWS::ApiGatewayV2::Stage") if one["Properties"]["StageName"] == "live"]
+    assert [account in one["DependsOn"] for one in live] == [True]
+    assert not of_type(local, "AWS::ApiGateway::Account")
+
+
 def test_one_rule_per_allowlist_entry(local: dict[str, Any]) -> None:
     rules = properties(local, "AWS::IoT::TopicRule")
     entries = load_stage("local").settings.mqtt_allowed_topics
@@ -137,6 +147,25 @@ def test_one_rule_per_allowlist_entry(local: dict[str, Any]) -> None:
     assert rule_sql("a'b").endswith("'a''b' AS entry FROM 'a''b'")
     config = properties(local, "AWS::Lambda::EventInvokeConfig")
     assert [(one["MaximumRetryAttempts"], one["MaximumEventAgeInSeconds"]) for one in config] == [(0, 60)]
+
+
+def test_rules_may_write_their_errors(local: dict[str, Any]) -> None:
+    payload = properties(local, "AWS::IoT::TopicRule")[0]["TopicRulePayload"]
+    role, _ = payload["ErrorAction"]["CloudwatchLogs"]["RoleArn"]["Fn::GetAtt"]
+    policies = [one for one in properties(local, "AWS::IAM::Policy") if {"Ref": role} in one["Roles"]]
+    actions = {action for one in policies for what in one["PolicyDocument"]["Statement"] for action in what["Action"]}
+    assert actions == {"logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"}
+
+
+def test_an_allowlist_too_long_for_the_device_policy_stops_the_synth() -> None:
+    def allow(count: int) -> dict[str, Any]:
+        topics = ",".join(f"plants/plant-{number:03}/+/telemetry" for number in range(count))
+        return template("local", settings={"REALTIME_MQTT_ALLOWED_TOPICS": topics})
+
+    (policy,) = properties(allow(15), "AWS::IoT::Policy")
+    assert len(policy["PolicyDocument"]["Statement"][1]["Resource"]) == 15
+    with pytest.raises(StageError, match=f"40 entries.*allowed: {POLICY_LIMIT}"):
+        allow(40)
 
 
 def test_devices_publish_to_allowed_topics_only(local: dict[str, Any]) -> None:
@@ -187,6 +216,18 @@ def test_a_domain_of_ones_own() -> None:
     assert distribution["DistributionConfig"]["ViewerCertificate"]["AcmCertificateArn"] == arn
 
 
+def test_wrong_context_stops_the_synth() -> None:
+    with pytest.raises(StageError, match=r"`domain` and `certificate`.*go together"):
+        template("staging", domain="live.example.com")
+    with pytest.raises(StageError, match="`settings` is not JSON"):
+        template("local", settings="{REALTIME_ENABLED: false}")
+    with pytest.raises(StageError, match="`settings` must be an object of texts"):
+        template("local", settings='{"REALTIME_ENABLED": false}')
+    from_a_command_line = template("local", settings='{"REALTIME_ENABLED": "false"}')
+    for function in properties(from_a_command_line, "AWS::Lambda::Function"):
+        assert function["Environment"]["Variables"]["REALTIME_ENABLED"] == "false"
+
+
 def test_wrong_configuration_stops_the_synth() -> None:
     with pytest.raises(StageError, match="allowed: local, production, staging"):
         load_stage("nowhere")
@@ -198,7 +239,7 @@ def test_wrong_configuration_stops_the_synth() -> None:
 
 
 def test_what_nag_finds_stops_the_synth() -> None:
-    context = {"stage": "local", "aws:cdk:bundling-stacks": [], **_flags()}
+    context = {"stage": "local", "aws:cdk:bundling-stacks": [], **flags()}
     clean = cdk.App(context=context)
     build(clean)
     clean.synth()
