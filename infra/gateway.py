@@ -159,7 +159,7 @@ class Gateway(Construct):
         default.access_log_settings = apigwv2.CfnStage.AccessLogSettingsProperty(
             destination_arn=group.log_group_arn, format=cdk.Stack.of(self).to_json_string(fields)
         )
-        default.add_dependency(self._logging_role())
+        default.add_resource_dependency(self._logging_role())
 
     def _logging_role(self) -> apigw.CfnAccount:
         """The role API Gateway writes logs with, a setting of the whole account and region.
