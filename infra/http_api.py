@@ -45,7 +45,7 @@ class HttpApi(Construct):
             actions={
                 t.DASHBOARDS: _READ_WRITE,
                 t.ACCESS: ["GetItem", "BatchGetItem", "PutItem"],
-                t.PROFILES: _READ_WRITE,
+                t.PROFILES: [*_READ_WRITE, "BatchWriteItem"],
                 t.USERS: _READ_WRITE,
                 t.AUDIT: ["PutItem", "Query"],
                 t.REVOCATIONS: ["GetItem", "Query", "PutItem", "UpdateItem"],

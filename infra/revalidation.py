@@ -76,6 +76,44 @@ class Revalidation(Construct):
         self.worker.function.add_event_source(
             sources.SqsEventSource(self.queue, batch_size=1, report_batch_item_failures=True)
         )
+        self.profiles_queue = sqs.Queue(
+            self,
+            "ProfilesQueue",
+            enforce_ssl=stage.tls,
+            visibility_timeout=cdk.Duration.seconds(_WORKER_S + 30),
+            dead_letter_queue=sqs.DeadLetterQueue(queue=self.dead, max_receive_count=5),
+        )
+        self.profiles = Function(
+            self,
+            "Profiles",
+            **common,
+            handler="revalidate.profiles.handler",
+            actions={
+                t.DASHBOARDS: ["GetItem", "PutItem"],
+                t.ACCESS: ["PutItem"],
+                t.PROFILES: [
+                    "GetItem",
+                    "Query",
+                    "PutItem",
+                    "UpdateItem",
+                    "DeleteItem",
+                    "BatchWriteItem",
+                    "ConditionCheckItem",
+                ],
+                t.REVOCATIONS: ["GetItem", "PutItem", "UpdateItem"],
+            },
+            secrets={},
+            timeout_s=_WORKER_S,
+        )
+        self.profiles.function.add_event_source(
+            sources.SqsEventSource(
+                # Two runs at once would only meet each other's conditions.
+                self.profiles_queue,
+                batch_size=10,
+                max_concurrency=2,
+                report_batch_item_failures=True,
+            )
+        )
         self.stream = Function(
             self,
             "Stream",
@@ -96,8 +134,14 @@ class Revalidation(Construct):
         )
         for function in (self.worker, self.stream, self.schedule):
             function.allow(["sqs:SendMessage"], [self.queue.queue_arn])
+        self.give_profiles_queue(self.schedule)
         self._push(tables)
         self._poll()
+
+    def give_profiles_queue(self, function: Function) -> None:
+        """Let a function ask that changes of profiles be followed."""
+        function.function.add_environment("PROFILES_QUEUE_URL", self.profiles_queue.queue_url)
+        function.allow(["sqs:SendMessage"], [self.profiles_queue.queue_arn])
 
     def _push(self, tables: Tables) -> None:
         stream_arn = tables.of(t.REVOCATIONS).table_stream_arn

@@ -56,6 +56,7 @@ class TidegateStack(cdk.Stack):
         self.http_api = HttpApi(self, "HttpApi", **common, secrets=self.secrets)
         self.bridge = Bridge(self, "Mqtt", **common, gateway=self.gateway, second_looks=second_looks.queue)
         self.revalidation = Revalidation(self, "Revalidation", **common, gateway=self.gateway)
+        self.revalidation.give_profiles_queue(self.http_api.function)
         self._output("WebSocketApiId", self.gateway.api.api_id)
         self._output("WebSocketUrl", f"{self.gateway.api.api_endpoint}/{STAGE_NAME}")
         self._output("HttpApiId", self.http_api.api.api_id)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tidegate import bootstrap
-from tidegate.bootstrap import DispatchServices, Handler
+from tidegate import bootstrap, bootstrap_revalidation
+from tidegate.bootstrap import Handler
+from tidegate.bootstrap_revalidation import DispatchServices, ScheduleServices
 from tidegate.domain.revocations import Revocation, RevocationReason, Task, TaskKind, task_for
 from tidegate.usecases.follow_feed import queue_task
 
@@ -20,7 +21,14 @@ def make_stream_handler(services: DispatchServices) -> Handler:
         failed = []
         for record in event["Records"]:
             try:
-                queue_task(services.tasks, task_for(_revocation(record["dynamodb"]["NewImage"])))
+                revocation = _revocation(record["dynamodb"]["NewImage"])
+            except (KeyError, TypeError, ValueError) as error:
+                # Coming back would not make it readable, and those behind it would wait; the full pass is behind it.
+                services.observer.fault("event not readable", error)
+                services.observer.count("events_unreadable")
+                continue
+            try:
+                queue_task(services.tasks, task_for(revocation))
             except Exception as error:  # the stream goes on from here; the poll is behind it in any case
                 services.observer.fault("event not dispatched", error)
                 failed.append({"itemIdentifier": record["dynamodb"]["SequenceNumber"]})
@@ -33,13 +41,14 @@ def make_stream_handler(services: DispatchServices) -> Handler:
     return handle
 
 
-def make_schedule_handler(services: DispatchServices) -> Handler:
+def make_schedule_handler(services: ScheduleServices) -> Handler:
     def handle(_event: dict[str, Any], _context: Any) -> dict[str, Any]:
         delays = list(range(0, SCHEDULE_S, services.poll_interval_s))
         for delay_s in delays:
             services.tasks.queue(Task(TaskKind.POLL), delay_s)
         # Whether it is due is decided by its lease, so a schedule that fires twice changes nothing.
         services.tasks.queue(Task(TaskKind.FULL))
+        services.follow_requests.ask()
         services.observer.info("scheduled", polls=len(delays))
         services.observer.flush()
         return {"polls": len(delays)}
@@ -51,12 +60,12 @@ def _revocation(image: dict[str, dict[str, str]]) -> Revocation:
     """The event of a stream record's new image, in DynamoDB's typed JSON."""
     version = image.get("share_version")
     return Revocation(
-        reason=RevocationReason(image["reason"]["S"]),
+        reason=RevocationReason.of(image["reason"]["S"]),
         dashboard_id=image["dashboard_id"]["S"] if "dashboard_id" in image else None,
         share_version=int(version["N"]) if version else None,
         user_id=image["user_id"]["S"] if "user_id" in image else None,
     )
 
 
-stream_handler = bootstrap.lazily(make_stream_handler, bootstrap.dispatch_services)
-schedule_handler = bootstrap.lazily(make_schedule_handler, bootstrap.dispatch_services)
+stream_handler = bootstrap.lazily(make_stream_handler, bootstrap_revalidation.dispatch_services)
+schedule_handler = bootstrap.lazily(make_schedule_handler, bootstrap_revalidation.schedule_services)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from tidegate import bootstrap
+from tidegate import bootstrap, bootstrap_revalidation
 from tidegate.adapters.revalidations_sqs import read_task
-from tidegate.bootstrap import Handler, RevalidateServices
+from tidegate.bootstrap import Handler
+from tidegate.bootstrap_revalidation import RevalidateServices
 
 #: Kept back from the function's time for what a batch still has to write, seconds.
 _RESERVE_S = 10.0
@@ -30,4 +31,4 @@ def make_handler(services: RevalidateServices) -> Handler:
     return handle
 
 
-handler = bootstrap.lazily(make_handler, bootstrap.revalidate_services)
+handler = bootstrap.lazily(make_handler, bootstrap_revalidation.revalidate_services)

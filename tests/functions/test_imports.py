@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 _PROGRAM = """
 import json, sys
 before = set(sys.modules)
-__import__("importlib").import_module(sys.argv[1]).handler
+__import__("importlib").import_module(sys.argv[1])
 print(json.dumps(sorted({name.split(".")[0] for name in set(sys.modules) - before})))
 """
 
@@ -25,6 +25,8 @@ GATEWAY = [
     "functions.mqtt_bridge.bridge",
     "functions.mqtt_bridge.second_look",
     "functions.revalidate.worker",
+    "functions.revalidate.dispatch",
+    "functions.revalidate.profiles",
 ]
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from functions.revalidate.dispatch import make_schedule_handler, make_stream_handler
+from functions.revalidate.profiles import make_handler as make_profiles_handler
 from functions.revalidate.worker import make_handler
 from tests.adapters.management_server import ManagementServer
 from tests.conftest import aws
 from tests.functions.events import event
 from tests.functions.test_gateway import Demo, demo, gateway_over
-from tidegate import bootstrap
+from tidegate import bootstrap, bootstrap_revalidation
+from tidegate.domain.profiles import BROKER, ProfileChange
 
 __all__ = ["demo"]
 
@@ -48,7 +51,7 @@ def delayed(env: Mapping[str, str]) -> int:
 
 
 def test_the_stream_hands_each_event_on(deployed: Mapping[str, str]) -> None:
-    handle = make_stream_handler(bootstrap.dispatch_services(deployed))
+    handle = make_stream_handler(bootstrap_revalidation.dispatch_services(deployed))
     record = event("dynamodb_stream")["Records"][0]
     about_user = copy.deepcopy(record)
     image = about_user["dynamodb"]["NewImage"]
@@ -56,21 +59,26 @@ def test_the_stream_hands_each_event_on(deployed: Mapping[str, str]) -> None:
     image |= {"reason": {"S": "password_reset"}, "user_id": {"S": "user-1"}}
     poisoned = copy.deepcopy(record)
     poisoned["dynamodb"] |= {"NewImage": {}, "SequenceNumber": "poisoned"}
-    answer = handle({"Records": [record, about_user, poisoned]}, None)
-    assert answer == {"batchItemFailures": [{"itemIdentifier": "poisoned"}]}
-    assert queued(deployed) == [{"kind": "dashboard", "target": "dash-1"}, {"kind": "user", "target": "user-1"}]
+    of_the_future = copy.deepcopy(record)
+    of_the_future["dynamodb"]["NewImage"] |= {"reason": {"S": "moon_phase"}, "dashboard_id": {"S": "dash-2"}}
+    assert handle({"Records": [record, poisoned, about_user, of_the_future]}, None) == {"batchItemFailures": []}
+    assert queued(deployed) == [
+        {"kind": "dashboard", "target": "dash-1"},
+        {"kind": "user", "target": "user-1"},
+        {"kind": "dashboard", "target": "dash-2"},
+    ]
     assert delayed(deployed) == 1, "a user is looked for again, when the index has caught up"
 
 
 def test_the_schedule_polls_several_times_a_minute(deployed: Mapping[str, str]) -> None:
     env = {**deployed, "REALTIME_PUBLIC_REVALIDATE_INTERVAL_MS": "20000"}
-    assert make_schedule_handler(bootstrap.dispatch_services(env))({}, None) == {"polls": 3}
+    assert make_schedule_handler(bootstrap_revalidation.schedule_services(env))({}, None) == {"polls": 3}
     assert {one["kind"] for one in queued(deployed)} == {"poll", "full"} and delayed(deployed) == 2
 
 
 def test_a_cut_by_poll_and_worker(deployed: Mapping[str, str], management: ManagementServer, demo: Demo) -> None:
     gateway = gateway_over(deployed, management)
-    work = make_handler(bootstrap.revalidate_services(gateway.env))
+    work = make_handler(bootstrap_revalidation.revalidate_services(gateway.env))
     gateway.open("c1=")
     gateway.say("c1=", demo.subscribe())
     demo.api.ok("POST", f"/api/dashboards/{demo.dashboard_id}/share-token:rotate")
@@ -93,7 +101,7 @@ def test_a_cut_by_poll_and_worker(deployed: Mapping[str, str], management: Manag
 
 def test_the_full_pass_by_worker(deployed: Mapping[str, str], management: ManagementServer, demo: Demo) -> None:
     gateway = gateway_over(deployed, management)
-    work = make_handler(bootstrap.revalidate_services(gateway.env))
+    work = make_handler(bootstrap_revalidation.revalidate_services(gateway.env))
     gateway.open("c1=")
     gateway.say("c1=", demo.subscribe())
     demo.api.ok("DELETE", f"/api/dashboards/{demo.dashboard_id}")
@@ -101,3 +109,18 @@ def test_the_full_pass_by_worker(deployed: Mapping[str, str], management: Manage
     assert work({"Records": [record]}, Context()) == {"batchItemFailures": []}
     assert [one["type"] for one in gateway.frames("c1=")][-2:] == ["error", "status"]
     assert gateway.publish(b"1") == 0
+
+
+def test_changes_of_profiles_are_followed_by_queue(deployed: Mapping[str, str], demo: Demo) -> None:
+    world = bootstrap_revalidation.ControlWorld(deployed)
+    (profile,) = world.profiles.brokers()
+    after = replace(profile, allow_public_use=False, revision=profile.revision + 1)
+    # As when the API died right after the write.
+    world.profiles.write_broker(profile, after, ProfileChange(BROKER, profile.profile_id, after.revision, True))
+    follow = make_profiles_handler(bootstrap_revalidation.profile_services(deployed))
+    request = {"Records": [{"messageId": "m1", "body": "{}"}]}
+    before = world.access.read([demo.dashboard_id], []).dashboards[demo.dashboard_id]
+    assert follow(request, Context(5)) == {"batchItemFailures": [{"itemIdentifier": "m1"}]}, "there was no time"
+    assert follow(request, Context()) == {"batchItemFailures": []}
+    now = world.access.read([demo.dashboard_id], []).dashboards[demo.dashboard_id]
+    assert now.share_version == before.share_version + 1 and world.profiles.open_changes() == []

@@ -22,35 +22,28 @@ from tidegate.adapters.dynamodb.client import DynamoDb
 from tidegate.adapters.dynamodb.connections import DynamoConnections
 from tidegate.adapters.dynamodb.limits import DynamoCaps, DynamoRates
 from tidegate.adapters.dynamodb.profiles import DynamoProfiles
-from tidegate.adapters.dynamodb.revocations import DynamoRevocations
 from tidegate.adapters.dynamodb.streams import DynamoLastValues, DynamoStreams
 from tidegate.adapters.dynamodb.subscriptions import DynamoSubscriptions
 from tidegate.adapters.key_hasher import SaltedKeys
 from tidegate.adapters.memory.stores import MemoryRates
 from tidegate.adapters.powertools import PowertoolsObserver
-from tidegate.adapters.revalidations_sqs import SqsRevalidations
 from tidegate.adapters.second_looks_sqs import SqsSecondLooks
 from tidegate.adapters.secrets_manager import Secret
 from tidegate.adapters.system import SystemClock, SystemIds
 from tidegate.adapters.tokens_jwt import JwtSessionTokens
 from tidegate.domain.limits import FailureMode
 from tidegate.domain.stream_policy import StreamPolicy
-from tidegate.ports import RateStore, Revalidations
+from tidegate.ports import RateStore
 from tidegate.settings import Settings, load
 from tidegate.tables import Table
 from tidegate.usecases.bridge import Bridge
 from tidegate.usecases.connect import Connect, ConnectPolicy
-from tidegate.usecases.cut_viewers import CutViewers
 from tidegate.usecases.end_connection import EndConnection
 from tidegate.usecases.fan_out import FanOut
-from tidegate.usecases.follow_feed import FollowFeed
-from tidegate.usecases.full_pass import FullPass
 from tidegate.usecases.grant import Grant
 from tidegate.usecases.handle_message import HandleMessage
 from tidegate.usecases.hold_slots import Slots
-from tidegate.usecases.judge import Judge
 from tidegate.usecases.limit_rate import RateLimits
-from tidegate.usecases.revalidate import Revalidate
 from tidegate.usecases.second_look import SecondLook
 from tidegate.usecases.subscribe import Subscribe, SubscribePolicy
 from tidegate.usecases.unsubscribe import Unsubscribe
@@ -159,10 +152,6 @@ class World:
     @cached_property
     def second_looks(self) -> SqsSecondLooks:
         return SqsSecondLooks(self.aws("sqs", "AmazonSQS", "1.0"), self.variable("SECOND_LOOK_QUEUE_URL"))
-
-    @cached_property
-    def revalidations(self) -> SqsRevalidations:
-        return SqsRevalidations(self.aws("sqs", "AmazonSQS", "1.0"), self.variable("REVALIDATION_QUEUE_URL"))
 
     @cached_property
     def keys(self) -> SaltedKeys:
@@ -360,74 +349,6 @@ def bridge_services(env: Mapping[str, str] | None = None) -> BridgeServices:
         observer=world.observer,
     )
     return BridgeServices(bridge, world.observer)
-
-
-@dataclass(frozen=True, slots=True)
-class RevalidateServices:
-    revalidate: Revalidate
-    observer: PowertoolsObserver
-
-
-def revalidate_services(env: Mapping[str, str] | None = None) -> RevalidateServices:
-    world = World(env)
-    feed = DynamoRevocations(world.db, world.table(tables.REVOCATIONS), world.settings.revoke_event_retention_seconds)
-    cut = CutViewers(
-        subscriptions=world.subscriptions,
-        connections=world.connections,
-        sender=world.sender,
-        end_connection=world.end_connection,
-        clock=world.clock,
-        observer=world.observer,
-    )
-    follow_feed = FollowFeed(
-        feed=feed,
-        cursors=feed,
-        tasks=world.revalidations,
-        batch=world.settings.revoked_tokens_max_batch,
-        clock=world.clock,
-        observer=world.observer,
-    )
-    judge = Judge(access=world.access, clock=world.clock, observer=world.observer)
-    full_pass = FullPass(
-        connections=world.connections,
-        subscriptions=world.subscriptions,
-        caps=world.caps,
-        leases=feed,
-        judge=judge,
-        cut=cut,
-        end_connection=world.end_connection,
-        sender=world.sender,
-        tasks=world.revalidations,
-        interval_s=world.settings.public_full_revalidate_interval_ms // 1000,
-        idle_timeout_s=max(1, world.settings.unauthenticated_timeout_ms // 1000),
-        clock=world.clock,
-        observer=world.observer,
-    )
-    revalidate = Revalidate(
-        subscriptions=world.subscriptions,
-        judge=judge,
-        cut=cut,
-        follow_feed=follow_feed,
-        full_pass=full_pass,
-        tasks=world.revalidations,
-        clock=world.clock,
-    )
-    return RevalidateServices(revalidate, world.observer)
-
-
-@dataclass(frozen=True, slots=True)
-class DispatchServices:
-    """What the stream and the schedule hand work to; `poll_interval_s` is how often the feed is polled."""
-
-    tasks: Revalidations
-    poll_interval_s: int
-    observer: PowertoolsObserver
-
-
-def dispatch_services(env: Mapping[str, str] | None = None) -> DispatchServices:
-    world = World(env)
-    interval = max(1, world.settings.public_revalidate_interval_ms // 1000)
-    return DispatchServices(world.revalidations, interval, world.observer)
 
 
 @dataclass(frozen=True, slots=True)

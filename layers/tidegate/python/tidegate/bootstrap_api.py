@@ -8,16 +8,14 @@ from dataclasses import dataclass
 from tidegate import tables
 from tidegate.adapters.credential_cipher import KmsCredentialCipher
 from tidegate.adapters.dynamodb.audit import DynamoAudit
-from tidegate.adapters.dynamodb.dashboards import DynamoDashboards
-from tidegate.adapters.dynamodb.revocations import DynamoRevocations
 from tidegate.adapters.dynamodb.users import DynamoUsers
 from tidegate.adapters.password_argon2 import Argon2Passwords
 from tidegate.adapters.powertools import PowertoolsObserver
 from tidegate.adapters.secrets_manager import Secret
 from tidegate.adapters.tokens_jwt import JwtUserTokens
-from tidegate.bootstrap import World, stream_policy
+from tidegate.bootstrap import stream_policy
+from tidegate.bootstrap_revalidation import ControlWorld
 from tidegate.control_plane_ports import AuditLog
-from tidegate.domain.intents import IntentDefaults
 from tidegate.settings import Settings
 from tidegate.usecases.grant import Grant
 from tidegate.usecases.internal_contract import ConsumeRateLimit, Introspect, ReadRevokedTokens
@@ -27,7 +25,6 @@ from tidegate.usecases.manage_dashboards import ManageDashboards
 from tidegate.usecases.manage_profiles import ManageProfiles
 from tidegate.usecases.manage_users import ManageUsers
 from tidegate.usecases.mint import Mint, MintPolicy
-from tidegate.usecases.resolve_intents import ResolveIntents
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,32 +49,21 @@ class ApiServices:
 
 
 def api_services(env: Mapping[str, str] | None = None) -> ApiServices:
-    world = World(env)
+    world = ControlWorld(env)
     settings, clock, ids = world.settings, world.clock, world.ids
     db = world.db
-    revocations = DynamoRevocations(db, world.table(tables.REVOCATIONS), settings.revoke_event_retention_seconds)
+    revocations, dashboards = world.revocations, world.dashboards
     users = DynamoUsers(db, revocations, table=world.table(tables.USERS), access_table=world.table(tables.ACCESS))
-    dashboards = DynamoDashboards(
-        db,
-        revocations,
-        table=world.table(tables.DASHBOARDS),
-        access_table=world.table(tables.ACCESS),
-        profiles_table=world.table(tables.PROFILES),
-        users_table=world.table(tables.USERS),
-    )
     audit = DynamoAudit(db, world.table(tables.AUDIT), ids, world.observer)
     rates = world.rates(settings.security_limiter_failure_mode)
     passwords = Argon2Passwords()
     user_tokens = JwtUserTokens(world.secret("JWT_SECRET_ARN"), settings.session_token_issuer)
     cipher = KmsCredentialCipher(world.aws("kms", "TrentService", "1.1"), world.variable("CREDENTIAL_KEY_ID"))
-    defaults = IntentDefaults(
-        settings.sse_idle_timeout_ms, settings.ws_idle_timeout_ms, settings.mqtt_keepalive_seconds
-    )
     manage_dashboards = ManageDashboards(
         dashboards=dashboards,
         users=users,
         profiles=world.profiles,
-        resolve=ResolveIntents(profiles=world.profiles, defaults=defaults),
+        resolve=world.resolve,
         audit=audit,
         clock=clock,
         ids=ids,
@@ -124,7 +110,8 @@ def api_services(env: Mapping[str, str] | None = None) -> ApiServices:
         users=ManageUsers(users=users, passwords=passwords, audit=audit, clock=clock, ids=ids),
         profiles=ManageProfiles(
             profiles=world.profiles,
-            dashboards=manage_dashboards,
+            follow=world.follow_profiles,
+            requests=world.follow_requests,
             cipher=cipher,
             audit=audit,
             clock=clock,

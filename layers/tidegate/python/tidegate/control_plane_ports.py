@@ -8,7 +8,7 @@ from typing import Generic, Protocol, TypeVar
 
 from tidegate.domain.access import DashboardAccess
 from tidegate.domain.dashboards import Dashboard, DashboardSummary
-from tidegate.domain.profiles import BrokerProfile, CredentialProfile
+from tidegate.domain.profiles import BrokerProfile, CredentialProfile, ProfileChange
 from tidegate.domain.revocations import FeedPage, Revocation
 from tidegate.domain.users import User
 
@@ -43,6 +43,7 @@ class DashboardWrite:
         intents: datasource id -> canonical intent, stored beside the access item.
         uses_before, uses: profiles referenced before and after; each of `uses` must still have the revision
             named, else `Conflict` (the intents would be stale).
+        follows: change of a profile that this write follows; a dashboard that has followed it already is a `Conflict`.
         revocation: event to record, None when nobody loses a right.
     """
 
@@ -52,6 +53,7 @@ class DashboardWrite:
     intents: Mapping[str, Mapping[str, object]]
     uses_before: frozenset[ProfileUse] = frozenset()
     uses: frozenset[ProfileUse] = frozenset()
+    follows: ProfileChange | None = None
     revocation: Revocation | None = None
 
 
@@ -116,15 +118,33 @@ class ProfileStore(Protocol):
         """The encrypted secret of a credential profile; never part of the profile itself."""
 
     def write_credential(
-        self, before: CredentialProfile | None, after: CredentialProfile, sealed_secret: str | None
+        self,
+        before: CredentialProfile | None,
+        after: CredentialProfile,
+        sealed_secret: str | None,
+        change: ProfileChange | None = None,
     ) -> None:
-        """Create or replace, conditional on `revision`; None keeps the stored secret. Raises `Conflict`."""
+        """Create or replace, conditional on `revision`; None keeps the stored secret. Raises `Conflict`.
 
-    def write_broker(self, before: BrokerProfile | None, after: BrokerProfile) -> None:
+        `change` is written in the same transaction, here and below: what dashboards have to follow is never lost.
+        """
+
+    def write_broker(
+        self, before: BrokerProfile | None, after: BrokerProfile, change: ProfileChange | None = None
+    ) -> None:
         """Create or replace, conditional on `revision`. A broker's use of a credential profile is kept with it."""
 
-    def delete(self, kind: str, profile_id: str, revision: int) -> None:
+    def delete(self, kind: str, profile_id: str, revision: int, change: ProfileChange | None = None) -> None:
         """Delete, conditional on `revision`. Raises `Conflict`. The uses stay until dashboards drop them."""
+
+    def open_changes(self) -> Sequence[ProfileChange]:
+        """Changes that were written and not ended."""
+
+    def has_followed(self, change: ProfileChange, dashboard_id: str) -> bool:
+        """Whether a `DashboardWrite` of this dashboard followed the change."""
+
+    def end_change(self, change: ProfileChange) -> None:
+        """Every dashboard has followed: remove the traces. Whoever dies in between leaves it open, but followed."""
 
     def used_by(self, kind: str, profile_id: str) -> Sequence[str]:
         """Ids of dashboards that use the profile, directly or, for credentials, through a broker profile."""

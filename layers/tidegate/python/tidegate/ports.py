@@ -277,6 +277,13 @@ class Revalidations(Protocol):
     def queue(self, task: Task, delay_s: int = 0) -> None: ...
 
 
+class FollowRequests(Protocol):
+    """The queue of requests to follow changes of profiles."""
+
+    def ask(self) -> None:
+        """Ask that whatever change is open be followed now. Asking often is harmless."""
+
+
 class CursorStore(Protocol):
     """Our own reader's place in the feed."""
 

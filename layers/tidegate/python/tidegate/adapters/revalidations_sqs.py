@@ -1,4 +1,4 @@
-"""Revalidation work as SQS messages: what a crash leaves undone comes back by itself."""
+"""Revalidation work, and following of profiles, as SQS messages: what a crash leaves undone comes back by itself."""
 
 from __future__ import annotations
 
@@ -18,13 +18,27 @@ class SqsRevalidations:
 
     def queue(self, task: Task, delay_s: int = 0) -> None:
         body = json.dumps({"kind": task.kind.value, "target": task.target})
-        request = {"QueueUrl": self._queue_url, "MessageBody": body, "DelaySeconds": delay_s}
-        try:
-            self._client.call("SendMessage", request)
-        except AwsError as error:
-            if error.temporary:
-                raise CouldNotCheck("The queue did not answer", code="queue_unavailable") from error
-            raise
+        _send(self._client, self._queue_url, body, delay_s)
+
+
+class SqsFollowRequests:
+    """`ports.FollowRequests`."""
+
+    def __init__(self, client: JsonClient, queue_url: str) -> None:
+        self._client = client
+        self._queue_url = queue_url
+
+    def ask(self) -> None:
+        _send(self._client, self._queue_url, "{}", 0)
+
+
+def _send(client: JsonClient, queue_url: str, body: str, delay_s: int) -> None:
+    try:
+        client.call("SendMessage", {"QueueUrl": queue_url, "MessageBody": body, "DelaySeconds": delay_s})
+    except AwsError as error:
+        if error.temporary:
+            raise CouldNotCheck("The queue did not answer", code="queue_unavailable") from error
+        raise
 
 
 def read_task(body: str) -> Task:

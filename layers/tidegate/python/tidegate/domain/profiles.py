@@ -34,6 +34,24 @@ BROKER = "broker"
 
 
 @dataclass(frozen=True, slots=True)
+class ProfileChange:
+    """A written change of a profile that the dashboards using it have yet to follow.
+
+    Attributes:
+        kind, profile_id: which profile.
+        revision: of the profile after the change; a deletion counts as a revision.
+        withdrawn: public viewers lose their right; else only intents changed.
+        followed: every dashboard has followed; only the traces are left to be removed.
+    """
+
+    kind: str
+    profile_id: str
+    revision: int
+    withdrawn: bool
+    followed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class CredentialProfile:
     """A credential. `secret_keys` names the parts of the sealed secret; `header_name` is for type `header`."""
 

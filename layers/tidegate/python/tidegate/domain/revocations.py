@@ -20,6 +20,15 @@ class RevocationReason(StrEnum):
     ACL_REMOVED = "acl_removed"
     USER_DEACTIVATED = "user_deactivated"
     PASSWORD_RESET = "password_reset"
+    OTHER = "other"
+
+    @classmethod
+    def of(cls, text: str) -> RevocationReason:
+        """The reason, `OTHER` when a newer version wrote one that is not known here: what it revokes counts."""
+        try:
+            return cls(text)
+        except ValueError:
+            return cls.OTHER
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,23 +196,6 @@ class ManageDashboards:
         self._record("dashboard.acl.revoked", user, after, {"userId": member_id})
         return after
 
-    # --- profiles changed underneath ----------------------------------------------------------------------
-
-    def profile_changed(self, actor: User, dashboard_id: str, *, withdrawn: bool) -> None:
-        """Bring one dashboard up to date with a profile it uses; `withdrawn` ends its public viewers."""
-        for _ in range(4):
-            before = self._dashboards.get(dashboard_id)
-            if before is None:
-                return
-            after = replace(before, share_version=before.share_version + 1) if withdrawn else before
-            reason = RevocationReason.PROFILE_POLICY_CHANGED if withdrawn else RevocationReason.DATASOURCES_CHANGED
-            try:
-                self._write(actor, before, after, reason)
-                return
-            except Conflict:
-                continue
-        raise Conflict("The dashboard is being changed; try again", code="changed_meanwhile")
-
     # --- how ----------------------------------------------------------------------------------------------
 
     def _write(

@@ -1,32 +1,36 @@
 """Credential and broker profiles: what an admin creates so that secrets never reach a browser.
 
 Invariant of this file: a secret goes in and is never given out again; whoever withdraws a profile's public use, or
-deletes it, ends the public viewers of every dashboard using it. The profile is written first: from then on nobody
-new gets in, and going through the dashboards again after a crash only repeats what is harmless.
+deletes it, ends the public viewers of every dashboard using it. The profile and what its dashboards have yet to follow
+are written together; see `follow_profiles`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from urllib.parse import urlsplit
 
 from tidegate.control_plane_ports import AuditEvent, AuditLog, ProfileStore
 from tidegate.domain.access import Role
-from tidegate.domain.errors import Denied, InvalidInput, NotFound
+from tidegate.domain.errors import CouldNotCheck, Denied, InvalidInput, NotFound
 from tidegate.domain.profiles import (
     BROKER,
     CREDENTIAL,
     BrokerProfile,
     CredentialProfile,
     CredentialType,
+    ProfileChange,
     Transport,
 )
 from tidegate.domain.topics import check_filter
 from tidegate.domain.users import User
-from tidegate.ports import Clock, CredentialCipher, Ids
-from tidegate.usecases.manage_dashboards import ManageDashboards
+from tidegate.ports import Clock, CredentialCipher, FollowRequests, Ids
+from tidegate.usecases.follow_profiles import FollowProfiles
 
+#: How long a request follows a change itself, seconds: the API answers within 29.
+_FOLLOW_S = 15
 #: The parts of a secret each type needs.
 SECRET_KEYS = {
     CredentialType.NONE: (),
@@ -43,14 +47,16 @@ class ManageProfiles:
         self,
         *,
         profiles: ProfileStore,
-        dashboards: ManageDashboards,
+        follow: FollowProfiles,
+        requests: FollowRequests,
         cipher: CredentialCipher,
         audit: AuditLog,
         clock: Clock,
         ids: Ids,
     ) -> None:
         self._profiles = profiles
-        self._dashboards = dashboards
+        self._follow = follow
+        self._requests = requests
         self._cipher = cipher
         self._audit = audit
         self._clock = clock
@@ -99,10 +105,11 @@ class ManageProfiles:
         if reconnect:
             after = replace(after, connection_revision=before.connection_revision + 1)
         sealed = self._cipher.encrypt(profile_id, secret) if secret else None
-        self._profiles.write_credential(before, after, sealed)
-        self._record("credential_profile.updated", actor, profile_id, after.allow_public_use)
         withdrawn = before.allow_public_use and not after.allow_public_use
-        self._follow(actor, CREDENTIAL, profile_id, withdrawn=withdrawn, changed=reconnect)
+        change = _change(CREDENTIAL, after, withdrawn) if withdrawn or reconnect else None
+        self._profiles.write_credential(before, after, sealed, change)
+        self._record("credential_profile.updated", actor, profile_id, after.allow_public_use)
+        self._follow_now(change)
         return after
 
     def create_broker(self, actor: User, wanted: BrokerProfile) -> BrokerProfile:
@@ -132,12 +139,13 @@ class ManageProfiles:
         reconnect = _connection(before) != _connection(after)
         if reconnect:
             after = replace(after, connection_revision=before.connection_revision + 1)
-        self._profiles.write_broker(before, after)
-        self._record("broker_profile.updated", actor, profile_id, after.allow_public_use)
         withdrawn = before.allow_public_use and not after.allow_public_use
         # A narrower allowlist takes topics away as well: rows of the old policy must not outlive it.
         narrowed = before.topic_allowlist != after.topic_allowlist
-        self._follow(actor, BROKER, profile_id, withdrawn=withdrawn, changed=reconnect or narrowed)
+        change = _change(BROKER, after, withdrawn) if withdrawn or reconnect or narrowed else None
+        self._profiles.write_broker(before, after, change)
+        self._record("broker_profile.updated", actor, profile_id, after.allow_public_use)
+        self._follow_now(change)
         return after
 
     def delete(self, actor: User, kind: str, profile_id: str) -> None:
@@ -146,16 +154,26 @@ class ManageProfiles:
         profile = self._profiles.credential(profile_id) if kind == CREDENTIAL else self._profiles.broker(profile_id)
         if profile is None:
             raise NotFound(f"{kind.title()} profile not found")
-        users = self._profiles.used_by(kind, profile_id)
-        self._profiles.delete(kind, profile_id, profile.revision)
+        change = ProfileChange(kind, profile_id, profile.revision + 1, withdrawn=True)
+        self._profiles.delete(kind, profile_id, profile.revision, change)
         self._record(f"{kind}_profile.deleted", actor, profile_id, profile.allow_public_use)
-        for dashboard_id in users:
-            self._dashboards.profile_changed(actor, dashboard_id, withdrawn=True)
+        self._follow_now(change)
 
-    def _follow(self, actor: User, kind: str, profile_id: str, *, withdrawn: bool, changed: bool) -> None:
-        if withdrawn or changed:
-            for dashboard_id in self._profiles.used_by(kind, profile_id):
-                self._dashboards.profile_changed(actor, dashboard_id, withdrawn=withdrawn)
+    def _follow_now(self, change: ProfileChange | None) -> None:
+        """Usually every dashboard has followed when the request is answered; what has not is queued.
+
+        From the profile's write on the change happens, whatever the store does: its dashboards are never forgotten, so
+        a store that stops answering here is no failure of the request.
+        """
+        if change is None:
+            return
+        try:
+            done = self._follow.one(change, self._clock.monotonic() + _FOLLOW_S)
+        except CouldNotCheck:
+            done = False
+        if not done:
+            with suppress(CouldNotCheck):  # the schedule asks for it every minute in any case
+                self._requests.ask()
 
     def _checked_broker(self, profile: BrokerProfile) -> BrokerProfile:
         if not profile.name.strip():
@@ -186,6 +204,10 @@ class ManageProfiles:
 
     def _now_ms(self) -> int:
         return int(self._clock.now() * 1000)
+
+
+def _change(kind: str, after: CredentialProfile | BrokerProfile, withdrawn: bool) -> ProfileChange:
+    return ProfileChange(kind, after.profile_id, after.revision, withdrawn)
 
 
 def _checked_credential(profile: CredentialProfile, secret: Mapping[str, str]) -> CredentialProfile:

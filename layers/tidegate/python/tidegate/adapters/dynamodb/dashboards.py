@@ -16,7 +16,7 @@ from tidegate.adapters.dynamodb.client import (
     put_action,
     update_action,
 )
-from tidegate.adapters.dynamodb.profiles import use_actions
+from tidegate.adapters.dynamodb.profiles import follow_action, use_actions
 from tidegate.adapters.dynamodb.revocations import DynamoRevocations
 from tidegate.control_plane_ports import DashboardWrite, Page
 from tidegate.domain.access import AclLevel, Visibility
@@ -82,6 +82,8 @@ class DynamoDashboards:
         actions = [self._own(write), *put_dashboard(self._access, write.access, write.intents)]
         uses = use_actions(self._profiles, write.access.dashboard_id, write.uses_before, write.uses)
         actions += [*uses, *self._shared_with(write)]
+        if write.follows is not None:
+            actions.append(follow_action(self._profiles, write.follows, write.access.dashboard_id))
         if len(actions) > _MAX_ACTIONS - 2:
             raise Conflict("The change touches too many profiles or users at once; make it in smaller steps")
         try:

@@ -1,4 +1,6 @@
-"""The profiles table: `credential`/id, `broker`/id, `name#kind`/name for uniqueness, and `use#kind#id`/dashboardId.
+"""The profiles table: `credential`/id, `broker`/id, `name#kind`/name for uniqueness, `use#kind#id`/dashboardId;
+`change`/kind#id#revision for what dashboards have yet to follow, and `change#kind#id#revision`/dashboardId for those
+that did.
 
 Invariant of this file: a name's item and its profile are written and deleted together; a sealed secret is read by
 `sealed_secret` only.
@@ -7,9 +9,12 @@ Invariant of this file: a name's item and its profile are written and deleted to
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
+from uuid import uuid4
 
 from tidegate.adapters.dynamodb.client import (
+    ConditionFailed,
     DynamoDb,
     Item,
     TransactionFailed,
@@ -19,7 +24,17 @@ from tidegate.adapters.dynamodb.client import (
 )
 from tidegate.control_plane_ports import ProfileUse
 from tidegate.domain.errors import Conflict
-from tidegate.domain.profiles import BROKER, CREDENTIAL, BrokerProfile, CredentialProfile, CredentialType, Transport
+from tidegate.domain.profiles import (
+    BROKER,
+    CREDENTIAL,
+    BrokerProfile,
+    CredentialProfile,
+    CredentialType,
+    ProfileChange,
+    Transport,
+)
+
+_CHANGE = "change"
 
 
 class DynamoProfiles:
@@ -48,7 +63,11 @@ class DynamoProfiles:
         return item.get("sealed") if item else None
 
     def write_credential(
-        self, before: CredentialProfile | None, after: CredentialProfile, sealed_secret: str | None
+        self,
+        before: CredentialProfile | None,
+        after: CredentialProfile,
+        sealed_secret: str | None,
+        change: ProfileChange | None = None,
     ) -> None:
         item = _credential_item(after)
         kept = sealed_secret
@@ -56,10 +75,12 @@ class DynamoProfiles:
             kept = self.sealed_secret(before.profile_id)
         if kept is not None:
             item["sealed"] = kept
-        self._write(CREDENTIAL, before, after, item, [])
+        self._write(CREDENTIAL, before, after, item, self._opened(change))
 
-    def write_broker(self, before: BrokerProfile | None, after: BrokerProfile) -> None:
-        further: list[dict[str, Any]] = []
+    def write_broker(
+        self, before: BrokerProfile | None, after: BrokerProfile, change: ProfileChange | None = None
+    ) -> None:
+        further = self._opened(change)
         old = before.credential_profile_id if before else None
         if old and old != after.credential_profile_id:
             further.append(delete_action(self._table, _use(CREDENTIAL, old, f"{BROKER}#{after.profile_id}")))
@@ -69,20 +90,21 @@ class DynamoProfiles:
             )
         self._write(BROKER, before, after, _broker_item(after), further)
 
-    def delete(self, kind: str, profile_id: str, revision: int) -> None:
+    def delete(self, kind: str, profile_id: str, revision: int, change: ProfileChange | None = None) -> None:
         item = self._db.get(self._table, {"kind": kind, "id": profile_id})
         if item is None:
             return
         actions = [
             delete_action(self._table, {"kind": kind, "id": profile_id}, "#revision = :old", {"old": revision}),
             delete_action(self._table, _name(kind, item["name"])),
+            *self._opened(change),
         ]
         if kind == BROKER and item.get("credential_profile_id"):
             actions.append(
                 delete_action(self._table, _use(CREDENTIAL, item["credential_profile_id"], f"{BROKER}#{profile_id}"))
             )
         try:
-            self._db.transact(actions)
+            self._db.transact(actions, token=str(uuid4()))
         except TransactionFailed as failure:
             raise Conflict("The profile was changed meanwhile. Load it again.") from failure
 
@@ -95,6 +117,26 @@ class DynamoProfiles:
             if user.startswith(f"{BROKER}#"):
                 direct |= set(self.used_by(BROKER, user.removeprefix(f"{BROKER}#")))
         return sorted(direct)
+
+    def open_changes(self) -> Sequence[ProfileChange]:
+        return [_change(item) for item in self._db.query(self._table, "#kind = :kind", {"kind": _CHANGE})]
+
+    def has_followed(self, change: ProfileChange, dashboard_id: str) -> bool:
+        return self._db.get(self._table, _followed(change, dashboard_id)) is not None
+
+    def end_change(self, change: ProfileChange) -> None:
+        opened = _opened_key(change)
+        with suppress(ConditionFailed):
+            # First, so that nobody follows it anew while the traces that say who did are going.
+            self._db.update(self._table, opened, "SET #followed = :yes", "attribute_exists(#kind)", {"yes": True})
+        traces = self._db.query(self._table, "#kind = :traces", {"traces": _followed(change, "")["kind"]})
+        self._db.delete_many(self._table, [{"kind": item["kind"], "id": item["id"]} for item in traces])
+        self._db.delete(self._table, opened)
+
+    def _opened(self, change: ProfileChange | None) -> list[dict[str, Any]]:
+        if change is None:
+            return []
+        return [put_action(self._table, _opened_key(change) | {"withdrawn": change.withdrawn, "followed": False})]
 
     def _write(
         self,
@@ -120,7 +162,7 @@ class DynamoProfiles:
         if before is not None and before.name != after.name:
             actions.append(delete_action(self._table, _name(kind, before.name)))
         try:
-            self._db.transact(actions)
+            self._db.transact(actions, token=str(uuid4()))
         except TransactionFailed as failure:
             if 1 in failure.failed:
                 raise Conflict(f"A {kind} profile named '{after.name}' exists already", code="name_taken") from failure
@@ -144,6 +186,24 @@ def use_actions(
     added = [put_action(table, _use(kind, one, dashboard_id)) for kind, one in sorted(now - was)]
     dropped = [delete_action(table, _use(kind, one, dashboard_id)) for kind, one in sorted(was - now)]
     return checks + added + dropped
+
+
+def follow_action(table: str, change: ProfileChange, dashboard_id: str) -> dict[str, Any]:
+    """The action that notes that a dashboard follows a change, once."""
+    return put_action(table, _followed(change, dashboard_id), "attribute_not_exists(#kind)")
+
+
+def _opened_key(change: ProfileChange) -> dict[str, str]:
+    return {"kind": _CHANGE, "id": f"{change.kind}#{change.profile_id}#{change.revision}"}
+
+
+def _followed(change: ProfileChange, dashboard_id: str) -> dict[str, str]:
+    return {"kind": f"{_CHANGE}#{change.kind}#{change.profile_id}#{change.revision}", "id": dashboard_id}
+
+
+def _change(item: Item) -> ProfileChange:
+    kind, profile_id, revision = str(item["id"]).split("#")
+    return ProfileChange(kind, profile_id, int(revision), item["withdrawn"], item["followed"])
 
 
 def _use(kind: str, profile_id: str, user: str) -> dict[str, str]:

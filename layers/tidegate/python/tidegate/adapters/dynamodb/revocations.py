@@ -137,7 +137,7 @@ def _event(item: Item) -> RevocationEvent:
     return RevocationEvent(
         event_id=item["event_id"],
         revocation=Revocation(
-            reason=RevocationReason(item["reason"]),
+            reason=RevocationReason.of(item["reason"]),
             dashboard_id=item.get("dashboard_id"),
             share_version=item.get("share_version"),
             user_id=item.get("user_id"),

@@ -1,0 +1,35 @@
+"""Requests to follow changes of profiles: whatever is open is taken up, so any request will do."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from tidegate import bootstrap, bootstrap_revalidation
+from tidegate.bootstrap import Handler
+from tidegate.bootstrap_revalidation import ProfileServices
+
+#: Kept back from the function's time for the dashboard being written, seconds.
+_RESERVE_S = 10.0
+
+
+def make_handler(services: ProfileServices) -> Handler:
+    def handle(event: dict[str, Any], context: Any) -> dict[str, Any]:
+        deadline = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - _RESERVE_S
+        failed: list[dict[str, str]] = []
+        try:
+            done = services.follow(deadline)
+        except Exception as error:
+            services.observer.fault("profile changes not followed", error)
+            done = False
+        if not done:
+            # The request comes back, as often as its queue allows; after that the schedule's next one goes on.
+            failed = [{"itemIdentifier": record["messageId"]} for record in event["Records"]]
+        services.observer.info("profile changes followed", done=done)
+        services.observer.flush()
+        return {"batchItemFailures": failed}
+
+    return handle
+
+
+handler = bootstrap.lazily(make_handler, bootstrap_revalidation.profile_services)

@@ -1,0 +1,164 @@
+"""The wiring of revalidation, and of what it shares with the API; apart from `bootstrap` because the gateway's cold
+start must not pay for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from tidegate import tables
+from tidegate.adapters.dynamodb.dashboards import DynamoDashboards
+from tidegate.adapters.dynamodb.revocations import DynamoRevocations
+from tidegate.adapters.powertools import PowertoolsObserver
+from tidegate.adapters.revalidations_sqs import SqsFollowRequests, SqsRevalidations
+from tidegate.bootstrap import World
+from tidegate.domain.intents import IntentDefaults
+from tidegate.ports import FollowRequests, Revalidations
+from tidegate.usecases.cut_viewers import CutViewers
+from tidegate.usecases.follow_feed import FollowFeed
+from tidegate.usecases.follow_profiles import FollowProfiles
+from tidegate.usecases.full_pass import FullPass
+from tidegate.usecases.judge import Judge
+from tidegate.usecases.resolve_intents import ResolveIntents
+from tidegate.usecases.revalidate import Revalidate
+
+
+class ControlWorld(World):
+    """Adapters of a process that changes dashboards or revalidates."""
+
+    @cached_property
+    def revalidations(self) -> SqsRevalidations:
+        return SqsRevalidations(self.aws("sqs", "AmazonSQS", "1.0"), self.variable("REVALIDATION_QUEUE_URL"))
+
+    @cached_property
+    def follow_requests(self) -> SqsFollowRequests:
+        return SqsFollowRequests(self.aws("sqs", "AmazonSQS", "1.0"), self.variable("PROFILES_QUEUE_URL"))
+
+    @cached_property
+    def revocations(self) -> DynamoRevocations:
+        return DynamoRevocations(self.db, self.table(tables.REVOCATIONS), self.settings.revoke_event_retention_seconds)
+
+    @cached_property
+    def resolve(self) -> ResolveIntents:
+        settings = self.settings
+        defaults = IntentDefaults(
+            settings.sse_idle_timeout_ms, settings.ws_idle_timeout_ms, settings.mqtt_keepalive_seconds
+        )
+        return ResolveIntents(profiles=self.profiles, defaults=defaults)
+
+    @cached_property
+    def dashboards(self) -> DynamoDashboards:
+        return DynamoDashboards(
+            self.db,
+            self.revocations,
+            table=self.table(tables.DASHBOARDS),
+            access_table=self.table(tables.ACCESS),
+            profiles_table=self.table(tables.PROFILES),
+            users_table=self.env.get(tables.USERS.variable, ""),
+        )
+
+    @cached_property
+    def follow_profiles(self) -> FollowProfiles:
+        return FollowProfiles(
+            profiles=self.profiles,
+            dashboards=self.dashboards,
+            resolve=self.resolve,
+            clock=self.clock,
+            observer=self.observer,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RevalidateServices:
+    revalidate: Revalidate
+    observer: PowertoolsObserver
+
+
+def revalidate_services(env: Mapping[str, str] | None = None) -> RevalidateServices:
+    world = ControlWorld(env)
+    feed = world.revocations
+    cut = CutViewers(
+        subscriptions=world.subscriptions,
+        connections=world.connections,
+        sender=world.sender,
+        end_connection=world.end_connection,
+        clock=world.clock,
+        observer=world.observer,
+    )
+    follow_feed = FollowFeed(
+        feed=feed,
+        cursors=feed,
+        tasks=world.revalidations,
+        batch=world.settings.revoked_tokens_max_batch,
+        clock=world.clock,
+        observer=world.observer,
+    )
+    judge = Judge(access=world.access, clock=world.clock, observer=world.observer)
+    full_pass = FullPass(
+        connections=world.connections,
+        subscriptions=world.subscriptions,
+        caps=world.caps,
+        leases=feed,
+        judge=judge,
+        cut=cut,
+        end_connection=world.end_connection,
+        sender=world.sender,
+        tasks=world.revalidations,
+        interval_s=world.settings.public_full_revalidate_interval_ms // 1000,
+        idle_timeout_s=max(1, world.settings.unauthenticated_timeout_ms // 1000),
+        clock=world.clock,
+        observer=world.observer,
+    )
+    revalidate = Revalidate(
+        subscriptions=world.subscriptions,
+        judge=judge,
+        cut=cut,
+        follow_feed=follow_feed,
+        full_pass=full_pass,
+        tasks=world.revalidations,
+        clock=world.clock,
+    )
+    return RevalidateServices(revalidate, world.observer)
+
+
+@dataclass(frozen=True, slots=True)
+class DispatchServices:
+    """What the stream hands work to."""
+
+    tasks: Revalidations
+    observer: PowertoolsObserver
+
+
+def dispatch_services(env: Mapping[str, str] | None = None) -> DispatchServices:
+    world = ControlWorld(env)
+    return DispatchServices(world.revalidations, world.observer)
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleServices:
+    """What the schedule hands work to; `poll_interval_s` is how often the feed is polled."""
+
+    tasks: Revalidations
+    follow_requests: FollowRequests
+    poll_interval_s: int
+    observer: PowertoolsObserver
+
+
+def schedule_services(env: Mapping[str, str] | None = None) -> ScheduleServices:
+    world = ControlWorld(env)
+    interval = max(1, world.settings.public_revalidate_interval_ms // 1000)
+    return ScheduleServices(world.revalidations, world.follow_requests, interval, world.observer)
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileServices:
+    """What follows changes of profiles."""
+
+    follow: FollowProfiles
+    observer: PowertoolsObserver
+
+
+def profile_services(env: Mapping[str, str] | None = None) -> ProfileServices:
+    world = ControlWorld(env)
+    return ProfileServices(world.follow_profiles, world.observer)
