@@ -21,14 +21,15 @@ def make_stream_handler(services: DispatchServices) -> Handler:
         failed = []
         for record in event["Records"]:
             try:
-                revocation = _revocation(record["dynamodb"]["NewImage"])
+                image = record["dynamodb"]["NewImage"]
+                revocation, at_ms = _revocation(image), int(image["revoked_at_ms"]["N"])
             except (KeyError, TypeError, ValueError) as error:
                 # Coming back would not make it readable, and those behind it would wait; the full pass is behind it.
                 services.observer.fault("event not readable", error)
                 services.observer.count("events_unreadable")
                 continue
             try:
-                queue_task(services.tasks, task_for(revocation))
+                queue_task(services.tasks, task_for(revocation, at_ms))
             except Exception as error:  # the stream goes on from here; the poll is behind it in any case
                 services.observer.fault("event not dispatched", error)
                 failed.append({"itemIdentifier": record["dynamodb"]["SequenceNumber"]})

@@ -15,6 +15,7 @@ from tidegate.adapters.dynamodb.revocations import DynamoRevocations
 from tidegate.adapters.memory.stores import (
     MemoryCaps,
     MemoryConnections,
+    MemoryFullPasses,
     MemoryLastValues,
     MemoryRates,
     MemoryStreams,
@@ -26,8 +27,10 @@ from tidegate.domain.subscriptions import Connection, LastValue, Stream, Subscri
 from tidegate.ports import (
     CapStore,
     ConnectionStore,
+    FullPasses,
     Hold,
     LastValueStore,
+    PassRun,
     RateStore,
     StreamStore,
     SubscriptionStore,
@@ -307,26 +310,88 @@ def test_whole_tables_are_read_for_the_full_pass(stores: Stores) -> None:
     stores.subscriptions.put_hidden(row())
     stores.caps.take("dash#d", 3, 5, "c=")
     stores.rates.count("k", 5, 0, 60_000, "r", monotonic() + 5)
-    assert [one.connection_id for one in stores.connections.every()] == ["c="]
-    assert [one.key for one in stores.subscriptions.every()] == [KEY]
-    assert list(stores.caps.every()) == [("dash#d", 3, "c=")]
+    for segments in (1, 4):
+        parts = range(segments)
+        connections = [one for part in parts for page in stores.connections.scan(part, segments) for one in page.items]
+        assert [one.connection_id for one in connections] == ["c="]
+        rows = [one for part in parts for page in stores.subscriptions.scan(part, segments) for one in page.items]
+        assert [one.key for one in rows] == [KEY]
+        holders = [one for part in parts for page in stores.caps.scan(part, segments) for one in page.items]
+        assert holders == [("dash#d", 3, "c=")]
+
+
+def test_a_scan_goes_on_where_it_was(stores: Stores) -> None:
+    for number in range(40):  # more than a page of any store
+        stores.connections.open(Connection(f"c{number}", "x" * 35_000, 1000))
+    whole, resumed = set(), set()
+    for part in range(3):
+        position: str | None = None
+        for page in stores.connections.scan(part, 3):
+            whole |= {one.connection_id for one in page.items}
+        while True:
+            page = next(iter(stores.connections.scan(part, 3, position)))
+            resumed |= {one.connection_id for one in page.items}
+            position = page.position
+            if position is None:
+                break
+    assert resumed == whole and len(whole) == 40
+
+
+# --- the full pass -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["memory", "dynamodb"])
+def passes(request: pytest.FixtureRequest) -> FullPasses:
+    if request.param == "memory":
+        return MemoryFullPasses()
+    world = World(request.getfixturevalue("deployed"))
+    return DynamoRevocations(world.db, world.table(tables.REVOCATIONS), 60)
+
+
+def test_one_run_at_a_time_when_it_is_due(passes: FullPasses) -> None:
+    runs = [passes.begin(f"run-{number}", 1000, 300, 50) for number in range(20)]
+    assert [run is not None for run in runs].count(True) == 1
+    first = next(run for run in runs if run is not None)
+    assert passes.begin(first.owner, 1000, 300, 50) == first, "its answer was lost, and it asks again"
+    passes.end(first)
+    assert passes.begin("b", 1299, 300, 50) is None, "not due"
+    assert passes.begin("b", 1300, 300, 500) == PassRun("b", 1300, {})
+
+
+def test_a_run_that_died_is_continued_by_the_next(passes: FullPasses) -> None:
+    died = passes.begin("a", 1000, 300, 50)
+    assert died is not None and passes.note(died, "s 1", "here") and passes.note(died, "s 2", "")
+    assert passes.begin("b", 1050, 300, 50) is None, "its lease still holds"
+    goes_on = passes.begin("b", 1051, 300, 50)
+    assert goes_on == PassRun("b", 1000, {"s 1": "here", "s 2": ""})
+    assert not passes.note(died, "s 1", "further"), "the one that was too slow is told"
+    passes.end(died)
+    passes.pause(died)
+    assert passes.begin("c", 1060, 300, 50) is None and passes.note(goes_on, "s 1", "")
+    passes.pause(goes_on)
+    assert passes.begin("c", 1060, 300, 50) == PassRun("c", 1000, {"s 1": "", "s 2": ""}), "at once, though not due"
+
+
+def test_a_pass_that_is_demanded_is_due(passes: FullPasses) -> None:
+    passes.demand(900)
+    first = passes.begin("a", 1000, 300, 50)
+    assert first is not None
+    passes.demand(1001)  # the one that runs may have been past what this is about
+    passes.end(first)
+    second = passes.begin("b", 1002, 300, 50)
+    assert second == PassRun("b", 1002, {})
+    passes.end(second)
+    assert passes.begin("c", 1003, 300, 50) is None
+
+
+def test_the_cursor_moves_from_where_it_was_seen(deployed: Mapping[str, str]) -> None:
+    world = World(deployed)
+    feed = DynamoRevocations(world.db, world.table(tables.REVOCATIONS), 60)
+    assert feed.cursor() is None and feed.move_cursor(None, 3) and not feed.move_cursor(None, 4)
+    assert feed.move_cursor(3, 5) and feed.cursor() == 5
 
 
 def test_expired_marks_give_way_to_a_refresh(stores: Stores) -> None:
     stores.subscriptions.put_hidden(row())
     assert not stores.subscriptions.mark_cut(row(), expired_at=99)
     assert stores.subscriptions.mark_cut(row(), expired_at=100)
-
-
-def test_the_lease_of_the_full_pass_and_the_cursor(deployed: Mapping[str, str]) -> None:
-    world = World(deployed)
-    feed = DynamoRevocations(world.db, world.table(tables.REVOCATIONS), 60)
-    assert [feed.take(1000, 300, 50) for _ in range(20)].count(True) == 1
-    assert not feed.take(1200, 300, 50)
-    feed.give_back(1000)
-    feed.give_back(7)
-    assert not feed.take(1299, 300, 50) and feed.take(1300, 300, 500)
-    assert not feed.take(1700, 300, 500), "its lease still holds"
-    assert feed.take(1801, 300, 50)
-    assert feed.cursor() is None and feed.move_cursor(None, 3) and not feed.move_cursor(None, 4)
-    assert feed.move_cursor(3, 5) and feed.cursor() == 5

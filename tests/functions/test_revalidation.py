@@ -38,7 +38,8 @@ def queued(env: Mapping[str, str]) -> list[dict[str, Any]]:
         "Messages"
     ):
         for one in messages:
-            found.append(json.loads(one["Body"]))
+            body = json.loads(one["Body"])
+            found.append({"kind": body["kind"], "target": body["target"]})
             client.delete_message(QueueUrl=env["REVALIDATION_QUEUE_URL"], ReceiptHandle=one["ReceiptHandle"])
     return found
 

@@ -195,22 +195,28 @@ class GatewayWorld:
             observer=self.observer,
         )
         self.profiles.by_broker["b"] = BrokerProfile("b", "b", Transport.IOT_CORE, allow_public_use=True)
-        self.access.dashboards[DASHBOARD] = DashboardAccess(
-            DASHBOARD, 1, Visibility.LINK, "owner", {"member": AclLevel.VIEWER}
-        )
         self.access.users["member"] = UserAccess("member", Role.VIEWER, True, 1)
-        self.add_datasource(DATASOURCE, "a/b")
+        self.add_dashboard(DASHBOARD)
 
     # --- the scene ----------------------------------------------------------------------------------------
 
-    def add_datasource(self, datasource_id: str, topic: str, parser: str = "json") -> None:
+    def add_dashboard(self, dashboard_id: str) -> None:
+        """A dashboard shared by link, with one datasource and one member."""
+        self.access.dashboards[dashboard_id] = DashboardAccess(
+            dashboard_id, 1, Visibility.LINK, "owner", {"member": AclLevel.VIEWER}
+        )
+        self.add_datasource(DATASOURCE, "a/b", dashboard_id=dashboard_id)
+
+    def add_datasource(
+        self, datasource_id: str, topic: str, parser: str = "json", *, dashboard_id: str = DASHBOARD
+    ) -> None:
         settings = {"brokerProfileId": "b", "topic": topic, "parser": parser}
         source = {"id": datasource_id, "type": "mqtt", "settings": settings}
-        intent = build_intent(DASHBOARD, source, broker=self.profiles.by_broker["b"])
-        self.access.intents[(DASHBOARD, datasource_id)] = intent
-        dashboard = self.access.dashboards[DASHBOARD]
+        intent = build_intent(dashboard_id, source, broker=self.profiles.by_broker["b"])
+        self.access.intents[(dashboard_id, datasource_id)] = intent
+        dashboard = self.access.dashboards[dashboard_id]
         hashes: Mapping[str, str] = {**dashboard.intents, datasource_id: intent_hash(intent)}
-        self.access.dashboards[DASHBOARD] = replace(dashboard, intents=hashes)
+        self.access.dashboards[dashboard_id] = replace(dashboard, intents=hashes)
 
     def change(self, **changes: Any) -> None:
         """Change the dashboard's access item."""
@@ -219,18 +225,26 @@ class GatewayWorld:
     def revoke(self) -> None:
         self.change(share_version=self.access.dashboards[DASHBOARD].share_version + 1)
 
-    def token(self, datasource_id: str = DATASOURCE, *, user: str | None = None, ttl: int = 300, **changes: Any) -> str:
-        dashboard = self.access.dashboards[DASHBOARD]
+    def token(
+        self,
+        datasource_id: str = DATASOURCE,
+        *,
+        user: str | None = None,
+        ttl: int = 300,
+        dashboard: str = DASHBOARD,
+        **changes: Any,
+    ) -> str:
+        access = self.access.dashboards[dashboard]
         now = int(self.clock.now())
         claims = SessionClaims(
             subject=user or PUBLIC_SUBJECT,
-            dashboard_id=DASHBOARD,
+            dashboard_id=dashboard,
             datasource_id=datasource_id,
             scope="datasource:stream",
             issued_at=now,
             expires_at=now + ttl,
-            intent_hash=dashboard.intents.get(datasource_id),
-            share_version=None if user else dashboard.share_version,
+            intent_hash=access.intents.get(datasource_id),
+            share_version=None if user else access.share_version,
             session_version=1 if user else None,
         )
         return self.tokens.sign(replace(claims, **changes))
@@ -239,10 +253,12 @@ class GatewayWorld:
         self.connections.open(Connection(connection_id, ip, int(self.clock.now())))
         return connection_id
 
-    def subscribed(self, connection_id: str = "c", datasource_id: str = DATASOURCE, **token: Any) -> None:
+    def subscribed(
+        self, connection_id: str = "c", datasource_id: str = DATASOURCE, *, dashboard: str = DASHBOARD, **token: Any
+    ) -> None:
         """A viewer with a live subscription."""
-        self.open(connection_id)
-        self.subscribe(connection_id, DASHBOARD, datasource_id, self.token(datasource_id, **token))
+        self.open(connection_id, ip=connection_id)
+        self.subscribe(connection_id, dashboard, datasource_id, self.token(datasource_id, dashboard=dashboard, **token))
 
     def publish(self, payload: bytes = b"1", topic: str = "a/b", message_id: str = "m") -> int:
         self.clock.advance(0.001)

@@ -89,6 +89,7 @@ def revalidate_services(env: Mapping[str, str] | None = None) -> RevalidateServi
     follow_feed = FollowFeed(
         feed=feed,
         cursors=feed,
+        passes=feed,
         tasks=world.revalidations,
         batch=world.settings.revoked_tokens_max_batch,
         clock=world.clock,
@@ -99,8 +100,8 @@ def revalidate_services(env: Mapping[str, str] | None = None) -> RevalidateServi
         connections=world.connections,
         subscriptions=world.subscriptions,
         caps=world.caps,
-        leases=feed,
-        judge=judge,
+        passes=feed,
+        access=world.access,
         cut=cut,
         end_connection=world.end_connection,
         sender=world.sender,
@@ -108,6 +109,7 @@ def revalidate_services(env: Mapping[str, str] | None = None) -> RevalidateServi
         interval_s=world.settings.public_full_revalidate_interval_ms // 1000,
         idle_timeout_s=max(1, world.settings.unauthenticated_timeout_ms // 1000),
         clock=world.clock,
+        ids=world.ids,
         observer=world.observer,
     )
     revalidate = Revalidate(
@@ -118,6 +120,7 @@ def revalidate_services(env: Mapping[str, str] | None = None) -> RevalidateServi
         full_pass=full_pass,
         tasks=world.revalidations,
         clock=world.clock,
+        observer=world.observer,
     )
     return RevalidateServices(revalidate, world.observer)
 

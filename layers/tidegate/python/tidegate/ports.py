@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from tidegate.domain.access import DashboardAccess, UserAccess
 from tidegate.domain.limits import RateDecision
@@ -66,6 +66,14 @@ class AccessStore(Protocol):
 # --- connections and subscriptions ------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class ScanPage(Generic[T]):
+    """One page of a scan. `position` is opaque; None at the segment's end."""
+
+    items: Sequence[T]
+    position: str | None
+
+
 class Hold(StrEnum):
     """Outcome of `ConnectionStore.hold`."""
 
@@ -97,8 +105,9 @@ class ConnectionStore(Protocol):
     def remove(self, connection_id: str) -> Connection | None:
         """Delete the row and return what it was; None when it was gone already."""
 
-    def every(self) -> Iterator[Connection]:
-        """All connections, page by page, in no order. For the full pass only: it reads the whole table."""
+    def scan(self, segment: int, segments: int, after: str | None = None) -> Iterator[ScanPage[Connection]]:
+        """One of `segments` disjoint parts of the table, which are all of it, page by page, in no order; from a page's
+        `position` on when `after` gives one. For the full pass only: together they read the whole table."""
 
     def close_if_empty(self, connection_id: str) -> bool:
         """Mark `closing` on the condition that the set is empty. True when marked now or before."""
@@ -145,8 +154,8 @@ class SubscriptionStore(Protocol):
     def of_user(self, user_id: str) -> Iterator[Subscription]:
         """*Index.* All rows whose principal is this user, each read again from the table."""
 
-    def every(self) -> Iterator[Subscription]:
-        """All rows, page by page, in no order. For the full pass only: it reads the whole table."""
+    def scan(self, segment: int, segments: int, after: str | None = None) -> Iterator[ScanPage[Subscription]]:
+        """Rows of one part of the table, as `ConnectionStore.scan`."""
 
     def audience(self, stream: str) -> Sequence[Subscription]:
         """*Index.* The live rows of `streamKey#shard`."""
@@ -216,8 +225,8 @@ class CapStore(Protocol):
     def take(self, cap: str, shard: int, limit: int, holder: str, deadline: float | None = None) -> bool:
         """Add the holder to one shard's set while the set is below `limit`. True when it is in the set."""
 
-    def every(self) -> Iterator[tuple[str, int, str]]:
-        """All (cap, shard, holder). For the full pass only: it reads the whole table."""
+    def scan(self, segment: int, segments: int, after: str | None = None) -> Iterator[ScanPage[tuple[str, int, str]]]:
+        """(cap, shard, holder) of one part of the table, as `ConnectionStore.scan`."""
 
     def release(self, cap: str, shard: int, holder: str) -> None:
         """Remove the holder from one shard's set. Repeating changes nothing."""
@@ -294,17 +303,43 @@ class CursorStore(Protocol):
         """Conditional on the old value. False when another reader moved it."""
 
 
-class Leases(Protocol):
-    """Who may run the full pass."""
+@dataclass(frozen=True, slots=True)
+class PassRun:
+    """A run of a full pass: the right to carry it on.
 
-    def take(self, now: int, interval_s: int, life_s: int) -> bool:
-        """Take the lease unless the last run began less than `interval_s` ago or a running one's lease still holds.
+    Attributes:
+        owner: this run's own id; another run of the same pass has another.
+        began: when the pass began, epoch seconds; earlier runs of it may have been interrupted.
+        progress: step -> where earlier runs were.
+    """
 
-        `now` is epoch seconds. One conditional write: of several callers at once, one gets it.
+    owner: str
+    began: int
+    progress: Mapping[str, str]
+
+
+class FullPasses(Protocol):
+    """The one full pass: when it is due, who runs it, how far it is."""
+
+    def begin(self, owner: str, now: int, interval_s: int, life_s: int) -> PassRun | None:
+        """Begin a pass that is due, or carry on one left unfinished; None when neither, or while a run's lease holds.
+
+        Due: the last one began `interval_s` ago or more, or a pass was demanded since. `now` is epoch seconds; the
+        lease holds for `life_s`. One conditional write: of several callers at once, one gets it. A repetition by the
+        same owner gets it again.
         """
 
-    def give_back(self, now: int) -> None:
-        """The run of `now` has ended. Harmless when its lease was taken over meanwhile."""
+    def note(self, run: PassRun, step: str, position: str) -> bool:
+        """Write down how far a step is. False when another run has the pass."""
+
+    def pause(self, run: PassRun) -> None:
+        """Let the lease go, keep the progress. Harmless when another run has the pass."""
+
+    def end(self, run: PassRun) -> None:
+        """The pass is complete. Harmless when another run has it."""
+
+    def demand(self, now: int) -> None:
+        """A pass is due now, whatever the interval; one that runs already does not count. `now` is epoch seconds."""
 
 
 class SecondLooks(Protocol):
@@ -359,6 +394,9 @@ class Observer(Protocol):
     """Counts and events for operators."""
 
     def count(self, name: str, value: int = 1, **dimensions: str) -> None: ...
+
+    def time(self, name: str, milliseconds: float) -> None:
+        """One sample of a duration."""
 
     def info(self, message: str, **fields: object) -> None: ...
 

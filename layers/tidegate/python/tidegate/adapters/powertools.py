@@ -22,10 +22,14 @@ class PowertoolsObserver:
         self._namespace = namespace
         self._log = Logger(service=service)
         self._counts: dict[tuple[tuple[str, str], ...], dict[str, int]] = {}
+        self._times: dict[str, list[float]] = {}
 
     def count(self, name: str, value: int = 1, **dimensions: str) -> None:
         counts = self._counts.setdefault(tuple(sorted(dimensions.items())), {})
         counts[name] = counts.get(name, 0) + value
+
+    def time(self, name: str, milliseconds: float) -> None:
+        self._times.setdefault(name, []).append(milliseconds)
 
     def info(self, message: str, **fields: object) -> None:
         self._log.info(message, extra=fields, stacklevel=_CALLER)
@@ -46,3 +50,11 @@ class PowertoolsObserver:
             for name, value in list(named.items())[:_MAX_METRICS]:
                 metrics.add_metric(name=name, unit=MetricUnit.Count, value=value)
             metrics.flush_metrics()
+        times, self._times = self._times, {}
+        for name, samples in times.items():
+            # A line takes at most 100 samples of a metric.
+            for start in range(0, len(samples), _MAX_METRICS):
+                metrics = EphemeralMetrics(namespace=self._namespace, service=self._service)
+                for sample in samples[start : start + _MAX_METRICS]:
+                    metrics.add_metric(name=name, unit=MetricUnit.Milliseconds, value=sample)
+                metrics.flush_metrics()

@@ -17,7 +17,7 @@ class SqsRevalidations:
         self._queue_url = queue_url
 
     def queue(self, task: Task, delay_s: int = 0) -> None:
-        body = json.dumps({"kind": task.kind.value, "target": task.target})
+        body = json.dumps({"kind": task.kind.value, "target": task.target, "sinceMs": task.since_ms})
         _send(self._client, self._queue_url, body, delay_s)
 
 
@@ -44,4 +44,4 @@ def _send(client: JsonClient, queue_url: str, body: str, delay_s: int) -> None:
 def read_task(body: str) -> Task:
     """The message `queue` wrote. Raises `ValueError` or `KeyError` when it is not one."""
     fields = json.loads(body)
-    return Task(TaskKind(fields["kind"]), str(fields["target"]))
+    return Task(TaskKind(fields["kind"]), str(fields["target"]), int(fields.get("sinceMs", 0)))

@@ -5,6 +5,7 @@ Invariant of this file: event ids are integers without gaps; a reader at id n kn
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -77,18 +78,30 @@ class TaskKind(StrEnum):
 class Task:
     """One piece of revalidation work.
 
-    `target` is a dashboard's or user's id; for a slot its name and its holder with a space between; else empty.
+    Attributes:
+        target: a dashboard's or user's id; for a slot its name and its holder with a space between; else empty.
+        since_ms: when what asks for it happened, epoch milliseconds; 0 when nothing did.
     """
 
     kind: TaskKind
     target: str = ""
+    since_ms: int = 0
 
 
-def task_for(revocation: Revocation) -> Task:
+def task_for(revocation: Revocation, revoked_at_ms: int) -> Task:
     """What an event asks for: the dashboard's subscriptions checked again, or the user's, wherever they are."""
     if revocation.dashboard_id is not None:
-        return Task(TaskKind.DASHBOARD, revocation.dashboard_id)
-    return Task(TaskKind.USER, revocation.user_id or "")
+        return Task(TaskKind.DASHBOARD, revocation.dashboard_id, revoked_at_ms)
+    return Task(TaskKind.USER, revocation.user_id or "", revoked_at_ms)
+
+
+def tasks_for(events: Iterable[RevocationEvent]) -> list[Task]:
+    """What several events ask for, each dashboard and user once, since the first of its events."""
+    tasks: dict[tuple[TaskKind, str], Task] = {}
+    for event in events:
+        task = task_for(event.revocation, event.revoked_at_ms)
+        tasks.setdefault((task.kind, task.target), task)
+    return list(tasks.values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,8 @@ that is marked takes no new attempt, so nobody comes back before they have heard
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from itertools import islice
-from typing import TypeVar
 
 from tidegate.domain import messages
 from tidegate.domain.access import Refusal
@@ -18,11 +16,10 @@ from tidegate.domain.messages import ErrorCode, Status
 from tidegate.domain.subscriptions import Subscription
 from tidegate.ports import Clock, ConnectionStore, Delivery, Observer, Post, Sender, SubscriptionStore
 from tidegate.usecases.end_connection import EndConnection
+from tidegate.usecases.parallel import in_parallel
 
 #: Rows worked on together: enough to keep sockets busy, few enough that a crash repeats little.
 _BATCH = 500
-#: Table writes at the same time; each waits for the network, so a small function has time for many.
-_PARALLEL = 16
 
 _TEXTS = {
     Refusal.REVOKED: "Stream authorization was revoked",
@@ -30,8 +27,6 @@ _TEXTS = {
     Refusal.INTENT_CHANGED: "The datasource was changed",
 }
 
-A = TypeVar("A")
-B = TypeVar("B")
 Judged = tuple[Subscription, Refusal]
 
 
@@ -62,9 +57,9 @@ class CutViewers:
         """
         rest, count = iter(judged), 0
         while self._clock.monotonic() < deadline and (batch := list(islice(rest, _BATCH))):
-            marked = [one for one, done in zip(batch, _parallel(self._mark, batch), strict=True) if done]
+            marked = [one for one, done in zip(batch, in_parallel(self._mark, batch), strict=True) if done]
             self._tell(marked)
-            _parallel(self._delete, [row for row, _ in marked])
+            in_parallel(self._delete, [row for row, _ in marked])
             count += len(marked)
             for reason in Refusal:
                 cut = sum(1 for _, refusal in marked if refusal is reason)
@@ -100,11 +95,3 @@ class CutViewers:
         self._subscriptions.remove(row)
         if self._connections.close_if_empty(row.key.connection_id):
             self._end_connection.gone(row.key.connection_id)
-
-
-def _parallel(work: Callable[[A], B], items: Sequence[A]) -> list[B]:
-    """`work` on every item, several at a time, results in order. The first failure is raised when all have ended."""
-    if len(items) <= 1:
-        return [work(item) for item in items]
-    with ThreadPoolExecutor(min(_PARALLEL, len(items))) as pool:
-        return list(pool.map(work, items))

@@ -1,14 +1,14 @@
 """Follow the feed from the stored cursor: the fall-back for pushes that were lost.
 
 Invariant of this file: the cursor moves only over events whose work is queued durably, and conditionally on its old
-value, so no event is ever skipped; queueing twice is harmless.
+value, so no event is ever skipped; queueing twice is harmless. Where events are gone, a full pass stands in for them.
 """
 
 from __future__ import annotations
 
 from tidegate.control_plane_ports import RevocationFeed
-from tidegate.domain.revocations import Task, TaskKind, task_for
-from tidegate.ports import Clock, CursorStore, Observer, Revalidations
+from tidegate.domain.revocations import FeedPage, Task, TaskKind, tasks_for
+from tidegate.ports import Clock, CursorStore, FullPasses, Observer, Revalidations
 
 #: A user's rows are found by an index, which may lag: they are looked for once more after this, seconds.
 INDEX_LAG_S = 10
@@ -22,6 +22,7 @@ class FollowFeed:
         *,
         feed: RevocationFeed,
         cursors: CursorStore,
+        passes: FullPasses,
         tasks: Revalidations,
         batch: int,
         clock: Clock,
@@ -29,6 +30,7 @@ class FollowFeed:
     ) -> None:
         self._feed = feed
         self._cursors = cursors
+        self._passes = passes
         self._tasks = tasks
         self._batch = batch
         self._clock = clock
@@ -39,22 +41,34 @@ class FollowFeed:
         handled = 0
         while True:
             cursor = self._cursors.cursor()
-            now = self._clock.now()
-            page = self._feed.read(cursor or 0, self._batch, now)
-            if cursor is not None and cursor + 1 < page.oldest <= page.head:
-                self._observer.count("cursor_expired")
-                self._observer.warning("the feed no longer holds events after the cursor", cursor=cursor)
-            self._observer.count("cursor_lag", page.head - (cursor or 0))
-            if not page.events:
-                return handled
-            for task in dict.fromkeys(task_for(event.revocation) for event in page.events):
+            page = self._feed.read(cursor or 0, self._batch, self._clock.now())
+            self._observer.count("cursor_lag", max(0, page.head - (cursor or 0)))
+            if lost := expired(cursor, page):
+                self._full_pass(cursor)
+            for task in tasks_for(page.events):
                 queue_task(self._tasks, task)
             handled += len(page.events)
-            if not self._cursors.move_cursor(cursor, page.events[-1].event_id):
+            reached = page.events[-1].event_id if page.events else page.head
+            if not page.events and not lost:
+                return handled
+            if not self._cursors.move_cursor(cursor, reached):
                 return handled  # another reader is further; it goes on from there
             self._observer.count("events_polled", len(page.events))
             if len(page.events) < self._batch:
                 return handled
+
+    def _full_pass(self, cursor: int | None) -> None:
+        """Nobody knows what the lost events were about: every subscription is checked again, now."""
+        self._passes.demand(int(self._clock.now()))
+        self._tasks.queue(Task(TaskKind.FULL))
+        self._observer.count("cursor_expired")
+        self._observer.warning("the feed no longer holds what follows the cursor: full pass", cursor=cursor)
+
+
+def expired(cursor: int | None, page: FeedPage) -> bool:
+    """Whether events after the cursor are lost: past their retention before they were read, or the feed is another
+    one (a table restored), which ends before the cursor."""
+    return (cursor or 0) + 1 < page.oldest or (cursor or 0) > page.head
 
 
 def queue_task(tasks: Revalidations, task: Task) -> None:

@@ -7,7 +7,7 @@ cannot be checked is kept and counted as `indeterminate`: ending a subscription 
 from __future__ import annotations
 
 from tidegate.domain.revocations import Task, TaskKind
-from tidegate.ports import Clock, Revalidations, SubscriptionStore
+from tidegate.ports import Clock, Observer, Revalidations, SubscriptionStore
 from tidegate.usecases.cut_viewers import CutViewers
 from tidegate.usecases.follow_feed import FollowFeed
 from tidegate.usecases.full_pass import FullPass
@@ -27,6 +27,7 @@ class Revalidate:
         full_pass: FullPass,
         tasks: Revalidations,
         clock: Clock,
+        observer: Observer,
     ) -> None:
         self._subscriptions = subscriptions
         self._judge = judge
@@ -35,6 +36,7 @@ class Revalidate:
         self._full_pass = full_pass
         self._tasks = tasks
         self._clock = clock
+        self._observer = observer
 
     def __call__(self, task: Task, deadline: float) -> int:
         """Do it. Returns how many viewers were cut; what `deadline` (monotonic seconds) left over is queued again.
@@ -56,6 +58,8 @@ class Revalidate:
                 rows = list(self._subscriptions.of_user(task.target))
         judged = self._judge(rows)
         cut = self._cut(judged, deadline)
+        if cut and task.since_ms:
+            self._observer.time("commit_to_cut", self._clock.now() * 1000 - task.since_ms)
         if cut < len(judged) and self._clock.monotonic() >= deadline:
             self._tasks.queue(task)
         return cut

@@ -9,6 +9,7 @@ and a wrong request is a bug that is not hidden.
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -265,16 +266,23 @@ class DynamoDb:
                 return
             request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
 
-    def scan(self, table: str) -> Iterator[Item]:
-        """Every item, strongly consistent, page by page. Never on a request path."""
+    def scan(
+        self, table: str, segment: int, segments: int, after: str | None = None
+    ) -> Iterator[tuple[list[Item], str | None]]:
+        """(items, position) page by page of one segment of a parallel scan, strongly consistent. Never on a request
+        path. A position is where `after` goes on; None at the segment's end."""
         request: dict[str, Any] = {"TableName": table, "ConsistentRead": True}
+        request |= {"Segment": segment, "TotalSegments": segments}
+        if after is not None:
+            request["ExclusiveStartKey"] = json.loads(after)
         while True:
             answer = self._call("Scan", request)
-            for item in answer.get("Items", ()):
-                yield decode_item(item)
-            if "LastEvaluatedKey" not in answer:
+            last = answer.get("LastEvaluatedKey")
+            position = json.dumps(last, sort_keys=True) if last else None
+            yield [decode_item(item) for item in answer.get("Items", ())], position
+            if last is None:
                 return
-            request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+            request["ExclusiveStartKey"] = last
 
     def transact(self, actions: Sequence[Mapping[str, Any]], token: str | None = None) -> None:
         """Write all or nothing. Raises `TransactionFailed`.

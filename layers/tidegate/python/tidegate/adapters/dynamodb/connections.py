@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from tidegate.adapters.dynamodb.client import ConditionFailed, DynamoDb, Item
 from tidegate.domain.subscriptions import Connection, SubscriptionKey
-from tidegate.ports import Hold
+from tidegate.ports import Hold, ScanPage
 
 #: A connection lives two hours at most; rows a missed `$disconnect` left are gone soon after in any case.
 ROW_LIFE_S = 4 * 3600
@@ -91,8 +91,9 @@ class DynamoConnections:
         item = self._db.delete(self._table, {"connection_id": connection_id})
         return _connection(item) if item else None
 
-    def every(self) -> Iterator[Connection]:
-        return map(_connection, self._db.scan(self._table))
+    def scan(self, segment: int, segments: int, after: str | None = None) -> Iterator[ScanPage[Connection]]:
+        for items, position in self._db.scan(self._table, segment, segments, after):
+            yield ScanPage([_connection(item) for item in items], position)
 
     def close_if_empty(self, connection_id: str) -> bool:
         try:

@@ -12,6 +12,7 @@ from time import monotonic
 from tidegate.adapters.dynamodb.client import ConditionFailed, DynamoDb, Throttled
 from tidegate.domain.errors import CouldNotCheck
 from tidegate.domain.limits import RateDecision, decide_rate, window_of
+from tidegate.ports import ScanPage
 
 _RATE, _CAP = "rate#", "cap#"
 
@@ -112,13 +113,15 @@ class DynamoCaps:
             return False
         return True
 
-    def every(self) -> Iterator[tuple[str, int, str]]:
+    def scan(self, segment: int, segments: int, after: str | None = None) -> Iterator[ScanPage[tuple[str, int, str]]]:
         start = f"{_CAP}{self._namespace}#"
-        for item in self._db.scan(self._table):
-            if item["key"].startswith(start):
-                cap, _, shard = item["key"].removeprefix(start).rpartition("#")
-                for holder in item.get("holders", ()):
-                    yield cap, int(shard), holder
+        for items, position in self._db.scan(self._table, segment, segments, after):
+            taken = []
+            for item in items:
+                if item["key"].startswith(start):
+                    cap, _, shard = item["key"].removeprefix(start).rpartition("#")
+                    taken += [(cap, int(shard), holder) for holder in item.get("holders", ())]
+            yield ScanPage(taken, position)
 
     def release(self, cap: str, shard: int, holder: str) -> None:
         self._db.update(self._table, self._key(cap, shard), "DELETE #holders :holders", values={"holders": {holder}})

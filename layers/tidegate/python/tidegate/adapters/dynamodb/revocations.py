@@ -8,8 +8,7 @@ that everything up to n is there.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from time import sleep
 from typing import Any
 from uuid import uuid4
@@ -24,6 +23,7 @@ from tidegate.adapters.dynamodb.client import (
 )
 from tidegate.domain.errors import CouldNotCheck
 from tidegate.domain.revocations import FeedPage, Revocation, RevocationEvent, RevocationReason
+from tidegate.ports import PassRun
 
 _FEED, _HEAD = "feed", {"feed": "head", "event_id": 0}
 _FULL = {"feed": "full", "event_id": 0}
@@ -85,20 +85,60 @@ class DynamoRevocations:
             return False
         return True
 
-    def take(self, now: int, interval_s: int, life_s: int) -> bool:
-        """See `ports.Leases`."""
-        free = "attribute_not_exists(#began) OR (#began <= :due AND (attribute_not_exists(#until) OR #until < :now))"
-        values = {"now": now, "due": now - interval_s, "until": now + life_s}
+    def begin(self, owner: str, now: int, interval_s: int, life_s: int) -> PassRun | None:
+        """See `ports.FullPasses`. The item: who runs it (`owner`, `until`), the pass (`began`, `progress`, `open`)."""
+        free = "(attribute_not_exists(#until) OR #until < :now OR #owner = :owner)"
+        lease = {"now": now, "owner": owner, "until": now + life_s}
         try:
-            self._db.update(self._table, _FULL, "SET #began = :now, #until = :until", free, values)
+            item = self._db.update(
+                self._table,
+                _FULL,
+                "SET #owner = :owner, #until = :until",
+                f"attribute_exists(#open) AND {free}",
+                lease,
+                returning=True,
+            )
+            return PassRun(owner, item["began"], item["progress"])
+        except ConditionFailed:
+            pass
+        due = "(attribute_not_exists(#began) OR #began <= :due OR attribute_exists(#demanded))"
+        values = lease | {"due": now - interval_s, "none": {}, "yes": True}
+        try:
+            self._db.update(
+                self._table,
+                _FULL,
+                "SET #owner = :owner, #until = :until, #began = :now, #progress = :none, #open = :yes REMOVE #demanded",
+                f"attribute_not_exists(#open) AND {due} AND {free}",
+                values,
+            )
+        except ConditionFailed:
+            return None
+        return PassRun(owner, now, {})
+
+    def note(self, run: PassRun, step: str, position: str) -> bool:
+        """See `ports.FullPasses`."""
+        return self._of(run, "SET #progress.#step = :position", {"position": position}, {"step": step})
+
+    def pause(self, run: PassRun) -> None:
+        """See `ports.FullPasses`."""
+        self._of(run, "REMOVE #until")
+
+    def end(self, run: PassRun) -> None:
+        """See `ports.FullPasses`."""
+        self._of(run, "REMOVE #until, #open, #progress")
+
+    def demand(self, now: int) -> None:
+        """See `ports.FullPasses`."""
+        self._db.update(self._table, _FULL, "SET #demanded = :now", values={"now": now})
+
+    def _of(
+        self, run: PassRun, update: str, values: Item | None = None, names: Mapping[str, str] | None = None
+    ) -> bool:
+        try:
+            self._db.update(self._table, _FULL, update, "#owner = :owner", {"owner": run.owner} | (values or {}), names)
         except ConditionFailed:
             return False
         return True
-
-    def give_back(self, now: int) -> None:
-        """See `ports.Leases`."""
-        with suppress(ConditionFailed):
-            self._db.update(self._table, _FULL, "REMOVE #until", "#began = :now", {"now": now})
 
     def _oldest(self, cutoff_ms: int, head: int) -> int:
         for item in self._db.query(self._table, "#feed = :feed", {"feed": _FEED}):

@@ -20,6 +20,7 @@ from tidegate.adapters.dynamodb.client import (
 )
 from tidegate.domain.access import Claim, Principal
 from tidegate.domain.subscriptions import Connection, Subscription, SubscriptionKey
+from tidegate.ports import ScanPage
 
 #: Shards of a dashboard's rows. Constant: a row's place must be computable from its key alone.
 SHARDS = 8
@@ -139,8 +140,9 @@ class DynamoSubscriptions:
         for item in self._db.get_many(self._table, keys):
             yield _row(item)
 
-    def every(self) -> Iterator[Subscription]:
-        return map(_row, self._db.scan(self._table))
+    def scan(self, segment: int, segments: int, after: str | None = None) -> Iterator[ScanPage[Subscription]]:
+        for items, position in self._db.scan(self._table, segment, segments, after):
+            yield ScanPage([_row(item) for item in items], position)
 
     def audience(self, stream: str) -> Sequence[Subscription]:
         rows = self._db.query(self._table, "#stream = :stream", {"stream": stream}, index="by_stream")

@@ -107,11 +107,15 @@ class MemoryObserver:
 
     def __init__(self) -> None:
         self.counts: dict[tuple[str, ...], int] = {}
+        self.times: dict[str, list[float]] = {}
         self.faults: list[tuple[str, BaseException]] = []
 
     def count(self, name: str, value: int = 1, **dimensions: str) -> None:
         key = (name, *(dimensions[one] for one in sorted(dimensions)))
         self.counts[key] = self.counts.get(key, 0) + value
+
+    def time(self, name: str, milliseconds: float) -> None:
+        self.times.setdefault(name, []).append(milliseconds)
 
     def info(self, message: str, **fields: object) -> None:
         return

@@ -6,14 +6,18 @@ see, which neither moto nor an emulator does.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from threading import RLock
+from typing import TypeVar
 
 from tidegate.domain.access import DashboardAccess, UserAccess
 from tidegate.domain.limits import RateDecision, decide_rate, window_of
 from tidegate.domain.subscriptions import Connection, LastValue, Stream, Subscription, SubscriptionKey
-from tidegate.ports import AccessSnapshot, EntryStreams, Hold
+from tidegate.ports import AccessSnapshot, EntryStreams, Hold, PassRun, ScanPage
+
+T = TypeVar("T")
 
 
 class MemoryAccess:
@@ -34,6 +38,22 @@ class MemoryAccess:
 
     def intent(self, dashboard_id: str, datasource_id: str) -> Mapping[str, object] | None:
         return self.intents.get((dashboard_id, datasource_id))
+
+
+#: Small, so that tests see more than one page.
+_PAGE = 3
+
+
+def _scan(items: Mapping[str, T], segment: int, segments: int, after: str | None) -> Iterator[ScanPage[T]]:
+    """Parallel scan over named items: pages in order of the names, which are the positions."""
+    names = sorted(one for one in list(items) if zlib.crc32(one.encode()) % segments == segment)
+    names = [one for one in names if after is None or one > after]
+    for start in range(0, len(names), _PAGE):
+        page = names[start : start + _PAGE]
+        last = start + _PAGE >= len(names)
+        yield ScanPage([items[one] for one in page if one in items], None if last else page[-1])
+    if not names:
+        yield ScanPage([], None)
 
 
 class MemoryConnections:
@@ -85,8 +105,8 @@ class MemoryConnections:
         with self.lock:
             return self.rows.pop(connection_id, None)
 
-    def every(self) -> Iterator[Connection]:
-        return iter(list(self.rows.values()))
+    def scan(self, segment: int, segments: int, after: str | None = None) -> Iterator[ScanPage[Connection]]:
+        return _scan(self.rows, segment, segments, after)
 
     def close_if_empty(self, connection_id: str) -> bool:
         with self.lock:
@@ -182,8 +202,9 @@ class MemorySubscriptions:
         keys = [key for key, row in index.items() if row.claim.principal.subject == user_id]
         return iter([self.rows[key] for key in keys if key in self.rows])
 
-    def every(self) -> Iterator[Subscription]:
-        return iter(list(self.rows.values()))
+    def scan(self, segment: int, segments: int, after: str | None = None) -> Iterator[ScanPage[Subscription]]:
+        names = {f"{key.dashboard_id}#{key.connection_id}#{key.datasource_id}": row for key, row in self.rows.items()}
+        return _scan(names, segment, segments, after)
 
     def audience(self, stream: str) -> Sequence[Subscription]:
         index = self.rows if self._seen_by_index is None else self._seen_by_index
@@ -286,9 +307,55 @@ class MemoryCaps:
             holders.add(holder)
             return True
 
-    def every(self) -> Iterator[tuple[str, int, str]]:
-        return iter([(cap, shard, one) for (cap, shard), holders in self.holders.items() for one in list(holders)])
+    def scan(self, segment: int, segments: int, after: str | None = None) -> Iterator[ScanPage[tuple[str, int, str]]]:
+        with self._lock:
+            taken = [(cap, shard, one) for (cap, shard), holders in self.holders.items() for one in holders]
+        return _scan({"#".join(map(str, one)): one for one in taken}, segment, segments, after)
 
     def release(self, cap: str, shard: int, holder: str) -> None:
         with self._lock:
             self.holders.get((cap, shard), set()).discard(holder)
+
+
+class MemoryFullPasses:
+    """`ports.FullPasses`."""
+
+    def __init__(self) -> None:
+        self._lock = RLock()
+        self.owner = ""
+        self.until: int | None = None
+        self.began: int | None = None
+        self.progress: dict[str, str] | None = None
+        self.demanded = False
+
+    def begin(self, owner: str, now: int, interval_s: int, life_s: int) -> PassRun | None:
+        with self._lock:
+            if self.until is not None and self.until >= now and self.owner != owner:
+                return None
+            if self.progress is None:
+                if self.began is not None and self.began > now - interval_s and not self.demanded:
+                    return None
+                self.began, self.progress, self.demanded = now, {}, False
+            assert self.began is not None
+            self.owner, self.until = owner, now + life_s
+            return PassRun(owner, self.began, dict(self.progress))
+
+    def note(self, run: PassRun, step: str, position: str) -> bool:
+        with self._lock:
+            if self.owner != run.owner or self.progress is None:
+                return False
+            self.progress[step] = position
+            return True
+
+    def pause(self, run: PassRun) -> None:
+        with self._lock:
+            if self.owner == run.owner:
+                self.until = None
+
+    def end(self, run: PassRun) -> None:
+        with self._lock:
+            if self.owner == run.owner:
+                self.until, self.progress = None, None
+
+    def demand(self, now: int) -> None:
+        self.demanded = True
