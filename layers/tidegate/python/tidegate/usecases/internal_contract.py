@@ -127,7 +127,7 @@ class ReadRevokedTokens:
             wanted = int(min(max(limit, 1), self._max_batch))
         after, expired = self._after(cursor)
         page = self._feed.read(after, wanted, now)
-        if cursor is not None and after > 0 and after + 1 < page.oldest:
+        if cursor is not None and after + 1 < page.oldest:
             expired = True  # events between the cursor and the oldest retained one are gone
         if after > page.head:
             expired, page = True, self._feed.read(0, wanted, now)  # a cursor of another feed
