@@ -5,10 +5,10 @@ EMAIL ?=
 RUN = PATH="$$($(PYTHON) scripts/setup.py --print-path):$$PATH" PYTHONPATH=layers/tidegate/python:.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up smoke down integration test check synth deploy admin requirements
+.PHONY: help setup up smoke down integration test check bench synth deploy admin full-pass requirements
 
 help:  ## list the targets
-	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' Makefile
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
 setup:  ## bring all tools into the checkout (every other target does this first)
 	@$(PYTHON) scripts/setup.py
@@ -34,6 +34,9 @@ check: setup  ## formatting, lint, types, layering
 	@$(RUN) mypy
 	@$(RUN) lint-imports --no-logo
 
+bench: setup  ## measure what the product promises; results under benchmarks/results
+	@$(RUN) python -m benchmarks
+
 synth: setup  ## synthesise a stage: make synth STAGE=staging
 	@$(RUN) python -m fixtures.deploy synth --stage "$(STAGE)"
 
@@ -42,6 +45,9 @@ deploy: setup  ## deploy to the account of the current credentials: make deploy 
 
 admin: setup  ## write the first admin: make admin STAGE=staging EMAIL=you@example.com
 	@$(RUN) python -m fixtures.deploy admin --stage "$(STAGE)" --email "$(EMAIL)"
+
+full-pass: setup  ## check every subscription again, now: make full-pass STAGE=staging
+	@$(RUN) python -m fixtures.deploy full-pass --stage "$(STAGE)"
 
 requirements: setup  ## compile the hashed requirements again
 	@$(RUN) sh scripts/compile_requirements.sh

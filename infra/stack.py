@@ -63,6 +63,7 @@ class TidegateStack(cdk.Stack):
         self._output("HttpApiUrl", self.http_api.api.api_endpoint)
         self._output("JwtGatewaySecretArn", self.secrets.jwt_gateway.secret_arn)
         self._output("GatewayServiceTokenArn", self.secrets.service_token.secret_arn)
+        self._output("RevalidationQueueUrl", self.revalidation.queue.queue_url)
         self._output("DevicePolicyName", self.bridge.device_policy.ref)
         for table in ALL_TABLES:
             self._output(table.variable.title().replace("_", ""), self.tables.of(table).table_name)

@@ -10,7 +10,8 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from tidegate.tables import ALL_TABLES, TTL_ATTRIBUTE, Table
+from fixtures.tables import create_table
+from tidegate.tables import ALL_TABLES
 
 REGION = "us-east-1"
 SECRETS = {
@@ -54,39 +55,6 @@ def aws(url: str, service: str) -> Any:
         aws_access_key_id="testing",
         aws_secret_access_key="testing",
     )
-
-
-def create_table(client: Any, table: Table, name: str) -> None:
-    """The table as the CDK app makes it."""
-    keys = [key for key in (table.partition, table.sort) if key]
-    indexes = []
-    for index in table.indexes:
-        index_keys = [key for key in (index.partition, index.sort) if key]
-        keys += index_keys
-        projection: dict[str, Any] = {"ProjectionType": "INCLUDE" if index.include else index.projection}
-        if index.include:
-            projection["NonKeyAttributes"] = list(index.include)
-        indexes.append({"IndexName": index.name, "KeySchema": _schema(index_keys), "Projection": projection})
-    request: dict[str, Any] = {
-        "TableName": name,
-        "KeySchema": _schema([key for key in (table.partition, table.sort) if key]),
-        "AttributeDefinitions": [
-            {"AttributeName": one, "AttributeType": kind} for one, kind in {key.name: key.type for key in keys}.items()
-        ],
-        "BillingMode": "PAY_PER_REQUEST",
-    }
-    if indexes:
-        request["GlobalSecondaryIndexes"] = indexes
-    client.create_table(**request)
-    if table.ttl:
-        client.update_time_to_live(
-            TableName=name, TimeToLiveSpecification={"Enabled": True, "AttributeName": TTL_ATTRIBUTE}
-        )
-
-
-def _schema(keys: list[Any]) -> list[dict[str, str]]:
-    kinds = ("HASH", "RANGE")
-    return [{"AttributeName": key.name, "KeyType": kind} for key, kind in zip(keys, kinds, strict=False)]
 
 
 @pytest.fixture

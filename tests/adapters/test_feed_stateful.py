@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from tests.conftest import aws, create_table
+from fixtures.tables import create_table
+from tests.conftest import aws
 from tests.usecases.revalidation_world import Tasks
 from tidegate.adapters.dynamodb.client import DynamoDb
 from tidegate.adapters.dynamodb.revocations import DynamoRevocations

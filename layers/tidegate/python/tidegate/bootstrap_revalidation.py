@@ -73,6 +73,7 @@ class ControlWorld(World):
 class RevalidateServices:
     revalidate: Revalidate
     observer: PowertoolsObserver
+    world: ControlWorld
 
 
 def revalidate_services(env: Mapping[str, str] | None = None) -> RevalidateServices:
@@ -122,7 +123,7 @@ def revalidate_services(env: Mapping[str, str] | None = None) -> RevalidateServi
         clock=world.clock,
         observer=world.observer,
     )
-    return RevalidateServices(revalidate, world.observer)
+    return RevalidateServices(revalidate, world.observer, world)
 
 
 @dataclass(frozen=True, slots=True)

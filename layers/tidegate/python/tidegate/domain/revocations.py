@@ -117,3 +117,9 @@ class FeedPage:
     events: tuple[RevocationEvent, ...]
     head: int
     oldest: int
+
+    def misses(self, after: int, limit: int) -> bool:
+        """Whether a reader at `after` that asked for `limit` events was not given all there were: they are past their
+        retention, or the feed is another one (a table restored), which ends before the reader."""
+        whole = range(after + 1, min(self.head, after + limit) + 1)
+        return after > self.head or [event.event_id for event in self.events] != list(whole)

@@ -7,7 +7,7 @@ value, so no event is ever skipped; queueing twice is harmless. Where events are
 from __future__ import annotations
 
 from tidegate.control_plane_ports import RevocationFeed
-from tidegate.domain.revocations import FeedPage, Task, TaskKind, tasks_for
+from tidegate.domain.revocations import Task, TaskKind, tasks_for
 from tidegate.ports import Clock, CursorStore, FullPasses, Observer, Revalidations
 
 #: A user's rows are found by an index, which may lag: they are looked for once more after this, seconds.
@@ -43,7 +43,7 @@ class FollowFeed:
             cursor = self._cursors.cursor()
             page = self._feed.read(cursor or 0, self._batch, self._clock.now())
             self._observer.count("cursor_lag", max(0, page.head - (cursor or 0)))
-            if lost := expired(cursor, page):
+            if lost := page.misses(cursor or 0, self._batch):
                 self._full_pass(cursor)
             for task in tasks_for(page.events):
                 queue_task(self._tasks, task)
@@ -63,12 +63,6 @@ class FollowFeed:
         self._tasks.queue(Task(TaskKind.FULL))
         self._observer.count("cursor_expired")
         self._observer.warning("the feed no longer holds what follows the cursor: full pass", cursor=cursor)
-
-
-def expired(cursor: int | None, page: FeedPage) -> bool:
-    """Whether events after the cursor are lost: past their retention before they were read, or the feed is another
-    one (a table restored), which ends before the cursor."""
-    return (cursor or 0) + 1 < page.oldest or (cursor or 0) > page.head
 
 
 def queue_task(tasks: Revalidations, task: Task) -> None:

@@ -127,10 +127,10 @@ class ReadRevokedTokens:
             wanted = int(min(max(limit, 1), self._max_batch))
         after, expired = self._after(cursor)
         page = self._feed.read(after, wanted, now)
-        if cursor is not None and after + 1 < page.oldest:
-            expired = True  # events between the cursor and the oldest retained one are gone
+        if cursor is not None and page.misses(after, wanted):
+            expired = True
         if after > page.head:
-            expired, page = True, self._feed.read(0, wanted, now)  # a cursor of another feed
+            page = self._feed.read(0, wanted, now)  # a cursor of another feed
         events = [
             {
                 "eventId": str(event.event_id),
