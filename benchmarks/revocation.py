@@ -108,7 +108,7 @@ class Tables:
         self._write(SUBSCRIPTIONS.variable, list(rows))
         connections = (connection | {"connection_id": {"S": f"o{number}"}} for number in range(1 + count // 100))
         self._write(CONNECTIONS.variable, list(connections))
-        access = {"share_version": {"N": "0"}, "visibility": {"S": "link"}, "owner_id": {"S": "owner"}}
+        access: dict[str, Any] = {"share_version": {"N": "0"}, "visibility": {"S": "link"}, "owner_id": {"S": "owner"}}
         access |= {"acl": {"M": {}}, "intents": {"M": {"s": {"S": "hash"}}}, "deleted": {"BOOL": False}}
         self._write(ACCESS.variable, [access | {"key": {"S": f"dash#d{one}"}} for one in range(DASHBOARDS)])
 
@@ -170,7 +170,7 @@ def cut_among(config: Config) -> list[str]:
         with show.step(f"full pass over {MANY - AFFECTED:,} subscriptions on {DASHBOARDS:,} dashboards"):
             whole = tables[MANY].run(Task(TaskKind.FULL))
         assert whole.cut == 0, whole
-    rows = [("", "table calls", "CPU s", "s")]
+    rows: list[tuple[str, ...]] = [("", "table calls", "CPU s", "s")]
     few, many = (_median(costs[total]) for total in (FEW, MANY))
     rows += [_row(f"{AFFECTED:,} affected among {FEW:,}", few), _row(f"{AFFECTED:,} affected among {MANY:,}", many)]
     ratios = (many.table_calls / few.table_calls, many.cpu_s / few.cpu_s, many.wall_s / few.wall_s)
@@ -182,7 +182,7 @@ def cut_among(config: Config) -> list[str]:
 
 def large_cut(config: Config) -> list[str]:
     """Ten thousand viewers of one dashboard: at once, and by workers that have little time each."""
-    rows = [("", "table calls", "CPU s", "s")]
+    rows: list[tuple[str, ...]] = [("", "table calls", "CPU s", "s")]
     with platform() as url:
         where = Tables(config, url, "large")
         with show.step(f"{LARGE:,} viewers of one dashboard"):
