@@ -1,0 +1,497 @@
+"""Viewers who come, refresh, leave and lose their right, beside the passes that end them: real use cases over stores of
+which every call is one step."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tests.model.explorer import Actor, Answer, Answers, Call, Scene, Script, State, Store, Violation
+from tidegate.adapters.memory.doubles import ManualClock, MemoryObserver, MemorySecondLooks
+from tidegate.adapters.memory.stores import MemoryConnections, MemoryLastValues, MemorySubscriptions
+from tidegate.domain.access import (
+    PUBLIC_SUBJECT,
+    AclLevel,
+    Claim,
+    DashboardAccess,
+    Principal,
+    Role,
+    UserAccess,
+    Visibility,
+    allowed,
+)
+from tidegate.domain.errors import TidegateError
+from tidegate.domain.revocations import Task, TaskKind
+from tidegate.domain.subscriptions import Connection, LastValue, Stream, Subscription, SubscriptionKey
+from tidegate.domain.tokens import STREAM_SCOPE, SessionClaims
+from tidegate.ports import AccessSnapshot, Delivery, Post, Posted
+from tidegate.usecases.cut_viewers import CutViewers
+from tidegate.usecases.end_connection import EndConnection
+from tidegate.usecases.fan_out import FanOut
+from tidegate.usecases.grant import Grant, Granted
+from tidegate.usecases.judge import Judge
+from tidegate.usecases.revalidate import Revalidate
+from tidegate.usecases.subscribe import Subscribe, SubscribePolicy
+from tidegate.usecases.unsubscribe import Unsubscribe
+
+DASHBOARD, DATASOURCE, HASH, MEMBER = "d", "s", "hash", "member"
+NOW = ManualClock().now()
+STREAM = Stream("stream", "mqtt", "json", "a/#", "a/b")
+USERS = {MEMBER: UserAccess(MEMBER, Role.VIEWER, True, 1)}
+#: How long a decision may be used, seconds: the bound of invariant 2.
+BOUND_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What the stores hold.
+
+    Attributes:
+        rows, connections, access: the tables.
+        index: what index reads see, when it lags; None when it does not.
+        before: the access item before each revocation and after the last one.
+        now: seconds since the start; `read_at` is when an actor last looked at the clock.
+        revoked_at: when the access item last changed.
+    """
+
+    rows: Mapping[SubscriptionKey, Subscription]
+    connections: Mapping[str, Connection]
+    access: DashboardAccess
+    index: Mapping[SubscriptionKey, Subscription] | None = None
+    after: Mapping[str, DashboardAccess] = field(default_factory=dict)
+    now: float = 0.0
+    read_at: Mapping[str, float] = field(default_factory=dict)
+    revoked_at: float = 0.0
+
+
+# --- actors ----------------------------------------------------------------------------------------------------
+
+
+class AttemptIds:
+    def __init__(self, actor: str) -> None:
+        self._actor, self._next = actor, 0
+
+    def new_id(self) -> str:
+        self._next += 1
+        return f"{self._actor}-{self._next}"
+
+    def new_share_token(self) -> str:
+        raise NotImplementedError
+
+
+class NoSlots:
+    """Caps are not what is explored here."""
+
+    def take(self, *_args: object, **_options: object) -> str:
+        return "slot"
+
+    def free(self, *_args: object) -> None: ...
+
+
+class NoRates:
+    def deadline(self) -> float:
+        return 0.0
+
+    def consume(self, *_args: object, **_options: object) -> None: ...
+
+
+class OneStream:
+    def want(self, stream: Stream) -> Stream:
+        return stream
+
+
+class StepSender:
+    """Every message is a step."""
+
+    def __init__(self, answers: Answers) -> None:
+        self._answers = answers
+
+    def post_many(
+        self, posts: Iterable[Post], *, before_each: Callable[[Post], bool] | None = None, deadline: float | None = None
+    ) -> Sequence[Posted]:
+        return [
+            Posted(post, self._answers.ask("sender", "post", post))
+            if before_each is None or before_each(post)
+            else Posted(post, Delivery.WITHHELD)
+            for post in posts
+        ]
+
+    def close(self, connection_id: str) -> None:
+        self._answers.ask("sender", "close", connection_id)
+
+
+class ShardedRows(Store):
+    """A dashboard's rows are several partitions, read one after the other: each connection here has its own."""
+
+    def __init__(self, answers: Answers, connections: Sequence[str]) -> None:
+        super().__init__(answers, "subscriptions")
+        self._shards = connections
+
+    def of_dashboard(self, dashboard_id: str) -> Iterator[Subscription]:
+        for connection in self._shards:
+            yield from self._answers.ask("subscriptions", "of_shard", dashboard_id, connection)
+
+
+class StepGrant(Grant):
+    """The decisions of `Grant`; intent and profiles never change here, so they are no steps."""
+
+    def __call__(self, claims: SessionClaims, now: float) -> Granted:
+        return Granted(self.check(claims, now), STREAM)
+
+
+def subscribe(actor: str, connection: str, version: int | None, ttl: int = 300) -> Script:
+    """A subscribe message with a token of that share version; a member's when None. -1: of the version there is when the
+    viewer asks for its token."""
+
+    def script(answers: Answers) -> str:
+        clock = ManualClock()
+        current = version
+        if version == -1:
+            current = answers.ask("tokens", "mint")
+        claims = SessionClaims(
+            subject=MEMBER if version is None else PUBLIC_SUBJECT,
+            dashboard_id=DASHBOARD,
+            datasource_id=DATASOURCE,
+            scope=STREAM_SCOPE,
+            issued_at=int(NOW),
+            expires_at=int(NOW) + ttl,
+            intent_hash=HASH,
+            share_version=current,
+            session_version=1 if version is None else None,
+        )
+        tokens: Any = type("Tokens", (), {"verify": lambda *_: claims})()
+        access: Any = Store(answers, "access")
+        rates: Any = NoRates()
+        slots: Any = NoSlots()
+        connections: Any = Store(answers, "connections")
+        subscriptions: Any = Store(answers, "subscriptions")
+        profiles: Any = None
+        policy: Any = None
+        streams: Any = OneStream()
+        use_case = Subscribe(
+            policy=SubscribePolicy(50, 1000, 1000, 1000),
+            tokens=tokens,
+            rates=rates,
+            grant=StepGrant(access=access, profiles=profiles, policy=policy),
+            slots=slots,
+            connections=connections,
+            subscriptions=subscriptions,
+            streams=streams,
+            clock=clock,
+            ids=AttemptIds(actor),
+            observer=MemoryObserver(),
+        )
+        try:
+            done = use_case(connection, DASHBOARD, DATASOURCE, "token")
+        except TidegateError as refusal:
+            return f"refused: {refusal.code}"
+        return f"acked {done.row.version}"
+
+    return script
+
+
+def unsubscribe(connection: str) -> Script:
+    def script(answers: Answers) -> str:
+        connections: Any = Store(answers, "connections")
+        subscriptions: Any = Store(answers, "subscriptions")
+        use_case = Unsubscribe(connections=connections, subscriptions=subscriptions, observer=MemoryObserver())
+        return _told(lambda: use_case(connection, DATASOURCE))
+
+    return script
+
+
+def disconnect(connection: str) -> Script:
+    def script(answers: Answers) -> str:
+        return _told(lambda: _ending(answers).disconnected(connection))
+
+    return script
+
+
+def revoke(number: int) -> Script:
+    """One transaction: version and access item; its event starts a pass."""
+
+    def script(answers: Answers) -> str:
+        answers.ask("control", "revoke", number)
+        return "done"
+
+    return script
+
+
+def revalidate(connections: Sequence[str]) -> Script:
+    """The incremental pass over the dashboard."""
+
+    def script(answers: Answers) -> str:
+        clock, observer = ManualClock(), MemoryObserver()
+        rows: Any = ShardedRows(answers, connections)
+        access: Any = Store(answers, "access")
+        stored: Any = Store(answers, "connections")
+        sender: Any = StepSender(answers)
+        unused: Any = None
+        cut = CutViewers(
+            subscriptions=rows,
+            connections=stored,
+            sender=sender,
+            end_connection=_ending(answers),
+            clock=clock,
+            observer=observer,
+        )
+        use_case = Revalidate(
+            subscriptions=rows,
+            judge=Judge(access=access, clock=clock, observer=observer),
+            cut=cut,
+            follow_feed=unused,
+            full_pass=unused,
+            tasks=unused,
+            clock=clock,
+            observer=observer,
+        )
+        return _told(lambda: use_case(Task(TaskKind.DASHBOARD, DASHBOARD), clock.monotonic() + 100))
+
+    return script
+
+
+class StepClock:
+    """Looking at the clock is a step of its own, so that time may pass before and after it."""
+
+    def __init__(self, answers: Answers) -> None:
+        self._answers = answers
+
+    def now(self) -> float:
+        return NOW + float(self._answers.ask("clock", "read"))
+
+    def monotonic(self) -> float:
+        return float(self._answers.ask("clock", "read"))
+
+
+def fan_out(messages: int) -> Script:
+    """Several messages by one warm process, which keeps audiences and access items for a while."""
+
+    def script(answers: Answers) -> str:
+        rows: Any = Store(answers, "subscriptions")
+        access: Any = Store(answers, "access")
+        sender: Any = StepSender(answers)
+        use_case = FanOut(
+            subscriptions=rows,
+            last_values=MemoryLastValues(),
+            access=access,
+            second_looks=MemorySecondLooks(),
+            sender=sender,
+            end_connection=_ending(answers),
+            max_message_bytes=1000,
+            clock=StepClock(answers),
+            observer=MemoryObserver(),
+        )
+        for number in range(messages):
+            try:
+                use_case.deliver(STREAM, LastValue("1", number, ""))
+            except TidegateError:
+                continue
+        return "done"
+
+    return script
+
+
+def _ending(answers: Answers) -> EndConnection:
+    connections: Any = Store(answers, "connections")
+    subscriptions: Any = Store(answers, "subscriptions")
+    slots: Any = NoSlots()
+    sender: Any = StepSender(answers)
+    return EndConnection(
+        connections=connections, subscriptions=subscriptions, slots=slots, sender=sender, observer=MemoryObserver()
+    )
+
+
+def _told(work: Callable[[], object]) -> str:
+    try:
+        work()
+    except TidegateError as error:
+        return f"failed: {error.code}"
+    return "done"
+
+
+# --- the scene -------------------------------------------------------------------------------------------------
+
+
+class Rows(MemorySubscriptions):
+    """The rows of one connection, beside what the contract has."""
+
+    def of_shard(self, dashboard_id: str, connection: str) -> list[Subscription]:
+        return [row for row in self.of_dashboard(dashboard_id) if row.key.connection_id == connection]
+
+
+class Viewers(Scene[World]):
+    """One dashboard, shared by link, with one datasource."""
+
+    rows_class: type[Rows] = Rows
+    #: The query of a dashboard's rows is answered by the lagging index: a safeguard taken out.
+    weak_query = False
+
+    def __init__(
+        self,
+        actors: Sequence[Actor],
+        *,
+        connections: Sequence[str] = ("c",),
+        live: Mapping[str, int | None] | None = None,
+        revocations: Sequence[Callable[[DashboardAccess], DashboardAccess]] = (),
+        faults: int = 0,
+        lagging: bool = False,
+        ticks: int = 0,
+    ) -> None:
+        """`live`: connections that are subscribed in the beginning, each with its share version (None: the member)."""
+        self.actors = tuple(actors)
+        self.faults = faults
+        self._connections = connections
+        self._live = dict(live or {})
+        self._revocations = revocations
+        self._lagging = lagging
+        self._ticks = ticks
+
+    def start(self) -> World:
+        rows = {}
+        for connection, version in self._live.items():
+            principal = Principal(MEMBER, None, 1) if version is None else Principal(PUBLIC_SUBJECT, version)
+            claim = Claim(DASHBOARD, DATASOURCE, principal, HASH, int(NOW) + 200)
+            key = SubscriptionKey(DASHBOARD, connection, DATASOURCE)
+            rows[key] = Subscription(key, f"first-{connection}", claim, "stream#0", visible=True)
+        connections = {
+            one: Connection(one, "ip", int(NOW), subscriptions={DATASOURCE: DASHBOARD} if one in self._live else {})
+            for one in self._connections
+        }
+        access = DashboardAccess(DASHBOARD, 1, Visibility.LINK, "owner", {MEMBER: AclLevel.VIEWER}, {DATASOURCE: HASH})
+        return World(rows, connections, access, index=dict(rows) if self._lagging else None)
+
+    def key(self, world: World) -> Hashable:
+        return (
+            _rows_key(world.rows),
+            None if world.index is None else _rows_key(world.index),
+            tuple(sorted((one, bool(row.closing), *row.subscriptions) for one, row in world.connections.items())),
+            world.access.share_version,
+            len(world.access.acl),
+            world.now,
+            world.revoked_at,
+            tuple(sorted(world.read_at.items())),
+        )
+
+    def environment(self, world: World) -> Iterator[tuple[str, World]]:
+        if world.index is not None and world.index != world.rows:
+            yield "the index catches up", replace(world, index=dict(world.rows))
+        if world.now < 0.6 * self._ticks:
+            yield "time passes", replace(world, now=round(world.now + 0.6, 1))
+
+    # --- what calls do --------------------------------------------------------------------------------------
+
+    def perform(self, world: World, actor: str, call: Call) -> tuple[World, Answer, str | None]:
+        match call.store:
+            case "access":
+                return world, ("got", AccessSnapshot({DASHBOARD: world.access}, USERS)), None
+            case "tokens":
+                return world, ("got", world.access.share_version), None
+            case "clock":
+                return replace(world, read_at={**world.read_at, actor: world.now}), ("got", world.now), None
+            case "control":
+                return self._revoke(world, call.args[0])
+            case "sender":
+                if call.method == "post":
+                    self._sent(world, actor, call.args[0])
+                return world, ("got", Delivery.DELIVERED if call.method == "post" else None), None
+        return self._table(world, call)
+
+    def _table(self, world: World, call: Call) -> tuple[World, Answer, str | None]:
+        connections = MemoryConnections()
+        connections.rows = dict(world.connections)
+        rows = self.rows_class(connections)
+        rows.rows = dict(world.rows)
+        if world.index is not None:
+            rows._seen_by_index = dict(world.index)
+        if call.method == "mark_cut":
+            self._about_to_cut(world, call.args[0])
+        if call.method == "of_shard" and self.weak_query and world.index is not None:
+            rows.rows = dict(world.index)
+            return world, ("got", rows.of_shard(*call.args)), None
+        store: Any = rows if call.store == "subscriptions" else connections
+        answer = getattr(store, call.method)(*call.args, **dict(call.options))
+        if isinstance(answer, Iterator):
+            answer = list(answer)
+        return replace(world, rows=rows.rows, connections=connections.rows), ("got", answer), None
+
+    def _revoke(self, world: World, number: int) -> tuple[World, Answer, str | None]:
+        changed = self._revocations[number](world.access)
+        event = f"revocation {number}"
+        after = {**world.after, event: changed}
+        return replace(world, access=changed, after=after, revoked_at=world.now), ("got", None), event
+
+    # --- what must hold -------------------------------------------------------------------------------------
+
+    def _about_to_cut(self, world: World, judged: Subscription) -> None:
+        there = world.rows.get(judged.key)
+        if there is None or there.attempt != judged.attempt or there.cut:
+            return
+        if not _refused(there, world.access):
+            raise Violation("a valid viewer is cut")
+
+    def _sent(self, world: World, actor: str, post: Post) -> None:
+        frame = json.loads(post.body)
+        if frame["type"] == "data":
+            assert isinstance(post.tag, Subscription)
+            if _refused(post.tag, world.access) and world.read_at[actor] - world.revoked_at > BOUND_S:
+                raise Violation("data is sent more than a second after the right was lost")
+        elif frame["type"] == "error" and not frame["retryable"]:
+            there = world.rows.get(SubscriptionKey(DASHBOARD, post.connection_id, DATASOURCE))
+            if there is not None and there.live and not _refused(there, world.access):
+                raise Violation("a viewer whose subscription is valid is told that it was revoked")
+
+    def check(self, state: State[World]) -> None:
+        for event, access in state.world.after.items():
+            if f"pass over {event}" not in state.happened or state.outcomes[f"pass over {event}"] != "done":
+                continue
+            for row in state.world.rows.values():
+                if row.live and _refused(row, access):
+                    raise Violation(f"invariant 1: a row that {event} made inadmissible is visible after its pass")
+
+    def check_end(self, state: State[World]) -> None:
+        world = state.world
+        for key, row in world.rows.items():
+            held = world.connections.get(key.connection_id)
+            if row.live and (held is None or DATASOURCE not in held.subscriptions):
+                raise Violation("a live row has no key in its connection")
+        if state.faults == self.faults:
+            for one, connection in world.connections.items():
+                key = SubscriptionKey(DASHBOARD, one, DATASOURCE)
+                if DATASOURCE in connection.subscriptions and key not in world.rows:
+                    raise Violation("a connection's set holds a key without a row")
+        left = {actor.name.partition(" ")[2] for actor in self.actors if actor.name.startswith(("leave", "unsub"))}
+        for actor, outcome in state.outcomes.items():
+            connection_id = actor.split(" ")[1] if actor.startswith("subscribe") else ""
+            if not outcome.startswith("acked") or connection_id in left:
+                continue
+            version = int(outcome.split()[1])
+            if version not in (-1, world.access.share_version):
+                continue
+            if version == -1 and MEMBER not in world.access.acl:
+                continue
+            there = world.rows.get(SubscriptionKey(DASHBOARD, connection_id, DATASOURCE))
+            if there is None or not there.live:
+                raise Violation(f"{actor} was acked, is still allowed, and has no live row")
+
+
+def _refused(row: Subscription, access: DashboardAccess) -> bool:
+    return allowed(row.claim, access, USERS.get(row.claim.principal.subject), NOW) is not None
+
+
+def _rows_key(rows: Mapping[SubscriptionKey, Subscription]) -> Hashable:
+    return tuple(
+        sorted(
+            (key.connection_id, row.attempt, row.visible, row.cut, row.version, row.claim.expires_at)
+            for key, row in rows.items()
+        )
+    )
+
+
+def rotate(access: DashboardAccess) -> DashboardAccess:
+    return replace(access, share_version=access.share_version + 1)
+
+
+def remove_member(access: DashboardAccess) -> DashboardAccess:
+    return replace(access, acl={})
