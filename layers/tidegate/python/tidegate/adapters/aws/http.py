@@ -65,12 +65,12 @@ class _TimedSocket:
         self.wait()
         self._inner.sendall(data)
 
-    def recv_into(self, buffer: memoryview) -> int:
-        self.wait()
-        return self._inner.recv_into(buffer)
-
     def makefile(self, _mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_Incoming(self))
+        # The socket stays open until this file is closed as well: `http.client` closes it before it reads an answer
+        # that ends the connection.
+        raw = self._inner.makefile("rb", buffering=0)
+        assert isinstance(raw, io.RawIOBase)
+        return io.BufferedReader(_Incoming(self, raw))
 
     def close(self) -> None:
         self._inner.close()
@@ -84,14 +84,20 @@ class _TimedSocket:
 
 
 class _Incoming(io.RawIOBase):
-    def __init__(self, timed: _TimedSocket) -> None:
+    def __init__(self, timed: _TimedSocket, raw: io.RawIOBase) -> None:
         self._timed = timed
+        self._raw = raw
 
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        return self._timed.recv_into(buffer)
+    def readinto(self, buffer: memoryview) -> int | None:  # type: ignore[override]
+        self._timed.wait()
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
 
 
 class HttpClient:
