@@ -308,7 +308,10 @@ class Settings:
         "Public session tokens of one share token in a minute.",
     )
     introspection_rate_limit_per_min: int = _setting(
-        "GATEWAY_INTROSPECTION_RATE_LIMIT_PER_MIN", 600, _count, "Introspections of one caller in a minute."
+        "GATEWAY_INTROSPECTION_RATE_LIMIT_PER_MIN",
+        600,
+        _count,
+        "Introspections of one caller in a minute; with GATEWAY_API_BASE_URL, re-checks spend at most half of it.",
     )
     revoked_tokens_rate_limit_per_min: int = _setting(
         "GATEWAY_REVOKED_TOKENS_RATE_LIMIT_PER_MIN", 600, _count, "Feed polls of one caller in a minute."
