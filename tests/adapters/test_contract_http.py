@@ -249,8 +249,13 @@ def test_the_feed(external: ContractServer) -> None:
     external.answer = lambda request: page()
     feed = HttpFeed(client(external), TIMEOUT_MS)
     read = feed.read(None, 7)
-    assert (read.events, read.next_cursor, read.expired) == ((ShareRevoked("d", 3),), "next", False)
+    assert (read.events, read.next_cursor, read.expired) == ((ShareRevoked("d", 3, 1_767_225_600_000),), "next", False)
     assert external.requests[0].json == {"sinceCursor": None, "limit": 7}
+    for when in ("yesterday", None, "2026-01-01T00:00:00"):
+        event = {"dashboardId": "d", "shareTokenVersion": 3, "revokedAt": when}
+        external.answer = lambda request, event=event: page(events=[event])  # type: ignore[misc]
+        assert feed.read(None, 7).events == (ShareRevoked("d", 3),), "the moment is for metrics only"
+    external.requests[1:] = []
     external.answer = lambda request: page(cursorExpired=True, events=[])
     assert feed.read("c", 7).expired and external.requests[1].json["sinceCursor"] == "c"
 

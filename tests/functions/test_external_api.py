@@ -24,6 +24,7 @@ from tidegate.adapters.dynamodb.revocations import DynamoExternalCursor
 from tidegate.bootstrap_api import api_services
 from tidegate.bootstrap_revalidation import revalidate_services
 from tidegate.domain.external_api import TokenClass
+from tidegate.domain.subscriptions import Subscription
 from tidegate.tables import ACCESS, CONNECTIONS, LAST_VALUES, LIMITERS, REVOCATIONS, STREAMS, SUBSCRIPTIONS
 
 __all__ = ["demo"]
@@ -91,7 +92,10 @@ class Stage:
         return int(sum(sum(line[name]) for line in lines if name in line))
 
     def live(self) -> set[str]:
-        return {row.key.connection_id for row in bootstrap.World(self.gateway.env).subscriptions.every() if row.live}
+        return {row.key.connection_id for row in self.rows() if row.live}
+
+    def rows(self) -> list[Subscription]:
+        return list(bootstrap.World(self.gateway.env).subscriptions.of_dashboard(self.demo.dashboard_id))
 
 
 @pytest.fixture
@@ -158,7 +162,7 @@ def test_many_viewers_are_one_question(stage: Stage) -> None:
     assert stage.asked(INTROSPECT) == 5, "each subscribe asks"
     stage.run(FULL)
     assert stage.asked(INTROSPECT) == 6 and stage.live() == set(connections)
-    rows = list(bootstrap.World(stage.gateway.env).subscriptions.every())
+    rows = stage.rows()
     assert len({TokenClass.of(row.claim) for row in rows}) == 1 and all(row.session_token for row in rows)
     assert not any(row.session_token and row.session_token in repr(row) for row in rows)
 

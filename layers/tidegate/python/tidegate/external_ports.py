@@ -43,10 +43,3 @@ class ExternalCursors(Protocol):
 
     def move_cursor(self, old: str | None, new: str) -> bool:
         """Conditional on the old value. False when another reader moved it."""
-
-
-class FullPasses(Protocol):
-    """When the full pass runs."""
-
-    def make_due(self) -> None:
-        """The next run is due at once, whenever the last one was and whether or not it has ended."""

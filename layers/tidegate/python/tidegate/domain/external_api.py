@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from tidegate.domain.access import Claim, Principal
 from tidegate.domain.errors import CouldNotCheck, Denied, InvalidInput, PolicyBlocked
@@ -66,10 +67,14 @@ class Introspected:
 
 @dataclass(frozen=True, slots=True)
 class ShareRevoked:
-    """Every share version of the dashboard below this one is revoked."""
+    """Every share version of the dashboard below this one is revoked.
+
+    `revoked_at_ms`: epoch milliseconds, for metrics; 0 when the API does not say it in a way we can read.
+    """
 
     dashboard_id: str
     share_version: int
+    revoked_at_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +130,12 @@ def read_rate(body: Body) -> RateDecision:
 def _event(event: object) -> ShareRevoked:
     if not isinstance(event, Mapping):
         raise _malformed("events")
-    return ShareRevoked(_text(event, "dashboardId"), _integer(event, "shareTokenVersion"))
+    dashboard_id, version = _text(event, "dashboardId"), _integer(event, "shareTokenVersion")
+    try:
+        moment = datetime.fromisoformat(str(event.get("revokedAt")))
+    except ValueError:
+        return ShareRevoked(dashboard_id, version)
+    return ShareRevoked(dashboard_id, version, int(moment.timestamp() * 1000) if moment.tzinfo else 0)
 
 
 def _own_form(answer: Mapping[str, object]) -> tuple[Intent, BrokerProfile | None]:

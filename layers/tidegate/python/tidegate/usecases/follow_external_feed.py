@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from tidegate.domain.external_api import ExternalPage
 from tidegate.domain.revocations import Task, TaskKind
-from tidegate.external_ports import ExternalCursors, ExternalFeed, FullPasses, RevokedVersions
-from tidegate.ports import Observer, Revalidations
+from tidegate.external_ports import ExternalCursors, ExternalFeed, RevokedVersions
+from tidegate.ports import Clock, FullPasses, Observer, Revalidations
 
 #: Full pages read in one run; what is behind them is read by the next, which is queued at once.
 _PAGES = 50
@@ -25,17 +25,19 @@ class FollowExternalFeed:
         feed: ExternalFeed,
         cursors: ExternalCursors,
         versions: RevokedVersions,
-        full_passes: FullPasses,
+        passes: FullPasses,
         tasks: Revalidations,
         batch: int,
+        clock: Clock,
         observer: Observer,
     ) -> None:
         self._feed = feed
         self._cursors = cursors
         self._versions = versions
-        self._full_passes = full_passes
+        self._passes = passes
         self._tasks = tasks
         self._batch = batch
+        self._clock = clock
         self._observer = observer
 
     def __call__(self) -> int:
@@ -67,14 +69,17 @@ class FollowExternalFeed:
         """Events may have been missed: every subscription is to be checked, before the new cursor is stored."""
         self._observer.count("cursor_expired")
         self._observer.warning("the API's feed no longer holds events after the cursor")
-        self._full_passes.make_due()
+        self._passes.demand(int(self._clock.now()))
         self._tasks.queue(Task(TaskKind.FULL))
 
     def _apply(self, page: ExternalPage) -> None:
-        highest: dict[str, int] = {}
+        versions: dict[str, int] = {}
+        since_ms: dict[str, int] = {}
         for event in page.events:
-            highest[event.dashboard_id] = max(event.share_version, highest.get(event.dashboard_id, 0))
-        for dashboard_id, version in highest.items():
+            one = event.dashboard_id
+            versions[one] = max(event.share_version, versions.get(one, 0))
+            since_ms.setdefault(one, event.revoked_at_ms)
+        for one, version in versions.items():
             # Before its task: a row put after the task's query is verified by the raised version.
-            self._versions.raise_to(dashboard_id, version)
-            self._tasks.queue(Task(TaskKind.DASHBOARD, dashboard_id))
+            self._versions.raise_to(one, version)
+            self._tasks.queue(Task(TaskKind.DASHBOARD, one, since_ms[one]))

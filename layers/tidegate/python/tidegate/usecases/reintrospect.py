@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Lock
 
@@ -22,6 +21,7 @@ from tidegate.domain.subscriptions import Subscription
 from tidegate.external_ports import Introspections
 from tidegate.ports import Clock, Observer
 from tidegate.usecases.cut_viewers import Judged
+from tidegate.usecases.parallel import in_parallel
 
 #: Questions at the same time: enough to hide the network, few enough not to be a load of their own.
 _PARALLEL = 8
@@ -58,6 +58,8 @@ class Reintrospect:
         self._per_minute = per_minute
         self._clock = clock
         self._observer = observer
+        # The segments of a pass come at the same time: one after the other, so that a class in several is asked once.
+        self._one_batch = Lock()
         self._lock = Lock()
         self._granted_at: dict[TokenClass, float] = {}
         self._window = (0, 0)
@@ -76,7 +78,8 @@ class Reintrospect:
         for row in rows:
             if not row.cut:
                 classes.setdefault(TokenClass.of(row.claim), []).append(row)
-        verdicts = self._verdicts(classes, deadline, anew=anew)
+        with self._one_batch:
+            verdicts = self._verdicts(classes, deadline, anew=anew)
         judged: list[Judged] = []
         for one, members in classes.items():
             verdict = verdicts[one]
@@ -105,9 +108,8 @@ class Reintrospect:
                 questions.append((one, freshest.session_token))
         # Another order every minute, so that those behind the limit are not always the same.
         questions.sort(key=lambda question: zlib.crc32(f"{question[0]}{int(now // 60)}".encode()))
-        with ThreadPoolExecutor(_PARALLEL) as pool:
-            answers = pool.map(lambda question: self._ask(question[0], question[1], deadline), questions)
-            verdicts |= dict(zip((one for one, _ in questions), answers, strict=True))
+        answers = in_parallel(lambda question: self._ask(question[0], question[1], deadline), questions, _PARALLEL)
+        verdicts |= dict(zip((one for one, _ in questions), answers, strict=True))
         return verdicts
 
     def _ask(self, one: TokenClass, token: str, deadline: float) -> _Verdict:

@@ -66,12 +66,13 @@ class Revalidate:
         cut = self._cut(judged, deadline)
         if cut and task.since_ms:
             self._observer.time("commit_to_cut", self._clock.now() * 1000 - task.since_ms)
+        left = cut < len(judged)
         if self._reintrospect is not None:
             # The event told a version; what else happened to the dashboard, for members too, only the API can tell.
             known = {row.key for row, _ in judged}
-            refused = self._reintrospect([row for row in rows if row.key not in known], deadline, anew=True)
-            cut += self._cut(refused, deadline)
-            judged += refused
-        if cut < len(judged) and self._clock.monotonic() >= deadline:
+            rest = [row for row in rows if row.key not in known]
+            cut += self._cut(self._reintrospect(rest, deadline, anew=True), deadline)
+            left = left or bool(rest)
+        if left and self._clock.monotonic() >= deadline:
             self._tasks.queue(task)
         return cut
