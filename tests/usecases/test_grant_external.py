@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.usecases.external_world import INTENT, KEY, ExternalWorld
@@ -70,6 +72,28 @@ def test_a_refusal_admits_nobody_and_ends_nobody(error: TidegateError) -> None:
         world.subscribe("c", DASHBOARD, DATASOURCE, world.token())
     assert world.subscriptions.rows[KEY].live
     assert world.observer.counts[("introspections", error.code)] == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text", "retryable"),
+    [
+        (Unauthenticated("no"), "STREAM_AUTH_FAILED", "no", False),
+        (Denied("no"), "STREAM_AUTH_FAILED", "no", False),
+        (NotFound("no"), "STREAM_POLICY_BLOCKED", "no", False),
+        (InvalidInput("no"), "STREAM_POLICY_BLOCKED", "no", False),
+        (ApiBusy("internal"), "STREAM_RATE_LIMITED", "Subscription failed", True),
+        (ApiTimeout("internal"), "STREAM_CONNECT_TIMEOUT", "Subscription failed", True),
+        (CouldNotCheck("internal"), "STREAM_CONNECT_FAILED", "Subscription failed", True),
+    ],
+)
+def test_what_the_browser_hears(error: TidegateError, code: str, text: str, retryable: bool) -> None:
+    world = ExternalWorld()
+    world.open()
+    world.api.answer = lambda token: error
+    subscribe = {"type": "subscribe", "requestId": "r", "dashboardId": DASHBOARD, "datasourceId": DATASOURCE}
+    world.handle("c", json.dumps(subscribe | {"sessionToken": world.token()}))
+    (ack,) = world.frames("ack")
+    assert (ack["ok"], ack["errorCode"], ack["message"], ack["retryable"]) == (False, code, text, retryable)
 
 
 @pytest.mark.parametrize(
