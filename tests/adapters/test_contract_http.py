@@ -189,6 +189,10 @@ def test_an_answer_may_be_as_large_as_allowed(external: ContractServer) -> None:
     assert len(HttpClient(external.url, max_body=1000).request("POST", path, {}, b"", deadline).body) == 1000
     with pytest.raises(NotAnswered):
         HttpClient(external.url, max_body=999).request("POST", path, {}, b"", deadline)
+    external.answer = lambda request: Answer(200, b"x" * 1000, how="cut_off")
+    for limit in (None, 1000):
+        with pytest.raises(NotAnswered):
+            HttpClient(external.url, max_body=limit).request("POST", path, {}, b"", deadline)
 
 
 # --- the service token -------------------------------------------------------------------------------------
