@@ -10,6 +10,7 @@ from aws_cdk import aws_apigatewayv2 as apigwv2
 from aws_cdk import aws_apigatewayv2_integrations as integrations
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
+from aws_cdk import aws_secretsmanager as secretsmanager
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
@@ -33,6 +34,11 @@ END_CONNECTION = {
 }
 
 
+def external_api_secrets(stage: Stage, secrets: Secrets) -> dict[str, secretsmanager.Secret]:
+    """What a function needs that asks an external API; nothing where the tables are read."""
+    return {"GATEWAY_SERVICE_TOKEN_ARN": secrets.service_token} if stage.settings.api_base_url else {}
+
+
 class Gateway(Construct):
     """`$connect`, `$disconnect` and everything a browser says."""
 
@@ -50,13 +56,14 @@ class Gateway(Construct):
         super().__init__(scope, construct_id)
         common: dict[str, Any] = {"stage": stage, "layers": layers, "tables": tables}
         origin = {"ORIGIN_SECRET_ARN": secrets.origin} if stage.edge else {}
+        external = external_api_secrets(stage, secrets)
         self.connect = Function(
             self,
             "Connect",
             **common,
             handler="gateway_connect.connect.handler",
             actions={t.LIMITERS: ["UpdateItem"], t.CONNECTIONS: ["PutItem"]},
-            secrets={"LIMITER_HASH_SALT_ARN": secrets.limiter_salt, **origin},
+            secrets={"LIMITER_HASH_SALT_ARN": secrets.limiter_salt, **origin, **external},
         )
         self.disconnect = Function(
             self,
@@ -90,7 +97,10 @@ class Gateway(Construct):
             secrets={
                 "JWT_GATEWAY_SECRET_ARN": secrets.jwt_gateway,
                 "LIMITER_HASH_SALT_ARN": secrets.limiter_salt,
+                **external,
             },
+            # API Gateway waits no longer; the external API's deadlines together stay below (`tidegate.settings`).
+            timeout_s=29 if external else 15,
             environment={"SECOND_LOOK_QUEUE_URL": second_looks.queue_url},
         )
         self.messages.allow(["sqs:SendMessage"], [second_looks.queue_arn])

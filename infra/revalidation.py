@@ -13,7 +13,8 @@ from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from infra.functions import Function, Layers
-from infra.gateway import END_CONNECTION, Gateway
+from infra.gateway import END_CONNECTION, Gateway, external_api_secrets
+from infra.secrets import Secrets
 from infra.stage import Stage
 from infra.tables import Tables
 from tidegate import tables as t
@@ -32,6 +33,7 @@ class Revalidation(Construct):
         stage: Stage,
         layers: Layers,
         tables: Tables,
+        secrets: Secrets,
         gateway: Gateway,
     ) -> None:
         super().__init__(scope, construct_id)
@@ -44,6 +46,7 @@ class Revalidation(Construct):
             visibility_timeout=cdk.Duration.seconds(_WORKER_S + 30),
             dead_letter_queue=sqs.DeadLetterQueue(queue=self.dead, max_receive_count=5),
         )
+        external = external_api_secrets(stage, secrets)
         queue_url = {"REVALIDATION_QUEUE_URL": self.queue.queue_url}
         self.worker = Function(
             self,
@@ -52,7 +55,8 @@ class Revalidation(Construct):
             handler="revalidate.worker.handler",
             actions={
                 **END_CONNECTION,
-                t.ACCESS: ["GetItem", "BatchGetItem"],
+                # Of an external API's dashboards the worker itself writes what was revoked.
+                t.ACCESS: ["GetItem", "BatchGetItem", *(["UpdateItem"] if external else [])],
                 t.SUBSCRIPTIONS: [
                     "GetItem",
                     "BatchGetItem",
@@ -66,7 +70,7 @@ class Revalidation(Construct):
                 t.LIMITERS: ["Scan", "UpdateItem"],
                 t.REVOCATIONS: ["GetItem", "Query", "UpdateItem"],
             },
-            secrets={},
+            secrets=external,
             environment=queue_url,
             timeout_s=_WORKER_S,
             memory_mb=1024,

@@ -55,7 +55,7 @@ class TidegateStack(cdk.Stack):
         self.gateway = Gateway(self, "Gateway", **common, secrets=self.secrets, second_looks=second_looks.queue)
         self.http_api = HttpApi(self, "HttpApi", **common, secrets=self.secrets)
         self.bridge = Bridge(self, "Mqtt", **common, gateway=self.gateway, second_looks=second_looks.queue)
-        self.revalidation = Revalidation(self, "Revalidation", **common, gateway=self.gateway)
+        self.revalidation = Revalidation(self, "Revalidation", **common, secrets=self.secrets, gateway=self.gateway)
         self.revalidation.give_profiles_queue(self.http_api.function)
         self._output("WebSocketApiId", self.gateway.api.api_id)
         self._output("WebSocketUrl", f"{self.gateway.api.api_endpoint}/{STAGE_NAME}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import boto3
@@ -57,10 +58,9 @@ def aws(url: str, service: str) -> Any:
     )
 
 
-@pytest.fixture
-def deployed(moto_url: str, request: pytest.FixtureRequest) -> Iterator[Mapping[str, str]]:
-    """The environment of a function over fresh tables, secrets, key and queue."""
-    prefix = f"t{abs(hash(request.node.nodeid)) % 10**10}"
+@contextmanager
+def deployment(moto_url: str, prefix: str) -> Iterator[dict[str, str]]:
+    """The environment of a function over fresh tables, secrets, key and queues."""
     dynamodb = aws(moto_url, "dynamodb")
     env = {
         "TIDEGATE_ENV": "test",
@@ -86,3 +86,9 @@ def deployed(moto_url: str, request: pytest.FixtureRequest) -> Iterator[Mapping[
     yield env
     for table in ALL_TABLES:
         dynamodb.delete_table(TableName=env[table.variable])
+
+
+@pytest.fixture
+def deployed(moto_url: str, request: pytest.FixtureRequest) -> Iterator[Mapping[str, str]]:
+    with deployment(moto_url, f"t{abs(hash(request.node.nodeid)) % 10**10}") as env:
+        yield env

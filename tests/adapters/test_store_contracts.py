@@ -10,9 +10,11 @@ from time import monotonic
 import pytest
 
 from tidegate import tables
+from tidegate.adapters.dynamodb.access import DynamoAttestedAccess
 from tidegate.adapters.dynamodb.limits import DynamoCaps, DynamoRates
-from tidegate.adapters.dynamodb.revocations import DynamoRevocations
+from tidegate.adapters.dynamodb.revocations import DynamoExternalCursor, DynamoRevocations
 from tidegate.adapters.memory.stores import (
+    MemoryAttestedAccess,
     MemoryCaps,
     MemoryConnections,
     MemoryFullPasses,
@@ -188,6 +190,19 @@ def test_expiry_only_moves_forward(stores: Stores) -> None:
         assert stores.subscriptions.move_expiry(row(), asked)
         stored = stores.subscriptions.get(KEY)
         assert stored is not None and stored.claim.expires_at == expected
+
+
+def test_the_session_token_kept_is_that_of_the_latest_expiry(stores: Stores) -> None:
+    kept = replace(row(), session_token="first")
+    assert stores.subscriptions.put_hidden(kept) and stores.subscriptions.make_visible(kept)
+    for asked, token in ((300, "newest"), (200, "older"), (400, None)):
+        assert stores.subscriptions.move_expiry(kept, asked, token)
+    there = stores.subscriptions.get(KEY)
+    assert there is not None and (there.claim.expires_at, there.session_token) == (400, "newest")
+    without = row("b", key=SubscriptionKey("d", "c2=", "s"))
+    stores.subscriptions.put_hidden(without)
+    there = stores.subscriptions.get(without.key)
+    assert there is not None and there.session_token is None
 
 
 def test_removing_takes_the_key_along(stores: Stores) -> None:
@@ -395,3 +410,33 @@ def test_expired_marks_give_way_to_a_refresh(stores: Stores) -> None:
     stores.subscriptions.put_hidden(row())
     assert not stores.subscriptions.mark_cut(row(), expired_at=99)
     assert stores.subscriptions.mark_cut(row(), expired_at=100)
+
+
+def test_the_cursor_of_an_external_feed(deployed: Mapping[str, str]) -> None:
+    world = World(deployed)
+    table = world.table(tables.REVOCATIONS)
+    one, other = (DynamoExternalCursor(world.db, table, api) for api in ("https://a", "https://b"))
+    assert one.cursor() is None and one.move_cursor(None, "x") and not one.move_cursor(None, "y")
+    assert not one.move_cursor("y", "z") and one.move_cursor("x", "z") and one.cursor() == "z"
+    assert other.cursor() is None, "another API is read from its own beginning"
+    feed = DynamoRevocations(world.db, table, 60)
+    assert feed.cursor() is None and feed.read(0, 10, 0).head == 0
+
+
+@pytest.mark.parametrize("kind", ["memory", "dynamodb"])
+def test_revoked_versions_only_grow(kind: str, request: pytest.FixtureRequest) -> None:
+    access: MemoryAttestedAccess | DynamoAttestedAccess = MemoryAttestedAccess()
+    if kind == "dynamodb":
+        world = World(request.getfixturevalue("deployed"))
+        access = world.attested_access
+        assert world.access.read(["d"], []).dashboards == {}, "no item of ours"
+    for version in (3, 5, 4, 5):
+        access.raise_to("d", version)
+    snapshot = access.read(["d", "never", "d"], ["user"])
+    assert {one: item.share_version for one, item in snapshot.dashboards.items()} == {"d": 5, "never": 0}
+    assert all(item.attested for item in snapshot.dashboards.values()) and not snapshot.users
+    assert access.read(["d"], []).dashboards["d"].share_version == 5
+    assert access.read(["never"], []).dashboards["never"].share_version == 0
+    assert access.read([], []).dashboards == {} and access.intent("d", "s") is None
+    if kind == "dynamodb":
+        assert world.access.read(["d"], []).dashboards == {}, "still none of ours"

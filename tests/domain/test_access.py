@@ -17,6 +17,7 @@ from tidegate.domain.access import (
     UserAccess,
     Visibility,
     allowed,
+    attested,
     may_see,
 )
 
@@ -90,3 +91,32 @@ def test_no_version_survives_its_revocation(
     principal = Principal(PUBLIC_SUBJECT, held)
     if may_see(before, None, principal):
         assert not may_see(after, None, principal)
+
+
+@pytest.mark.parametrize(
+    ("principal", "expected"),
+    [
+        (Principal(PUBLIC_SUBJECT, 2), False),
+        (Principal(PUBLIC_SUBJECT, 3), True),
+        (Principal(PUBLIC_SUBJECT, 4), True),
+        (Principal(PUBLIC_SUBJECT, None), False),
+        (Principal("member"), True),
+        (Principal("guest", 2), False),
+        (Principal("guest", 3), True),
+    ],
+)
+def test_of_an_external_apis_dashboard_only_what_it_revoked_is_known(principal: Principal, expected: bool) -> None:
+    assert may_see(attested("d", 3), None, principal) is expected
+    assert not may_see(replace(attested("d", 3), deleted=True), None, principal)
+    refusal = allowed(claim(principal, intent_hash="the API compares it"), attested("d", 3), None, 99)
+    assert refusal is (None if expected else Refusal.REVOKED)
+    if expected:
+        assert allowed(claim(principal), attested("d", 3), None, 100) is Refusal.EXPIRED
+
+
+@given(st.one_of(st.none(), st.integers(0, 5)), st.integers(0, 5), st.integers(0, 5))
+def test_an_attested_item_only_ever_loses_viewers(held: int | None, version: int, more: int) -> None:
+    for subject in (PUBLIC_SUBJECT, "user"):
+        principal = Principal(subject, held)
+        if may_see(attested("d", version + more), None, principal):
+            assert may_see(attested("d", version), None, principal)

@@ -8,6 +8,8 @@ from tidegate.domain.limits import FailureMode, decide_rate, shard_count, shards
 from tidegate.domain.tokens import SessionClaims, session_claims, session_payload
 from tidegate.settings import SettingsError, documented, load
 
+API = {"GATEWAY_API_BASE_URL": "https://api.example/"}
+
 
 @given(st.integers(1, 2000), st.text(min_size=1, max_size=20))
 def test_shard_limits_sum_to_the_cap(cap: int, holder: str) -> None:
@@ -47,6 +49,19 @@ def test_settings_have_defaults_and_ranges() -> None:
         ({"REALTIME_RECONNECT_MIN_MS": "60000"}, ["REALTIME_RECONNECT_MAX_MS"]),
         ({"EGRESS_ALLOWED_PORTS": "80,x"}, ["EGRESS_ALLOWED_PORTS", "1 to 65535"]),
         ({"DB_BACKEND": "postgres"}, ["DB_BACKEND", "dynamodb"]),
+        ({"GATEWAY_API_BASE_URL": "http://api.example"}, ["GATEWAY_API_BASE_URL", "production", "https://"]),
+        ({"GATEWAY_API_BASE_URL": "http://127.0.0.1.example"}, ["not allowed in production"]),
+        ({"GATEWAY_API_BASE_URL": "https://u:p@api.example"}, ["GATEWAY_API_BASE_URL", "without user"]),
+        ({"GATEWAY_API_BASE_URL": "https://api.example?x=1"}, ["GATEWAY_API_BASE_URL"]),
+        ({"GATEWAY_API_BASE_URL": "https://"}, ["GATEWAY_API_BASE_URL"]),
+        ({"GATEWAY_API_BASE_URL": "https://[::1"}, ["GATEWAY_API_BASE_URL"]),
+        ({"GATEWAY_API_BASE_URL": "https://api.example:99999"}, ["GATEWAY_API_BASE_URL"]),
+        ({"GATEWAY_API_BASE_URL": "ftp://api.example"}, ["GATEWAY_API_BASE_URL", "https://"]),
+        ({**API, "GATEWAY_INTROSPECTION_TIMEOUT_MS": "22001"}, ["GATEWAY_LIMITER_TIMEOUT_MS", "25001", "25000"]),
+        (
+            {**API, "REALTIME_CONNECT_RATE_LIMIT_IP_PER_MIN": "10001"},
+            ["REALTIME_CONNECT_RATE_LIMIT_IP_PER_MIN", "10000"],
+        ),
     ],
 )
 def test_bad_values_name_variable_value_and_range(env: dict[str, str], names: list[str]) -> None:
@@ -54,6 +69,15 @@ def test_bad_values_name_variable_value_and_range(env: dict[str, str], names: li
         load(env)
     for name in names:
         assert name in str(caught.value)
+
+
+def test_where_an_external_api_may_be() -> None:
+    assert load(API).api_base_url == "https://api.example"
+    for local in ("http://127.0.0.1:4001", "http://localhost", "http://[::1]:8080/base"):
+        assert load({"GATEWAY_API_BASE_URL": local}).api_base_url == local
+    anywhere = {"TIDEGATE_ENV": "test", "GATEWAY_API_BASE_URL": "http://api.example"}
+    assert load(anywhere).api_base_url == "http://api.example"
+    assert load({"GATEWAY_INTROSPECTION_TIMEOUT_MS": "25000"}).api_base_url == "", "no API, no deadline to share"
 
 
 def test_all_problems_are_told_at_once() -> None:

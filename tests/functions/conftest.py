@@ -4,11 +4,19 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.adapters.contract_server import ContractServer
 from tests.adapters.management_server import ManagementServer
 
 
 @pytest.fixture
 def management() -> Iterator[ManagementServer]:
     server = ManagementServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def external() -> Iterator[ContractServer]:
+    server = ContractServer()
     yield server
     server.close()

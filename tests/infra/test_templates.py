@@ -106,6 +106,43 @@ def test_secrets_are_referred_to_and_never_written(production: dict[str, Any]) -
     assert len(scanning) == 1 and "RevalidationWorker" in scanning[0], "no request path may scan"
 
 
+def test_only_those_who_ask_an_external_api_get_its_token() -> None:
+    def holders(rendered: dict[str, Any]) -> set[str]:
+        return {
+            one["Handler"].removeprefix("functions.")
+            for one in properties(rendered, "AWS::Lambda::Function")
+            if "GATEWAY_SERVICE_TOKEN_ARN" in one["Environment"]["Variables"]
+        }
+
+    def worker_writes_access(rendered: dict[str, Any]) -> bool:
+        (access,) = [name for name in rendered["Resources"] if name.startswith("TablesAccess")]
+        statements = [
+            statement
+            for name, one in rendered["Resources"].items()
+            if one["Type"] == "AWS::IAM::Policy" and "RevalidationWorker" in name
+            for statement in one["Properties"]["PolicyDocument"]["Statement"]
+        ]
+        return any(
+            access in json.dumps(one["Resource"]) and "dynamodb:UpdateItem" in one["Action"] for one in statements
+        )
+
+    tables = template("staging")
+    assert holders(tables) == {"api.main.handler"} and not worker_writes_access(tables)
+    url = {"GATEWAY_API_BASE_URL": "https://api.example.com"}
+    external = template("staging", settings=url)
+    assert holders(external) == {
+        "api.main.handler",
+        "gateway_connect.connect.handler",
+        "gateway_connect.messages.handler",
+        "revalidate.worker.handler",
+    }
+    assert worker_writes_access(external)
+    for function in properties(external, "AWS::Lambda::Function"):
+        assert function["Environment"]["Variables"]["GATEWAY_API_BASE_URL"] == url["GATEWAY_API_BASE_URL"]
+    with pytest.raises(StageError, match=r"GATEWAY_API_BASE_URL.*not allowed in production"):
+        template("production", settings={"GATEWAY_API_BASE_URL": "http://api.example.com"})
+
+
 def test_the_gateways_routes(production: dict[str, Any]) -> None:
     (api,) = [one for one in properties(production, "AWS::ApiGatewayV2::Api") if one["ProtocolType"] == "WEBSOCKET"]
     assert api["RouteSelectionExpression"] == "$request.body.type"

@@ -17,13 +17,15 @@ from tidegate.adapters.aws.http import endpoint_url
 from tidegate.adapters.aws.json_client import JsonClient
 from tidegate.adapters.aws.management_api import ManagementApi
 from tidegate.adapters.aws.sigv4 import Credentials, credentials_from
-from tidegate.adapters.dynamodb.access import DynamoAccess
+from tidegate.adapters.dynamodb.access import DynamoAccess, DynamoAttestedAccess
 from tidegate.adapters.dynamodb.client import DynamoDb
 from tidegate.adapters.dynamodb.connections import DynamoConnections
 from tidegate.adapters.dynamodb.limits import DynamoCaps, DynamoRates
 from tidegate.adapters.dynamodb.profiles import DynamoProfiles
 from tidegate.adapters.dynamodb.streams import DynamoLastValues, DynamoStreams
 from tidegate.adapters.dynamodb.subscriptions import DynamoSubscriptions
+from tidegate.adapters.external.client import ContractClient
+from tidegate.adapters.external.contract import ContractKeys, HttpIntrospections, HttpRates
 from tidegate.adapters.key_hasher import SaltedKeys
 from tidegate.adapters.memory.stores import MemoryRates
 from tidegate.adapters.powertools import PowertoolsObserver
@@ -33,14 +35,15 @@ from tidegate.adapters.system import SystemClock, SystemIds
 from tidegate.adapters.tokens_jwt import JwtSessionTokens
 from tidegate.domain.limits import FailureMode
 from tidegate.domain.stream_policy import StreamPolicy
-from tidegate.ports import RateStore
+from tidegate.ports import AccessStore, KeyHasher, RateCounter, RateStore
 from tidegate.settings import Settings, load
 from tidegate.tables import Table
 from tidegate.usecases.bridge import Bridge
 from tidegate.usecases.connect import Connect, ConnectPolicy
 from tidegate.usecases.end_connection import EndConnection
 from tidegate.usecases.fan_out import FanOut
-from tidegate.usecases.grant import Grant
+from tidegate.usecases.grant import Grant, Granting
+from tidegate.usecases.grant_external import ExternalGrant
 from tidegate.usecases.handle_message import HandleMessage
 from tidegate.usecases.hold_slots import Slots
 from tidegate.usecases.limit_rate import RateLimits
@@ -172,9 +175,13 @@ class World:
         return DynamoRates(self.db, self.table(tables.LIMITERS))
 
     def rates(self, failure_mode: FailureMode) -> RateLimits:
+        """Limits counted here."""
+        return self._limits(self.rate_store, self.keys, failure_mode)
+
+    def _limits(self, store: RateCounter, keys: KeyHasher, failure_mode: FailureMode) -> RateLimits:
         return RateLimits(
-            store=self.rate_store,
-            keys=self.keys,
+            store=store,
+            keys=keys,
             namespace=self.settings.limiter_namespace,
             failure_mode=failure_mode,
             timeout_ms=self.settings.limiter_timeout_ms,
@@ -182,6 +189,44 @@ class World:
             ids=self.ids,
             observer=self.observer,
         )
+
+    @cached_property
+    def contract(self) -> ContractClient | None:
+        """The external API the gateway asks; None where it reads the tables."""
+        url = self.settings.api_base_url
+        return ContractClient(url, self.secret("GATEWAY_SERVICE_TOKEN_ARN")) if url else None
+
+    @cached_property
+    def introspections(self) -> HttpIntrospections | None:
+        return HttpIntrospections(self.contract, self.settings.introspection_timeout_ms) if self.contract else None
+
+    @cached_property
+    def attested_access(self) -> DynamoAttestedAccess:
+        return DynamoAttestedAccess(self.db, self.table(tables.ACCESS))
+
+    @property
+    def gateway_access(self) -> AccessStore:
+        """Access items as the gateway's side reads them."""
+        return self.attested_access if self.settings.api_base_url else self.access
+
+    @property
+    def granting(self) -> Granting:
+        if self.introspections is None:
+            return Grant(access=self.access, profiles=self.profiles, policy=self.stream_policy)
+        return ExternalGrant(
+            introspections=self.introspections,
+            access=self.attested_access,
+            policy=self.stream_policy,
+            observer=self.observer,
+        )
+
+    @property
+    def gateway_rates(self) -> RateLimits:
+        """The gateway's limits, counted where the API counts."""
+        mode = self.settings.realtime_limiter_failure_mode
+        if self.contract is None:
+            return self.rates(mode)
+        return self._limits(HttpRates(self.contract), ContractKeys(), mode)
 
     @cached_property
     def caps(self) -> DynamoCaps:
@@ -256,7 +301,7 @@ def connect_services(env: Mapping[str, str] | None = None) -> ConnectServices:
             connections_per_ip=settings.max_client_connections_per_ip,
             limiter_timeout_ms=settings.limiter_timeout_ms,
         ),
-        rates=world.rates(settings.realtime_limiter_failure_mode),
+        rates=world.gateway_rates,
         slots=world.slots,
         connections=world.connections,
         keys=world.keys,
@@ -294,8 +339,8 @@ def message_services(env: Mapping[str, str] | None = None) -> MessageServices:
             rate_per_share_version=settings.public_subscribe_rate_limit_share_token_per_min,
         ),
         tokens=world.session_tokens,
-        rates=world.rates(settings.realtime_limiter_failure_mode),
-        grant=Grant(access=world.access, profiles=world.profiles, policy=world.stream_policy),
+        rates=world.gateway_rates,
+        grant=world.granting,
         slots=world.slots,
         connections=world.connections,
         subscriptions=world.subscriptions,
@@ -332,7 +377,7 @@ def bridge_services(env: Mapping[str, str] | None = None) -> BridgeServices:
     fan_out = FanOut(
         subscriptions=world.subscriptions,
         last_values=world.last_values,
-        access=world.access,
+        access=world.gateway_access,
         second_looks=world.second_looks,
         sender=world.sender,
         end_connection=world.end_connection,
@@ -362,7 +407,7 @@ def second_look_services(env: Mapping[str, str] | None = None) -> SecondLookServ
     second_look = SecondLook(
         subscriptions=world.subscriptions,
         last_values=world.last_values,
-        access=world.access,
+        access=world.gateway_access,
         sender=world.sender,
         end_connection=world.end_connection,
         clock=world.clock,

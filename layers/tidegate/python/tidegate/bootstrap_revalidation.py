@@ -3,23 +3,26 @@ start must not pay for it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 from tidegate import tables
 from tidegate.adapters.dynamodb.dashboards import DynamoDashboards
-from tidegate.adapters.dynamodb.revocations import DynamoRevocations
+from tidegate.adapters.dynamodb.revocations import DynamoExternalCursor, DynamoRevocations
+from tidegate.adapters.external.contract import HttpFeed
 from tidegate.adapters.powertools import PowertoolsObserver
 from tidegate.adapters.revalidations_sqs import SqsFollowRequests, SqsRevalidations
 from tidegate.bootstrap import World
 from tidegate.domain.intents import IntentDefaults
 from tidegate.ports import FollowRequests, Revalidations
 from tidegate.usecases.cut_viewers import CutViewers
+from tidegate.usecases.follow_external_feed import FollowExternalFeed
 from tidegate.usecases.follow_feed import FollowFeed
 from tidegate.usecases.follow_profiles import FollowProfiles
 from tidegate.usecases.full_pass import FullPass
 from tidegate.usecases.judge import Judge
+from tidegate.usecases.reintrospect import Reintrospect
 from tidegate.usecases.resolve_intents import ResolveIntents
 from tidegate.usecases.revalidate import Revalidate
 
@@ -68,6 +71,43 @@ class ControlWorld(World):
             observer=self.observer,
         )
 
+    @cached_property
+    def follow_feed(self) -> Callable[[], int]:
+        """Reads the feed: an external API's where one is set, else our own."""
+        batch = self.settings.revoked_tokens_max_batch
+        if self.contract is None:
+            return FollowFeed(
+                feed=self.revocations,
+                cursors=self.revocations,
+                passes=self.revocations,
+                tasks=self.revalidations,
+                batch=batch,
+                clock=self.clock,
+                observer=self.observer,
+            )
+        return FollowExternalFeed(
+            feed=HttpFeed(self.contract, self.settings.revoked_tokens_timeout_ms),
+            cursors=DynamoExternalCursor(self.db, self.table(tables.REVOCATIONS), self.settings.api_base_url),
+            versions=self.attested_access,
+            passes=self.revocations,
+            tasks=self.revalidations,
+            batch=batch,
+            clock=self.clock,
+            observer=self.observer,
+        )
+
+    @cached_property
+    def reintrospect(self) -> Reintrospect | None:
+        """Asks an external API again; None without one. Half of what the API allows in a minute is for subscribes."""
+        if self.introspections is None:
+            return None
+        return Reintrospect(
+            introspections=self.introspections,
+            per_minute=max(1, self.settings.introspection_rate_limit_per_min // 2),
+            clock=self.clock,
+            observer=self.observer,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class RevalidateServices:
@@ -87,22 +127,13 @@ def revalidate_services(env: Mapping[str, str] | None = None) -> RevalidateServi
         clock=world.clock,
         observer=world.observer,
     )
-    follow_feed = FollowFeed(
-        feed=feed,
-        cursors=feed,
-        passes=feed,
-        tasks=world.revalidations,
-        batch=world.settings.revoked_tokens_max_batch,
-        clock=world.clock,
-        observer=world.observer,
-    )
-    judge = Judge(access=world.access, clock=world.clock, observer=world.observer)
+    judge = Judge(access=world.gateway_access, clock=world.clock, observer=world.observer)
     full_pass = FullPass(
         connections=world.connections,
         subscriptions=world.subscriptions,
         caps=world.caps,
         passes=feed,
-        access=world.access,
+        access=world.gateway_access,
         cut=cut,
         end_connection=world.end_connection,
         sender=world.sender,
@@ -112,16 +143,18 @@ def revalidate_services(env: Mapping[str, str] | None = None) -> RevalidateServi
         clock=world.clock,
         ids=world.ids,
         observer=world.observer,
+        reintrospect=world.reintrospect,
     )
     revalidate = Revalidate(
         subscriptions=world.subscriptions,
         judge=judge,
         cut=cut,
-        follow_feed=follow_feed,
+        follow_feed=world.follow_feed,
         full_pass=full_pass,
         tasks=world.revalidations,
         clock=world.clock,
         observer=world.observer,
+        reintrospect=world.reintrospect,
     )
     return RevalidateServices(revalidate, world.observer, world)
 

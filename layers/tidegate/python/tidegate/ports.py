@@ -123,8 +123,8 @@ class SubscriptionStore(Protocol):
     def make_visible(self, row: Subscription) -> bool:
         """Show the row, conditional on it being of this attempt and not cut. True when visible now."""
 
-    def move_expiry(self, row: Subscription, expires_at: int) -> bool:
-        """Move `exp` forward on the very row seen (same attempt, visible, not cut).
+    def move_expiry(self, row: Subscription, expires_at: int, session_token: str | None = None) -> bool:
+        """Move `exp` forward on the very row seen (same attempt, visible, not cut), and the token kept with it.
 
         True when the row's `exp` is now `expires_at` or later; False when it is another row, hidden or cut.
         """
@@ -195,7 +195,7 @@ class LastValueStore(Protocol):
 # --- limits -----------------------------------------------------------------------------------------------
 
 
-class RateStore(Protocol):
+class RateCounter(Protocol):
     def count(
         self, key: str, limit: int, now_ms: int, window_ms: int, request_id: str, deadline: float
     ) -> RateDecision:
@@ -208,6 +208,8 @@ class RateStore(Protocol):
         A store that throttles this key answers like a refusal.
         """
 
+
+class RateStore(RateCounter, Protocol):
     def peek(self, key: str, now_ms: int, window_ms: int, deadline: float) -> int:
         """Calls counted in the window so far, without counting this look."""
 

@@ -10,15 +10,25 @@ Secrets are not here: functions get their ARNs (see `bootstrap`).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any
 
-from tidegate.domain.errors import InvalidInput
 from tidegate.domain.limits import FailureMode
-from tidegate.domain.topics import check_filter
+from tidegate.setting_values import (
+    base_url,
+    boolean,
+    choice,
+    failure_mode,
+    hosts,
+    integer,
+    keeps_secrets,
+    matching,
+    origins,
+    ports,
+    topics,
+)
 
 
 class SettingsError(ValueError):
@@ -61,87 +71,10 @@ def _setting(
     return field(default=default, metadata={"setting": Setting(variable, parse, shown, effect, later)})
 
 
-def _boolean(text: str) -> bool:
-    lowered = text.strip().lower()
-    if lowered in ("1", "true", "yes", "on"):
-        return True
-    if lowered in ("0", "false", "no", "off"):
-        return False
-    raise ValueError("allowed: true, false (also 1, yes, on, 0, no, off)")
-
-
-def _integer(low: int, high: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not re.fullmatch(r"-?\d{1,18}", text.strip()) or not low <= int(text) <= high:
-            raise ValueError(f"allowed: a whole number from {low} to {high}")
-        return int(text)
-
-    return parse
-
-
-def _csv(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-
-
-def _topics(text: str) -> tuple[str, ...]:
-    try:
-        return tuple(check_filter(entry) for entry in _csv(text))
-    except InvalidInput as error:
-        raise ValueError(f"allowed: MQTT topic filters separated by commas; {error.message}") from error
-
-
-def _origins(text: str) -> tuple[str, ...]:
-    origins = _csv(text.lower())
-    for origin in origins:
-        if not re.fullmatch(r"https?://[a-z0-9.\-\[\]:]+", origin):
-            raise ValueError("allowed: origins like https://dash.example.com, separated by commas, without a path")
-    return origins
-
-
-def _hosts(text: str) -> tuple[str, ...]:
-    hosts = _csv(text.lower())
-    for host in hosts:
-        if not re.fullmatch(r"\*|(\*\.)?[a-z0-9]([a-z0-9.\-]*[a-z0-9])?|\[?[0-9a-f:]+\]?", host):
-            raise ValueError("allowed: host names, *.suffix or *, separated by commas")
-    return hosts
-
-
-def _ports(text: str) -> tuple[int, ...]:
-    parse = _integer(1, 65535)
-    try:
-        return tuple(parse(part) for part in _csv(text))
-    except ValueError as error:
-        raise ValueError("allowed: ports from 1 to 65535, separated by commas") from error
-
-
-def _choice(*allowed: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text.strip().lower() not in allowed:
-            raise ValueError(f"allowed: {', '.join(allowed)}")
-        return text.strip().lower()
-
-    return parse
-
-
-def _failure_mode(text: str) -> FailureMode:
-    return FailureMode(_choice(*(mode.value for mode in FailureMode))(text))
-
-
-def _text(pattern: str, allowed: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if not re.fullmatch(pattern, text.strip()):
-            raise ValueError(f"allowed: {allowed}")
-        return text.strip()
-
-    return parse
-
-
-_url = _text(r"(https?://[^\s?#]+)?", "an http:// or https:// URL without query")
-_count = _integer(1, 1_000_000)
-_millis = _integer(1, 86_400_000)
+_count = integer(1, 1_000_000)
+_millis = integer(1, 86_400_000)
 _by_class = "production fail-closed, else fail-open"
 _relay = "the relay"
-_revocation = "external control plane"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,11 +84,11 @@ class Settings:
     env: str = _setting(
         "TIDEGATE_ENV",
         "production",
-        _text(r"[A-Za-z][A-Za-z0-9_-]{0,31}", "a word"),
+        matching(r"[A-Za-z][A-Za-z0-9_-]{0,31}", "a word"),
         "Runtime class: only `development` and `test` are lenient, every other word is production.",
     )
     realtime_enabled: bool = _setting(
-        "REALTIME_ENABLED", True, _boolean, "Off: the handshake answers 404, bridge and relay idle."
+        "REALTIME_ENABLED", True, boolean, "Off: the handshake answers 404, bridge and relay idle."
     )
     max_client_connections_per_ip: int = _setting(
         "REALTIME_MAX_CLIENT_CONNECTIONS_PER_IP", 25, _count, "Open connections of one address, over all functions."
@@ -166,7 +99,7 @@ class Settings:
     max_subscriptions_per_connection: int = _setting(
         "REALTIME_MAX_SUBSCRIPTIONS_PER_CONNECTION",
         50,
-        _integer(1, 500),
+        integer(1, 500),
         "Subscriptions of one connection; exact under concurrency.",
     )
     connect_rate_limit_ip_per_min: int = _setting(
@@ -187,31 +120,31 @@ class Settings:
     realtime_trust_proxy_hops: int = _setting(
         "REALTIME_TRUST_PROXY_HOPS",
         0,
-        _integer(0, 16),
+        integer(0, 16),
         "Proxies in front that append to X-Forwarded-For; 0 takes the platform's source address. "
         "With the edge in front 2, without it 0, on the local stack 1. Must equal API_TRUST_PROXY_HOPS.",
     )
     api_trust_proxy_hops: int = _setting(
-        "API_TRUST_PROXY_HOPS", 0, _integer(0, 16), "The same for the API. Must equal REALTIME_TRUST_PROXY_HOPS."
+        "API_TRUST_PROXY_HOPS", 0, integer(0, 16), "The same for the API. Must equal REALTIME_TRUST_PROXY_HOPS."
     )
     realtime_limiter_failure_mode: FailureMode = _setting(
         "REALTIME_LIMITER_FAILURE_MODE",
         FailureMode.CLOSED,
-        _failure_mode,
+        failure_mode,
         "What the gateway does when the limiter's store does not answer.",
         shown=_by_class,
     )
     limiter_timeout_ms: int = _setting(
-        "GATEWAY_LIMITER_TIMEOUT_MS", 3000, _integer(500, 25_000), "One deadline for all limiter calls of a decision."
+        "GATEWAY_LIMITER_TIMEOUT_MS", 3000, integer(500, 25_000), "One deadline for all limiter calls of a decision."
     )
     max_message_bytes: int = _setting(
         "REALTIME_MAX_MESSAGE_BYTES",
         131_072,
-        _integer(1, 131_072),
+        integer(1, 131_072),
         "Largest message in either direction; the platform's own limit is the default.",
     )
     allowed_origins: tuple[str, ...] = _setting(
-        "REALTIME_ALLOWED_ORIGINS", (), _origins, "When set, a handshake with another Origin answers 403."
+        "REALTIME_ALLOWED_ORIGINS", (), origins, "When set, a handshake with another Origin answers 403."
     )
     unauthenticated_timeout_ms: int = _setting(
         "REALTIME_UNAUTHENTICATED_TIMEOUT_MS",
@@ -222,84 +155,89 @@ class Settings:
     public_revalidate_interval_ms: int = _setting(
         "REALTIME_PUBLIC_REVALIDATE_INTERVAL_MS",
         30_000,
-        _integer(1000, 3_600_000),
+        integer(1000, 3_600_000),
         "Incremental poll of the feed; below 60000 the minute's run polls several times.",
     )
     public_full_revalidate_interval_ms: int = _setting(
         "REALTIME_PUBLIC_FULL_REVALIDATE_INTERVAL_MS",
         300_000,
-        _integer(60_000, 86_400_000),
+        integer(60_000, 86_400_000),
         "Full pass over every subscription.",
     )
     revoke_event_retention_seconds: int = _setting(
         "REALTIME_REVOKE_EVENT_RETENTION_SECONDS",
         86_400,
-        _integer(60, 31_536_000),
+        integer(60, 31_536_000),
         "How long the feed keeps an event.",
     )
     revoked_tokens_max_batch: int = _setting(
-        "GATEWAY_REVOKED_TOKENS_MAX_BATCH", 500, _integer(1, 1000), "Largest number of events in one answer."
+        "GATEWAY_REVOKED_TOKENS_MAX_BATCH", 500, integer(1, 1000), "Largest number of events in one answer."
     )
     api_base_url: str = _setting(
         "GATEWAY_API_BASE_URL",
         "",
-        _url,
-        "Set: the gateway asks that API over HTTP instead of the tables.",
-        later=_revocation,
+        base_url,
+        "Set: the gateway asks that API over HTTP instead of the tables; production: https, or this host.",
     )
     introspection_timeout_ms: int = _setting(
-        "GATEWAY_INTROSPECTION_TIMEOUT_MS", 5000, _integer(500, 25_000), "Of one introspection.", later=_revocation
+        "GATEWAY_INTROSPECTION_TIMEOUT_MS",
+        5000,
+        integer(500, 25_000),
+        "One deadline for all calls of an introspection; with GATEWAY_API_BASE_URL.",
     )
     revoked_tokens_timeout_ms: int = _setting(
-        "GATEWAY_REVOKED_TOKENS_TIMEOUT_MS", 5000, _integer(500, 25_000), "Of one feed poll.", later=_revocation
+        "GATEWAY_REVOKED_TOKENS_TIMEOUT_MS",
+        5000,
+        integer(500, 25_000),
+        "One deadline for all calls of a read of the feed; with GATEWAY_API_BASE_URL.",
     )
-    sse_enabled: bool = _setting("REALTIME_SSE_ENABLED", True, _boolean, "Off: SSE datasources are POLICY_BLOCKED.")
-    ws_enabled: bool = _setting("REALTIME_WS_ENABLED", True, _boolean, "Off: WebSocket datasources are POLICY_BLOCKED.")
+    sse_enabled: bool = _setting("REALTIME_SSE_ENABLED", True, boolean, "Off: SSE datasources are POLICY_BLOCKED.")
+    ws_enabled: bool = _setting("REALTIME_WS_ENABLED", True, boolean, "Off: WebSocket datasources are POLICY_BLOCKED.")
     mqtt_enabled: bool = _setting(
-        "REALTIME_MQTT_ENABLED", True, _boolean, "Off: MQTT datasources are POLICY_BLOCKED and the bridge idles."
+        "REALTIME_MQTT_ENABLED", True, boolean, "Off: MQTT datasources are POLICY_BLOCKED and the bridge idles."
     )
     sse_idle_timeout_ms: int = _setting(
-        "REALTIME_SSE_IDLE_TIMEOUT_MS", 120_000, _integer(1000, 3_600_000), "Of a quiet SSE upstream.", later=_relay
+        "REALTIME_SSE_IDLE_TIMEOUT_MS", 120_000, integer(1000, 3_600_000), "Of a quiet SSE upstream.", later=_relay
     )
     ws_idle_timeout_ms: int = _setting(
         "REALTIME_WS_IDLE_TIMEOUT_MS",
         300_000,
-        _integer(1000, 3_600_000),
+        integer(1000, 3_600_000),
         "Of a quiet WebSocket upstream.",
         later=_relay,
     )
     ws_ping_interval_ms: int = _setting(
-        "REALTIME_WS_PING_INTERVAL_MS", 30_000, _integer(1000, 3_600_000), "Pings to the upstream.", later=_relay
+        "REALTIME_WS_PING_INTERVAL_MS", 30_000, integer(1000, 3_600_000), "Pings to the upstream.", later=_relay
     )
     connect_timeout_ms: int = _setting(
-        "REALTIME_CONNECT_TIMEOUT_MS", 10_000, _integer(500, 300_000), "Of an upstream's connect only.", later=_relay
+        "REALTIME_CONNECT_TIMEOUT_MS", 10_000, integer(500, 300_000), "Of an upstream's connect only.", later=_relay
     )
     reconnect_min_ms: int = _setting(
-        "REALTIME_RECONNECT_MIN_MS", 1000, _integer(100, 3_600_000), "Least delay of a reconnect.", later=_relay
+        "REALTIME_RECONNECT_MIN_MS", 1000, integer(100, 3_600_000), "Least delay of a reconnect.", later=_relay
     )
     reconnect_max_ms: int = _setting(
-        "REALTIME_RECONNECT_MAX_MS", 30_000, _integer(100, 3_600_000), "Greatest delay of a reconnect.", later=_relay
+        "REALTIME_RECONNECT_MAX_MS", 30_000, integer(100, 3_600_000), "Greatest delay of a reconnect.", later=_relay
     )
     max_updates_per_second: int = _setting(
         "REALTIME_MAX_UPDATES_PER_SECOND",
         10,
-        _integer(0, 1000),
+        integer(0, 1000),
         "Conflation per stream, the newest value wins; 0 = off.",
         later=_relay,
     )
     mqtt_allowed_topics: tuple[str, ...] = _setting(
         "REALTIME_MQTT_ALLOWED_TOPICS",
         (),
-        _topics,
+        topics,
         "Topic filters datasources may use; one IoT rule each. `iot-core` profiles need it in every stage.",
     )
     mqtt_max_qos: int = _setting(
-        "REALTIME_MQTT_MAX_QOS", 1, _integer(0, 1), "Highest QoS asked of external brokers.", later=_relay
+        "REALTIME_MQTT_MAX_QOS", 1, integer(0, 1), "Highest QoS asked of external brokers.", later=_relay
     )
     mqtt_max_connections_per_broker: int = _setting(
         "REALTIME_MQTT_MAX_CONNECTIONS_PER_BROKER",
         10,
-        _integer(1, 1000),
+        integer(1, 1000),
         "Distinct credentials per broker profile, over all relays.",
         later=_relay,
     )
@@ -311,43 +249,46 @@ class Settings:
         later=_relay,
     )
     mqtt_keepalive_seconds: int = _setting(
-        "REALTIME_MQTT_KEEPALIVE_SECONDS", 60, _integer(5, 3600), "Keep-alive of broker connections.", later=_relay
+        "REALTIME_MQTT_KEEPALIVE_SECONDS", 60, integer(5, 3600), "Keep-alive of broker connections.", later=_relay
     )
     mqtt_max_message_bytes: int = _setting(
         "REALTIME_MQTT_MAX_MESSAGE_BYTES",
         98_304,
-        _integer(1, 131_072),
+        integer(1, 131_072),
         "Largest MQTT payload; the encoded frame is checked against REALTIME_MAX_MESSAGE_BYTES as well.",
     )
     egress_allowed_hosts: tuple[str, ...] = _setting(
         "EGRESS_ALLOWED_HOSTS",
         (),
-        _hosts,
+        hosts,
         "Hosts upstreams may be on: a name, *.suffix; `*` matches nothing in production.",
         later=_relay,
     )
     egress_allowed_ports: tuple[int, ...] = _setting(
-        "EGRESS_ALLOWED_PORTS", (80, 443, 1883, 8883), _ports, "Ports upstreams may be on.", later=_relay
+        "EGRESS_ALLOWED_PORTS", (80, 443, 1883, 8883), ports, "Ports upstreams may be on.", later=_relay
     )
     egress_allow_private_destinations: bool = _setting(
-        "EGRESS_ALLOW_PRIVATE_DESTINATIONS", False, _boolean, "Lets upstreams be on private addresses.", later=_relay
+        "EGRESS_ALLOW_PRIVATE_DESTINATIONS", False, boolean, "Lets upstreams be on private addresses.", later=_relay
     )
     egress_allow_insecure_tls: bool = _setting(
-        "EGRESS_ALLOW_INSECURE_TLS", False, _boolean, "Skips certificate checks; an error in production.", later=_relay
+        "EGRESS_ALLOW_INSECURE_TLS", False, boolean, "Skips certificate checks; an error in production.", later=_relay
     )
     session_token_issuer: str = _setting(
-        "SESSION_TOKEN_ISSUER", "tidegate-api", _text(r"\S{1,256}", "1 to 256 characters"), "`iss` of session tokens."
+        "SESSION_TOKEN_ISSUER",
+        "tidegate-api",
+        matching(r"\S{1,256}", "1 to 256 characters"),
+        "`iss` of session tokens.",
     )
     session_token_audience: str = _setting(
         "SESSION_TOKEN_AUDIENCE",
         "tidegate-gateway",
-        _text(r"\S{1,256}", "1 to 256 characters"),
+        matching(r"\S{1,256}", "1 to 256 characters"),
         "`aud` of session tokens.",
     )
     datasource_session_ttl_seconds: int = _setting(
-        "DATASOURCE_SESSION_TTL_SECONDS", 300, _integer(60, 3600), "Life of a session token."
+        "DATASOURCE_SESSION_TTL_SECONDS", 300, integer(60, 3600), "Life of a session token."
     )
-    login_ttl_seconds: int = _setting("AUTH_LOGIN_TTL_SECONDS", 7200, _integer(60, 604_800), "Life of a login token.")
+    login_ttl_seconds: int = _setting("AUTH_LOGIN_TTL_SECONDS", 7200, integer(60, 604_800), "Life of a login token.")
     mint_rate_limit_user_per_min: int = _setting(
         "DATASOURCE_TOKEN_MINT_RATE_LIMIT_USER_PER_MIN",
         60,
@@ -367,39 +308,42 @@ class Settings:
         "Public session tokens of one share token in a minute.",
     )
     introspection_rate_limit_per_min: int = _setting(
-        "GATEWAY_INTROSPECTION_RATE_LIMIT_PER_MIN", 600, _count, "Introspections of one caller in a minute."
+        "GATEWAY_INTROSPECTION_RATE_LIMIT_PER_MIN",
+        600,
+        _count,
+        "Introspections of one caller in a minute; with GATEWAY_API_BASE_URL, re-checks spend at most half of it.",
     )
     revoked_tokens_rate_limit_per_min: int = _setting(
         "GATEWAY_REVOKED_TOKENS_RATE_LIMIT_PER_MIN", 600, _count, "Feed polls of one caller in a minute."
     )
     login_max_attempts: int = _setting(
-        "AUTH_LOGIN_MAX_ATTEMPTS", 5, _integer(1, 1000), "Failed logins of one e-mail and address before the lock."
+        "AUTH_LOGIN_MAX_ATTEMPTS", 5, integer(1, 1000), "Failed logins of one e-mail and address before the lock."
     )
     login_window_seconds: int = _setting(
-        "AUTH_LOGIN_WINDOW_SECONDS", 300, _integer(1, 86_400), "Window in which failed logins are counted."
+        "AUTH_LOGIN_WINDOW_SECONDS", 300, integer(1, 86_400), "Window in which failed logins are counted."
     )
-    login_lock_seconds: int = _setting("AUTH_LOGIN_LOCK_SECONDS", 300, _integer(1, 86_400), "How long the lock holds.")
-    db_backend: str = _setting("DB_BACKEND", "dynamodb", _choice("dynamodb"), "Where state is kept.")
+    login_lock_seconds: int = _setting("AUTH_LOGIN_LOCK_SECONDS", 300, integer(1, 86_400), "How long the lock holds.")
+    db_backend: str = _setting("DB_BACKEND", "dynamodb", choice("dynamodb"), "Where state is kept.")
     limiter_backend: str = _setting(
         "SECURITY_LIMITER_BACKEND",
         "dynamodb",
-        _choice("dynamodb", "memory"),
+        choice("dynamodb", "memory"),
         "Where limits are counted; `memory` (one process) only outside production.",
     )
     security_limiter_failure_mode: FailureMode = _setting(
         "SECURITY_LIMITER_FAILURE_MODE",
         FailureMode.CLOSED,
-        _failure_mode,
+        failure_mode,
         "The same for login, mint and the internal contract.",
         shown=_by_class,
     )
     limiter_namespace: str = _setting(
         "SECURITY_LIMITER_NAMESPACE",
         "tidegate",
-        _text(r"[a-z0-9:._-]{1,96}", "1 to 96 of a-z 0-9 : . _ -"),
+        matching(r"[a-z0-9:._-]{1,96}", "1 to 96 of a-z 0-9 : . _ -"),
         "First part of every limiter key, so that two deployments may share a table.",
     )
-    api_docs_enabled: bool = _setting("API_DOCS_ENABLED", False, _boolean, "Serves OpenAPI at /api/docs.")
+    api_docs_enabled: bool = _setting("API_DOCS_ENABLED", False, boolean, "Serves OpenAPI at /api/docs.")
 
     @property
     def runtime_class(self) -> RuntimeClass:
@@ -465,8 +409,44 @@ def _contradictions(settings: Settings) -> list[str]:
             f"REALTIME_RECONNECT_MIN_MS={settings.reconnect_min_ms}: must not be above "
             f"REALTIME_RECONNECT_MAX_MS={settings.reconnect_max_ms}"
         )
+    problems += _external_api_problems(settings) if settings.api_base_url else []
     if settings.production and settings.limiter_backend == "memory":
         problems.append("SECURITY_LIMITER_BACKEND='memory': not allowed in production; allowed: dynamodb")
     if settings.production and settings.egress_allow_insecure_tls:
         problems.append("EGRESS_ALLOW_INSECURE_TLS='true': not allowed in production; allowed: false")
+    return problems
+
+
+#: What API Gateway waits for a WebSocket message's answer is 29 s; the rest of a subscribe needs some of it.
+_MESSAGE_BUDGET_MS = 25_000
+#: The contract clamps the limits it is asked to count against.
+_CONTRACT_MAX_LIMIT = 10_000
+
+
+def _external_api_problems(settings: Settings) -> list[str]:
+    problems = []
+    if settings.production and not keeps_secrets(settings.api_base_url):
+        problems.append(
+            f"GATEWAY_API_BASE_URL={settings.api_base_url!r}: not allowed in production, because the service token "
+            "would travel in clear; allowed: https://, or http:// on this host"
+        )
+    together = settings.limiter_timeout_ms + settings.introspection_timeout_ms
+    if together > _MESSAGE_BUDGET_MS:
+        problems.append(
+            f"GATEWAY_LIMITER_TIMEOUT_MS and GATEWAY_INTROSPECTION_TIMEOUT_MS: {together} together; "
+            f"allowed: at most {_MESSAGE_BUDGET_MS}, because a subscribe waits for both"
+        )
+    limits = {
+        "REALTIME_CONNECT_RATE_LIMIT_IP_PER_MIN": settings.connect_rate_limit_ip_per_min,
+        "REALTIME_PUBLIC_SUBSCRIBE_RATE_LIMIT_IP_PER_MIN": settings.public_subscribe_rate_limit_ip_per_min,
+        "REALTIME_PUBLIC_SUBSCRIBE_RATE_LIMIT_SHARE_TOKEN_PER_MIN": (
+            settings.public_subscribe_rate_limit_share_token_per_min
+        ),
+    }
+    for variable, limit in limits.items():
+        if limit > _CONTRACT_MAX_LIMIT:
+            problems.append(
+                f"{variable}={limit}: allowed with GATEWAY_API_BASE_URL: at most {_CONTRACT_MAX_LIMIT}, "
+                "the largest limit the contract counts against"
+            )
     return problems

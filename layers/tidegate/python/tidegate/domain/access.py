@@ -54,6 +54,8 @@ class DashboardAccess:
         acl: user id -> level.
         intents: datasource id -> intent hash (hex) of what that datasource connects to.
         deleted: a tombstone: the dashboard is gone and stays denied.
+        attested: stands for a dashboard of an external API, whose introspection answered for the viewer. Here only
+            its revoked versions are known: every share version below `share_version` is revoked. See `attested`.
     """
 
     dashboard_id: str
@@ -63,6 +65,15 @@ class DashboardAccess:
     acl: Mapping[str, AclLevel] = field(default_factory=dict)
     intents: Mapping[str, str] = field(default_factory=dict)
     deleted: bool = False
+    attested: bool = False
+
+
+def attested(dashboard_id: str, revoked_below: int) -> DashboardAccess:
+    """The access item of a dashboard of an external API.
+
+    `revoked_below`: the highest share version a revocation event of that API named; 0 when there was none.
+    """
+    return DashboardAccess(dashboard_id, revoked_below, Visibility.PRIVATE, owner_id="", attested=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +155,11 @@ def may_see(dashboard: DashboardAccess | None, user: UserAccess | None, principa
     """
     if dashboard is None or dashboard.deleted:
         return False
+    if dashboard.attested:
+        # The API answered for the viewer; its users and ACLs are not known here, only what it revoked since.
+        if principal.share_version is None:
+            return not principal.is_public
+        return principal.share_version >= dashboard.share_version
     by_link = (
         dashboard.visibility is not Visibility.PRIVATE
         and principal.share_version is not None
@@ -179,7 +195,7 @@ def allowed(claim: Claim, dashboard: DashboardAccess | None, user: UserAccess | 
     if not may_see(dashboard, user, claim.principal):
         return Refusal.REVOKED
     assert dashboard is not None  # may_see denies a missing one
-    if dashboard.intents.get(claim.datasource_id) != claim.intent_hash:
+    if not dashboard.attested and dashboard.intents.get(claim.datasource_id) != claim.intent_hash:
         return Refusal.INTENT_CHANGED
     if now >= claim.expires_at:
         return Refusal.EXPIRED

@@ -10,7 +10,9 @@
     |-- LimitReached                 a rate or a cap refused; later it may be allowed                   (429)
     |-- Disabled                     the operator turned the feature off                                (404)
     `-- CouldNotCheck                nobody said no: what was needed to decide could not be had         (503)
-        `-- LimiterUnavailable       it was the limiter's store, and its failure mode is fail-closed
+        |-- LimiterUnavailable       it was the limiter's store, and its failure mode is fail-closed
+        |-- ApiBusy                  an external API said that it is asked too often
+        `-- ApiTimeout               an external API did not answer in time
 
 Invariant of this file: `Denied` and `CouldNotCheck` are never each other's base class, so no handler can
 confuse "no" with "don't know". `message` never holds an internal fault's text, a secret or a key.
@@ -128,3 +130,17 @@ class LimiterUnavailable(CouldNotCheck):
     """
 
     code = "limiter_unavailable"
+
+
+class ApiBusy(CouldNotCheck):
+    """An external API refused to answer because it is asked too often: asking others in its place is no use now."""
+
+    code = "api_busy"
+    status = 429
+
+
+class ApiTimeout(CouldNotCheck):
+    """An external API did not answer within the time set for it."""
+
+    code = "api_timeout"
+    status = 504

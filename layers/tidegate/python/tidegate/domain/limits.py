@@ -46,11 +46,13 @@ class RateDecision:
         allowed: whether the call may proceed.
         remaining: calls left in this window.
         retry_after_ms: milliseconds to the end of the window when refused, else 0.
+        counted: false when nobody could count the call and a failure mode admitted it.
     """
 
     allowed: bool
     remaining: int
     retry_after_ms: int
+    counted: bool = True
 
 
 def window_of(now_ms: int, window_ms: int = WINDOW_MS) -> int:

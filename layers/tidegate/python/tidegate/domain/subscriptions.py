@@ -55,6 +55,8 @@ class Subscription:
         visible: whether fan-out may see it (it appears in the stream index only then).
         cut: marked as ended, not yet told and deleted.
         batch: whether the connection asked for batch frames (copied, so that fan-out reads no connection).
+        session_token: the newest token of this grant, kept only where an external API has to be asked again with it.
+            A bearer credential: never logged, never sent to a client.
     """
 
     key: SubscriptionKey
@@ -64,6 +66,7 @@ class Subscription:
     visible: bool = False
     cut: bool = False
     batch: bool = False
+    session_token: str | None = field(default=None, repr=False)
 
     @property
     def live(self) -> bool:

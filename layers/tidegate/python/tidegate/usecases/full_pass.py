@@ -9,7 +9,7 @@ runs out of time, or dies, is continued by the next run and not begun again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from threading import Lock
 
@@ -31,11 +31,12 @@ from tidegate.ports import (
     Sender,
     SubscriptionStore,
 )
-from tidegate.usecases.cut_viewers import CutViewers
+from tidegate.usecases.cut_viewers import CutViewers, Judged
 from tidegate.usecases.end_connection import EndConnection
 from tidegate.usecases.hold_slots import slot_name
 from tidegate.usecases.judge import Judge
 from tidegate.usecases.parallel import in_parallel
+from tidegate.usecases.reintrospect import Reintrospect
 
 #: Segments a table is read in at the same time. Written into the names of the steps, so that a pass begun with another
 #: number is not continued with this one.
@@ -109,7 +110,9 @@ class FullPass:
         clock: Clock,
         ids: Ids,
         observer: Observer,
+        reintrospect: Reintrospect | None = None,
     ) -> None:
+        """`reintrospect`: asks an external API about those that its feed does not tell of."""
         self._connections = connections
         self._subscriptions = subscriptions
         self._caps = caps
@@ -126,6 +129,7 @@ class FullPass:
         self._clock = clock
         self._ids = ids
         self._observer = observer
+        self._reintrospect = reintrospect
 
     def __call__(self, deadline: float) -> int:
         """Run when it is due, or was left unfinished, and nobody else does. Returns how many viewers were cut.
@@ -192,15 +196,20 @@ class FullPass:
     def _check(self, rows: Sequence[Subscription], read_once: Judge, deadline: float) -> int:
         try:
             seems = [row for row, _ in read_once(rows)]
-            if not seems:
-                return 0
-            with self._cutting:  # cuts of one segment are parallel in themselves
-                judged = self._judge(seems)
-                done = self._cut(judged, deadline)
+            done = self._cut_one_by_one(lambda: self._judge(seems), deadline) if seems else 0
+            if self._reintrospect is not None:
+                judged = {row.key for row in seems}
+                refused = self._reintrospect([row for row in rows if row.key not in judged], deadline)
+                done += self._cut_one_by_one(lambda: refused, deadline) if refused else 0
         except CouldNotCheck:
             return 0  # kept and counted; the others are checked all the same
         self._in_time(deadline)
         return done
+
+    def _cut_one_by_one(self, judge: Callable[[], list[Judged]], deadline: float) -> int:
+        """One segment after the other: a cut is parallel in itself. Judged when it is this one's turn."""
+        with self._cutting:
+            return self._cut(judge(), deadline)
 
     def _sweep_orphans(self, rows: Iterable[Subscription]) -> None:
         """Rows whose connection ended without them: a process died between the two writes."""

@@ -5,7 +5,8 @@ Invariant of this file: the last word is `allowed`'s; the checks before it only 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from tidegate.control_plane_ports import ProfileStore
 from tidegate.domain.access import Claim, Refusal, Visibility, allowed
@@ -20,10 +21,24 @@ from tidegate.ports import AccessSnapshot, AccessStore
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """A claim that holds now, and the stream it is delivered from."""
+    """A claim that holds now, and the stream it is delivered from.
+
+    `session_token` is to be kept with the subscription, see `Subscription`.
+    """
 
     claim: Claim
     stream: Stream
+    session_token: str | None = field(default=None, repr=False)
+
+
+class Granting(Protocol):
+    """Who decides about subscribes: `Grant` from our tables, `ExternalGrant` by asking another API."""
+
+    def __call__(self, claims: SessionClaims, token: str, now: float) -> Granted:
+        """Grant, or raise what refuses. `token` is what `claims` were read from, verified."""
+
+    def still(self, claim: Claim, now: float) -> Refusal | None:
+        """Ask `allowed` again with access items read now."""
 
 
 class Grant:
@@ -34,7 +49,7 @@ class Grant:
         self._profiles = profiles
         self._policy = policy
 
-    def __call__(self, claims: SessionClaims, now: float) -> Granted:
+    def __call__(self, claims: SessionClaims, token: str, now: float) -> Granted:
         """Grant, or raise what refuses.
 
         Raises:

@@ -194,8 +194,7 @@ class ConsumeRateLimit:
             decision = self._rates.consume(f"gateway-{scope_text}", key_text, per_minute)
         except LimitReached as refused:
             return _answer(RateDecision(False, 0, refused.retry_after_ms or 1), "limited")
-        # Only a decision nobody counted leaves the whole limit.
-        return _answer(decision, "backend_fail_open" if decision.remaining == per_minute else "allowed")
+        return _answer(decision, "allowed" if decision.counted else "backend_fail_open")
 
 
 def _answer(decision: RateDecision, reason: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from tidegate.domain.errors import CouldNotCheck, LimiterUnavailable, LimitReached
 from tidegate.domain.limits import WINDOW_MS, FailureMode, Outcome, RateDecision
-from tidegate.ports import Clock, Ids, KeyHasher, Observer, RateStore
+from tidegate.ports import Clock, Ids, KeyHasher, Observer, RateCounter
 
 #: Refusals remembered per process; beyond that the oldest are asked of the store again.
 _REMEMBERED = 4096
@@ -20,7 +20,7 @@ class RateLimits:
     def __init__(
         self,
         *,
-        store: RateStore,
+        store: RateCounter,
         keys: KeyHasher,
         namespace: str,
         failure_mode: FailureMode,
@@ -78,7 +78,11 @@ class RateLimits:
         except CouldNotCheck as error:
             return self._unanswered(scope, limit, error)
         if decision.allowed:
-            self._count(scope, Outcome.ALLOWED)
+            if decision.counted:
+                self._count(scope, Outcome.ALLOWED)
+            else:
+                self._count(scope, Outcome.BACKEND_ERROR)
+                self._count(scope, Outcome.FAIL_OPEN)
             return decision
         self._count(scope, Outcome.REJECTED)
         if len(self._refused_until_ms) >= _REMEMBERED:
@@ -94,7 +98,7 @@ class RateLimits:
         self._count(scope, Outcome.BACKEND_ERROR)
         if self._failure_mode is FailureMode.OPEN:
             self._count(scope, Outcome.FAIL_OPEN)
-            return RateDecision(True, limit, 0)
+            return RateDecision(True, limit, 0, counted=False)
         self._count(scope, Outcome.FAIL_CLOSED)
         raise LimiterUnavailable("Security limiter is temporarily unavailable") from error
 

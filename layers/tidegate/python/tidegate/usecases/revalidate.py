@@ -6,12 +6,14 @@ cannot be checked is kept and counted as `indeterminate`: ending a subscription 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tidegate.domain.revocations import Task, TaskKind
 from tidegate.ports import Clock, Observer, Revalidations, SubscriptionStore
 from tidegate.usecases.cut_viewers import CutViewers
-from tidegate.usecases.follow_feed import FollowFeed
 from tidegate.usecases.full_pass import FullPass
 from tidegate.usecases.judge import Judge
+from tidegate.usecases.reintrospect import Reintrospect
 
 
 class Revalidate:
@@ -23,12 +25,15 @@ class Revalidate:
         subscriptions: SubscriptionStore,
         judge: Judge,
         cut: CutViewers,
-        follow_feed: FollowFeed,
+        follow_feed: Callable[[], int],
         full_pass: FullPass,
         tasks: Revalidations,
         clock: Clock,
         observer: Observer,
+        reintrospect: Reintrospect | None = None,
     ) -> None:
+        """`follow_feed` reads our own feed or an external API's; `reintrospect` asks that API about those that its feed
+        does not tell of."""
         self._subscriptions = subscriptions
         self._judge = judge
         self._cut = cut
@@ -37,6 +42,7 @@ class Revalidate:
         self._tasks = tasks
         self._clock = clock
         self._observer = observer
+        self._reintrospect = reintrospect
 
     def __call__(self, task: Task, deadline: float) -> int:
         """Do it. Returns how many viewers were cut; what `deadline` (monotonic seconds) left over is queued again.
@@ -60,6 +66,13 @@ class Revalidate:
         cut = self._cut(judged, deadline)
         if cut and task.since_ms:
             self._observer.time("commit_to_cut", self._clock.now() * 1000 - task.since_ms)
-        if cut < len(judged) and self._clock.monotonic() >= deadline:
+        left = cut < len(judged)
+        if self._reintrospect is not None:
+            # The event told a version; what else happened to the dashboard, for members too, only the API can tell.
+            known = {row.key for row, _ in judged}
+            rest = [row for row in rows if row.key not in known]
+            cut += self._cut(self._reintrospect(rest, deadline, anew=True), deadline)
+            left = left or bool(rest)
+        if left and self._clock.monotonic() >= deadline:
             self._tasks.queue(task)
         return cut

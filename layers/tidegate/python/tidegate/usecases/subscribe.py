@@ -18,7 +18,7 @@ from tidegate.domain.errors import CouldNotCheck, Denied, LimitReached, Tidegate
 from tidegate.domain.subscriptions import Connection, Stream, Subscription, SubscriptionKey, same_grant
 from tidegate.domain.tokens import SessionClaims
 from tidegate.ports import Clock, ConnectionStore, Hold, Ids, Observer, SessionTokens, StreamStore, SubscriptionStore
-from tidegate.usecases.grant import Grant, Granted
+from tidegate.usecases.grant import Granted, Granting
 from tidegate.usecases.hold_slots import Slots, home_slot
 from tidegate.usecases.limit_rate import RateLimits
 
@@ -62,7 +62,7 @@ class Subscribe:
         policy: SubscribePolicy,
         tokens: SessionTokens,
         rates: RateLimits,
-        grant: Grant,
+        grant: Granting,
         slots: Slots,
         connections: ConnectionStore,
         subscriptions: SubscriptionStore,
@@ -95,7 +95,7 @@ class Subscribe:
         connection = self._open_connection(connection_id)
         if claims.principal.is_public:
             self._limit(claims, connection)
-        granted = self._grant(claims, self._clock.now())
+        granted = self._grant(claims, token, self._clock.now())
         key = SubscriptionKey(dashboard_id, connection_id, datasource_id)
         for _ in range(ROUNDS):
             if connection.subscriptions.get(datasource_id, dashboard_id) != dashboard_id:
@@ -127,7 +127,7 @@ class Subscribe:
         if there is not None and there.cut:
             return None
         if there is not None and there.live and same_grant(there.claim, granted.claim):
-            moved = self._subscriptions.move_expiry(there, granted.claim.expires_at)
+            moved = self._subscriptions.move_expiry(there, granted.claim.expires_at, granted.session_token)
             return Subscribed(there, refreshed=True) if moved else None
         slot = self._admit(key, connection)
         stream = self._streams.want(granted.stream)
@@ -137,6 +137,7 @@ class Subscribe:
             claim=granted.claim,
             stream=shard_of(stream, key.connection_id),
             batch=connection.batch,
+            session_token=granted.session_token,
         )
         if not self._subscriptions.put_hidden(row):
             return None

@@ -1,12 +1,15 @@
-"""One pooled, blocking HTTP/1.1 client for AWS endpoints, and where those endpoints are.
+"""One pooled, blocking HTTP/1.1 client, and where AWS endpoints are.
 
-Invariant of this file: a connection goes back to the pool only after its answer was read whole; any doubt closes it.
+Invariants of this file: a connection goes back to the pool only after its answer was read whole, any doubt closes it;
+and a deadline is the whole call's, however slowly a server sends.
 """
 
 from __future__ import annotations
 
 import http.client
+import io
 import os
+import socket
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,11 +27,12 @@ class Answer:
 
 
 class NotAnswered(Exception):
-    """No usable answer. `sent` tells whether the request may have reached the server."""
+    """No usable answer. `sent` tells whether the request may have reached the server, `late` whether time ran out."""
 
-    def __init__(self, reason: str, *, sent: bool) -> None:
+    def __init__(self, reason: str, *, sent: bool, late: bool = False) -> None:
         super().__init__(reason)
         self.sent = sent
+        self.late = late
 
 
 def endpoint_url(service: str, region: str, env: Mapping[str, str] | None = None) -> str:
@@ -47,17 +51,68 @@ def tls_context() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
+class _TimedSocket:
+    """What `http.client` uses of a socket, each wait no longer than what is left of the call.
+
+    A socket's own timeout is of one read: a server that sends a byte now and then would hold a call for ever.
+    """
+
+    def __init__(self, inner: socket.socket) -> None:
+        self._inner = inner
+        self.deadline = 0.0
+
+    def sendall(self, data: bytes) -> None:
+        self.wait()
+        self._inner.sendall(data)
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        # The socket stays open until this file is closed as well: `http.client` closes it before it reads an answer
+        # that ends the connection.
+        raw = self._inner.makefile("rb", buffering=0)
+        assert isinstance(raw, io.RawIOBase)
+        return io.BufferedReader(_Incoming(self, raw))
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def wait(self) -> None:
+        """Let the next operation wait for what is left. Raises `TimeoutError` when nothing is."""
+        left = self.deadline - monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._inner.settimeout(left)
+
+
+class _Incoming(io.RawIOBase):
+    def __init__(self, timed: _TimedSocket, raw: io.RawIOBase) -> None:
+        self._timed = timed
+        self._raw = raw
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int | None:  # type: ignore[override]
+        self._timed.wait()
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
 class HttpClient:
     """Requests to one origin, over kept-alive connections. Safe to use from several threads."""
 
-    def __init__(self, base_url: str, *, connect_timeout_s: float = 2.0) -> None:
+    def __init__(self, base_url: str, *, connect_timeout_s: float = 2.0, max_body: int | None = None) -> None:
+        """`max_body`: largest answer, bytes; None trusts the server."""
         parts = urlsplit(base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"not an http(s) URL: {base_url!r}")
         self._tls = parts.scheme == "https"
         self._host, self._port = parts.hostname, parts.port or (443 if self._tls else 80)
         self._connect_timeout_s = connect_timeout_s
-        self._idle: list[http.client.HTTPConnection] = []
+        self._max_body = max_body
+        self._idle: list[tuple[http.client.HTTPConnection, _TimedSocket]] = []
         self.host = parts.netloc.rpartition("@")[2]
         self.prefix = parts.path.rstrip("/")
 
@@ -68,53 +123,80 @@ class HttpClient:
             deadline: monotonic seconds by which the answer must be there.
 
         Raises:
-            NotAnswered: connection refused, lost, or too slow.
+            NotAnswered: connection refused, lost, too slow, or an answer that is cut off or too large.
         """
-        connection = self._take()
-        reused = connection is not None
+        kept = self._take()
+        reused = kept is not None
         while True:
-            remaining = deadline - monotonic()
-            if remaining <= 0:
-                raise NotAnswered("deadline passed", sent=False)
-            if connection is None:
-                connection = self._connect(min(remaining, self._connect_timeout_s))
-            if connection.sock is not None:
-                connection.sock.settimeout(remaining)
+            if monotonic() >= deadline:
+                raise NotAnswered("deadline passed", sent=False, late=True)
+            connection, timed = kept or self._connect(deadline)
+            timed.deadline = deadline
             try:
                 connection.request(method, path, body=body, headers=dict(headers))
                 response = connection.getresponse()
-                answer = Answer(response.status, response.read())
+                answer = Answer(response.status, self._body_of(response))
             except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError) as error:
                 connection.close()
-                connection = None
+                kept = None
                 if not reused:
                     raise NotAnswered(type(error).__name__, sent=True) from error
                 # A kept-alive connection the server had already closed: the request was not read.
                 reused = False
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
-                raise NotAnswered(type(error).__name__, sent=True) from error
+                late = isinstance(error, TimeoutError)
+                raise NotAnswered(type(error).__name__, sent=True, late=late) from error
             else:
                 if response.will_close:
                     connection.close()
                 else:
-                    self._idle.append(connection)
+                    self._idle.append((connection, timed))
                 return answer
 
-    def _take(self) -> http.client.HTTPConnection | None:
+    def _body_of(self, response: http.client.HTTPResponse) -> bytes:
+        if self._max_body is None:
+            return response.read()
+        body = response.read(self._max_body + 1)
+        if len(body) > self._max_body:
+            raise http.client.HTTPException("answer too large")
+        if response.length:  # unlike `read()`, a read of so many bytes does not say that some are missing
+            raise http.client.IncompleteRead(body, response.length)
+        return body
+
+    def _take(self) -> tuple[http.client.HTTPConnection, _TimedSocket] | None:
         try:
             return self._idle.pop()
         except IndexError:
             return None
 
-    def _connect(self, timeout_s: float) -> http.client.HTTPConnection:
+    def _connect(self, deadline: float) -> tuple[http.client.HTTPConnection, _TimedSocket]:
         connection = (
-            http.client.HTTPSConnection(self._host, self._port, timeout=timeout_s, context=tls_context())
+            http.client.HTTPSConnection(self._host, self._port, context=tls_context())
             if self._tls
-            else http.client.HTTPConnection(self._host, self._port, timeout=timeout_s)
+            else http.client.HTTPConnection(self._host, self._port)
         )
         try:
-            connection.connect()
+            timed = _TimedSocket(self._dial(deadline))
         except OSError as error:
-            raise NotAnswered(type(error).__name__, sent=False) from error
-        return connection
+            raise NotAnswered(type(error).__name__, sent=False, late=isinstance(error, TimeoutError)) from error
+        connection.sock = timed
+        return connection, timed
+
+    def _dial(self, deadline: float) -> socket.socket:
+        """Try the host's addresses in turn. `socket.create_connection` would give each of them all the time."""
+        failure: OSError = TimeoutError()
+        for family, kind, protocol, _, address in socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM):
+            left = deadline - monotonic()
+            if left <= 0:
+                break
+            dialed = socket.socket(family, kind, protocol)
+            try:
+                dialed.settimeout(min(left, self._connect_timeout_s))
+                dialed.connect(address)
+                dialed.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                return tls_context().wrap_socket(dialed, server_hostname=self._host) if self._tls else dialed
+            except OSError as error:
+                dialed.close()
+                failure = error
+        raise failure

@@ -1,20 +1,22 @@
-"""The access table: `dash#id`, `user#id`, and beside each dashboard `intents#id`, read only where intents matter.
+"""The access table: `dash#id`, `user#id`, and beside each dashboard `intents#id`, read only where intents matter; and
+for dashboards of an external API `revoked#id`.
 
-Invariant of this file: only `put_dashboard`/`put_user` actions write these items, always inside the transaction
-that changes what they mirror.
+Invariant of this file: only `put_dashboard`/`put_user` actions write the first three, always inside the transaction
+that changes what they mirror; the version in `revoked#id` only ever grows.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
-from tidegate.adapters.dynamodb.client import DynamoDb, Item, put_action
-from tidegate.domain.access import AclLevel, DashboardAccess, Role, UserAccess, Visibility
+from tidegate.adapters.dynamodb.client import ConditionFailed, DynamoDb, Item, put_action
+from tidegate.domain.access import AclLevel, DashboardAccess, Role, UserAccess, Visibility, attested
 from tidegate.ports import AccessSnapshot
 
-_DASHBOARD, _USER, _INTENTS = "dash#", "user#", "intents#"
+_DASHBOARD, _USER, _INTENTS, _REVOKED = "dash#", "user#", "intents#", "revoked#"
 
 
 class DynamoAccess:
@@ -49,6 +51,41 @@ class DynamoAccess:
             return None
         intent: dict[str, object] = json.loads(text)
         return intent
+
+
+class DynamoAttestedAccess:
+    """`ports.AccessStore` and `external_ports.RevokedVersions` for the dashboards of an external API.
+
+    Every id is a dashboard: whether it exists, the API said when it answered for the viewer.
+    """
+
+    def __init__(self, db: DynamoDb, table: str) -> None:
+        self._db = db
+        self._table = table
+
+    def read(self, dashboard_ids: Iterable[str], user_ids: Iterable[str]) -> AccessSnapshot:
+        ids = list(dict.fromkeys(dashboard_ids))
+        if len(ids) == 1:
+            item = self._db.get(self._table, {"key": _REVOKED + ids[0]})
+            items = [item] if item else []
+        else:
+            items = self._db.get_many(self._table, [{"key": _REVOKED + one} for one in ids])
+        versions = {item["key"].removeprefix(_REVOKED): int(item["revoked_below"]) for item in items}
+        return AccessSnapshot({one: attested(one, versions.get(one, 0)) for one in ids}, {})
+
+    def intent(self, dashboard_id: str, datasource_id: str) -> Mapping[str, object] | None:
+        """The API's intents are not kept here."""
+        return None
+
+    def raise_to(self, dashboard_id: str, version: int) -> None:
+        with suppress(ConditionFailed):
+            self._db.update(
+                self._table,
+                {"key": _REVOKED + dashboard_id},
+                "SET #revoked_below = :version",
+                "attribute_not_exists(#revoked_below) OR #revoked_below < :version",
+                {"version": version},
+            )
 
 
 def put_dashboard(

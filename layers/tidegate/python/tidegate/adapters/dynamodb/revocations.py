@@ -173,6 +173,28 @@ class DynamoRevocations:
         ]
 
 
+class DynamoExternalCursor:
+    """`external_ports.ExternalCursors`, one for each API, so that another API is read from its own beginning."""
+
+    def __init__(self, db: DynamoDb, table: str, api: str) -> None:
+        self._db = db
+        self._table = table
+        self._key: Item = {"feed": f"external#{api}", "event_id": 0}
+
+    def cursor(self) -> str | None:
+        item = self._db.get(self._table, self._key)
+        return str(item["cursor"]) if item else None
+
+    def move_cursor(self, old: str | None, new: str) -> bool:
+        condition = "attribute_not_exists(#cursor)" if old is None else "#cursor = :old"
+        values: Item = {"new": new} | ({} if old is None else {"old": old})
+        try:
+            self._db.update(self._table, self._key, "SET #cursor = :new", condition, values)
+        except ConditionFailed:
+            return False
+        return True
+
+
 def _event(item: Item) -> RevocationEvent:
     return RevocationEvent(
         event_id=item["event_id"],

@@ -67,15 +67,13 @@ class DynamoSubscriptions:
             return False
         return True
 
-    def move_expiry(self, row: Subscription, expires_at: int) -> bool:
+    def move_expiry(self, row: Subscription, expires_at: int, session_token: str | None = None) -> bool:
+        update = "SET #exp = :exp, #ttl = :ttl"
+        values: Item = {"attempt": row.attempt, "yes": True, "exp": expires_at, "ttl": expires_at + ROW_LIFE_S}
+        if session_token is not None:
+            update, values = f"{update}, #session_token = :token", values | {"token": session_token}
         try:
-            self._db.update(
-                self._table,
-                _key(row.key),
-                "SET #exp = :exp, #ttl = :ttl",
-                f"{_LIVE} AND #exp < :exp",
-                {"attempt": row.attempt, "yes": True, "exp": expires_at, "ttl": expires_at + ROW_LIFE_S},
-            )
+            self._db.update(self._table, _key(row.key), update, f"{_LIVE} AND #exp < :exp", values)
         except ConditionFailed as failed:
             there = _row(failed.item) if failed.item else self.get(row.key)
             return (
@@ -184,6 +182,8 @@ def _item(row: Subscription) -> Item:
         item["share_version"] = claim.principal.share_version
     if claim.principal.session_version is not None:
         item["session_version"] = claim.principal.session_version
+    if row.session_token is not None:
+        item["session_token"] = row.session_token
     if not claim.principal.is_public:
         item["principal"] = claim.principal.subject
     return item
@@ -206,4 +206,5 @@ def _row(item: Item) -> Subscription:
         visible=item["visible"],
         cut=item.get("cut", False),
         batch=item["batch"],
+        session_token=item.get("session_token"),
     )

@@ -12,7 +12,7 @@ from dataclasses import replace
 from threading import RLock
 from typing import TypeVar
 
-from tidegate.domain.access import DashboardAccess, UserAccess
+from tidegate.domain.access import DashboardAccess, UserAccess, attested
 from tidegate.domain.limits import RateDecision, decide_rate, window_of
 from tidegate.domain.subscriptions import Connection, LastValue, Stream, Subscription, SubscriptionKey
 from tidegate.ports import AccessSnapshot, EntryStreams, Hold, PassRun, ScanPage
@@ -54,6 +54,24 @@ def _scan(items: Mapping[str, T], segment: int, segments: int, after: str | None
         yield ScanPage([items[one] for one in page if one in items], None if last else page[-1])
     if not names:
         yield ScanPage([], None)
+
+
+class MemoryAttestedAccess:
+    """`ports.AccessStore` and `external_ports.RevokedVersions`."""
+
+    def __init__(self) -> None:
+        self._lock = RLock()
+        self.revoked_below: dict[str, int] = {}
+
+    def read(self, dashboard_ids: Iterable[str], user_ids: Iterable[str]) -> AccessSnapshot:
+        return AccessSnapshot({one: attested(one, self.revoked_below.get(one, 0)) for one in dashboard_ids}, {})
+
+    def intent(self, dashboard_id: str, datasource_id: str) -> Mapping[str, object] | None:
+        return None
+
+    def raise_to(self, dashboard_id: str, version: int) -> None:
+        with self._lock:
+            self.revoked_below[dashboard_id] = max(version, self.revoked_below.get(dashboard_id, 0))
 
 
 class MemoryConnections:
@@ -159,13 +177,14 @@ class MemorySubscriptions:
             self.rows[row.key] = replace(there, visible=True)
             return True
 
-    def move_expiry(self, row: Subscription, expires_at: int) -> bool:
+    def move_expiry(self, row: Subscription, expires_at: int, session_token: str | None = None) -> bool:
         with self._lock:
             there = self._own(row)
             if there is None or not there.live:
                 return False
             if there.claim.expires_at < expires_at:
-                self.rows[row.key] = replace(there, claim=replace(there.claim, expires_at=expires_at))
+                claim = replace(there.claim, expires_at=expires_at)
+                self.rows[row.key] = replace(there, claim=claim, session_token=session_token or there.session_token)
             return True
 
     def mark_cut(self, row: Subscription, *, expired_at: int | None = None) -> bool:

@@ -1,0 +1,55 @@
+"""Grant a session token its stream by asking an external API.
+
+Invariant of this file: nobody is granted anything the API did not grant now; `still` asks `allowed`, as everywhere, of
+an attested access item, which knows what the API's feed revoked since.
+"""
+
+from __future__ import annotations
+
+from tidegate.domain.access import Claim, Refusal, allowed
+from tidegate.domain.errors import Denied, TidegateError
+from tidegate.domain.external_api import Introspected
+from tidegate.domain.stream_policy import StreamPolicy
+from tidegate.domain.tokens import STREAM_SCOPE, SessionClaims
+from tidegate.external_ports import Introspections
+from tidegate.ports import AccessStore, Observer
+from tidegate.usecases.grant import Granted
+
+
+class ExternalGrant:
+    """`usecases.grant.Granting` over the internal contract."""
+
+    def __init__(
+        self, *, introspections: Introspections, access: AccessStore, policy: StreamPolicy, observer: Observer
+    ) -> None:
+        self._introspections = introspections
+        self._access = access
+        self._policy = policy
+        self._observer = observer
+
+    def __call__(self, claims: SessionClaims, token: str, now: float) -> Granted:
+        """Grant, or raise what refuses.
+
+        Raises:
+            Denied, NotFound, Unauthenticated, InvalidInput: the API says no. PolicyBlocked: nobody may.
+            CouldNotCheck: the API did not say.
+        """
+        if claims.scope != STREAM_SCOPE:
+            raise Denied("Datasource token scope mismatch")
+        stream = self._introspect(claims, token).stream(self._policy, int(now))
+        # A token that states no intent is of the one the API has just told.
+        return Granted(claims.claim(stream.stream_key), stream, session_token=token)
+
+    def still(self, claim: Claim, now: float) -> Refusal | None:
+        """Ask `allowed` again with access items read now."""
+        snapshot = self._access.read([claim.dashboard_id], [])
+        return allowed(claim, snapshot.dashboards.get(claim.dashboard_id), None, now)
+
+    def _introspect(self, claims: SessionClaims, token: str) -> Introspected:
+        try:
+            answer = self._introspections.introspect(token, claims.dashboard_id, claims.datasource_id)
+        except TidegateError as error:
+            self._observer.count("introspections", outcome=error.code)
+            raise
+        self._observer.count("introspections", outcome="granted")
+        return answer
