@@ -25,7 +25,15 @@ from tidegate.adapters.memory.stores import (
 )
 from tidegate.bootstrap import World
 from tidegate.domain.access import PUBLIC_SUBJECT, Claim, Principal
-from tidegate.domain.subscriptions import Connection, LastValue, Stream, Subscription, SubscriptionKey
+from tidegate.domain.subscriptions import (
+    CUT_LEASE_S,
+    Connection,
+    CutMark,
+    LastValue,
+    Stream,
+    Subscription,
+    SubscriptionKey,
+)
 from tidegate.ports import (
     CapStore,
     ConnectionStore,
@@ -39,6 +47,7 @@ from tidegate.ports import (
 )
 
 KEY = SubscriptionKey("d", "c=", "s#1")
+MARK = CutMark("run", 1000)
 
 
 @dataclass
@@ -154,7 +163,7 @@ def test_a_row_is_hidden_until_made_visible(stores: Stores) -> None:
 def test_only_the_own_attempt_is_touched(stores: Stores) -> None:
     stores.subscriptions.put_hidden(row("mine"))
     assert not stores.subscriptions.make_visible(row("other"))
-    assert not stores.subscriptions.mark_cut(row("other"))
+    assert not stores.subscriptions.mark_cut(row("other"), MARK)
     assert not stores.subscriptions.remove(row("other"))
     assert not stores.subscriptions.move_expiry(row("other"), 200)
     assert not stores.subscriptions.move_expiry(row("mine"), 200)  # hidden
@@ -168,17 +177,29 @@ def test_a_put_gives_way_to_higher_versions_and_to_cut_rows(stores: Stores) -> N
     assert stores.subscriptions.put_hidden(row("member", None)), "members and guests may replace each other"
     assert stores.subscriptions.put_hidden(row("guest", 2))
     assert stores.subscriptions.put_hidden(row("new", 3))
-    assert stores.subscriptions.mark_cut(row("new", 3))
+    assert stores.subscriptions.mark_cut(row("new", 3), MARK)
     assert not stores.subscriptions.put_hidden(row("newest", 4))
     assert not stores.subscriptions.make_visible(row("new", 3))
-    assert stores.subscriptions.remove(row("new", 3))
+    assert stores.subscriptions.remove(replace(row("new", 3), cut=MARK))
     assert stores.subscriptions.put_hidden(row("newest", 4))
+
+
+def test_a_mark_keeps_others_away_until_it_runs_out(stores: Stores) -> None:
+    stores.subscriptions.put_hidden(row())
+    assert stores.subscriptions.mark_cut(row(), MARK) and stores.subscriptions.mark_cut(row(), MARK)
+    stored = stores.subscriptions.get(KEY)
+    assert stored is not None and stored.cut == MARK
+    early, late = CutMark("other", MARK.at + CUT_LEASE_S - 1), CutMark("other", MARK.at + CUT_LEASE_S)
+    assert not stores.subscriptions.mark_cut(stored, early)
+    assert not stores.subscriptions.remove(row()), "whoever saw it unmarked leaves it alone"
+    assert stores.subscriptions.mark_cut(stored, late) and not stores.subscriptions.remove(stored)
+    assert stores.subscriptions.remove(replace(stored, cut=late)) and stores.subscriptions.get(KEY) is None
 
 
 def test_a_cut_row_leaves_the_audience(stores: Stores) -> None:
     stores.subscriptions.put_hidden(row())
     stores.subscriptions.make_visible(row())
-    assert stores.subscriptions.mark_cut(row())
+    assert stores.subscriptions.mark_cut(row(), MARK)
     assert stores.subscriptions.audience("stream#0") == []
     assert not stores.subscriptions.move_expiry(row(), 500)
 
@@ -408,8 +429,8 @@ def test_the_cursor_moves_from_where_it_was_seen(deployed: Mapping[str, str]) ->
 
 def test_expired_marks_give_way_to_a_refresh(stores: Stores) -> None:
     stores.subscriptions.put_hidden(row())
-    assert not stores.subscriptions.mark_cut(row(), expired_at=99)
-    assert stores.subscriptions.mark_cut(row(), expired_at=100)
+    assert not stores.subscriptions.mark_cut(row(), MARK, expired_at=99)
+    assert stores.subscriptions.mark_cut(row(), MARK, expired_at=100)
 
 
 def test_the_cursor_of_an_external_feed(deployed: Mapping[str, str]) -> None:

@@ -66,6 +66,7 @@ class RealTables(GatewayWorld):
             sender=self.platform,
             end_connection=end,
             clock=world.clock,
+            ids=world.ids,
             observer=self.observer,
         )
 

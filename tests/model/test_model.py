@@ -4,12 +4,14 @@ it stops holding as soon as one safeguard is taken out."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 
-from tests.model.explorer import Actor, Explored, Explorer
+from tests.model.explorer import Actor, Explored, Explorer, Violation
 from tests.model.scenes import (
+    Rows,
     Viewers,
     disconnect,
     fan_out,
@@ -20,7 +22,12 @@ from tests.model.scenes import (
     subscribe,
     unsubscribe,
 )
+from tidegate.domain.access import allowed
+from tidegate.domain.subscriptions import CutMark, Subscription, SubscriptionKey
 from tidegate.usecases import cut_viewers
+from tidegate.usecases import subscribe as subscribing
+from tidegate.usecases.fan_out import FreshAccess
+from tidegate.usecases.subscribe import Subscribe
 
 
 @pytest.fixture(autouse=True)
@@ -39,76 +46,178 @@ def revoking(number: int, connections: tuple[str, ...] = ("c",), **options: Any)
     event = f"revocation {number}"
     return [
         Actor(f"revoke {number}", revoke(number), after=f"revocation {number - 1}" if number else None),
-        Actor(f"pass over {event}", revalidate(connections), after=event, **options),
+        Actor(f"pass over {event}", revalidate(f"pass over {event}", connections), after=event, **options),
     ]
 
 
-def scenes() -> dict[str, Callable[[], Viewers]]:
-    """By name: what is explored."""
-    both = ("a", "b")
-    faulty: dict[str, Any] = {"crashes": True, "lossy": True}
-    again: dict[str, Any] = {**faulty, "again": True}
-    return {
-        "two attempts with one token, a rotation": lambda: Viewers(
-            [viewer("c", 1, "1"), viewer("c", 1, "2"), *revoking(0)], revocations=[rotate]
-        ),
-        "an old token and a new one, a rotation": lambda: Viewers(
-            [viewer("c", 1), viewer("c", -1), *revoking(0)], revocations=[rotate]
-        ),
-        "a refresh and a new token, two rotations": lambda: Viewers(
-            [viewer("c", 1), viewer("c", -1), *revoking(0), *revoking(1)], live={"c": 1}, revocations=[rotate, rotate]
-        ),
-        "two viewers, a rotation and an ACL removal": lambda: Viewers(
-            [viewer("a", -1), *revoking(0, both), *revoking(1, both)],
-            connections=both,
+@dataclass(frozen=True, slots=True)
+class Explorable:
+    """A scene, and how many rounds a subscribe tries before it gives up: the more, the more states."""
+
+    scene: Callable[[], Viewers]
+    rounds: int = 2
+
+
+BOTH = ("a", "b")
+FAULTY: dict[str, Any] = {"crashes": True, "lossy": True}
+AGAIN: dict[str, Any] = {**FAULTY, "again": True}
+
+SCENES = {
+    "two attempts with one token, a rotation": Explorable(
+        lambda: Viewers([viewer("c", 1, "1"), viewer("c", 1, "2"), *revoking(0)], revocations=[rotate]), 1
+    ),
+    "an old token and a new one, a rotation": Explorable(
+        lambda: Viewers([viewer("c", 1), viewer("c", -1), *revoking(0)], revocations=[rotate]), 1
+    ),
+    "a refresh and a new token, a rotation": Explorable(
+        lambda: Viewers([viewer("c", 1), viewer("c", -1), *revoking(0)], live={"c": 1}, revocations=[rotate]), 1
+    ),
+    "a new token, two rotations": Explorable(
+        lambda: Viewers([viewer("c", -1), *revoking(0), *revoking(1)], live={"c": 1}, revocations=[rotate, rotate])
+    ),
+    "two viewers, a rotation and an ACL removal": Explorable(
+        lambda: Viewers(
+            [viewer("a", -1), *revoking(0, BOTH), *revoking(1, BOTH)],
+            connections=BOTH,
             live={"a": 1, "b": None},
             revocations=[rotate, remove_member],
         ),
-        "two viewers come, a rotation": lambda: Viewers(
-            [viewer("a", 1), viewer("b", None), *revoking(0, both)], connections=both, revocations=[rotate]
-        ),
-        "a disconnect": lambda: Viewers(
-            [viewer("c", 1), Actor("leave c", disconnect("c")), *revoking(0)], live={"c": 1}, revocations=[rotate]
-        ),
-        "an unsubscribe": lambda: Viewers(
+        1,
+    ),
+    "two viewers come, a rotation": Explorable(
+        lambda: Viewers([viewer("a", 1), viewer("b", None), *revoking(0, BOTH)], connections=BOTH, revocations=[rotate])
+    ),
+    "a disconnect": Explorable(
+        lambda: Viewers(
+            [viewer("c", -1), Actor("leave c", disconnect("c")), *revoking(0)], live={"c": 1}, revocations=[rotate]
+        )
+    ),
+    "an unsubscribe": Explorable(
+        lambda: Viewers(
             [viewer("c", -1), Actor("unsub c", unsubscribe("c")), *revoking(0)], live={"c": 1}, revocations=[rotate]
-        ),
-        "a subscribe that dies or hears nothing": lambda: Viewers(
-            [viewer("c", 1, **faulty), viewer("c", -1), *revoking(0)], revocations=[rotate], faults=1
-        ),
-        "a pass that dies or hears nothing": lambda: Viewers(
-            [viewer("c", -1), *revoking(0, **again)], live={"c": 1}, revocations=[rotate], faults=2
-        ),
-        "a lagging index": lambda: Viewers(
-            [viewer("c", 1), *revoking(0)], live={"c": 1}, revocations=[rotate], lagging=True
-        ),
-        "fan-out while the right is lost": lambda: Viewers(
-            [
-                Actor("fan-out", fan_out(2)),
-                Actor("revoke 0", revoke(0)),
-            ],
+        )
+    ),
+    "a subscribe that dies or hears nothing": Explorable(
+        lambda: Viewers([viewer("c", 1, **FAULTY), viewer("c", -1), *revoking(0)], revocations=[rotate], faults=1),
+        1,
+    ),
+    "a pass that dies or hears nothing, twice": Explorable(
+        lambda: Viewers([viewer("c", -1), *revoking(0, **AGAIN)], live={"c": 1}, revocations=[rotate], faults=2)
+    ),
+    "a lagging index": Explorable(
+        lambda: Viewers([viewer("c", 1), viewer("c", -1), *revoking(0)], revocations=[rotate], lagging=True), 1
+    ),
+    "fan-out while the right is lost": Explorable(
+        lambda: Viewers(
+            [Actor("fan-out", fan_out(2)), Actor("revoke 0", revoke(0))],
             live={"c": 1},
             revocations=[rotate],
             lagging=True,
             ticks=4,
-        ),
-        "fan-out to a member and a guest, and a pass": lambda: Viewers(
-            [Actor("fan-out", fan_out(1)), *revoking(0, both)],
-            connections=both,
+        )
+    ),
+    "fan-out to a member and a guest, and a pass": Explorable(
+        lambda: Viewers(
+            [Actor("fan-out", fan_out(1)), *revoking(0, BOTH)],
+            connections=BOTH,
             live={"a": 1, "b": None},
             revocations=[rotate],
             ticks=3,
-        ),
-    }
+        )
+    ),
+}
 
 
-@pytest.mark.parametrize("name", scenes())
-def test_what_must_hold_holds_in_every_interleaving(name: str, record_property: Callable[..., None]) -> None:
-    explored = explore(scenes()[name]())
-    record_property("states", explored.states)
-    print(f"{explored.states:,} states, {explored.ends:,} ends, at most {explored.deepest} steps: {name}")  # noqa: T201
+def explore(name: str, monkeypatch: pytest.MonkeyPatch, prepare: Callable[[Viewers], None] | None = None) -> Explored:
+    """Visit every state of a scene. Raises `Violation`."""
+    monkeypatch.setattr(subscribing, "ROUNDS", SCENES[name].rounds)
+    scene = SCENES[name].scene()
+    if prepare is not None:
+        prepare(scene)
+    return Explorer(scene).explore()
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_what_must_hold_holds_in_every_interleaving(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    explored = explore(name, monkeypatch)
+    with capsys.disabled():
+        print(f"\n  {explored.states:>9,} states, at most {explored.deepest} steps deep: {name}", end="")  # noqa: T201
     assert explored.ends > 1 and explored.states > 100
 
 
-def explore(scene: Viewers) -> Explored:
-    return Explorer(scene).explore()
+# --- the model has teeth -------------------------------------------------------------------------------------
+
+
+class AnyAttempt(Rows):
+    """Without the attempt id in the conditions."""
+
+    def _own(self, row: Subscription) -> Subscription | None:
+        return self.rows.get(row.key)
+
+
+class ShownRegardless(Rows):
+    """Without the condition on visibility."""
+
+    def make_visible(self, row: Subscription) -> bool:
+        self.rows[row.key] = replace(row, visible=True, cut=None)
+        return True
+
+
+class CutRowsTakenOver(Rows):
+    """Without the wait for a cut row."""
+
+    def get(self, key: SubscriptionKey) -> Subscription | None:
+        there = self.rows.get(key)
+        return None if there is not None and there.cut else there
+
+    def put_hidden(self, row: Subscription) -> bool:
+        there = self.rows.get(row.key)
+        if there is not None and there.cut:
+            self.rows.pop(row.key)
+        return super().put_hidden(row)
+
+
+def with_rows(rows_class: type[Rows]) -> Callable[[Viewers], None]:
+    def prepare(scene: Viewers) -> None:
+        scene.rows_class = rows_class
+
+    return prepare
+
+
+def weak_query(scene: Viewers) -> None:
+    scene.weak_query = True
+
+
+@pytest.mark.parametrize(
+    ("taken_out", "name", "prepare"),
+    [
+        ("the attempt id", "an old token and a new one, a rotation", with_rows(AnyAttempt)),
+        ("the verifying read", "two attempts with one token, a rotation", None),
+        ("the condition on visibility", "two attempts with one token, a rotation", with_rows(ShownRegardless)),
+        ("the wait for a cut row", "a new token, two rotations", with_rows(CutRowsTakenOver)),
+        ("the strongly consistent query", "a lagging index", weak_query),
+        ("the mark as a right", "a new token, two rotations", None),
+        ("the second look at the age of a decision", "fan-out while the right is lost", None),
+    ],
+)
+def test_without_any_one_safeguard_it_fails(
+    taken_out: str, name: str, prepare: Callable[[Viewers], None] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    match taken_out:
+        case "the verifying read":
+            monkeypatch.setattr(Subscribe, "_verified", lambda *_: True)
+        case "the mark as a right":
+            monkeypatch.setattr(CutMark, "holds_against", lambda *_: False)
+        case "the second look at the age of a decision":
+            monkeypatch.setattr(FreshAccess, "allows", allows_without_looking_again)
+    with pytest.raises(Violation) as found:
+        explore(name, monkeypatch, prepare)
+    assert found.value.trace
+
+
+def allows_without_looking_again(access: FreshAccess, row: Subscription) -> bool:
+    """What was loaded for the message is used for all of its viewers, however long that takes."""
+    dashboard = access._dashboards[row.key.dashboard_id]
+    return allowed(row.claim, dashboard[1], None, access._clock.now()) is None

@@ -69,6 +69,7 @@ class ExternalWorld(GatewayWorld):
             sender=self.sender,
             end_connection=self.end_connection,
             clock=self.clock,
+            ids=self.ids,
             observer=self.observer,
         )
         self.passes, self.tasks = MemoryFullPasses(), Tasks()

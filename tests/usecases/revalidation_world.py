@@ -66,6 +66,7 @@ class RevalidationWorld(GatewayWorld):
             sender=self.sender,
             end_connection=self.end_connection,
             clock=self.clock,
+            ids=self.ids,
             observer=self.observer,
         )
         self.follow = FollowFeed(

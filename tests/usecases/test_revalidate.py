@@ -1,19 +1,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from tests.usecases.gateway_world import DASHBOARD, DATASOURCE, GatewayWorld
+from tests.usecases.gateway_world import DASHBOARD, DATASOURCE
 from tests.usecases.revalidation_world import KEY, PASS, RevalidationWorld
 from tidegate.domain.access import Role, UserAccess
-from tidegate.domain.errors import CouldNotCheck, TidegateError
+from tidegate.domain.errors import CouldNotCheck
 from tidegate.domain.revocations import (
     Task,
     TaskKind,
 )
-from tidegate.domain.subscriptions import Subscription
+from tidegate.domain.subscriptions import CUT_LEASE_S, CUT_TELL_S, CutMark
 from tidegate.ports import Delivery
+from tidegate.usecases.unsubscribe import Unsubscribe
 
 
 def test_a_revoked_viewer_is_told_deleted_and_closed_and_the_valid_one_is_not() -> None:
@@ -157,6 +159,8 @@ def test_a_crash_after_any_write_repeats_harmlessly(store: str, method: str, ans
     with pytest.raises((CouldNotCheck, Died)):
         world.run()
     assert not left
+    assert world.run() == 0 or store != "subscriptions", "what another run marked is left to it"
+    world.clock.advance(CUT_LEASE_S)
     world.run()
     # What a crash after the row was deleted leaves is an open, empty connection; it may subscribe again, or is closed
     # by whoever ends it. Nobody is left subscribed, and nobody valid was told anything.
@@ -167,87 +171,49 @@ def test_a_crash_after_any_write_repeats_harmlessly(store: str, method: str, ans
         assert not world.connections.rows["c"].subscriptions
 
 
-# --- subscribing and revoking at the same time ------------------------------------------------------------
+# --- a mark is one run's right ----------------------------------------------------------------------------
 
 
-def stale_rows(second_at: int, revoke_at: int, *, without: str = "") -> tuple[list[Subscription], int]:
-    """One subscribe runs; at chosen steps of it a second one, and a revocation with its pass, each run whole.
-
-    `without` takes one safeguard out. Returns the live rows in the end, all of them stale, and the number of steps.
-    """
+def test_two_runs_over_one_row_tell_once() -> None:
     world = RevalidationWorld()
-    world.open()
-    tokens = [world.token(), world.token()]
-    step = [0]
-    inside = [False]
-    if without == "verify":
-        world.subscribe._verified = lambda row, slot: True  # type: ignore[method-assign]
+    world.subscribed()
+    world.revoke()
+    judged = world.judge(list(world.subscriptions.rows.values()))
+    post_many = world.sender.post_many
 
-    def happen() -> None:
-        if inside[0]:
-            return
-        inside[0] = True
-        step[0] += 1
-        if step[0] == second_at:
-            _attempt(world, tokens[1])
-        if step[0] == revoke_at:
-            world.revoke()
-            world.run()
-        inside[0] = False
+    def meanwhile(*args: Any, **options: Any) -> Any:
+        world.sender.post_many = post_many  # type: ignore[method-assign]
+        assert world.cut(judged, world.clock.monotonic() + 10) == 0, "it is another run's to tell"
+        return post_many(*args, **options)
 
-    for target, names in (
-        (world.subscriptions, ("get", "put_hidden", "make_visible", "remove", "release_key", "move_expiry")),
-        (world.connections, ("get", "hold", "forget_slots")),
-        (world.access, ("read", "intent")),
-        (world.streams, ("want",)),
-    ):
-        for name in names:
-            _wrap(target, name, happen)
-    _attempt(world, tokens[0])
-    revoked = step[0] >= revoke_at
-    return ([row for row in world.subscriptions.rows.values() if row.live] if revoked else []), step[0]
+    world.sender.post_many = meanwhile  # type: ignore[method-assign]
+    assert world.cut(judged, world.clock.monotonic() + 10) == 1
+    assert [one["type"] for one in world.sender.sent["c"]] == ["error", "status"]
 
 
-#: More steps than one subscribe has; a test below checks that.
-STEPS = 40
+def test_a_run_that_was_too_slow_does_not_tell() -> None:
+    world = RevalidationWorld()
+    world.subscribed()
+    world.revoke()
+    mark = world.subscriptions.mark_cut
+
+    def slowly(*args: Any, **options: Any) -> bool:
+        done = mark(*args, **options)
+        world.clock.advance(CUT_TELL_S)
+        return done
+
+    world.subscriptions.mark_cut = slowly  # type: ignore[method-assign]
+    assert world.run() == 0 and world.sender.sent == {}
+    assert not world.subscriptions.rows[KEY].live, "and yet it is sent nothing"
+    world.subscriptions.mark_cut = mark  # type: ignore[method-assign]
+    world.clock.advance(CUT_LEASE_S)
+    assert world.run() == 1 and len(world.sender.sent["c"]) == 2
 
 
-def test_no_interleaving_of_two_subscribes_and_a_revocation_leaves_a_stale_row() -> None:
-    """All places for the second subscribe and for the revocation with its pass; no later pass helps."""
-    longest = 0
-    for second_at in range(STEPS):
-        for revoke_at in range(1, STEPS):
-            stale, steps = stale_rows(second_at, revoke_at)
-            assert not stale, (second_at, revoke_at)
-            longest = max(longest, steps)
-    assert 15 < longest < STEPS, longest
-
-
-def test_the_exploration_has_teeth() -> None:
-    """Without the verifying read, a revocation before the row is put is missed."""
-    found = [
-        (second_at, revoke_at)
-        for second_at in range(0, STEPS, 3)
-        for revoke_at in range(1, STEPS)
-        if stale_rows(second_at, revoke_at, without="verify")[0]
-    ]
-    assert found
-
-
-def _attempt(world: GatewayWorld, token: str) -> None:
-    try:
-        world.subscribe("c", DASHBOARD, DATASOURCE, token)
-    except TidegateError:
-        return
-
-
-def _wrap(target: object, name: str, happen: object) -> None:
-    original = getattr(target, name)
-
-    def stepped(*args: object, **options: object) -> object:
-        happen()  # type: ignore[operator]
-        result = original(*args, **options)
-        happen()  # type: ignore[operator]
-        return result
-
-    setattr(target, name, stepped)
+def test_a_row_that_is_being_ended_is_not_unsubscribed() -> None:
+    world = RevalidationWorld()
+    world.subscribed()
+    world.subscriptions.mark_cut(world.subscriptions.rows[KEY], CutMark("run", int(world.clock.now())))
+    unsubscribe = Unsubscribe(connections=world.connections, subscriptions=world.subscriptions, observer=world.observer)
+    unsubscribe("c", DATASOURCE)
+    assert KEY in world.subscriptions.rows, "were it gone, the viewer could come back before it was told"

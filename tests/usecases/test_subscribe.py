@@ -21,7 +21,7 @@ from tidegate.domain.errors import (
 )
 from tidegate.domain.limits import FailureMode
 from tidegate.domain.profiles import BrokerProfile, Transport
-from tidegate.domain.subscriptions import Subscription, SubscriptionKey
+from tidegate.domain.subscriptions import CutMark, Subscription, SubscriptionKey
 from tidegate.usecases.subscribe import Busy
 
 KEY = SubscriptionKey(DASHBOARD, "c", DATASOURCE)
@@ -245,7 +245,7 @@ def test_two_attempts_on_one_row_both_end_subscribed() -> None:
 def test_a_row_that_is_being_cut_is_waited_for_then_refused() -> None:
     world = GatewayWorld()
     world.subscribed()
-    world.subscriptions.mark_cut(world.subscriptions.rows[KEY])
+    world.subscriptions.mark_cut(world.subscriptions.rows[KEY], CutMark("run", 0))
     with pytest.raises(Busy) as busy:
         world.subscribe("c", DASHBOARD, DATASOURCE, world.token())
     assert busy.value.temporary

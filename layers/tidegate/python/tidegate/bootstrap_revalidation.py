@@ -125,6 +125,7 @@ def revalidate_services(env: Mapping[str, str] | None = None) -> RevalidateServi
         sender=world.sender,
         end_connection=world.end_connection,
         clock=world.clock,
+        ids=world.ids,
         observer=world.observer,
     )
     judge = Judge(access=world.gateway_access, clock=world.clock, observer=world.observer)

@@ -16,7 +16,7 @@ from typing import Generic, Protocol, TypeVar
 from tidegate.domain.access import DashboardAccess, UserAccess
 from tidegate.domain.limits import RateDecision
 from tidegate.domain.revocations import Task
-from tidegate.domain.subscriptions import Connection, LastValue, Stream, Subscription, SubscriptionKey
+from tidegate.domain.subscriptions import Connection, CutMark, LastValue, Stream, Subscription, SubscriptionKey
 from tidegate.domain.tokens import SessionClaims, UserClaims
 
 T = TypeVar("T")
@@ -129,17 +129,20 @@ class SubscriptionStore(Protocol):
         True when the row's `exp` is now `expires_at` or later; False when it is another row, hidden or cut.
         """
 
-    def mark_cut(self, row: Subscription, *, expired_at: int | None = None) -> bool:
-        """Mark ended and take it out of the stream index, conditional on the attempt.
+    def mark_cut(self, row: Subscription, mark: CutMark, *, expired_at: int | None = None) -> bool:
+        """Mark ended and take it out of the stream index, conditional on the attempt and on no other run's mark that
+        still holds.
 
         With `expired_at` (epoch seconds) also conditional on `exp` being no later, so that a refresh in between wins.
-        False when it is another row, or was refreshed. Repeating is harmless.
+        False when it is another row, was refreshed, or is another run's. Repeating with the same mark is harmless.
         """
 
     def remove(self, row: Subscription) -> bool:
-        """Delete the row, conditional on its attempt, and its key from the connection's set, in one transaction.
+        """Delete the row, conditional on its attempt and its mark being those seen, and its key from the connection's
+        set, in one transaction.
 
-        False when another attempt's row is there (nothing changes). A row or connection already gone is fine.
+        False when another attempt's row is there, or it was marked meanwhile (nothing changes). A row or connection
+        already gone is fine.
         """
 
     def release_key(self, key: SubscriptionKey) -> None:

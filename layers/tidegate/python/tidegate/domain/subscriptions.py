@@ -43,6 +43,31 @@ class SubscriptionKey:
     datasource_id: str
 
 
+#: How long a mark keeps everybody else from telling and deleting, seconds; who made it tells within `CUT_TELL_S`, so
+#: that clocks may differ by the rest.
+CUT_LEASE_S = 60
+CUT_TELL_S = 45
+
+
+@dataclass(frozen=True, slots=True)
+class CutMark:
+    """The right to tell a viewer of the end and to delete the row, for `CUT_LEASE_S`.
+
+    Only one may have it: a second one, late, would tell a viewer who has come back meanwhile that it was revoked.
+
+    Attributes:
+        by: id of the run that marked.
+        at: epoch seconds.
+    """
+
+    by: str
+    at: int
+
+    def holds_against(self, other: CutMark) -> bool:
+        """Whether `other`, made now, has to leave the row alone."""
+        return self.by != other.by and self.at + CUT_LEASE_S > other.at
+
+
 @dataclass(frozen=True, slots=True)
 class Subscription:
     """One datasource on one connection.
@@ -53,7 +78,7 @@ class Subscription:
         claim: what it rests on; `allowed(row.claim, ...)` judges it.
         stream: `streamKey#shard` it is delivered from.
         visible: whether fan-out may see it (it appears in the stream index only then).
-        cut: marked as ended, not yet told and deleted.
+        cut: marked as ended, not yet told and deleted: by whom; None when it is not.
         batch: whether the connection asked for batch frames (copied, so that fan-out reads no connection).
         session_token: the newest token of this grant, kept only where an external API has to be asked again with it.
             A bearer credential: never logged, never sent to a client.
@@ -64,13 +89,13 @@ class Subscription:
     claim: Claim
     stream: str
     visible: bool = False
-    cut: bool = False
+    cut: CutMark | None = None
     batch: bool = False
     session_token: str | None = field(default=None, repr=False)
 
     @property
     def live(self) -> bool:
-        return self.visible and not self.cut
+        return self.visible and self.cut is None
 
     @property
     def version(self) -> int:

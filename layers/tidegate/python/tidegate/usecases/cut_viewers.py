@@ -2,19 +2,22 @@
 
 The order is the point. Marking is conditional on the very row that was judged, so a viewer that has just subscribed
 anew is never denounced; telling comes before deleting, so a crash in between tells again instead of never; and a row
-that is marked takes no new attempt, so nobody comes back before they have heard. Every step repeats harmlessly.
+that is marked takes no new attempt, so nobody comes back before they have heard. A mark is also the right to tell:
+two runs over one row, or one that was slow, would otherwise tell a viewer who has come back meanwhile. Every step
+repeats harmlessly; what a dead run marked is another's when the mark has run out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import islice
 
 from tidegate.domain import messages
 from tidegate.domain.access import Refusal
 from tidegate.domain.messages import ErrorCode, Status
-from tidegate.domain.subscriptions import Subscription
-from tidegate.ports import Clock, ConnectionStore, Delivery, Observer, Post, Sender, SubscriptionStore
+from tidegate.domain.subscriptions import CUT_TELL_S, CutMark, Subscription
+from tidegate.ports import Clock, ConnectionStore, Delivery, Ids, Observer, Post, Sender, SubscriptionStore
 from tidegate.usecases.end_connection import EndConnection
 from tidegate.usecases.parallel import in_parallel
 
@@ -41,6 +44,7 @@ class CutViewers:
         sender: Sender,
         end_connection: EndConnection,
         clock: Clock,
+        ids: Ids,
         observer: Observer,
     ) -> None:
         self._subscriptions = subscriptions
@@ -48,6 +52,7 @@ class CutViewers:
         self._sender = sender
         self._end_connection = end_connection
         self._clock = clock
+        self._ids = ids
         self._observer = observer
 
     def __call__(self, judged: Iterable[Judged], deadline: float) -> int:
@@ -55,26 +60,39 @@ class CutViewers:
 
         Raises `CouldNotCheck` when a store did not answer: what was marked is told and deleted by a repetition.
         """
-        rest, count = iter(judged), 0
+        rest, count, by = iter(judged), 0, self._ids.new_id()
         while self._clock.monotonic() < deadline and (batch := list(islice(rest, _BATCH))):
-            marked = [one for one, done in zip(batch, in_parallel(self._mark, batch), strict=True) if done]
-            self._tell(marked)
-            in_parallel(self._delete, [row for row, _ in marked])
-            count += len(marked)
-            for reason in Refusal:
-                cut = sum(1 for _, refusal in marked if refusal is reason)
-                if cut:
-                    self._observer.count("viewers_cut", cut, reason=reason.value)
+            count += self._cut(batch, CutMark(by, int(self._clock.now())))
         return count
 
-    def _mark(self, judged: Judged) -> bool:
-        row, refusal = judged
-        expired_at = int(self._clock.now()) if refusal is Refusal.EXPIRED and not row.cut else None
-        return self._subscriptions.mark_cut(row, expired_at=expired_at)
+    def _cut(self, batch: Sequence[Judged], mark: CutMark) -> int:
+        def marking(judged: Judged) -> bool:
+            row, refusal = judged
+            expired_at = mark.at if refusal is Refusal.EXPIRED and row.cut is None else None
+            return self._subscriptions.mark_cut(row, mark, expired_at=expired_at)
 
-    def _tell(self, marked: Sequence[Judged]) -> None:
-        """Two rounds, so that every viewer hears the error before the status."""
+        done = in_parallel(marking, batch)
+        marked = [(replace(row, cut=mark), why) for (row, why), own in zip(batch, done, strict=True) if own]
+        late = self._tell(marked, mark)
+        ended = [(row, why) for row, why in marked if row.key.connection_id not in late]
+        in_parallel(self._delete, [row for row, _ in ended])
+        for reason in Refusal:
+            if cut := sum(1 for _, why in ended if why is reason):
+                self._observer.count("viewers_cut", cut, reason=reason.value)
+        return len(ended)
+
+    def _tell(self, marked: Sequence[Judged], mark: CutMark) -> set[str]:
+        """Two rounds, so that every viewer hears the error before the status. Returns the connections for which the
+        mark ran out before they were told: they are whoever's who marks them next."""
         now = self._clock.now()
+        late: set[str] = set()
+
+        def in_time(post: Post) -> bool:
+            if self._clock.now() - mark.at < CUT_TELL_S:
+                return True
+            late.add(post.connection_id)
+            return False
+
         errors, states = [], []
         for row, refusal in marked:
             one, text = row.key.datasource_id, _TEXTS[refusal]
@@ -82,14 +100,16 @@ class CutViewers:
             state = messages.status(one, Status.ERROR, now, ErrorCode.AUTH_FAILED, text)
             errors.append(Post(row.key.connection_id, messages.encode(error)))
             states.append(Post(row.key.connection_id, messages.encode(state)))
-        gone = set()
+        gone: set[str] = set()
         for posts in (errors, states):
-            told = self._sender.post_many([post for post in posts if post.connection_id not in gone])
+            waiting = [post for post in posts if post.connection_id not in gone | late]
+            told = self._sender.post_many(waiting, before_each=in_time)
             gone |= {one.post.connection_id for one in told if one.delivery is Delivery.GONE}
             for posted in told:
-                if posted.delivery not in (Delivery.DELIVERED, Delivery.GONE):
+                if posted.delivery not in (Delivery.DELIVERED, Delivery.GONE, Delivery.WITHHELD):
                     # The row still goes: a viewer that cannot be told must not stay subscribed for it.
                     self._observer.count("viewers_not_told", delivery=posted.delivery.value)
+        return late
 
     def _delete(self, row: Subscription) -> None:
         self._subscriptions.remove(row)

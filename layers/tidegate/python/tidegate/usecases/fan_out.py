@@ -59,20 +59,26 @@ class FreshAccess:
             self._users |= {one: (started, snapshot.users.get(one)) for one in users}
 
     def allows(self, row: Subscription) -> bool:
-        """Whether the row may be sent data now; reads again what has aged. Raises `CouldNotCheck`."""
-        oldest_allowed = self._clock.monotonic() - FRESH_S
-        dashboard = self._dashboards.get(row.key.dashboard_id)
-        user = self._users.get(row.claim.principal.subject)
-        stale = dashboard is None or dashboard[0] <= oldest_allowed
-        if not row.claim.principal.is_public:
-            stale = stale or user is None or user[0] <= oldest_allowed
-        if stale:
-            self.load([row])
-            dashboard = self._dashboards[row.key.dashboard_id]
-            user = self._users.get(row.claim.principal.subject)
-        assert dashboard is not None
-        refusal = allowed(row.claim, dashboard[1], user[1] if user else None, self._clock.now())
-        return refusal is None
+        """Whether the row may be sent data now; reads again what has aged.
+
+        Raises `CouldNotCheck`, also when the answer took so long that it had aged before it was here.
+        """
+        for last in (False, True):
+            now = self._clock.now()
+            dashboard = self._dashboards.get(row.key.dashboard_id)
+            public = row.claim.principal.is_public
+            user = None if public else self._users.get(row.claim.principal.subject)
+            # The age is looked at last, so that nothing but the sending comes after it.
+            oldest_allowed = self._clock.monotonic() - FRESH_S
+            if (
+                dashboard is not None
+                and dashboard[0] > oldest_allowed
+                and (public or (user is not None and user[0] > oldest_allowed))
+            ):
+                return allowed(row.claim, dashboard[1], user[1] if user else None, now) is None
+            if not last:
+                self.load([row])
+        raise CouldNotCheck("The access items were not read in time", code="access_too_old")
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,8 @@ class Unsubscribe:
         row = self._subscriptions.get(key)
         if row is None:
             self._subscriptions.release_key(key)
-        else:
+        elif row.cut is None:
+            # One that is being ended is the pass's: were it gone, the viewer could come back before the pass has told.
             self._subscriptions.remove(row)
         self._observer.count("unsubscribes")
         return row is not None

@@ -19,7 +19,7 @@ from tidegate.adapters.dynamodb.client import (
     update_action,
 )
 from tidegate.domain.access import Claim, Principal
-from tidegate.domain.subscriptions import Connection, Subscription, SubscriptionKey
+from tidegate.domain.subscriptions import CUT_LEASE_S, Connection, CutMark, Subscription, SubscriptionKey
 from tidegate.ports import ScanPage
 
 #: Shards of a dashboard's rows. Constant: a row's place must be computable from its key alone.
@@ -84,23 +84,26 @@ class DynamoSubscriptions:
             )
         return True
 
-    def mark_cut(self, row: Subscription, *, expired_at: int | None = None) -> bool:
-        condition, values = _OWN, {"attempt": row.attempt, "yes": True}
+    def mark_cut(self, row: Subscription, mark: CutMark, *, expired_at: int | None = None) -> bool:
+        condition = f"{_OWN} AND (attribute_not_exists(#cut) OR #cut = :by OR #cut_at <= :lapsed)"
+        values = {"attempt": row.attempt, "by": mark.by, "at": mark.at, "lapsed": mark.at - CUT_LEASE_S}
         if expired_at is not None:
-            condition, values = f"{_OWN} AND #exp <= :now", values | {"now": expired_at}
+            condition, values = f"{condition} AND #exp <= :now", values | {"now": expired_at}
+        update = "SET #cut = :by, #cut_at = :at REMOVE #stream"
         try:
-            self._db.update(self._table, _key(row.key), "SET #cut = :yes REMOVE #stream", condition, values)
+            self._db.update(self._table, _key(row.key), update, condition, values)
         except ConditionFailed:
             return False
         return True
 
     def remove(self, row: Subscription) -> bool:
-        own = "attribute_not_exists(#row) OR #attempt = :attempt"
-        attempt = {"attempt": row.attempt}
+        seen = "attribute_not_exists(#cut)" if row.cut is None else "#cut = :by"
+        own = f"attribute_not_exists(#row) OR (#attempt = :attempt AND {seen})"
+        values = {"attempt": row.attempt} | ({} if row.cut is None else {"by": row.cut.by})
         try:
             self._db.transact(
                 [
-                    delete_action(self._table, _key(row.key), own, attempt),
+                    delete_action(self._table, _key(row.key), own, values),
                     self._drop_key(row.key),
                 ]
             )
@@ -108,7 +111,7 @@ class DynamoSubscriptions:
             if 0 in failure.failed:
                 return False
             try:  # the connection is gone, and with it the key
-                self._db.delete(self._table, _key(row.key), own, attempt)
+                self._db.delete(self._table, _key(row.key), own, values)
             except ConditionFailed:
                 return False
         return True
@@ -204,7 +207,7 @@ def _row(item: Item) -> Subscription:
         ),
         stream=item["delivered_from"],
         visible=item["visible"],
-        cut=item.get("cut", False),
+        cut=CutMark(item["cut"], item["cut_at"]) if "cut" in item else None,
         batch=item["batch"],
         session_token=item.get("session_token"),
     )

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from tidegate.domain.access import DashboardAccess, UserAccess, attested
 from tidegate.domain.limits import RateDecision, decide_rate, window_of
-from tidegate.domain.subscriptions import Connection, LastValue, Stream, Subscription, SubscriptionKey
+from tidegate.domain.subscriptions import Connection, CutMark, LastValue, Stream, Subscription, SubscriptionKey
 from tidegate.ports import AccessSnapshot, EntryStreams, Hold, PassRun, ScanPage
 
 T = TypeVar("T")
@@ -166,7 +166,7 @@ class MemorySubscriptions:
             versioned = row.claim.principal.share_version is not None
             if there is not None and (there.cut or (versioned and there.version > row.version)):
                 return False
-            self.rows[row.key] = replace(row, visible=False, cut=False)
+            self.rows[row.key] = replace(row, visible=False, cut=None)
             return True
 
     def make_visible(self, row: Subscription) -> bool:
@@ -187,17 +187,20 @@ class MemorySubscriptions:
                 self.rows[row.key] = replace(there, claim=claim, session_token=session_token or there.session_token)
             return True
 
-    def mark_cut(self, row: Subscription, *, expired_at: int | None = None) -> bool:
+    def mark_cut(self, row: Subscription, mark: CutMark, *, expired_at: int | None = None) -> bool:
         with self._lock:
             there = self._own(row)
             if there is None or (expired_at is not None and there.claim.expires_at > expired_at):
                 return False
-            self.rows[row.key] = replace(there, cut=True)
+            if there.cut is not None and there.cut.holds_against(mark):
+                return False
+            self.rows[row.key] = replace(there, cut=mark)
             return True
 
     def remove(self, row: Subscription) -> bool:
         with self._lock:
-            if row.key in self.rows and self._own(row) is None:
+            there = self._own(row)
+            if row.key in self.rows and (there is None or _marked_by(there) != _marked_by(row)):
                 return False
             self.rows.pop(row.key, None)
             self._connections.drop_key(row.key)
@@ -232,6 +235,10 @@ class MemorySubscriptions:
     def _own(self, row: Subscription) -> Subscription | None:
         there = self.rows.get(row.key)
         return there if there is not None and there.attempt == row.attempt else None
+
+
+def _marked_by(row: Subscription) -> str | None:
+    return row.cut.by if row.cut else None
 
 
 class MemoryStreams:
