@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks import revocation
 from fixtures.local_stack.config import Config, StackError
 
-PARTS = {"revocation": revocation.run}
+PARTS = {"revocation": revocation.run, "push": revocation.push}
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -31,7 +31,7 @@ def main() -> int:
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=[], help="default: all")
     chosen = parser.parse_args().parts or list(PARTS)
     for part in chosen:
-        print(f"{part}: {(sys.modules[PARTS[part].__module__].__doc__ or '').splitlines()[0]}")
+        print(f"{part}: {(PARTS[part].__doc__ or '').splitlines()[0]}")
         with tempfile.TemporaryDirectory() as state:
             edge, emulator, mqtt = free_ports(3)
             try:
