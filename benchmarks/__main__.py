@@ -33,9 +33,9 @@ def main() -> int:
     for part in chosen:
         print(f"{part}: {(PARTS[part].__doc__ or '').splitlines()[0]}")
         with tempfile.TemporaryDirectory() as state:
-            edge, emulator, mqtt = free_ports(3)
+            edge, emulator, mqtt, sources = free_ports(4)
             try:
-                lines = PARTS[part](Config(edge, emulator, mqtt, state=Path(state)))
+                lines = PARTS[part](Config(edge, emulator, mqtt, sources_port=sources, state=Path(state)))
             except StackError as error:
                 print(f"error: {error}", file=sys.stderr)
                 return 1

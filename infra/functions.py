@@ -49,6 +49,7 @@ class Function(Construct):
         timeout_s: int = 15,
         memory_mb: int = 512,
         api: bool = False,
+        further_layer: lambda_.LayerVersion | None = None,
         retry_attempts: int | None = None,
         max_event_age_s: int | None = None,
     ) -> None:
@@ -69,7 +70,12 @@ class Function(Construct):
             handler=f"functions.{handler}",
             runtime=RUNTIME,
             architecture=architecture(stage),
-            layers=[layers.shared, layers.dependencies, *([layers.api_dependencies] if api else [])],
+            layers=[
+                layers.shared,
+                layers.dependencies,
+                *([layers.api_dependencies] if api else []),
+                *([further_layer] if further_layer else []),
+            ],
             role=role,
             log_group=log_group,
             timeout=cdk.Duration.seconds(timeout_s),

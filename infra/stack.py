@@ -13,6 +13,7 @@ from infra.functions import Layers
 from infra.gateway import STAGE_NAME, Gateway
 from infra.http_api import HttpApi
 from infra.packaging import dependency_layer, shared_layer
+from infra.relay import Relay
 from infra.revalidation import Revalidation
 from infra.secrets import Secrets
 from infra.stage import Stage
@@ -56,6 +57,18 @@ class TidegateStack(cdk.Stack):
         self.http_api = HttpApi(self, "HttpApi", **common, secrets=self.secrets)
         self.bridge = Bridge(self, "Mqtt", **common, gateway=self.gateway, second_looks=second_looks.queue)
         self.revalidation = Revalidation(self, "Revalidation", **common, secrets=self.secrets, gateway=self.gateway)
+        self.relay = Relay(
+            self,
+            "Relay",
+            **common,
+            gateway=self.gateway,
+            secrets=self.secrets,
+            second_looks_url=second_looks.queue.queue_url,
+            second_looks_arn=second_looks.queue.queue_arn,
+        )
+        for function in (self.gateway.messages, self.revalidation.schedule):
+            self.relay.give_start(function)
+        self._output("RelayFunction", self.relay.worker.function.function_name)
         self.revalidation.give_profiles_queue(self.http_api.function)
         self._output("WebSocketApiId", self.gateway.api.api_id)
         self._output("WebSocketUrl", f"{self.gateway.api.api_endpoint}/{STAGE_NAME}")

@@ -73,6 +73,7 @@ def deployment(moto_url: str, prefix: str) -> Iterator[dict[str, str]]:
         "SECURITY_LIMITER_FAILURE_MODE": "fail-closed",
         "WEBSOCKET_API_ENDPOINT": "https://api.execute-api.us-east-1.amazonaws.com/live",
         "API_DOCS_ENABLED": "true",
+        "RELAY_FUNCTION": "relay",
     }
     for table in ALL_TABLES:
         env[table.variable] = f"{prefix}-{table.name}"

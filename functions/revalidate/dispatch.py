@@ -7,6 +7,7 @@ from typing import Any
 from tidegate import bootstrap, bootstrap_revalidation
 from tidegate.bootstrap import Handler
 from tidegate.bootstrap_revalidation import DispatchServices, ScheduleServices
+from tidegate.domain.errors import CouldNotCheck
 from tidegate.domain.revocations import Revocation, RevocationReason, Task, TaskKind, task_for
 from tidegate.usecases.follow_feed import queue_task
 
@@ -50,6 +51,11 @@ def make_schedule_handler(services: ScheduleServices) -> Handler:
         # Whether it is due is decided by its lease, so a schedule that fires twice changes nothing.
         services.tasks.queue(Task(TaskKind.FULL))
         services.follow_requests.ask()
+        for shard in range(services.relay_shards):
+            try:  # one that has nothing to do, or is held already, ends at once
+                services.relays.start(shard)
+            except CouldNotCheck as error:
+                services.observer.fault("relay not started", error, shard=shard)
         services.observer.info("scheduled", polls=len(delays))
         services.observer.flush()
         return {"polls": len(delays)}

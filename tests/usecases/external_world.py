@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.usecases.gateway_world import DASHBOARD, DATASOURCE, GatewayWorld
+from tests.usecases.gateway_world import DASHBOARD, DATASOURCE, EGRESS, GatewayWorld
 from tests.usecases.revalidation_world import Tasks
 from tidegate.adapters.memory.stores import MemoryAttestedAccess, MemoryFullPasses
 from tidegate.domain.access import Refusal
@@ -54,7 +54,7 @@ class ExternalWorld(GatewayWorld):
     def __init__(self, per_minute: int = 300) -> None:
         super().__init__()
         self.api, self.attested = Api(), MemoryAttestedAccess()
-        policy = StreamPolicy(frozenset({"mqtt", "sse"}), ("a/#",))
+        policy = StreamPolicy(frozenset({"mqtt", "sse"}), ("a/#",), EGRESS)
         self.subscribe._grant = ExternalGrant(
             introspections=self.api, access=self.attested, policy=policy, observer=self.observer
         )

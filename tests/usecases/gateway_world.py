@@ -10,6 +10,7 @@ from tidegate.adapters.memory.doubles import (
     CountingIds,
     ManualClock,
     MemoryObserver,
+    MemoryRelays,
     MemorySecondLooks,
     MemorySender,
     PlainKeys,
@@ -24,6 +25,7 @@ from tidegate.adapters.memory.stores import (
     MemorySubscriptions,
 )
 from tidegate.domain.access import PUBLIC_SUBJECT, AclLevel, DashboardAccess, Role, UserAccess, Visibility
+from tidegate.domain.egress import EgressPolicy
 from tidegate.domain.errors import Unauthenticated
 from tidegate.domain.intents import build_intent, intent_hash
 from tidegate.domain.limits import FailureMode
@@ -44,6 +46,8 @@ from tidegate.usecases.subscribe import Subscribe, SubscribePolicy
 from tidegate.usecases.unsubscribe import Unsubscribe
 
 DASHBOARD, DATASOURCE = "dash", "temp"
+#: Upstreams may be anywhere but inside.
+EGRESS = EgressPolicy((), (80, 443), production=False)
 
 
 class FakeTokens:
@@ -101,6 +105,7 @@ class GatewayWorld:
         self.streams, self.last_values = MemoryStreams(), MemoryLastValues()
         self.rate_store, self.caps = MemoryRates(), MemoryCaps()
         self.sender, self.second_looks = MemorySender(), MemorySecondLooks()
+        self.relays = MemoryRelays()
         self.tokens, self.profiles = FakeTokens(), FakeProfiles()
         self.rates = RateLimits(
             store=self.rate_store,
@@ -138,7 +143,7 @@ class GatewayWorld:
         self.grant = Grant(
             access=self.access,
             profiles=self.profiles,  # type: ignore[arg-type]
-            policy=StreamPolicy(frozenset({"mqtt", "sse"}), tuple(allowed_topics)),
+            policy=StreamPolicy(frozenset({"mqtt", "sse"}), tuple(allowed_topics), EGRESS),
         )
         self.subscribe = Subscribe(
             policy=SubscribePolicy(per_connection, per_dashboard, rate, rate),
@@ -161,6 +166,7 @@ class GatewayWorld:
             ),
             last_values=self.last_values,
             second_looks=self.second_looks,
+            relays=self.relays,
             end_connection=self.end_connection,
             sender=self.sender,
             clock=self.clock,

@@ -11,7 +11,7 @@ from tidegate.domain.access import Role, UserAccess, Visibility
 from tidegate.domain.errors import CouldNotCheck
 from tidegate.domain.subscriptions import Look, SubscriptionKey
 from tidegate.ports import Delivery
-from tidegate.usecases.bridge import Unparsable, parsed
+from tidegate.usecases.parse import Unparsable, parsed
 
 KEY = SubscriptionKey(DASHBOARD, "c", DATASOURCE)
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.usecases.external_world import INTENT, KEY, ExternalWorld
-from tests.usecases.gateway_world import DASHBOARD, DATASOURCE, GatewayWorld
+from tests.usecases.gateway_world import DASHBOARD, DATASOURCE, EGRESS, GatewayWorld
 from tidegate.domain.access import Refusal
 from tidegate.domain.errors import (
     ApiBusy,
@@ -123,7 +123,7 @@ def test_what_an_intent_has_to_be(changes: dict[str, object], kind: type[Tidegat
 
 
 def test_secrets_are_no_part_of_a_streams_name_but_the_broker_is() -> None:
-    policy = StreamPolicy(frozenset({"mqtt"}), ("a/#",))
+    policy = StreamPolicy(frozenset({"mqtt"}), ("a/#",), EGRESS)
     keys = [
         Introspected(INTENT | changes).stream(policy, 0).stream_key
         for changes in ({}, {"password": "another"}, {"brokerProfileId": "b2"}, {"parser": "text"})

@@ -13,10 +13,10 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from tidegate import tables
-from tidegate.adapters.aws.http import endpoint_url
+from tidegate.adapters.aws.http import HttpClient, endpoint_url
 from tidegate.adapters.aws.json_client import JsonClient
 from tidegate.adapters.aws.management_api import ManagementApi
-from tidegate.adapters.aws.sigv4 import Credentials, credentials_from
+from tidegate.adapters.aws.sigv4 import Credentials, Signer, credentials_from
 from tidegate.adapters.dynamodb.access import DynamoAccess, DynamoAttestedAccess
 from tidegate.adapters.dynamodb.client import DynamoDb
 from tidegate.adapters.dynamodb.connections import DynamoConnections
@@ -27,12 +27,14 @@ from tidegate.adapters.dynamodb.subscriptions import DynamoSubscriptions
 from tidegate.adapters.external.client import ContractClient
 from tidegate.adapters.external.contract import ContractKeys, HttpIntrospections, HttpRates
 from tidegate.adapters.key_hasher import SaltedKeys
+from tidegate.adapters.lambda_relays import LambdaRelays
 from tidegate.adapters.memory.stores import MemoryRates
 from tidegate.adapters.powertools import PowertoolsObserver
 from tidegate.adapters.second_looks_sqs import SqsSecondLooks
 from tidegate.adapters.secrets_manager import Secret
 from tidegate.adapters.system import SystemClock, SystemIds
 from tidegate.adapters.tokens_jwt import JwtSessionTokens
+from tidegate.domain.egress import EgressPolicy
 from tidegate.domain.limits import FailureMode
 from tidegate.domain.stream_policy import StreamPolicy
 from tidegate.ports import AccessStore, KeyHasher, RateCounter, RateStore
@@ -125,6 +127,10 @@ class World:
 
     @cached_property
     def sender(self) -> ManagementApi:
+        return self.new_sender()
+
+    def new_sender(self) -> ManagementApi:
+        """One more, with sockets of its own: `post_many` is for one thread at a time."""
         endpoint = management_endpoint(self.variable("WEBSOCKET_API_ENDPOINT"), self.env)
         return ManagementApi(endpoint, region=self.region, credentials=self.credentials, observer=self.observer)
 
@@ -155,6 +161,13 @@ class World:
     @cached_property
     def second_looks(self) -> SqsSecondLooks:
         return SqsSecondLooks(self.aws("sqs", "AmazonSQS", "1.0"), self.variable("SECOND_LOOK_QUEUE_URL"))
+
+    @cached_property
+    def relays(self) -> LambdaRelays:
+        http = HttpClient(endpoint_url("lambda", self.region, self.env))
+        # The relay itself is not told its name: its own template could not hold it.
+        name = self.env.get("RELAY_FUNCTION") or self.variable("AWS_LAMBDA_FUNCTION_NAME")
+        return LambdaRelays(http, Signer(self.credentials, self.region, "lambda"), name)
 
     @cached_property
     def keys(self) -> SaltedKeys:
@@ -266,7 +279,17 @@ def stream_policy(settings: Settings) -> StreamPolicy:
     """The operator's policy about streams."""
     switches = {"sse": settings.sse_enabled, "websocket": settings.ws_enabled, "mqtt": settings.mqtt_enabled}
     enabled = frozenset(protocol for protocol, on in switches.items() if on)
-    return StreamPolicy(enabled, settings.mqtt_allowed_topics)
+    return StreamPolicy(enabled, settings.mqtt_allowed_topics, egress_policy(settings))
+
+
+def egress_policy(settings: Settings) -> EgressPolicy:
+    """Where upstreams may be."""
+    return EgressPolicy(
+        settings.egress_allowed_hosts,
+        settings.egress_allowed_ports,
+        settings.egress_allow_private_destinations,
+        settings.production,
+    )
 
 
 def management_endpoint(endpoint: str, env: Mapping[str, str]) -> str:
@@ -357,6 +380,7 @@ def message_services(env: Mapping[str, str] | None = None) -> MessageServices:
         ),
         last_values=world.last_values,
         second_looks=world.second_looks,
+        relays=world.relays,
         end_connection=world.end_connection,
         sender=world.sender,
         clock=world.clock,

@@ -15,7 +15,8 @@ from tidegate.adapters.powertools import PowertoolsObserver
 from tidegate.adapters.revalidations_sqs import SqsFollowRequests, SqsRevalidations
 from tidegate.bootstrap import World
 from tidegate.domain.intents import IntentDefaults
-from tidegate.ports import FollowRequests, Revalidations
+from tidegate.domain.relay import SHARDS
+from tidegate.ports import FollowRequests, Relays, Revalidations
 from tidegate.usecases.cut_viewers import CutViewers
 from tidegate.usecases.follow_external_feed import FollowExternalFeed
 from tidegate.usecases.follow_feed import FollowFeed
@@ -179,6 +180,8 @@ class ScheduleServices:
 
     tasks: Revalidations
     follow_requests: FollowRequests
+    relays: Relays
+    relay_shards: int
     poll_interval_s: int
     observer: PowertoolsObserver
 
@@ -186,7 +189,7 @@ class ScheduleServices:
 def schedule_services(env: Mapping[str, str] | None = None) -> ScheduleServices:
     world = ControlWorld(env)
     interval = max(1, world.settings.public_revalidate_interval_ms // 1000)
-    return ScheduleServices(world.revalidations, world.follow_requests, interval, world.observer)
+    return ScheduleServices(world.revalidations, world.follow_requests, world.relays, SHARDS, interval, world.observer)
 
 
 @dataclass(frozen=True, slots=True)

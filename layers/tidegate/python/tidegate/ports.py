@@ -180,6 +180,12 @@ class StreamStore(Protocol):
         finds it. Repeating is harmless.
         """
 
+    def relayed(self) -> Sequence[Stream]:
+        """Streams of the relay that somebody wanted within a day."""
+
+    def note_connected(self, stream: Stream, connected: bool) -> None:
+        """Write down whether a stream of the relay is connected, for whoever subscribes next."""
+
     def version_of(self, entry: str) -> int:
         """What `of_entry` would answer as its version."""
 
@@ -345,6 +351,16 @@ class FullPasses(Protocol):
 
     def demand(self, now: int) -> None:
         """A pass is due now, whatever the interval; one that runs already does not count. `now` is epoch seconds."""
+
+
+class Relays(Protocol):
+    """The relay's workers."""
+
+    def start(self, shard: int, *, successor: bool = False) -> None:
+        """See to it that a worker holds the shard's upstreams soon. Asking again, or needlessly, is harmless.
+
+        A `successor` is connected beside the worker that asks, and waits to be handed the shard.
+        """
 
 
 class SecondLooks(Protocol):

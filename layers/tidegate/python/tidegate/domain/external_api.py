@@ -62,6 +62,9 @@ class Introspected:
             CouldNotCheck: the intent is malformed.
         """
         intent, broker = _own_form(self.intent)
+        if intent.get("protocol") in ("sse", "websocket"):
+            # The API's answer has the credential in it, and a stream's intent is stored.
+            raise PolicyBlocked("Realtime protocol is not supported beside another API")
         return stream_for(intent, broker, policy, wanted_at)
 
 

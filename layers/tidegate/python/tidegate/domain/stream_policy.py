@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tidegate.domain.egress import EgressPolicy, check_url
 from tidegate.domain.errors import Denied, PolicyBlocked
 from tidegate.domain.intents import Intent, stream_key
 from tidegate.domain.profiles import BrokerProfile, CredentialProfile, Transport
@@ -22,10 +23,12 @@ class StreamPolicy:
     Attributes:
         enabled: protocols switched on, of `sse`, `websocket`, `mqtt`.
         allowed_topics: `REALTIME_MQTT_ALLOWED_TOPICS`; each entry is also an IoT rule.
+        egress: where upstreams may be.
     """
 
     enabled: frozenset[str]
     allowed_topics: tuple[str, ...]
+    egress: EgressPolicy
 
 
 def check_public_use(broker: BrokerProfile | None, credential: CredentialProfile | None) -> None:
@@ -46,13 +49,24 @@ def stream_for(intent: Intent, broker: BrokerProfile | None, policy: StreamPolic
         wanted_at: epoch seconds.
 
     Raises:
-        PolicyBlocked: the protocol is off, or no allowlist admits the topic.
+        PolicyBlocked: the protocol is off, or no allowlist admits the topic, or the URL may not be connected to.
     """
     protocol = str(intent["protocol"])
     if protocol not in policy.enabled:
         names = {"sse": "SSE", "websocket": "WebSocket", "mqtt": "MQTT"}
         raise PolicyBlocked(f"{names.get(protocol, 'This')} protocol is disabled")
-    if protocol != "mqtt" or broker is None or broker.transport is not Transport.IOT_CORE:
+    if protocol in ("sse", "websocket"):
+        check_url(str(intent["url"]), protocol, policy.egress)
+        return Stream(
+            stream_key=stream_key(intent),
+            protocol=protocol,
+            parser=str(intent["parser"]),
+            entry=None,
+            topic_filter=None,
+            wanted_at=wanted_at,
+            intent={key: value for key, value in intent.items() if key not in ("dashboardId", "datasourceId")},
+        )
+    if broker is None or broker.transport is not Transport.IOT_CORE:
         raise PolicyBlocked("Realtime protocol is not supported by this deployment")
     topic_filter = str(intent["topic"])
     if broker.topic_allowlist and not any(covers(pattern, topic_filter) for pattern in broker.topic_allowlist):

@@ -125,6 +125,8 @@ class Stream:
         topic_filter: MQTT topic filter; None for other protocols.
         shards: over how many parallel invocations its audience is split; only grows.
         wanted_at: epoch seconds of the last subscribe.
+        intent: what the relay connects to (no secret in it), without dashboard and datasource; None for IoT Core.
+        connected: whether the relay said last that its upstream is connected.
     """
 
     stream_key: str
@@ -134,6 +136,13 @@ class Stream:
     topic_filter: str | None
     shards: int = 1
     wanted_at: int = 0
+    intent: Mapping[str, object] | None = None
+    connected: bool = False
+
+    @property
+    def relayed(self) -> bool:
+        """Whether the relay holds its upstream, not an IoT rule."""
+        return self.entry is None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ altogether: it would not even become the stream's last value.)
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ from tidegate.domain.subscriptions import LastValue, Stream
 from tidegate.domain.topics import matches
 from tidegate.ports import Clock, EntryStreams, Observer, StreamStore
 from tidegate.usecases.fan_out import FanOut
+from tidegate.usecases.parse import Unparsable, parsed
 
 #: Streams that nobody wanted for a day disappear without a new version; the list is read again this often, seconds.
 FORGET_S = 60.0
@@ -39,10 +39,6 @@ class DeviceMessage:
     payload: bytes
     timestamp_ms: int
     message_id: str
-
-
-class Unparsable(ValueError):
-    """The payload is not what the stream's parser expects."""
 
 
 class Bridge:
@@ -107,26 +103,3 @@ class Bridge:
         kept = (started, self._streams.of_entry(entry))
         self._entries[entry] = kept
         return kept[1].streams
-
-
-def parsed(payload: bytes, parser: str) -> str:
-    """The payload as JSON text to splice into a frame.
-
-    JSON is checked but not rewritten, so numbers keep every digit the device sent; text is any bytes, those that
-    are not UTF-8 shown as U+FFFD.
-
-    Raises:
-        Unparsable: not JSON, or JSON no browser would read (`NaN`, `Infinity`).
-    """
-    if parser == "text":
-        return json.dumps(payload.decode("utf-8", "replace"), ensure_ascii=False)
-    try:
-        text = payload.decode("utf-8")
-        json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise Unparsable from error
-    return text.strip()
-
-
-def _no_constant(name: str) -> object:
-    raise ValueError(f"{name} is not JSON")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from tidegate.domain import messages
 from tidegate.domain.access import DashboardAccess, UserAccess, allowed
 from tidegate.domain.errors import CouldNotCheck
-from tidegate.domain.messages import ErrorCode
+from tidegate.domain.messages import ErrorCode, Status
 from tidegate.domain.subscriptions import LastValue, Stream, Subscription
 from tidegate.ports import (
     AccessStore,
@@ -107,7 +107,10 @@ class FanOut:
         max_message_bytes: int,
         clock: Clock,
         observer: Observer,
+        may_send: Callable[[], bool] = lambda: True,
     ) -> None:
+        """`may_send` is asked before every send and every retry: a relay that lost its lease sends nothing more."""
+        self._may = may_send
         self._subscriptions = subscriptions
         self._last_values = last_values
         self._access = FreshAccess(access, clock)
@@ -136,12 +139,29 @@ class FanOut:
         self._observer.count("messages_fanned_out")
         return delivered
 
-    def tell(self, stream: Stream, code: ErrorCode, text: str) -> Delivered:
-        """Tell the stream's viewers of a fault of this one message; the stream goes on."""
+    def tell(self, stream: Stream, code: ErrorCode, text: str, *, status: bool = False) -> Delivered:
+        """Tell the stream's viewers of a fault: of one message, or, with `status`, of the upstream."""
         now = self._clock.now()
-        return self._send_all(
+        told = self._send_all(
             stream, lambda datasource_id: messages.encode(messages.error(datasource_id, code, text, now))
         )
+        if status:
+            told = self._send_all(
+                stream,
+                lambda datasource_id: messages.encode(messages.status(datasource_id, Status.ERROR, now, code, text)),
+            )
+        return told
+
+    def connected(self, stream: Stream) -> Delivered:
+        """Tell the stream's viewers that its upstream is connected."""
+        now = self._clock.now()
+        return self._send_all(
+            stream, lambda datasource_id: messages.encode(messages.status(datasource_id, Status.CONNECTED, now))
+        )
+
+    def has_audience(self, stream: Stream) -> bool:
+        """*Index.* Whether anybody is subscribed, asked now."""
+        return any(self._subscriptions.audience(f"{stream.stream_key}#{shard}") for shard in range(stream.shards))
 
     def _send_all(self, stream: Stream, frame: Callable[[str], bytes]) -> Delivered:
         rows = [row for shard in range(stream.shards) for row in self._audience(f"{stream.stream_key}#{shard}")]
@@ -179,7 +199,7 @@ class FanOut:
     def _may_send(self, post: Post) -> bool:
         assert isinstance(post.tag, Subscription)
         try:
-            return self._access.allows(post.tag)
+            return self._access.allows(post.tag) and self._may()
         except CouldNotCheck:
             self._observer.count("withheld_unchecked")
             return False

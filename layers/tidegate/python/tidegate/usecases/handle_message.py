@@ -6,16 +6,20 @@ Invariant of this file: every message is answered, whatever goes wrong, and no a
 from __future__ import annotations
 
 from tidegate.domain import messages
-from tidegate.domain.errors import TidegateError
+from tidegate.domain.errors import CouldNotCheck, TidegateError
 from tidegate.domain.messages import ErrorCode, Status
-from tidegate.domain.subscriptions import Subscription
-from tidegate.ports import Clock, Delivery, LastValueStore, Observer, SecondLooks, Sender
+from tidegate.domain.relay import shard_of
+from tidegate.domain.subscriptions import Stream, Subscription
+from tidegate.ports import Clock, Delivery, LastValueStore, Observer, Relays, SecondLooks, Sender
 from tidegate.usecases.end_connection import EndConnection
 from tidegate.usecases.subscribe import Subscribe
 from tidegate.usecases.unsubscribe import Unsubscribe
 
 #: Refusals that a session token minted now may turn into a yes.
 _FRESH_TOKEN_HELPS = frozenset({"token_expired", "token_intent_changed", "intent_changed", "connection_closed"})
+
+#: How long a process that asked for a relay worker does not ask again, seconds; less than a worker stays idle.
+_STARTED_S = 10.0
 
 
 class HandleMessage:
@@ -29,6 +33,7 @@ class HandleMessage:
         unsubscribe: Unsubscribe,
         last_values: LastValueStore,
         second_looks: SecondLooks,
+        relays: Relays,
         end_connection: EndConnection,
         sender: Sender,
         clock: Clock,
@@ -39,6 +44,8 @@ class HandleMessage:
         self._unsubscribe = unsubscribe
         self._last_values = last_values
         self._second_looks = second_looks
+        self._relays = relays
+        self._started: dict[int, float] = {}
         self._end_connection = end_connection
         self._sender = sender
         self._clock = clock
@@ -69,9 +76,23 @@ class HandleMessage:
         now = self._clock.now()
         self._send(connection_id, messages.encode(messages.ack(message.request_id, message.datasource_id, now)))
         if not done.refreshed:
-            connected = messages.status(message.datasource_id, Status.CONNECTED, now)
-            if self._send(connection_id, messages.encode(connected)):
+            # A stream of the relay may yet have to be connected: the relay says so when it is.
+            state = Status.CONNECTED if done.stream.connected or not done.stream.relayed else Status.CONNECTING
+            if self._send(connection_id, messages.encode(messages.status(message.datasource_id, state, now))):
                 self._send_last_value(done.row)
+            if done.stream.relayed:
+                self._start_relay(done.stream)
+
+    def _start_relay(self, stream: Stream) -> None:
+        """A worker that runs looks for new streams by itself; asking for one now and then is enough."""
+        shard, now = shard_of(stream), self._clock.monotonic()
+        if now - self._started.get(shard, float("-inf")) < _STARTED_S:
+            return
+        try:
+            self._relays.start(shard)
+            self._started[shard] = now
+        except CouldNotCheck as error:  # the schedule starts it within a minute
+            self._observer.fault("relay not started", error)
 
     def _send_last_value(self, row: Subscription) -> None:
         """The newest value, read only now that the row is visible; and a second look, because a message may have

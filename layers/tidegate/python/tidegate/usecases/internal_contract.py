@@ -11,10 +11,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
 from tidegate.control_plane_ports import ProfileStore, RevocationFeed
 from tidegate.domain import messages
+from tidegate.domain.credentials import placed
 from tidegate.domain.errors import Denied, InvalidInput, LimitReached
 from tidegate.domain.limits import RateDecision
 from tidegate.domain.profiles import CredentialType
@@ -75,7 +75,10 @@ class Introspect:
                 "password": secret.get("password"),
             }
         elif credential is not None:
-            _place(shown, credential.type, credential.header_name, secret)
+            parameter = shown.pop("queryParamName", None)
+            shown["url"], shown["headers"] = placed(
+                shown["url"], shown["headers"], credential, secret, shown["authPlacement"], parameter
+            )
         return {
             "dashboardId": claim.dashboard_id,
             "datasourceId": claim.datasource_id,
@@ -83,23 +86,6 @@ class Introspect:
             "scope": claims.scope,
             "intent": shown,
         }
-
-
-def _place(shown: dict[str, Any], kind: CredentialType, header_name: str | None, secret: Mapping[str, str]) -> None:
-    """Put the secret where the upstream wants it: a header, or a query parameter."""
-    parameter = shown.pop("queryParamName", None)
-    if kind is CredentialType.BASIC:
-        pair = f"{secret['username']}:{secret['password']}".encode()
-        shown["headers"] = {**shown["headers"], "Authorization": "Basic " + base64.b64encode(pair).decode()}
-        return
-    value = secret["token"] if kind is CredentialType.BEARER else secret["headerValue"]
-    if shown["authPlacement"] == "query":
-        separator = "&" if "?" in shown["url"] else "?"
-        shown["url"] += f"{separator}{quote(str(parameter), safe='')}={quote(value, safe='')}"
-    elif kind is CredentialType.BEARER:
-        shown["headers"] = {**shown["headers"], "Authorization": f"Bearer {value}"}
-    else:
-        shown["headers"] = {**shown["headers"], str(header_name): value}
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,9 +47,11 @@ class SubscribePolicy:
 
 @dataclass(frozen=True, slots=True)
 class Subscribed:
-    """What came of it: the live row, and whether it was there before (a refresh sends no status and no value)."""
+    """What came of it: the live row, its stream as stored, and whether it was there before (a refresh sends no status
+    and no value)."""
 
     row: Subscription
+    stream: Stream
     refreshed: bool
 
 
@@ -128,7 +130,7 @@ class Subscribe:
             return None
         if there is not None and there.live and same_grant(there.claim, granted.claim):
             moved = self._subscriptions.move_expiry(there, granted.claim.expires_at, granted.session_token)
-            return Subscribed(there, refreshed=True) if moved else None
+            return Subscribed(there, granted.stream, refreshed=True) if moved else None
         slot = self._admit(key, connection)
         stream = self._streams.want(granted.stream)
         row = Subscription(
@@ -144,7 +146,7 @@ class Subscribe:
         if not self._verified(row, slot):
             return None
         if self._subscriptions.make_visible(row):
-            return Subscribed(row, refreshed=False)
+            return Subscribed(row, stream, refreshed=False)
         return None
 
     def _admit(self, key: SubscriptionKey, connection: Connection) -> str | None:

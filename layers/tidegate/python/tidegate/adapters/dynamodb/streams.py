@@ -3,6 +3,9 @@ count is never changed by a subscriber, and a last value is only ever replaced b
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
+
 from tidegate.adapters.dynamodb.client import ConditionFailed, DynamoDb, Item
 from tidegate.domain.subscriptions import LastValue, Stream
 from tidegate.ports import EntryStreams
@@ -52,10 +55,23 @@ class DynamoStreams:
         if stream.entry is not None:
             fields |= {"entry": stream.entry, "topic_filter": stream.topic_filter}
             update += ", #entry = :entry, #topic_filter = :topic_filter"
+        if stream.intent is not None:
+            fields |= {"intent": json.dumps(dict(stream.intent))}
+            update += ", #intent = :intent"
         self._db.update(self._table, key, update, values=touched | fields)
         version = {"feed": key["feed"], "stream_key": _VERSION}
         self._db.update(self._table, version, "ADD #version :one", values={"one": 1})
         return self._db.update(self._table, key, "SET #announced = :yes", values={"yes": True}, returning=True)
+
+    def relayed(self) -> list[Stream]:
+        query = self._db.query(self._table, "#feed = :feed", {"feed": _feed(None)})
+        return [_stream(item) for item in query if "announced" in item]
+
+    def note_connected(self, stream: Stream, connected: bool) -> None:
+        key = {"feed": _feed(None), "stream_key": stream.stream_key}
+        with suppress(ConditionFailed):
+            update, exists = "SET #connected = :connected", "attribute_exists(#stream_key)"
+            self._db.update(self._table, key, update, exists, {"connected": connected})
 
     def version_of(self, entry: str) -> int:
         item = self._db.get(self._table, {"feed": _feed(entry), "stream_key": _VERSION})
@@ -115,4 +131,6 @@ def _stream(item: Item) -> Stream:
         topic_filter=item.get("topic_filter"),
         shards=item["shards"],
         wanted_at=item["wanted_at"],
+        intent=json.loads(item["intent"]) if "intent" in item else None,
+        connected=item.get("connected", False),
     )

@@ -102,6 +102,16 @@ class MemorySecondLooks:
         self.queued.append((key, attempt, stream_key, seen))
 
 
+class MemoryRelays:
+    """`ports.Relays`."""
+
+    def __init__(self) -> None:
+        self.started: list[tuple[int, bool]] = []
+
+    def start(self, shard: int, *, successor: bool = False) -> None:
+        self.started.append((shard, successor))
+
+
 class MemoryObserver:
     """`ports.Observer`."""
 

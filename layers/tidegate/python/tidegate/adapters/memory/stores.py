@@ -259,6 +259,14 @@ class MemoryStreams:
             self.rows[stream.stream_key] = replace(there, wanted_at=stream.wanted_at)
         return self.rows[stream.stream_key]
 
+    def relayed(self) -> Sequence[Stream]:
+        return [one for one in self.rows.values() if one.relayed]
+
+    def note_connected(self, stream: Stream, connected: bool) -> None:
+        there = self.rows.get(stream.stream_key)
+        if there is not None:
+            self.rows[stream.stream_key] = replace(there, connected=connected)
+
     def version_of(self, entry: str) -> int:
         return self.versions.get(entry, 0)
 

@@ -1,0 +1,34 @@
+"""`python -m functions.relay`: the same workers as a plain process, for a container service."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+from functions.relay.worker import work
+from tidegate.bootstrap_relay import RelayServices, relay_services
+
+#: How long a shard that another worker holds, or nobody wants, is left alone, seconds.
+_AGAIN_S = 5.0
+
+
+async def hold(services: RelayServices, shard: int) -> None:
+    """Be at the shard's service for good."""
+    while True:
+        try:
+            await work(services, shard, float("inf"))
+        except Exception as error:
+            services.observer.fault("relay worker failed", error, shard=shard)
+        await asyncio.sleep(_AGAIN_S)
+
+
+async def main() -> None:
+    services = relay_services()
+    workers = [asyncio.create_task(hold(services, shard)) for shard in range(services.shards)]
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, lambda: [worker.cancel() for worker in workers])
+    await asyncio.gather(*workers, return_exceptions=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,45 @@
+"""A relay worker as an asynchronous invocation: it runs until nobody listens, or its time ends."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from tidegate import bootstrap, bootstrap_relay
+from tidegate.bootstrap import Handler
+from tidegate.bootstrap_relay import RelayRun, RelayServices
+
+#: Kept back from the function's time for what is on its way when it ends, seconds.
+_RESERVE_S = 5.0
+
+
+def make_handler(services: RelayServices) -> Handler:
+    def handle(event: dict[str, Any], context: Any) -> dict[str, Any]:
+        stop_at = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - _RESERVE_S
+        ended = asyncio.run(work(services, int(event["shard"]), stop_at, successor=bool(event.get("successor"))))
+        services.observer.flush()
+        return {"ended": ended}
+
+    return handle
+
+
+async def work(services: RelayServices, shard: int, stop_at: float, *, successor: bool = False) -> str:
+    """One worker, from its claim to its end. Returns why it ended."""
+    run = RelayRun(services.world)
+    flushing = asyncio.create_task(_flush(services))
+    try:
+        return await run.relay.run(shard, stop_at, successor=successor)
+    finally:
+        flushing.cancel()
+        await run.close()
+
+
+async def _flush(services: RelayServices) -> None:
+    """An invocation lasts for minutes; its metrics should not wait so long."""
+    while True:
+        await asyncio.sleep(30)
+        services.observer.flush()
+
+
+handler = bootstrap.lazily(make_handler, bootstrap_relay.relay_services)

@@ -1,0 +1,85 @@
+"""The relay: workers that hold upstreams, each invoked asynchronously and running until its time ends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
+from constructs import Construct
+
+from infra.functions import Function, Layers
+from infra.gateway import END_CONNECTION, Gateway
+from infra.packaging import dependency_layer
+from infra.secrets import Secrets
+from infra.stage import Stage
+from infra.tables import Tables
+from tidegate import tables as t
+
+#: As long as a function may run.
+_WORKER_S = 900
+
+
+class Relay(Construct):
+    """Server-sent events and WebSockets of the outside."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        stage: Stage,
+        layers: Layers,
+        tables: Tables,
+        gateway: Gateway,
+        secrets: Secrets,
+        second_looks_url: str,
+        second_looks_arn: str,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        common: dict[str, Any] = {"stage": stage, "layers": layers, "tables": tables}
+        self.worker = Function(
+            self,
+            "Worker",
+            **common,
+            handler="relay.worker.handler",
+            further_layer=dependency_layer(self, "Dependencies", "relay_dependencies", stage),
+            actions={
+                **END_CONNECTION,
+                t.ACCESS: ["GetItem", "BatchGetItem"],
+                t.PROFILES: ["GetItem"],
+                t.STREAMS: ["GetItem", "Query", "UpdateItem"],
+                t.SUBSCRIPTIONS: [*END_CONNECTION[t.SUBSCRIPTIONS], "Query"],
+                t.LAST_VALUES: ["GetItem", "PutItem"],
+            },
+            secrets={},
+            environment={
+                "CREDENTIAL_KEY_ID": secrets.credential_key.key_arn,
+                "SECOND_LOOK_QUEUE_URL": second_looks_url,
+            },
+            timeout_s=_WORKER_S,
+            memory_mb=1024,
+            # A worker that timed out must not come back beside its successor.
+            retry_attempts=0,
+            max_event_age_s=60,
+        )
+        function = self.worker.function
+        assert isinstance(function.node.default_child, lambda_.CfnFunction)
+        # Workers start their successors: a loop on purpose, which the platform would stop after sixteen rounds.
+        function.node.default_child.recursive_loop = "Allow"
+        self.worker.allow(["kms:Decrypt"], [secrets.credential_key.key_arn])
+        self.worker.allow(["sqs:SendMessage"], [second_looks_arn])
+        gateway.give_connections(self.worker)
+        # A policy of its own: the function waits for its role's first one, which therefore cannot name the function.
+        assert function.role is not None
+        iam.Policy(
+            self,
+            "StartSuccessors",
+            roles=[function.role],
+            statements=[iam.PolicyStatement(actions=["lambda:InvokeFunction"], resources=[function.function_arn])],
+        )
+
+    def give_start(self, function: Function) -> None:
+        """Let a function start workers."""
+        function.function.add_environment("RELAY_FUNCTION", self.worker.function.function_name)
+        function.allow(["lambda:InvokeFunction"], [self.worker.function.function_arn])

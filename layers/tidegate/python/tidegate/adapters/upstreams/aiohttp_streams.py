@@ -1,0 +1,256 @@
+"""Server-sent events and WebSockets of the outside, over aiohttp.
+
+Invariant of this file: a socket is only ever made to an address that the egress policy admitted in that very connect:
+the URL is checked before, every resolved address by the resolver, and each address once more where its socket is made,
+whichever way it got there. Redirects are followed by hand, each as a new connect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from tidegate.domain.egress import EgressPolicy, check_addresses, check_url, is_blocked, parse_address
+from tidegate.domain.errors import PolicyBlocked
+from tidegate.domain.event_stream import EventStream, ServerSentEvent
+from tidegate.domain.messages import ErrorCode
+from tidegate.relay_ports import (
+    Opened,
+    Oversize,
+    RetryAfter,
+    UpstreamEvent,
+    UpstreamFault,
+    UpstreamMessage,
+    UpstreamRequest,
+)
+
+#: Headers that are the connection's own; a datasource's document may not set them.
+_OWN_HEADERS = frozenset(
+    {"host", "connection", "content-length", "transfer-encoding", "upgrade", "accept-encoding", "expect", "te"}
+)
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_MOST_REDIRECTS = 5
+#: Headers that may carry a credential; they do not follow a redirect to another origin.
+_USER_AGENT = "tidegate-relay"
+
+Resolve = Callable[[str, int], Awaitable[list[str]]]
+
+
+async def resolve(host: str, port: int) -> list[str]:
+    """All addresses of a name, by the system's resolver. Raises `OSError`."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+class CheckedResolver(AbstractResolver):
+    """Resolves a name to its addresses if every one of them may be connected to."""
+
+    def __init__(self, policy: EgressPolicy, resolve: Resolve) -> None:
+        self._policy = policy
+        self._resolve = resolve
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        addresses = check_addresses(await self._resolve(host, port), self._policy)
+        return [
+            ResolveResult(
+                hostname=host,
+                host=one,
+                port=port,
+                family=socket.AF_INET6 if ":" in one else socket.AF_INET,
+                proto=0,
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            )
+            for one in addresses
+        ]
+
+    async def close(self) -> None: ...
+
+
+class AiohttpUpstreams:
+    """`relay_ports.Upstreams`. Made and used in one event loop."""
+
+    def __init__(
+        self,
+        policy: EgressPolicy,
+        *,
+        connect_timeout_s: float,
+        ping_interval_s: float,
+        max_bytes: int,
+        insecure_tls: bool = False,
+        resolve: Resolve = resolve,
+    ) -> None:
+        self._policy = policy
+        self._connect_timeout_s = connect_timeout_s
+        self._ping_interval_s = ping_interval_s
+        self._max_bytes = max_bytes
+        connector = aiohttp.TCPConnector(
+            resolver=CheckedResolver(policy, resolve),
+            use_dns_cache=False,
+            limit=0,
+            force_close=True,
+            ssl=_tls(insecure_tls),
+            socket_factory=self._checked_socket,
+        )
+        trace = aiohttp.TraceConfig()
+        trace.on_request_redirect.append(_no_redirect)
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s),
+            trace_configs=[trace],
+            auto_decompress=True,
+        )
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    async def open(self, request: UpstreamRequest, last_id: str) -> AsyncIterator[UpstreamEvent]:
+        """See `relay_ports.Upstreams`."""
+        source = self._sse(request, last_id) if request.protocol == "sse" else self._websocket(request)
+        try:
+            async for event in source:
+                yield event
+        except PolicyBlocked as error:
+            raise UpstreamFault(ErrorCode.POLICY_BLOCKED, error.message, refused=True) from error
+        except TimeoutError as error:
+            raise UpstreamFault(ErrorCode.CONNECT_TIMEOUT, "Upstream connect timeout") from error
+        except aiohttp.WSServerHandshakeError as error:
+            raise _refused(error.status) from error
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            # The text may name addresses or hold the URL with a credential in it: it stays here.
+            blocked = _cause(error, PolicyBlocked)
+            if blocked is not None:
+                raise UpstreamFault(ErrorCode.POLICY_BLOCKED, blocked.message, refused=True) from None
+            raise UpstreamFault(ErrorCode.CONNECT_FAILED, "Upstream connection failed") from None
+
+    # --- server-sent events ---------------------------------------------------------------------------------
+
+    async def _sse(self, request: UpstreamRequest, last_id: str) -> AsyncIterator[UpstreamEvent]:
+        async with asyncio.timeout(self._connect_timeout_s):
+            response = await self._get(request, last_id)
+        async with response:
+            if not 200 <= response.status < 300 or response.status == 204:
+                raise _refused(response.status)
+            yield Opened()
+            stream = EventStream(self._max_bytes, last_id)
+            retry_ms = None
+            while True:
+                try:
+                    async with asyncio.timeout(request.idle_timeout_s):
+                        chunk = await response.content.readany()
+                except TimeoutError as error:
+                    raise UpstreamFault(ErrorCode.IDLE_TIMEOUT, "Stream idle timeout") from error
+                if not chunk:
+                    raise UpstreamFault(ErrorCode.CONNECT_FAILED, "Upstream ended")
+                for event in stream.feed(chunk):
+                    if isinstance(event, ServerSentEvent):
+                        yield UpstreamMessage(event.data.encode("utf-8", "replace"), event.event_id)
+                    else:
+                        yield Oversize()
+                if stream.retry_ms not in (None, retry_ms):
+                    retry_ms = stream.retry_ms
+                    yield RetryAfter(int(retry_ms or 0))
+
+    async def _get(self, request: UpstreamRequest, last_id: str) -> aiohttp.ClientResponse:
+        """Connect, following redirects; each is checked like the first."""
+        url, headers = request.url, _headers(request.headers)
+        headers |= {"Accept": "text/event-stream", "Cache-Control": "no-cache", "User-Agent": _USER_AGENT}
+        if last_id:
+            headers["Last-Event-ID"] = last_id.encode().decode("latin-1")
+        for _ in range(_MOST_REDIRECTS + 1):
+            check_url(url, "sse", self._policy)
+            response = await self._session.get(url, headers=headers, allow_redirects=False)
+            location = response.headers.get("Location")
+            if response.status not in _REDIRECTS or location is None:
+                return response
+            response.close()
+            further = urljoin(url, location)
+            if _origin(further) != _origin(url):
+                headers = {name: headers[name] for name in ("Accept", "Cache-Control", "User-Agent")}
+            url = further
+        raise UpstreamFault(ErrorCode.CONNECT_REFUSED, "Upstream redirects too often", refused=True)
+
+    # --- WebSockets -----------------------------------------------------------------------------------------
+
+    async def _websocket(self, request: UpstreamRequest) -> AsyncIterator[UpstreamEvent]:
+        check_url(request.url, "websocket", self._policy)
+        async with asyncio.timeout(self._connect_timeout_s):
+            connection = await self._session.ws_connect(
+                request.url,
+                protocols=request.protocols,
+                headers=_headers(request.headers) | {"User-Agent": _USER_AGENT},
+                heartbeat=self._ping_interval_s,
+                max_msg_size=self._max_bytes,
+            )
+        async with connection:
+            yield Opened()
+            while True:
+                try:
+                    message = await connection.receive(timeout=request.idle_timeout_s)
+                except TimeoutError as error:
+                    raise UpstreamFault(ErrorCode.IDLE_TIMEOUT, "WebSocket upstream idle timeout") from error
+                match message.type:
+                    case aiohttp.WSMsgType.TEXT:
+                        yield UpstreamMessage(message.data.encode())
+                    case aiohttp.WSMsgType.BINARY:
+                        yield UpstreamMessage(bytes(message.data))
+                    case aiohttp.WSMsgType.ERROR if connection.close_code == aiohttp.WSCloseCode.MESSAGE_TOO_BIG:
+                        yield Oversize()
+                        raise UpstreamFault(ErrorCode.CONNECT_FAILED, "WebSocket upstream disconnected")
+                    case _:
+                        raise UpstreamFault(ErrorCode.CONNECT_FAILED, "WebSocket upstream disconnected")
+
+    def _checked_socket(self, info: tuple[Any, ...]) -> socket.socket:
+        """The last look, at the very address that is connected to."""
+        family, kind, proto, _, address = info
+        parsed = parse_address(str(address[0]))
+        if parsed is None or (not self._policy.allow_private and is_blocked(parsed)):
+            raise PolicyBlocked("Egress destination is not allowed")
+        made = socket.socket(family, kind, proto)
+        made.setblocking(False)
+        return made
+
+
+async def _no_redirect(*_: object) -> None:
+    """What follows redirects by itself must not: a WebSocket's handshake."""
+    raise UpstreamFault(ErrorCode.CONNECT_REFUSED, "Upstream rejected connection", refused=True)
+
+
+def _refused(status: int) -> UpstreamFault:
+    if status in (401, 403):
+        return UpstreamFault(ErrorCode.AUTH_FAILED, "Upstream rejected connection", refused=True)
+    return UpstreamFault(ErrorCode.CONNECT_REFUSED, "Upstream rejected connection", refused=400 <= status < 500)
+
+
+def _headers(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in headers.items() if name.lower() not in _OWN_HEADERS}
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port
+
+
+def _tls(insecure: bool) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if insecure:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+def _cause(error: BaseException | None, kind: type[PolicyBlocked]) -> PolicyBlocked | None:
+    """What was refused underneath a library's own error."""
+    while error is not None:
+        if isinstance(error, kind):
+            return error
+        error = error.__cause__ or error.__context__
+    return None

@@ -1,0 +1,125 @@
+"""The wiring of the relay, apart from `bootstrap` because it needs libraries the gateway must not pay for."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from tidegate import tables
+from tidegate.adapters.credential_cipher import KmsCredentialCipher
+from tidegate.adapters.dynamodb.relay_leases import DynamoRelayLeases
+from tidegate.adapters.powertools import PowertoolsObserver
+from tidegate.adapters.upstreams.aiohttp_streams import AiohttpUpstreams
+from tidegate.bootstrap import World, egress_policy, stream_policy
+from tidegate.domain.relay import SHARDS
+from tidegate.domain.subscriptions import Stream
+from tidegate.usecases.fan_out import FanOut
+from tidegate.usecases.relay import Relay
+from tidegate.usecases.upstream import Upstream
+
+#: Threads that deliver: what one stream's viewers keep waiting does not keep those of the others waiting.
+_LANES = 8
+
+
+class Lanes:
+    """Threads with a fan-out each. A stream always takes the same, so its messages keep their order."""
+
+    def __init__(self, make: Callable[[], FanOut]) -> None:
+        self._lanes = [(ThreadPoolExecutor(1, f"lane-{number}"), make()) for number in range(_LANES)]
+
+    def of(self, stream: Stream) -> tuple[ThreadPoolExecutor, FanOut]:
+        return self._lanes[int(stream.stream_key[:8], 16) % _LANES]
+
+    def close(self) -> None:
+        for executor, _ in self._lanes:
+            executor.shutdown(wait=False, cancel_futures=True)
+
+
+class RelayRun:
+    """One worker with what it needs; made within the event loop that runs it."""
+
+    def __init__(self, world: World, *, handover_s: float | None = None) -> None:
+        self._world = world
+        settings = world.settings
+        self._upstreams = AiohttpUpstreams(
+            egress_policy(settings),
+            connect_timeout_s=settings.connect_timeout_ms / 1000,
+            ping_interval_s=settings.ws_ping_interval_ms / 1000,
+            max_bytes=settings.max_message_bytes,
+            insecure_tls=settings.egress_allow_insecure_tls,
+        )
+        self._cipher = KmsCredentialCipher(world.aws("kms", "TrentService", "1.1"), world.variable("CREDENTIAL_KEY_ID"))
+        self._lanes = Lanes(self._fan_out)
+        options = {} if handover_s is None else {"handover_s": handover_s}
+        enabled = stream_policy(settings).enabled if settings.realtime_enabled else frozenset[str]()
+        self.relay = Relay(
+            leases=DynamoRelayLeases(world.db, world.table(tables.STREAMS)),
+            streams=world.streams,
+            relays=world.relays,
+            enabled=enabled,
+            make_upstream=self._upstream,
+            has_audience=lambda stream: self._lanes.of(stream)[1].has_audience(stream),
+            clock=world.clock,
+            ids=world.ids,
+            observer=world.observer,
+            **options,
+        )
+
+    async def close(self) -> None:
+        await self._upstreams.close()
+        self._lanes.close()
+
+    def _fan_out(self) -> FanOut:
+        world = self._world
+        return FanOut(
+            subscriptions=world.subscriptions,
+            last_values=world.last_values,
+            access=world.access,
+            second_looks=world.second_looks,
+            sender=world.new_sender(),
+            end_connection=world.end_connection,
+            max_message_bytes=world.settings.max_message_bytes,
+            clock=world.clock,
+            observer=world.observer,
+            may_send=lambda: self.relay.may_send(),
+        )
+
+    def _upstream(self, stream: Stream) -> Upstream:
+        world, settings = self._world, self._world.settings
+        executor, fan_out = self._lanes.of(stream)
+
+        def in_order(work: Callable[[], object]) -> Awaitable[object]:
+            return asyncio.get_running_loop().run_in_executor(executor, work)
+
+        return Upstream(
+            stream,
+            upstreams=self._upstreams,
+            profiles=world.profiles,
+            cipher=self._cipher,
+            last_values=world.last_values,
+            fan_out=fan_out,
+            in_order=in_order,
+            note=lambda connected: world.streams.note_connected(stream, connected),
+            reconnect_ms=(settings.reconnect_min_ms, settings.reconnect_max_ms),
+            per_second=settings.max_updates_per_second,
+            chance=random.random,
+            clock=world.clock,
+            observer=world.observer,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RelayServices:
+    """What the relay's handler and process run."""
+
+    world: World
+    shards: int
+    observer: PowertoolsObserver
+
+
+def relay_services(env: Mapping[str, str] | None = None) -> RelayServices:
+    world = World(env)
+    return RelayServices(world, SHARDS, world.observer)

@@ -1,0 +1,42 @@
+"""A credential put where an upstream wants it: a header, or a query parameter."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from urllib.parse import quote
+
+from tidegate.domain.profiles import CredentialProfile, CredentialType
+
+
+def placed(
+    url: str,
+    headers: Mapping[str, str],
+    credential: CredentialProfile,
+    secret: Mapping[str, str],
+    placement: str,
+    parameter: object,
+) -> tuple[str, dict[str, str]]:
+    """(URL, headers) with the secret in them; both are secrets from here on.
+
+    Args:
+        secret: the parts of the secret, as the credential's type names them.
+        placement: `header`, or `query` with the name of its `parameter`; a basic credential is always a header.
+    """
+    if credential.type is CredentialType.NONE:
+        return url, dict(headers)
+    if credential.type is CredentialType.BASIC:
+        pair = base64.b64encode(f"{secret['username']}:{secret['password']}".encode()).decode()
+        return url, _with(headers, "Authorization", f"Basic {pair}")
+    value = secret["token"] if credential.type is CredentialType.BEARER else secret["headerValue"]
+    if placement == "query":
+        separator = "&" if "?" in url else "?"
+        return f"{url}{separator}{quote(str(parameter), safe='')}={quote(value, safe='')}", dict(headers)
+    if credential.type is CredentialType.BEARER:
+        return url, _with(headers, "Authorization", f"Bearer {value}")
+    return url, _with(headers, str(credential.header_name), value)
+
+
+def _with(headers: Mapping[str, str], name: str, value: str) -> dict[str, str]:
+    """The headers with this one, in place of any of the same name however it is written."""
+    return {other: text for other, text in headers.items() if other.lower() != name.lower()} | {name: value}

@@ -1,0 +1,212 @@
+"""Where upstreams may be: schemes, ports, hosts, and every address a host resolves to.
+
+Invariant of this file: only what was parsed here is connected to, and only to an address that was checked here.
+`ipaddress` parses strictly; whatever else a resolver or a browser would take for an address (octal, hexadecimal, one
+number, missing parts) is refused as a host name, so no two readers can disagree about what it means.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from tidegate.domain.errors import PolicyBlocked
+
+#: Schemes by protocol, each with its default port.
+SCHEMES = {
+    "sse": {"http": 80, "https": 443},
+    "websocket": {"ws": 80, "wss": 443},
+    "mqtt": {"mqtt": 1883, "mqtts": 8883},
+}
+SECURE = frozenset({"https", "wss", "mqtts"})
+
+_LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
+_INTERNAL_SUFFIXES = (".localhost", ".local", ".internal", ".localdomain", ".home.arpa")
+
+#: Special-purpose networks (IANA registries for IPv4 and IPv6, RFC 6890 and its successors) and multicast.
+_BLOCKED = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "0.0.0.0/8",
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.0.0.0/24",
+        "192.0.2.0/24",
+        "192.31.196.0/24",
+        "192.52.193.0/24",
+        "192.88.99.0/24",
+        "192.168.0.0/16",
+        "192.175.48.0/24",
+        "198.18.0.0/15",
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "224.0.0.0/4",
+        "240.0.0.0/4",
+        "::/96",  # unspecified, loopback, and IPv4-compatible
+        "100::/64",
+        "2001::/23",
+        "2001:db8::/32",
+        "3fff::/20",
+        "5f00::/16",
+        "fc00::/7",
+        "fe80::/10",
+        "fec0::/10",
+        "ff00::/8",
+    )
+)
+#: IPv6 forms that carry an IPv4 address, and where in the 128 bits it starts: the address meant is checked as well.
+#: NAT64's local prefix says nothing about where it ends, so it is refused whole.
+_CARRYING = (
+    (ipaddress.IPv6Network("::ffff:0:0/96"), 96),
+    (ipaddress.IPv6Network("::ffff:0:0:0/96"), 96),
+    (ipaddress.IPv6Network("64:ff9b::/96"), 96),
+    (ipaddress.IPv6Network("2002::/16"), 16),
+)
+_NAT64_LOCAL = ipaddress.IPv6Network("64:ff9b:1::/48")
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+@dataclass(frozen=True, slots=True)
+class EgressPolicy:
+    """The operator's settings.
+
+    Attributes:
+        allowed_hosts: a name, `*.suffix` (the bare suffix too), or `*`; empty admits every host outside production.
+        allowed_ports: ports.
+        allow_private: admits internal names and private addresses.
+        production: `*` matches nothing, and no allowlist admits nothing.
+    """
+
+    allowed_hosts: tuple[str, ...]
+    allowed_ports: tuple[int, ...]
+    allow_private: bool = False
+    production: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """A checked URL: where to connect to. `host` is a lower-case ASCII name or an address without brackets."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @property
+    def secure(self) -> bool:
+        return self.scheme in SECURE
+
+
+def check_url(url: str, protocol: str, policy: EgressPolicy) -> Destination:
+    """Check everything about a URL that needs no resolver.
+
+    Args:
+        protocol: `sse`, `websocket` or `mqtt`.
+
+    Raises:
+        PolicyBlocked: saying which rule refuses.
+    """
+    if any(ord(char) <= 0x20 or ord(char) == 0x7F for char in url) or "\\" in url:
+        raise PolicyBlocked("Egress URL holds spaces, control characters or backslashes")
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError as error:
+        raise PolicyBlocked("Egress URL is invalid") from error
+    schemes = SCHEMES[protocol]
+    scheme = parts.scheme.lower()
+    if scheme not in schemes:
+        raise PolicyBlocked(f"Egress URL scheme is not allowed; allowed: {', '.join(schemes)}")
+    if "@" in parts.netloc:
+        raise PolicyBlocked("Egress URL must not hold credentials; use a credential profile")
+    destination = Destination(scheme, _host(host, parts.netloc), schemes[scheme] if port is None else port)
+    if destination.port not in policy.allowed_ports:
+        raise PolicyBlocked("Egress port is not allowed")
+    _check_host(destination.host, policy)
+    return destination
+
+
+def check_addresses(addresses: Iterable[str], policy: EgressPolicy) -> list[str]:
+    """All addresses a host resolved to, if every one of them may be connected to.
+
+    Raises:
+        PolicyBlocked: there is none, or one of them is private, or no address at all.
+    """
+    checked = []
+    for text in addresses:
+        address = parse_address(text)
+        if address is None or (not policy.allow_private and is_blocked(address)):
+            raise PolicyBlocked("Egress destination is not allowed")
+        checked.append(str(address))
+    if not checked:
+        raise PolicyBlocked("Egress destination has no address")
+    return checked
+
+
+def parse_address(text: str) -> Address | None:
+    """A literal address, strictly; None when it is none. A zone makes it none: it would be of this machine's links."""
+    try:
+        return ipaddress.ip_address(text) if "%" not in text else None
+    except ValueError:
+        return None
+
+
+def is_blocked(address: Address) -> bool:
+    """Whether an address is private, link-local, reserved, or a form of IPv6 that leads to such."""
+    if any(address in network for network in _BLOCKED if network.version == address.version):
+        return True
+    if isinstance(address, ipaddress.IPv4Address):
+        return False
+    if address in _NAT64_LOCAL:
+        return True
+    for network, at in _CARRYING:
+        if address in network:
+            return is_blocked(ipaddress.IPv4Address(int(address) >> (96 - at) & 0xFFFFFFFF))
+    return False
+
+
+def _host(host: str, netloc: str) -> str:
+    """The host as a lower-case ASCII name or a literal address. Raises `PolicyBlocked`."""
+    if netloc.startswith("["):
+        address = parse_address(host)
+        if not isinstance(address, ipaddress.IPv6Address):
+            raise PolicyBlocked("Egress host is not a valid address")
+        return str(address)
+    if parse_address(host) is not None:
+        return host
+    name = host.removesuffix(".").lower()
+    labels = name.split(".")
+    if not name.isascii() or len(name) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
+        raise PolicyBlocked("Egress host is not a valid name; write international names in their ASCII form")
+    if re.fullmatch(r"[0-9]+|0x[0-9a-f]*", labels[-1]):
+        # No top-level domain is a number: this is an address in a form that readers disagree about.
+        raise PolicyBlocked("Egress host is not a valid address")
+    return name
+
+
+def _check_host(host: str, policy: EgressPolicy) -> None:
+    address = parse_address(host)
+    if not policy.allow_private:
+        if address is not None and is_blocked(address):
+            raise PolicyBlocked("Egress destination is not allowed")
+        if address is None and ("." not in host or host == "localhost" or host.endswith(_INTERNAL_SUFFIXES)):
+            raise PolicyBlocked("Egress destination is not allowed")
+    if not policy.allowed_hosts and not policy.production:
+        return
+    if not any(_matches(pattern, host, policy.production) for pattern in policy.allowed_hosts):
+        raise PolicyBlocked("Egress host is not on the allowlist")
+
+
+def _matches(pattern: str, host: str, production: bool) -> bool:
+    pattern = pattern.lower()
+    if pattern == "*":
+        return not production
+    if pattern.startswith("*."):
+        return host == pattern[2:] or host.endswith(pattern[1:])
+    return host == pattern

@@ -1,0 +1,122 @@
+"""The event-stream format of server-sent events, as bytes come in.
+
+A core without I/O, after the WHATWG HTML standard, section 9.2.6 (interpreting an event stream). Chunks may end
+anywhere, inside a character or between CR and LF. Work is linear in the bytes, however they are cut.
+
+Invariant of this file: equal bytes give equal events, however they were cut into chunks.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from dataclasses import dataclass
+
+_LINE_END = re.compile(r"\r\n|\n|\r")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSentEvent:
+    """One dispatched event.
+
+    Attributes:
+        data: the `data` lines joined by newlines.
+        event: its type, `message` when it names none.
+        event_id: the last id seen in the stream, empty before the first.
+    """
+
+    data: str
+    event: str = "message"
+    event_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TooLarge:
+    """An event beyond the limit was dropped; the stream goes on after it."""
+
+
+class EventStream:
+    """Bytes in, events out. One per connection; `last_event_id` is what to reconnect with.
+
+    Attributes:
+        last_event_id: of the last dispatched block that had one; survives into a new stream when given to it.
+        retry_ms: reconnection time the source asked for, None until it does.
+    """
+
+    def __init__(self, max_bytes: int, last_event_id: str = "") -> None:
+        """`max_bytes` limits the UTF-8 size of one event's lines."""
+        self._max_bytes = max_bytes
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._started = False
+        self._pieces: list[str] = []  # of the line that has not ended
+        self._after_cr = False  # a LF now belongs to the CR before it
+        self._size = 0
+        self._too_large = False
+        self._data: list[str] = []
+        self._event = ""
+        self._id = last_event_id
+        self.last_event_id = last_event_id
+        self.retry_ms: int | None = None
+
+    def feed(self, chunk: bytes) -> list[ServerSentEvent | TooLarge]:
+        """The events that end in this chunk. An event that never ends is never dispatched."""
+        text = self._decoder.decode(chunk)
+        if not text:
+            return []
+        if not self._started:
+            self._started = True
+            text = text.removeprefix("\ufeff")
+        if self._after_cr:
+            self._after_cr = False
+            text = text.removeprefix("\n")
+        found: list[ServerSentEvent | TooLarge] = []
+        start = 0
+        for end in _LINE_END.finditer(text):
+            self._take(text[start : end.start()])
+            self._line("".join(self._pieces), found)
+            self._pieces = []
+            start = end.end()
+        self._after_cr = text.endswith("\r")
+        self._take(text[start:])
+        return found
+
+    def _take(self, piece: str) -> None:
+        """A part of a line; what is beyond the limit is counted, not kept."""
+        if not piece:
+            return
+        self._size += len(piece) if piece.isascii() else len(piece.encode("utf-8", "replace"))
+        if self._size > self._max_bytes:
+            self._too_large = True
+            # Kept so that the line is not taken for the blank one that ends the event.
+            self._pieces, self._data = [":"], []
+        else:
+            self._pieces.append(piece)
+
+    def _line(self, line: str, found: list[ServerSentEvent | TooLarge]) -> None:
+        if line == "":
+            self._dispatch(found)
+            return
+        if self._too_large or line.startswith(":"):
+            return
+        name, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        match name:
+            case "data":
+                self._data.append(value)
+            case "event":
+                self._event = value
+            case "id" if "\0" not in value:
+                self._id = value
+            case "retry" if value.isascii() and value.isdigit():
+                self.retry_ms = int(value[:9])
+
+    def _dispatch(self, found: list[ServerSentEvent | TooLarge]) -> None:
+        if self._too_large:
+            found.append(TooLarge())
+        else:
+            self.last_event_id = self._id
+            data = "\n".join(self._data)
+            if self._data:
+                found.append(ServerSentEvent(data, self._event or "message", self._id))
+        self._data, self._event = [], ""
+        self._size, self._too_large = 0, False

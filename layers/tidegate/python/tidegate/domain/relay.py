@@ -1,0 +1,44 @@
+"""The relay's shards and leases.
+
+Every upstream belongs to a shard, and one worker at a time holds a shard by lease: who holds it may send for all of its
+upstreams. The platform cannot check a fence, so the holder looks at its own deadline before every send; the deadline
+counts from before the request that renewed the lease, and others may claim only some time after the lease has ended.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+from tidegate.domain.subscriptions import Stream
+
+#: Workers that share the upstreams. One carries hundreds; a second one halves what a fault takes down.
+SHARDS = 2
+#: How long a lease holds, seconds; renewed at a third of it.
+LEASE_S = 15.0
+#: How long after its end a lease may be claimed, seconds: clocks differ.
+CLAIM_AFTER_S = 2.0
+
+
+def shard_of(stream: Stream) -> int:
+    """The shard of a stream's upstream."""
+    return zlib.crc32(stream.stream_key.encode()) % SHARDS
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to hold a shard's upstreams.
+
+    Attributes:
+        shard: which.
+        owner: id of the worker that holds it.
+        fence: grows with every change of owner; conditions are on it.
+        until: epoch seconds, by the clock of who wrote it.
+        successor: id of a worker that is connected and waits to take over, empty when there is none.
+    """
+
+    shard: int
+    owner: str
+    fence: int
+    until: float
+    successor: str = ""

@@ -1,0 +1,100 @@
+"""What the relay needs from the world, as Protocols; conventions as in `ports`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from tidegate.domain.messages import ErrorCode
+from tidegate.domain.relay import Lease
+
+
+class RelayLeases(Protocol):
+    """Who holds a shard. `now` is epoch seconds; every write is conditional on the fence."""
+
+    def claim(self, shard: int, owner: str, now: float) -> Lease | None:
+        """Take a shard that is free, or whose lease ended some time ago. None while another holds it."""
+
+    def renew(self, lease: Lease, now: float) -> Lease | None:
+        """Hold it for longer. None when it is another's now."""
+
+    def release(self, lease: Lease) -> None:
+        """Let it go. Harmless when it is another's."""
+
+    def offer(self, shard: int, successor: str) -> Lease | None:
+        """Say that a successor is connected and waits. Returns the lease as it stands, None when there is none."""
+
+    def hand_over(self, lease: Lease, now: float) -> bool:
+        """Make the waiting successor the owner, in one conditional write. From then on this worker sends nothing."""
+
+    def current(self, shard: int) -> Lease | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamRequest:
+    """What to connect to. URL and headers may hold a credential: never logged, never shown.
+
+    Attributes:
+        protocol: `sse` or `websocket`.
+        protocols: WebSocket subprotocols.
+        idle_timeout_s: how long a connected upstream may be silent.
+    """
+
+    protocol: str
+    url: str = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+    protocols: tuple[str, ...] = ()
+    idle_timeout_s: float = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamMessage:
+    """One message as it came. `message_id` is the source's own, empty when it gives none."""
+
+    payload: bytes
+    message_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The upstream answered: it is connected, though it may have said nothing yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Oversize:
+    """A message beyond the limit was dropped; the upstream goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryAfter:
+    """The source asks to be left alone for so long after a break, milliseconds."""
+
+    milliseconds: int
+
+
+UpstreamEvent = Opened | UpstreamMessage | Oversize | RetryAfter
+
+
+class UpstreamFault(Exception):
+    """An upstream could not be connected to, or ended.
+
+    Attributes:
+        code, text: what viewers are told.
+        refused: it will be refused again for the same reason: not to be hammered.
+    """
+
+    def __init__(self, code: ErrorCode, text: str, *, refused: bool = False) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+        self.refused = refused
+
+
+class Upstreams(Protocol):
+    """Connections to the outside, each checked against the egress policy when it is made."""
+
+    def open(self, request: UpstreamRequest, last_id: str) -> AsyncIterator[UpstreamEvent]:
+        """Connect and yield what comes. Raises `UpstreamFault` when it fails or ends; closing it ends it."""
+
+    async def close(self) -> None: ...

@@ -1,0 +1,253 @@
+"""A relay worker: holds one shard's upstreams for as long as somebody listens.
+
+    claim the shard -> hold its upstreams, renewing -> nobody listens: release
+                                                    -> time runs out: hand over to a successor that is connected already
+
+Invariant of this file: this worker sends only before its own deadline, which counts from before the request that
+renewed its lease; a lost or unanswered renewal therefore silences it before another may claim the shard.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from tidegate.domain.errors import CouldNotCheck
+from tidegate.domain.relay import LEASE_S, Lease, shard_of
+from tidegate.domain.subscriptions import Stream
+from tidegate.ports import Clock, Ids, Observer, Relays, StreamStore
+from tidegate.relay_ports import RelayLeases
+from tidegate.usecases.upstream import Upstream
+
+#: How often the shard's streams are looked up, seconds: a new one waits no longer to be connected.
+LOOK_S = 1.0
+#: A stream nobody is subscribed to is kept for so long after it was last wanted, seconds: indexes lag, viewers reload.
+GRACE_S = 15.0
+#: A worker without upstreams stays for so long, seconds.
+EXIT_S = 20.0
+#: How long before its time ends a worker asks for its successor, seconds.
+HANDOVER_S = 45.0
+#: How long a successor connects before it offers itself, and waits to be handed the shard, seconds.
+CONNECT_S, WAIT_S = 10.0, 60.0
+_TICK_S = 0.1
+
+
+@dataclass(slots=True)
+class Held:
+    """An upstream under way. `empty_since` is when its audience was first seen empty, monotonic seconds."""
+
+    stream: Stream
+    upstream: Upstream
+    task: asyncio.Task[None]
+    empty_since: float | None = None
+    looked_at: float = 0.0
+
+
+class Relay:
+    """One worker of one shard. `run` once."""
+
+    def __init__(
+        self,
+        *,
+        leases: RelayLeases,
+        streams: StreamStore,
+        relays: Relays,
+        enabled: frozenset[str],
+        make_upstream: Callable[[Stream], Upstream],
+        has_audience: Callable[[Stream], bool],
+        handover_s: float = HANDOVER_S,
+        clock: Clock,
+        ids: Ids,
+        observer: Observer,
+    ) -> None:
+        """`enabled`: protocols switched on. `make_upstream` and `has_audience` are asked per stream."""
+        self._leases = leases
+        self._streams = streams
+        self._relays = relays
+        self._enabled = enabled
+        self._make_upstream = make_upstream
+        self._has_audience = has_audience
+        self._handover_s = handover_s
+        self._clock = clock
+        self._owner = ids.new_id()
+        self._observer = observer
+        self._held: dict[str, Held] = {}
+        self._let_go: dict[str, int] = {}  # stream key -> `wanted_at` when nobody listened
+        self._deadline = float("-inf")
+
+    def may_send(self) -> bool:
+        """Whether this worker's lease holds now."""
+        return self._clock.monotonic() < self._deadline
+
+    async def run(self, shard: int, stop_at: float, *, successor: bool = False) -> str:
+        """Work until nobody listens, the shard is another's, or `stop_at` (monotonic seconds). Returns why it ended.
+
+        Raises `CouldNotCheck` when the lease could not be asked for.
+        """
+        try:
+            lease = await (self._await_handover(shard) if successor else self._claim(shard))
+            if lease is None:
+                return "not needed"
+            self._observer.info("relay began", shard=shard, fence=lease.fence, upstreams=len(self._held))
+            ended = await self._hold(lease, stop_at)
+            self._observer.info("relay ended", shard=shard, fence=lease.fence, reason=ended)
+            return ended
+        finally:
+            await self._stop(list(self._held))
+
+    # --- becoming the holder --------------------------------------------------------------------------------
+
+    async def _claim(self, shard: int) -> Lease | None:
+        asked = self._clock.monotonic()
+        lease = await asyncio.to_thread(self._leases.claim, shard, self._owner, self._clock.now())
+        if lease is not None:
+            self._deadline = asked + LEASE_S
+        return lease
+
+    async def _await_handover(self, shard: int) -> Lease | None:
+        """Connect as a standby, offer, and wait for the shard. A holder that died meanwhile is replaced."""
+        await self._look(shard, standby=True)
+        waiting = [held.upstream.connected.wait() for held in self._held.values()]
+        with suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.gather(*waiting), CONNECT_S)
+        await asyncio.to_thread(self._leases.offer, shard, self._owner)
+        give_up = self._clock.monotonic() + WAIT_S
+        while self._clock.monotonic() < give_up:
+            asked = self._clock.monotonic()
+            lease = await asyncio.to_thread(self._leases.current, shard)
+            if lease is not None and lease.owner == self._owner:
+                self._deadline = asked + max(0.0, lease.until - self._clock.now())
+            elif lease is None or lease.until < self._clock.now():
+                lease = await self._claim(shard)
+            else:
+                lease = None
+            if lease is not None:
+                await asyncio.gather(*(held.upstream.take_over() for held in self._held.values()))
+                return lease
+            await asyncio.sleep(_TICK_S)
+        return None
+
+    # --- holding --------------------------------------------------------------------------------------------
+
+    async def _hold(self, lease: Lease, stop_at: float) -> str:
+        renewed = looked = float("-inf")
+        busy_at = float("-inf")  # nothing wanted at the first look is reason enough to end
+        asked_successor = False
+        while True:
+            now = self._clock.monotonic()
+            if now - renewed >= LEASE_S / 3 or (asked_successor and now - renewed >= _TICK_S):
+                held = await self._renew(lease)
+                if held is None:
+                    return "overtaken"
+                lease, renewed = held, now
+            if asked_successor and lease.successor:
+                return await self._hand_over(lease)
+            if now - looked >= LOOK_S:
+                await self._look(lease.shard, standby=False)
+                looked = now
+            if self._held:
+                busy_at = now
+            elif now - busy_at >= EXIT_S:
+                return await self._let_shard_go(lease)
+            if not asked_successor and now >= stop_at - self._handover_s and self._held:
+                asked_successor = True
+                await self._ask_successor(lease.shard)
+            if now >= stop_at:
+                await asyncio.to_thread(self._leases.release, lease)
+                return "out of time"
+            await asyncio.sleep(_TICK_S)
+
+    async def _renew(self, lease: Lease) -> Lease | None:
+        """The lease, renewed if the store answers; None when it is another's, or its time is over."""
+        asked = self._clock.monotonic()
+        try:
+            renewed = await asyncio.to_thread(self._leases.renew, lease, self._clock.now())
+        except CouldNotCheck:
+            return lease if self.may_send() else None
+        if renewed is not None:
+            self._deadline = asked + LEASE_S
+        return renewed
+
+    async def _hand_over(self, lease: Lease) -> str:
+        """Nothing is sent any more before the successor may: what is read meanwhile is in its hands as well."""
+        await asyncio.gather(*(held.upstream.pause() for held in self._held.values()))
+        self._deadline = float("-inf")
+        done = await asyncio.to_thread(self._leases.hand_over, lease, self._clock.now())
+        return "handed over" if done else "overtaken"
+
+    async def _ask_successor(self, shard: int) -> None:
+        try:
+            await asyncio.to_thread(lambda: self._relays.start(shard, successor=True))
+        except CouldNotCheck as error:
+            self._observer.fault("no successor", error, shard=shard)
+
+    async def _let_shard_go(self, lease: Lease) -> str:
+        await asyncio.to_thread(self._leases.release, lease)
+        # Somebody may have come between the last look and the release, and been told that a worker is there.
+        await self._look(lease.shard, standby=True)
+        if self._held:
+            await asyncio.to_thread(self._relays.start, lease.shard)
+        return "nobody listens"
+
+    # --- streams --------------------------------------------------------------------------------------------
+
+    async def _look(self, shard: int, *, standby: bool) -> None:
+        """Begin what is wanted, let go what nobody listens to. A store that does not answer changes nothing."""
+        try:
+            streams = await asyncio.to_thread(self._streams.relayed)
+            mine = {one.stream_key: one for one in streams if shard_of(one) == shard and one.protocol in self._enabled}
+            await self._stop([key for key in self._held if key not in mine])
+            for key, stream in mine.items():
+                if key in self._held:
+                    await self._look_at(stream)
+                elif await self._is_wanted(stream):
+                    self._begin(stream, standby)
+        except CouldNotCheck:
+            self._observer.count("relay_looks_failed")
+
+    async def _is_wanted(self, stream: Stream) -> bool:
+        if self._let_go.get(stream.stream_key) == stream.wanted_at:
+            return False
+        if self._clock.now() - stream.wanted_at < GRACE_S or await asyncio.to_thread(self._has_audience, stream):
+            return True
+        self._let_go[stream.stream_key] = stream.wanted_at
+        return False
+
+    async def _look_at(self, stream: Stream) -> None:
+        held, now = self._held[stream.stream_key], self._clock.monotonic()
+        if stream.wanted_at != held.stream.wanted_at:
+            held.stream, held.empty_since = stream, None
+        if now - held.looked_at < GRACE_S / 3 or self._clock.now() - stream.wanted_at < GRACE_S:
+            return
+        held.looked_at = now
+        if await asyncio.to_thread(self._has_audience, stream):
+            held.empty_since = None
+        elif held.empty_since is None:
+            held.empty_since = now
+        elif now - held.empty_since >= GRACE_S:
+            self._let_go[stream.stream_key] = stream.wanted_at
+            await self._stop([stream.stream_key])
+            await asyncio.to_thread(self._streams.note_connected, stream, False)
+
+    def _begin(self, stream: Stream, standby: bool) -> None:
+        upstream = self._make_upstream(stream)
+        task = asyncio.create_task(upstream.run(standby=standby), name=stream.stream_key)
+        task.add_done_callback(lambda done: self._broke(stream.stream_key, done))
+        self._held[stream.stream_key] = Held(stream, upstream, task)
+        self._observer.count("upstreams_begun", protocol=stream.protocol)
+
+    def _broke(self, key: str, task: asyncio.Task[None]) -> None:
+        """An upstream only ends by a fault of ours: the next look begins it again."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._observer.fault("upstream broke", error, stream=key)
+            self._held.pop(key, None)
+
+    async def _stop(self, keys: list[str]) -> None:
+        tasks = [self._held.pop(key).task for key in keys if key in self._held]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._observer.count("upstreams_ended", len(tasks))
