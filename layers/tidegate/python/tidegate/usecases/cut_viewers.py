@@ -21,8 +21,10 @@ from tidegate.ports import Clock, ConnectionStore, Delivery, Ids, Observer, Post
 from tidegate.usecases.end_connection import EndConnection
 from tidegate.usecases.parallel import in_parallel
 
-#: Rows worked on together: enough to keep sockets busy, few enough that a crash repeats little.
-_BATCH = 500
+#: Rows told together: enough to keep sockets busy, few enough that the first need not wait long.
+_BATCH = 100
+#: Rows deleted together, once all of them were told; few enough that a crash repeats little.
+_GROUP = 1000
 
 _TEXTS = {
     Refusal.REVOKED: "Stream authorization was revoked",
@@ -61,11 +63,19 @@ class CutViewers:
         Raises `CouldNotCheck` when a store did not answer: what was marked is told and deleted by a repetition.
         """
         rest, count, by = iter(judged), 0, self._ids.new_id()
-        while self._clock.monotonic() < deadline and (batch := list(islice(rest, _BATCH))):
-            count += self._cut(batch, CutMark(by, int(self._clock.now())))
+        while self._clock.monotonic() < deadline and (group := list(islice(rest, _GROUP))):
+            # Everybody is told before anything is tidied up: a viewer waits for the marks, not for the deletions.
+            ended: list[Judged] = []
+            for start in range(0, len(group), _BATCH):
+                ended += self._mark_and_tell(group[start : start + _BATCH], CutMark(by, int(self._clock.now())))
+            in_parallel(self._delete, [row for row, _ in ended])
+            count += len(ended)
+            for reason in Refusal:
+                if cut := sum(1 for _, why in ended if why is reason):
+                    self._observer.count("viewers_cut", cut, reason=reason.value)
         return count
 
-    def _cut(self, batch: Sequence[Judged], mark: CutMark) -> int:
+    def _mark_and_tell(self, batch: Sequence[Judged], mark: CutMark) -> list[Judged]:
         def marking(judged: Judged) -> bool:
             row, refusal = judged
             expired_at = mark.at if refusal is Refusal.EXPIRED and row.cut is None else None
@@ -74,12 +84,7 @@ class CutViewers:
         done = in_parallel(marking, batch)
         marked = [(replace(row, cut=mark), why) for (row, why), own in zip(batch, done, strict=True) if own]
         late = self._tell(marked, mark)
-        ended = [(row, why) for row, why in marked if row.key.connection_id not in late]
-        in_parallel(self._delete, [row for row, _ in ended])
-        for reason in Refusal:
-            if cut := sum(1 for _, why in ended if why is reason):
-                self._observer.count("viewers_cut", cut, reason=reason.value)
-        return len(ended)
+        return [(row, why) for row, why in marked if row.key.connection_id not in late]
 
     def _tell(self, marked: Sequence[Judged], mark: CutMark) -> set[str]:
         """Two rounds, so that every viewer hears the error before the status. Returns the connections for which the
