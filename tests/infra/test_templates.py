@@ -70,7 +70,7 @@ def test_a_disposable_stage_leaves_nothing(local: dict[str, Any]) -> None:
 
 def test_functions_run_where_they_should(production: dict[str, Any]) -> None:
     functions = properties(production, "AWS::Lambda::Function")
-    assert len(functions) == 10
+    assert len(functions) == 11
     for one in functions:
         assert (one["Runtime"], one["Architectures"]) == ("python3.13", ["arm64"])
         assert len(one["Layers"]) == (3 if one["Handler"] == "functions.api.main.handler" else 2)
