@@ -151,14 +151,15 @@ class AiohttpUpstreams:
                     raise UpstreamFault(ErrorCode.IDLE_TIMEOUT, "Stream idle timeout") from error
                 if not chunk:
                     raise UpstreamFault(ErrorCode.CONNECT_FAILED, "Upstream ended")
-                for event in stream.feed(chunk):
+                events = stream.feed(chunk)
+                if stream.retry_ms not in (None, retry_ms):
+                    retry_ms = stream.retry_ms
+                    yield RetryAfter(int(retry_ms or 0))
+                for event in events:
                     if isinstance(event, ServerSentEvent):
                         yield UpstreamMessage(event.data.encode("utf-8", "replace"), event.event_id)
                     else:
                         yield Oversize()
-                if stream.retry_ms not in (None, retry_ms):
-                    retry_ms = stream.retry_ms
-                    yield RetryAfter(int(retry_ms or 0))
 
     async def _get(self, request: UpstreamRequest, last_id: str) -> aiohttp.ClientResponse:
         """Connect, following redirects; each is checked like the first."""

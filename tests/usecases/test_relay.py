@@ -1,0 +1,470 @@
+"""The relay over doubles: who holds a shard, what is delivered, what is handed over."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from itertools import groupby
+from typing import Any
+
+import pytest
+
+from tidegate.adapters.memory.doubles import CountingIds, MemoryObserver, MemoryRelays
+from tidegate.adapters.memory.stores import MemoryLastValues, MemoryStreams
+from tidegate.adapters.system import SystemClock
+from tidegate.domain.errors import CouldNotCheck
+from tidegate.domain.messages import ErrorCode
+from tidegate.domain.profiles import CredentialProfile, CredentialType
+from tidegate.domain.relay import CLAIM_AFTER_S, LEASE_S, Lease, shard_of
+from tidegate.domain.subscriptions import LastValue, Stream
+from tidegate.relay_ports import Opened, UpstreamEvent, UpstreamFault, UpstreamMessage, UpstreamRequest
+from tidegate.usecases import relay as relaying
+from tidegate.usecases.relay import Relay
+from tidegate.usecases.upstream import Upstream
+
+
+class MemoryLeases:
+    """`relay_ports.RelayLeases`."""
+
+    def __init__(self) -> None:
+        self.rows: dict[int, Lease] = {}
+        self.down = False
+
+    def _ask(self) -> None:
+        if self.down:
+            raise CouldNotCheck("down")
+
+    def claim(self, shard: int, owner: str, now: float) -> Lease | None:
+        self._ask()
+        there = self.rows.get(shard)
+        if there is not None and there.until and there.until >= now - CLAIM_AFTER_S and there.owner != owner:
+            return None
+        self.rows[shard] = Lease(shard, owner, (there.fence if there else 0) + 1, now + LEASE_S)
+        return self.rows[shard]
+
+    def _own(self, lease: Lease) -> Lease | None:
+        self._ask()
+        there = self.rows.get(lease.shard)
+        return there if there and (there.owner, there.fence) == (lease.owner, lease.fence) else None
+
+    def renew(self, lease: Lease, now: float) -> Lease | None:
+        there = self._own(lease)
+        if there is None:
+            return None
+        self.rows[lease.shard] = replace(there, until=now + LEASE_S)
+        return self.rows[lease.shard]
+
+    def release(self, lease: Lease) -> None:
+        there = self._own(lease)
+        if there is not None:
+            self.rows[lease.shard] = replace(there, until=0.0, successor="")
+
+    def offer(self, shard: int, successor: str) -> Lease | None:
+        self._ask()
+        if shard not in self.rows:
+            return None
+        self.rows[shard] = replace(self.rows[shard], successor=successor)
+        return self.rows[shard]
+
+    def hand_over(self, lease: Lease, now: float) -> bool:
+        there = self._own(lease)
+        if there is None or there.successor != lease.successor:
+            return False
+        self.rows[lease.shard] = Lease(lease.shard, lease.successor, lease.fence + 1, now + LEASE_S)
+        return True
+
+    def current(self, shard: int) -> Lease | None:
+        self._ask()
+        there = self.rows.get(shard)
+        return there if there and there.until else None
+
+
+class Source:
+    """A source that numbers what it says, and every connection to it."""
+
+    def __init__(self, *, ids: bool = True) -> None:
+        self.ids = ids
+        self.sent = 0
+        self.opened: list[tuple[UpstreamRequest, str]] = []
+        self.open_now = 0
+        self.fault: UpstreamFault | None = None
+        self._said = asyncio.Condition()
+        self._history: list[UpstreamMessage] = []
+
+    async def say(self, payload: bytes | None = None) -> None:
+        async with self._said:
+            self.sent += 1
+            said = payload if payload is not None else str(self.sent).encode()
+            self._history.append(UpstreamMessage(said, str(self.sent) if self.ids else ""))
+            self._said.notify_all()
+
+    async def break_off(self, fault: UpstreamFault) -> None:
+        async with self._said:
+            self.fault = fault
+            self._said.notify_all()
+        await settle(lambda: self.open_now == 0)
+        self.fault = None
+
+    async def open(self, request: UpstreamRequest, last_id: str) -> AsyncIterator[UpstreamEvent]:
+        self.opened.append((request, last_id))
+        if self.fault is not None:
+            raise self.fault
+        self.open_now += 1
+        at = int(last_id) if last_id and self.ids else len(self._history)
+        try:
+            yield Opened()
+            while True:
+                async with self._said:
+                    while at >= len(self._history) and self.fault is None:
+                        await self._said.wait()
+                if self.fault is not None:
+                    raise self.fault
+                yield self._history[at]
+                at += 1
+        finally:
+            self.open_now -= 1
+
+    async def close(self) -> None: ...
+
+
+class Viewers:
+    """A fan-out that remembers what it was given, by whom."""
+
+    def __init__(self) -> None:
+        self.values: list[str] = []
+        self.by: list[str] = []
+        self.told: list[tuple[str, str]] = []
+        self.states: list[str] = []
+        self.audience = True
+
+
+class OneWorker:
+    """The fan-out of one worker: refuses what its lease does not cover."""
+
+    def __init__(self, viewers: Viewers, last_values: MemoryLastValues, name: str) -> None:
+        self._viewers, self._last_values, self._name = viewers, last_values, name
+        self.may: Callable[[], bool] = lambda: True
+
+    def deliver(self, stream: Stream, value: LastValue) -> None:
+        if self._last_values.put_if_newer(stream.stream_key, value) and self.may():
+            self._viewers.values.append(value.payload)
+            self._viewers.by.append(self._name)
+
+    def tell(self, _stream: Stream, code: ErrorCode, text: str, *, status: bool = False) -> None:
+        self._viewers.told.append((code.value, text))
+
+    def connected(self, _stream: Stream) -> None:
+        self._viewers.states.append("connected")
+
+
+class Profiles:
+    def __init__(self) -> None:
+        self.profile: CredentialProfile | None = CredentialProfile("p", "p", CredentialType.BEARER)
+
+    def credential(self, _profile_id: str) -> CredentialProfile | None:
+        return self.profile
+
+    def sealed_secret(self, _profile_id: str) -> str:
+        return "sealed"
+
+
+class Cipher:
+    def decrypt(self, _profile_id: str, _sealed: str) -> Mapping[str, str]:
+        return {"token": "t0ken"}
+
+
+class Scene:
+    """One stream, one source, workers as they come."""
+
+    def __init__(self, *, per_second: int = 0, ids: bool = True, credential: bool = False) -> None:
+        intent: dict[str, object] = {"protocol": "sse", "url": "https://source.example/", "headers": {"A": "b"}}
+        if credential:
+            intent |= {"credentialProfileId": "p", "credentialRevision": 1, "authPlacement": "header"}
+        self.stream = Stream("stream", "sse", "json", None, None, wanted_at=int(SystemClock().now()), intent=intent)
+        self.streams, self.last_values, self.leases = MemoryStreams(), MemoryLastValues(), MemoryLeases()
+        self.streams.rows["stream"] = self.stream
+        self.source, self.viewers, self.relays = Source(ids=ids), Viewers(), MemoryRelays()
+        self.profiles, self.observer = Profiles(), MemoryObserver()
+        self._per_second = per_second
+        self._workers = 0
+        self.shard = shard_of(self.stream)
+
+    def relay(self, *, handover_s: float = 45.0) -> Relay:
+        self._workers += 1
+        worker = OneWorker(self.viewers, self.last_values, f"worker {self._workers}")
+        fan_out: Any = worker
+        profiles: Any = self.profiles
+        cipher: Any = Cipher()
+
+        def make(stream: Stream) -> Upstream:
+            return Upstream(
+                stream,
+                upstreams=self.source,
+                profiles=profiles,
+                cipher=cipher,
+                last_values=self.last_values,
+                fan_out=fan_out,
+                in_order=in_order,
+                note=lambda connected: self.streams.note_connected(stream, connected),
+                reconnect_ms=(1, 5),
+                per_second=self._per_second,
+                chance=lambda: 0.5,
+                clock=SystemClock(),
+                observer=self.observer,
+            )
+
+        ids = CountingIds()
+        ids._next = self._workers * 100
+        relay = Relay(
+            leases=self.leases,
+            streams=self.streams,
+            relays=self.relays,
+            enabled=frozenset({"sse"}),
+            make_upstream=make,
+            has_audience=lambda _: self.viewers.audience,
+            handover_s=handover_s,
+            clock=SystemClock(),
+            ids=ids,
+            observer=self.observer,
+        )
+        worker.may = relay.may_send
+        return relay
+
+    def begin(self, relay: Relay, *, seconds: float = 60, successor: bool = False) -> asyncio.Task[str]:
+        stop_at = SystemClock().monotonic() + seconds
+        return asyncio.create_task(relay.run(self.shard, stop_at, successor=successor))
+
+
+async def in_order(work: Callable[[], object]) -> object:
+    return work()
+
+
+async def settle(ready: Callable[[], bool], seconds: float = 10) -> None:
+    """Await a condition. Raises `TimeoutError`."""
+
+    async def wait() -> None:
+        while not ready():
+            await asyncio.sleep(0.005)
+
+    await asyncio.wait_for(wait(), seconds)
+
+
+async def end(*tasks: asyncio.Task[str]) -> None:
+    for task in tasks:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+def run(work: Callable[[], Awaitable[None]]) -> None:
+    async def limited() -> None:
+        await asyncio.wait_for(work(), 60)
+
+    asyncio.run(limited())
+
+
+@pytest.fixture(autouse=True)
+def _in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same steps, closer together."""
+    for name, seconds in (("LOOK_S", 0.02), ("GRACE_S", 0.1), ("EXIT_S", 0.2), ("_TICK_S", 0.01)):
+        monkeypatch.setattr(relaying, name, seconds)
+
+
+def test_what_the_source_says_is_delivered_and_the_credential_is_in_place() -> None:
+    async def work() -> None:
+        scene = Scene(credential=True)
+        task = scene.begin(scene.relay())
+        await settle(lambda: scene.viewers.states == ["connected"])
+        for _ in range(20):
+            await scene.source.say()
+        await settle(lambda: len(scene.viewers.values) == 20)
+        assert scene.viewers.values == [str(n) for n in range(1, 21)]
+        (request, _), *_ = scene.source.opened
+        assert request.headers == {"A": "b", "Authorization": "Bearer t0ken"} and "t0ken" not in repr(request)
+        assert scene.streams.rows["stream"].connected
+        await end(task)
+        assert scene.source.open_now == 0, "no upstream is left behind"
+
+    run(work)
+
+
+def test_a_break_is_told_and_goes_on_where_it_was() -> None:
+    async def work() -> None:
+        scene = Scene()
+        task = scene.begin(scene.relay())
+        await settle(lambda: scene.viewers.states == ["connected"])
+        await scene.source.say()
+        await settle(lambda: scene.viewers.values == ["1"])
+        await scene.source.break_off(UpstreamFault(ErrorCode.IDLE_TIMEOUT, "Stream idle timeout"))
+        await scene.source.say()
+        await settle(lambda: scene.viewers.values == ["1", "2"])
+        assert scene.viewers.told == [("STREAM_IDLE_TIMEOUT", "Stream idle timeout")]
+        assert scene.viewers.states == ["connected", "connected"] and scene.source.opened[-1][1] == "1"
+        await end(task)
+
+    run(work)
+
+
+def test_garbage_is_told_and_the_stream_goes_on() -> None:
+    async def work() -> None:
+        scene = Scene()
+        task = scene.begin(scene.relay())
+        await settle(lambda: scene.viewers.states == ["connected"])
+        await scene.source.say(b"{not JSON")
+        await scene.source.say()
+        await settle(lambda: scene.viewers.values == ["2"])
+        assert scene.viewers.told == [("STREAM_PROTOCOL_ERROR", "Payload parsing failed")]
+        await end(task)
+
+    run(work)
+
+
+def test_a_changed_credential_profile_is_not_used() -> None:
+    async def work() -> None:
+        scene = Scene(credential=True)
+        assert scene.profiles.profile is not None
+        scene.profiles.profile = replace(scene.profiles.profile, connection_revision=2)
+        task = scene.begin(scene.relay())
+        await settle(lambda: len(scene.viewers.told) > 0)
+        assert scene.viewers.told[0][0] == "STREAM_POLICY_BLOCKED" and not scene.source.opened
+        await end(task)
+
+    run(work)
+
+
+def test_one_worker_holds_a_shard() -> None:
+    async def work() -> None:
+        scene = Scene()
+        first = scene.begin(scene.relay())
+        await settle(lambda: scene.source.open_now == 1)
+        assert await scene.begin(scene.relay()) == "not needed" and scene.source.open_now == 1
+        await end(first)
+
+    run(work)
+
+
+def test_nobody_listens_and_the_shard_is_let_go() -> None:
+    async def work() -> None:
+        scene = Scene()
+        scene.streams.rows["stream"] = replace(scene.stream, wanted_at=scene.stream.wanted_at - 60)
+        task = scene.begin(scene.relay())
+        await settle(lambda: scene.source.open_now == 1)
+        scene.viewers.audience = False
+        assert await task == "nobody listens"
+        assert scene.source.open_now == 0 and scene.leases.current(scene.shard) is None
+        assert not scene.streams.rows["stream"].connected and not scene.relays.started
+        # A stream that is wanted again is connected again.
+        scene.viewers.audience = True
+        again = scene.begin(scene.relay())
+        await settle(lambda: scene.source.open_now == 1)
+        await end(again)
+
+    run(work)
+
+
+def test_a_worker_without_anything_to_do_ends_at_once() -> None:
+    async def work() -> None:
+        scene = Scene()
+        scene.streams.rows.clear()
+        assert await scene.begin(scene.relay()) == "nobody listens" and scene.leases.current(scene.shard) is None
+
+    run(work)
+
+
+def test_a_worker_that_lost_its_lease_sends_nothing_more() -> None:
+    async def work() -> None:
+        scene = Scene()
+        task = scene.begin(scene.relay())
+        await settle(lambda: scene.viewers.states == ["connected"])
+        await scene.source.say()
+        await settle(lambda: scene.viewers.values == ["1"])
+        held = scene.leases.rows[scene.shard]
+        scene.leases.rows[scene.shard] = replace(held, owner="another", fence=held.fence + 1)
+        assert await asyncio.wait_for(task, LEASE_S) == "overtaken"
+        await scene.source.say()
+        assert scene.viewers.values == ["1"] and scene.source.open_now == 0
+
+    run(work)
+
+
+def test_a_store_that_does_not_answer_silences_before_another_may_claim(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relaying, "LEASE_S", 0.3)
+
+    async def work() -> None:
+        scene = Scene()
+        relay = scene.relay()
+        task = scene.begin(relay)
+        await settle(lambda: scene.viewers.states == ["connected"])
+        scene.leases.down = True
+        assert await task == "overtaken" and not relay.may_send()
+
+    run(work)
+
+
+def test_the_newest_value_wins_and_the_last_one_is_delivered() -> None:
+    async def work() -> None:
+        scene = Scene(per_second=20)
+        task = scene.begin(scene.relay())
+        await settle(lambda: scene.viewers.states == ["connected"])
+        for _ in range(200):
+            await scene.source.say()
+            await asyncio.sleep(0.001)
+        await settle(lambda: "200" in scene.viewers.values)
+        numbers = [int(one) for one in scene.viewers.values]
+        assert numbers == sorted(set(numbers)) and numbers[-1] == 200 and len(numbers) < 60
+        await end(task)
+
+    run(work)
+
+
+@pytest.mark.parametrize("ids", [True, False], ids=["with ids", "without"])
+def test_ten_handovers_in_a_row_lose_nothing(ids: bool) -> None:
+    """A hundred messages a second; with ids none twice either, and never two workers at a time."""
+
+    async def work() -> None:
+        scene = Scene(ids=ids)
+        talking = True
+
+        async def talk() -> None:
+            while talking:
+                await scene.source.say()
+                await asyncio.sleep(0.01)
+
+        worker = scene.begin(scene.relay(handover_s=1000.0), seconds=900)
+        await settle(lambda: scene.viewers.states == ["connected"])
+        talker = asyncio.create_task(talk())
+        for number in range(10):
+            await settle(lambda n=number: scene.relays.started == [(scene.shard, True)] * (n + 1))  # type: ignore[misc]
+            successor = scene.begin(scene.relay(handover_s=1000.0), seconds=900, successor=True)
+            assert await worker == "handed over"
+            worker = successor
+        talking = False
+        await talker
+        await settle(lambda: str(scene.source.sent) in scene.viewers.values)
+        numbers = [int(one) for one in scene.viewers.values]
+        assert set(numbers) == set(range(1, scene.source.sent + 1)), "nothing is lost"
+        if ids:
+            assert numbers == sorted(set(numbers)), "and nothing repeated"
+        order = [name for name, _ in groupby(scene.viewers.by)]
+        names = [f"worker {n}" for n in range(1, 12)]
+        assert order == names[: len(order)], "each sends only after the one before it has ended"
+        await end(worker)
+        assert scene.source.open_now == 0
+
+    run(work)
+
+
+def test_a_successor_replaces_a_holder_that_died() -> None:
+    async def work() -> None:
+        scene = Scene()
+        died = scene.leases.claim(scene.shard, "dead", SystemClock().now() - LEASE_S - CLAIM_AFTER_S - 1)
+        assert died is not None
+        task = scene.begin(scene.relay(), successor=True)
+        await settle(lambda: scene.leases.rows[scene.shard].owner != "dead")
+        await scene.source.say()
+        await settle(lambda: scene.viewers.values == ["1"])
+        await end(task)
+
+    run(work)
