@@ -31,16 +31,16 @@ GATEWAY = [
 
 
 @pytest.fixture(scope="session")
-def staged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The dependency layers as they are built for this machine: (every function's, the API's)."""
+def staged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """The dependency layers as they are built for this machine: (every function's, the API's, the relay's)."""
     made = []
-    for folder in ("dependencies", "api_dependencies"):
+    for folder in ("dependencies", "api_dependencies", "relay_dependencies"):
         target = tmp_path_factory.mktemp(folder)
         requirements = ROOT / "layers" / folder / "requirements.txt"
         command = ["uv", "pip", "install", "--quiet", "--require-hashes", "--no-deps", "--target", str(target)]
         subprocess.run([*command, "--python", sys.executable, "-r", str(requirements)], check=True)
         made.append(target)
-    return made[0], made[1]
+    return made[0], made[1], made[2]
 
 
 def imported(module: str, *paths: Path) -> set[str]:
@@ -52,13 +52,18 @@ def imported(module: str, *paths: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("module", GATEWAY)
-def test_the_gateway_imports_little(module: str, staged: tuple[Path, Path]) -> None:
+def test_the_gateway_imports_little(module: str, staged: tuple[Path, Path, Path]) -> None:
     names = imported(module, ROOT, ROOT / "layers/tidegate/python", staged[0])
     assert "tidegate" in names
     heavy = {"fastapi", "pydantic", "starlette", "mangum", "boto3", "botocore", "cryptography", "argon2", "asyncio"}
     assert not names & heavy
 
 
-def test_the_api_imports_what_its_layers_hold(staged: tuple[Path, Path]) -> None:
-    names = imported("functions.api.main", ROOT, ROOT / "layers/tidegate/python", *staged)
+def test_the_relay_imports_what_its_layers_hold(staged: tuple[Path, Path, Path]) -> None:
+    names = imported("functions.relay.worker", ROOT, ROOT / "layers/tidegate/python", staged[0], staged[2])
+    assert {"aiohttp", "cryptography"} <= names and not names & {"fastapi", "pydantic", "boto3", "mangum", "argon2"}
+
+
+def test_the_api_imports_what_its_layers_hold(staged: tuple[Path, Path, Path]) -> None:
+    names = imported("functions.api.main", ROOT, ROOT / "layers/tidegate/python", *staged[:2])
     assert {"fastapi", "mangum", "argon2", "cryptography"} <= names and not names & {"boto3", "aws_cdk"}

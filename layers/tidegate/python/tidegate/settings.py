@@ -74,7 +74,7 @@ def _setting(
 _count = integer(1, 1_000_000)
 _millis = integer(1, 86_400_000)
 _by_class = "production fail-closed, else fail-open"
-_relay = "the relay"
+_relay = "external MQTT brokers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,33 +197,31 @@ class Settings:
         "REALTIME_MQTT_ENABLED", True, boolean, "Off: MQTT datasources are POLICY_BLOCKED and the bridge idles."
     )
     sse_idle_timeout_ms: int = _setting(
-        "REALTIME_SSE_IDLE_TIMEOUT_MS", 120_000, integer(1000, 3_600_000), "Of a quiet SSE upstream.", later=_relay
+        "REALTIME_SSE_IDLE_TIMEOUT_MS", 120_000, integer(1000, 3_600_000), "Of a quiet SSE upstream."
     )
     ws_idle_timeout_ms: int = _setting(
         "REALTIME_WS_IDLE_TIMEOUT_MS",
         300_000,
         integer(1000, 3_600_000),
         "Of a quiet WebSocket upstream.",
-        later=_relay,
     )
     ws_ping_interval_ms: int = _setting(
-        "REALTIME_WS_PING_INTERVAL_MS", 30_000, integer(1000, 3_600_000), "Pings to the upstream.", later=_relay
+        "REALTIME_WS_PING_INTERVAL_MS", 30_000, integer(1000, 3_600_000), "Pings to the upstream."
     )
     connect_timeout_ms: int = _setting(
-        "REALTIME_CONNECT_TIMEOUT_MS", 10_000, integer(500, 300_000), "Of an upstream's connect only.", later=_relay
+        "REALTIME_CONNECT_TIMEOUT_MS", 10_000, integer(500, 300_000), "Of an upstream's connect only."
     )
     reconnect_min_ms: int = _setting(
-        "REALTIME_RECONNECT_MIN_MS", 1000, integer(100, 3_600_000), "Least delay of a reconnect.", later=_relay
+        "REALTIME_RECONNECT_MIN_MS", 1000, integer(100, 3_600_000), "Least delay of a reconnect."
     )
     reconnect_max_ms: int = _setting(
-        "REALTIME_RECONNECT_MAX_MS", 30_000, integer(100, 3_600_000), "Greatest delay of a reconnect.", later=_relay
+        "REALTIME_RECONNECT_MAX_MS", 30_000, integer(100, 3_600_000), "Greatest delay of a reconnect."
     )
     max_updates_per_second: int = _setting(
         "REALTIME_MAX_UPDATES_PER_SECOND",
         10,
         integer(0, 1000),
         "Conflation per stream, the newest value wins; 0 = off.",
-        later=_relay,
     )
     mqtt_allowed_topics: tuple[str, ...] = _setting(
         "REALTIME_MQTT_ALLOWED_TOPICS",
@@ -262,16 +260,15 @@ class Settings:
         (),
         hosts,
         "Hosts upstreams may be on: a name, *.suffix; `*` matches nothing in production.",
-        later=_relay,
     )
     egress_allowed_ports: tuple[int, ...] = _setting(
-        "EGRESS_ALLOWED_PORTS", (80, 443, 1883, 8883), ports, "Ports upstreams may be on.", later=_relay
+        "EGRESS_ALLOWED_PORTS", (80, 443, 1883, 8883), ports, "Ports upstreams may be on."
     )
     egress_allow_private_destinations: bool = _setting(
-        "EGRESS_ALLOW_PRIVATE_DESTINATIONS", False, boolean, "Lets upstreams be on private addresses.", later=_relay
+        "EGRESS_ALLOW_PRIVATE_DESTINATIONS", False, boolean, "Lets upstreams be on private addresses."
     )
     egress_allow_insecure_tls: bool = _setting(
-        "EGRESS_ALLOW_INSECURE_TLS", False, boolean, "Skips certificate checks; an error in production.", later=_relay
+        "EGRESS_ALLOW_INSECURE_TLS", False, boolean, "Skips certificate checks; an error in production."
     )
     session_token_issuer: str = _setting(
         "SESSION_TOKEN_ISSUER",
@@ -410,6 +407,11 @@ def _contradictions(settings: Settings) -> list[str]:
             f"REALTIME_RECONNECT_MAX_MS={settings.reconnect_max_ms}"
         )
     problems += _external_api_problems(settings) if settings.api_base_url else []
+    if settings.production and (settings.sse_enabled or settings.ws_enabled) and not settings.egress_allowed_hosts:
+        problems.append(
+            "EGRESS_ALLOWED_HOSTS='': needed in production, where SSE and WebSocket datasources connect outside; "
+            "allowed: names and *.suffix, or REALTIME_SSE_ENABLED=false with REALTIME_WS_ENABLED=false"
+        )
     if settings.production and settings.limiter_backend == "memory":
         problems.append("SECURITY_LIMITER_BACKEND='memory': not allowed in production; allowed: dynamodb")
     if settings.production and settings.egress_allow_insecure_tls:
