@@ -73,10 +73,33 @@ def test_functions_run_where_they_should(production: dict[str, Any]) -> None:
     assert len(functions) == 11
     for one in functions:
         assert (one["Runtime"], one["Architectures"]) == ("python3.13", ["arm64"])
-        assert len(one["Layers"]) == (3 if one["Handler"] == "functions.api.main.handler" else 2)
+        own_layer = one["Handler"] in ("functions.api.main.handler", "functions.relay.worker.handler")
+        assert len(one["Layers"]) == (3 if own_layer else 2)
         assert "LogGroup" in one["LoggingConfig"]
         assert one["Environment"]["Variables"]["REALTIME_TRUST_PROXY_HOPS"] == "2"
     assert all(group["RetentionInDays"] == 30 for group in properties(production, "AWS::Logs::LogGroup"))
+
+
+def test_the_relay_may_start_its_successors_and_read_credentials_but_not_write_them(production: dict[str, Any]) -> None:
+    (relay,) = [
+        one
+        for one in properties(production, "AWS::Lambda::Function")
+        if one["Handler"] == "functions.relay.worker.handler"
+    ]
+    assert (relay["Timeout"], relay["RecursiveLoop"]) == (900, "Allow")
+    statements = [
+        statement
+        for policy in properties(production, "AWS::IAM::Policy")
+        if policy["PolicyName"].startswith("Relay")
+        for statement in policy["PolicyDocument"]["Statement"]
+    ]
+    actions = {
+        action
+        for one in statements
+        for action in (one["Action"] if isinstance(one["Action"], list) else [one["Action"]])
+    }
+    assert {"lambda:InvokeFunction", "kms:Decrypt"} <= actions
+    assert not {one for one in actions if one.startswith("kms:")} - {"kms:Decrypt"}
 
 
 def test_no_grant_is_wider_than_needed(production: dict[str, Any]) -> None:
@@ -183,7 +206,8 @@ def test_one_rule_per_allowlist_entry(local: dict[str, Any]) -> None:
         assert "CloudwatchLogs" in payload["ErrorAction"]
     assert rule_sql("a'b").endswith("'a''b' AS entry FROM 'a''b'")
     config = properties(local, "AWS::Lambda::EventInvokeConfig")
-    assert [(one["MaximumRetryAttempts"], one["MaximumEventAgeInSeconds"]) for one in config] == [(0, 60)]
+    # The bridge, and the relay: telemetry that is late, and a worker that comes back beside its successor, are worse.
+    assert [(one["MaximumRetryAttempts"], one["MaximumEventAgeInSeconds"]) for one in config] == [(0, 60)] * 2
 
 
 def test_rules_may_write_their_errors(local: dict[str, Any]) -> None:
