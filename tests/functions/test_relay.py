@@ -1,0 +1,193 @@
+"""The relay as Lambda runs it: real tables on moto, a real source, a stand-in for the platform."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from fixtures.local_stack.seed import document
+from fixtures.sources import make_app
+from functions.relay.worker import make_handler
+from tests.adapters.management_server import ManagementServer
+from tests.conftest import aws
+from tests.functions.test_api import Api
+from tests.functions.test_gateway import Demo, Gateway, demo, gateway_over
+from tests.functions.test_revalidation import Context
+from tidegate.bootstrap_relay import relay_services
+from tidegate.tables import ALL_TABLES
+
+__all__ = ["demo"]
+
+SECRET = "Fj3-the-secret-of-the-source-9Q"
+
+
+class Served:
+    """The sources, on a thread of their own."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self._loop = asyncio.new_event_loop()
+        ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(ready,), daemon=True)
+        self._thread.start()
+        assert ready.wait(10)
+
+    def _run(self, ready: threading.Event) -> None:
+        async def serve() -> web.AppRunner:
+            runner = web.AppRunner(make_app(SECRET), shutdown_timeout=0.1)
+            await runner.setup()
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            self.port = runner.addresses[0][1]
+            ready.set()
+            return runner
+
+        runner = self._loop.run_until_complete(serve())
+        self._loop.run_forever()
+        self._loop.run_until_complete(runner.cleanup())
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    server = Served()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def world(deployed: Mapping[str, str], management: ManagementServer, served: Served) -> Mapping[str, str]:
+    # The same stand-in takes the invocations that start relays.
+    management.answer = lambda _method, target, _nth: 202 if target == "invocations" else 200
+    return {
+        **deployed,
+        "EGRESS_ALLOWED_PORTS": str(served.port),
+        "EGRESS_ALLOW_PRIVATE_DESTINATIONS": "true",
+        "AWS_ENDPOINT_URL_LAMBDA": management.url.removesuffix("/live"),
+        "REALTIME_RECONNECT_MIN_MS": "100",
+        "REALTIME_RECONNECT_MAX_MS": "200",
+    }
+
+
+def relay_for(env: Mapping[str, str], seconds: float) -> None:
+    """Workers of all shards for some seconds, as their invocations would be."""
+    services = relay_services(env)
+    handle = make_handler(services)
+    threads = [
+        threading.Thread(target=handle, args=({"shard": shard}, Context(5 + seconds)))
+        for shard in range(services.shards)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def watch(gateway: Gateway, admin: Api, source: dict[str, Any]) -> dict[str, Any]:
+    made = admin.ok("POST", "/api/dashboards", document("R", [source]))
+    body = {"dashboardId": made["id"], "datasourceId": source["id"]}
+    token = admin.ok("POST", "/api/datasource-sessions", body)["token"]
+    gateway.open("c1=")
+    gateway.say("c1=", {"type": "subscribe", "requestId": "r1", **body, "sessionToken": token})
+    return gateway.frames("c1=")[0]
+
+
+CREDENTIALS = [
+    ("bearer", {"token": SECRET}, {}),
+    ("basic", {"username": "user", "password": SECRET}, {}),
+    ("header", {"headerValue": SECRET}, {}),
+    ("header", {"headerValue": SECRET}, {"authPlacement": "query", "queryParamName": "key"}),
+]
+
+
+@pytest.mark.parametrize(("kind", "secret", "placement"), CREDENTIALS)
+def test_a_credential_opens_the_source_and_is_nowhere_else(
+    world: Mapping[str, str],
+    management: ManagementServer,
+    demo: Demo,
+    served: Served,
+    kind: str,
+    secret: dict[str, str],
+    placement: dict[str, str],
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    profile = {"name": "source", "type": kind, "secret": secret} | ({"headerName": "X-Key"} if kind == "header" else {})
+    credential = demo.api.ok("POST", "/api/credential-profiles", profile)["id"]
+    url = f"http://127.0.0.1:{served.port}/protected?rate=50"
+    source = {"id": "t", "type": "sse", "settings": {"url": url, "credentialProfileId": credential, **placement}}
+    gateway = gateway_over(world, management)
+    assert watch(gateway, demo.api, source)["ok"]
+    assert management.requests.count(("POST", "invocations")) == 1, "a worker was asked for"
+    relay_for(gateway.env, 2)
+    frames = gateway.frames("c1=")
+    assert [one["status"] for one in frames if one["type"] == "status"][:2] == ["connecting", "connected"]
+    assert [one["payload"]["n"] for one in frames if one["type"] == "data"], frames
+    written = capfd.readouterr()
+    everything = [written.out, written.err, caplog.text, json.dumps(frames)]
+    client = aws(world["AWS_ENDPOINT_URL"], "dynamodb")
+    everything += [str(client.scan(TableName=world[table.variable])["Items"]) for table in ALL_TABLES]
+    assert not [text for text in everything if SECRET in text]
+
+
+def test_a_wrong_secret_is_told_without_it_and_the_worker_leaves_nothing(
+    world: Mapping[str, str],
+    management: ManagementServer,
+    demo: Demo,
+    served: Served,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    wrong = {"name": "wrong", "type": "bearer", "secret": {"token": "wr0ng-" + SECRET}}
+    credential = demo.api.ok("POST", "/api/credential-profiles", wrong)["id"]
+    url = f"http://127.0.0.1:{served.port}/protected"
+    gateway = gateway_over(world, management)
+    watch(gateway, demo.api, {"id": "t", "type": "sse", "settings": {"url": url, "credentialProfileId": credential}})
+    relay_for(gateway.env, 1.5)
+    errors = [one for one in gateway.frames("c1=") if one["type"] == "error"]
+    assert errors and {one["errorCode"] for one in errors} == {"STREAM_AUTH_FAILED"}
+    assert SECRET not in json.dumps(gateway.frames("c1=")) and SECRET not in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize(
+    ("settings", "url"),
+    [
+        ({"REALTIME_SSE_ENABLED": "false"}, "http://127.0.0.1:{port}/stream"),
+        ({"EGRESS_ALLOWED_PORTS": "443"}, "http://127.0.0.1:{port}/stream"),
+        ({"EGRESS_ALLOW_PRIVATE_DESTINATIONS": "false"}, "http://127.0.0.1:{port}/stream"),
+        ({"EGRESS_ALLOWED_HOSTS": "example.com"}, "http://127.0.0.1:{port}/stream"),
+    ],
+)
+def test_policies_refuse_before_anything_is_connected_to(
+    world: Mapping[str, str],
+    management: ManagementServer,
+    demo: Demo,
+    served: Served,
+    settings: dict[str, str],
+    url: str,
+) -> None:
+    gateway = gateway_over({**world, **settings}, management)
+    source = {"id": "t", "type": "sse", "settings": {"url": url.format(port=served.port)}}
+    ack = watch(gateway, demo.api, source)
+    assert (ack["ok"], ack["errorCode"]) == (False, "STREAM_POLICY_BLOCKED")
+    assert ("POST", "invocations") not in management.requests
+
+
+def test_introspection_places_the_credential_too(demo: Demo, served: Served) -> None:
+    """Another gateway gets what our relay makes of it."""
+    profile = {"name": "source", "type": "bearer", "secret": {"token": SECRET}}
+    credential = demo.api.ok("POST", "/api/credential-profiles", profile)["id"]
+    url = f"http://127.0.0.1:{served.port}/protected"
+    source = {"id": "t", "type": "sse", "settings": {"url": url, "credentialProfileId": credential}}
+    made = demo.api.ok("POST", "/api/dashboards", document("R", [source]))
+    body = {"dashboardId": made["id"], "datasourceId": "t"}
+    token = demo.api.ok("POST", "/api/datasource-sessions", body)["token"]
+    shown = demo.api.internal("datasource-introspect", {"sessionToken": token})[1]["intent"]
+    assert shown["headers"] == {"Authorization": f"Bearer {SECRET}"}
