@@ -25,14 +25,18 @@ def test_a_rate_allows_up_to_its_limit(limit: int, count: int, now_ms: int) -> N
     assert decision.retry_after_ms == 0 if decision.allowed else 1 <= decision.retry_after_ms <= 60_000
 
 
+#: What production cannot do without.
+HOSTS = {"EGRESS_ALLOWED_HOSTS": "*.example.com"}
+
+
 def test_settings_have_defaults_and_ranges() -> None:
-    settings = load({})
+    settings = load(HOSTS)
     assert settings.production and settings.max_subscriptions_per_connection == 50
     assert settings.realtime_limiter_failure_mode is FailureMode.CLOSED
     lenient = load({"TIDEGATE_ENV": " Test "})
     assert not lenient.production and lenient.security_limiter_failure_mode is FailureMode.OPEN
-    assert load({"TIDEGATE_ENV": "qa"}).production
-    assert load({"REALTIME_MQTT_ALLOWED_TOPICS": " a/# , ,b/+ "}).mqtt_allowed_topics == ("a/#", "b/+")
+    assert load({"TIDEGATE_ENV": "qa"} | HOSTS).production
+    assert load({"REALTIME_MQTT_ALLOWED_TOPICS": " a/# , ,b/+ "} | HOSTS).mqtt_allowed_topics == ("a/#", "b/+")
 
 
 @pytest.mark.parametrize(
@@ -72,18 +76,27 @@ def test_bad_values_name_variable_value_and_range(env: dict[str, str], names: li
 
 
 def test_where_an_external_api_may_be() -> None:
-    assert load(API).api_base_url == "https://api.example"
+    assert load(API | HOSTS).api_base_url == "https://api.example"
     for local in ("http://127.0.0.1:4001", "http://localhost", "http://[::1]:8080/base"):
-        assert load({"GATEWAY_API_BASE_URL": local}).api_base_url == local
+        assert load({"GATEWAY_API_BASE_URL": local} | HOSTS).api_base_url == local
     anywhere = {"TIDEGATE_ENV": "test", "GATEWAY_API_BASE_URL": "http://api.example"}
     assert load(anywhere).api_base_url == "http://api.example"
-    assert load({"GATEWAY_INTROSPECTION_TIMEOUT_MS": "25000"}).api_base_url == "", "no API, no deadline to share"
+    assert load({"GATEWAY_INTROSPECTION_TIMEOUT_MS": "25000"} | HOSTS).api_base_url == "", (
+        "no API, no deadline to share"
+    )
 
 
 def test_all_problems_are_told_at_once() -> None:
     with pytest.raises(SettingsError) as caught:
-        load({"REALTIME_ENABLED": "x", "REALTIME_SSE_ENABLED": "x"})
+        load({"REALTIME_ENABLED": "x", "REALTIME_SSE_ENABLED": "x"} | HOSTS)
     assert str(caught.value).count("\n") == 2
+
+
+def test_production_says_where_upstreams_may_be() -> None:
+    with pytest.raises(SettingsError, match="EGRESS_ALLOWED_HOSTS"):
+        load({})
+    load({"REALTIME_SSE_ENABLED": "false", "REALTIME_WS_ENABLED": "false"})
+    load({"TIDEGATE_ENV": "development"})
 
 
 def test_no_variable_is_declared_twice() -> None:
