@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import socket
 import sys
 import tempfile
 from pathlib import Path
 
 from benchmarks import revocation
-from fixtures.local_stack.config import Config, StackError
+from fixtures.local_stack.config import StackError, on_free_ports
 
 PARTS = {"revocation": revocation.run, "push": revocation.push}
 RESULTS = Path(__file__).parent / "results"
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on now."""
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [int(one.getsockname()[1]) for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 def main() -> int:
@@ -33,9 +21,8 @@ def main() -> int:
     for part in chosen:
         print(f"{part}: {(PARTS[part].__doc__ or '').splitlines()[0]}")
         with tempfile.TemporaryDirectory() as state:
-            edge, emulator, mqtt, sources = free_ports(4)
             try:
-                lines = PARTS[part](Config(edge, emulator, mqtt, sources_port=sources, state=Path(state)))
+                lines = PARTS[part](on_free_ports(Path(state)))
             except StackError as error:
                 print(f"error: {error}", file=sys.stderr)
                 return 1

@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
 
-from fixtures.local_stack.config import Config
+from fixtures.local_stack.config import Config, on_free_ports
 from fixtures.local_stack.publisher import Publisher
 from fixtures.local_stack.up import down, up
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on now."""
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [int(one.getsockname()[1]) for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
 @pytest.fixture(scope="session")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    edge, emulator, mqtt, sources = free_ports(4)
-    return Config(edge, emulator, mqtt, sources_port=sources, state=tmp_path_factory.mktemp("stack"))
+    return on_free_ports(tmp_path_factory.mktemp("stack"))
 
 
 @pytest.fixture(scope="session")

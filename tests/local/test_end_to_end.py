@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from fixtures.local_stack import smoke
-from fixtures.local_stack.config import Config, StackError, read_config
+from fixtures.local_stack.config import Config, StackError, free_ports, on_free_ports, read_config
 from fixtures.local_stack.deployment import client
 from fixtures.local_stack.processes import Processes
 from fixtures.local_stack.publisher import Publisher
@@ -126,11 +126,8 @@ def test_a_taken_port_is_named_and_nothing_is_left(tmp_path: Path) -> None:
 
 
 def test_an_emulator_that_does_not_start_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.local.conftest import free_ports
-
-    edge, emulator, mqtt = free_ports(3)
     monkeypatch.setenv("PYTHONHOME", "/nonexistent")
-    config = Config(edge, emulator, mqtt, state=tmp_path)
+    config = on_free_ports(tmp_path)
     with pytest.raises(StackError, match="did not start"):
         up(config)
     assert not Processes(config).alive() and not config.stack_file.exists()
@@ -138,10 +135,8 @@ def test_an_emulator_that_does_not_start_is_told(tmp_path: Path, monkeypatch: py
 
 
 def test_an_endpoint_where_nothing_answers(tmp_path: Path) -> None:
-    from tests.local.conftest import free_ports
-
-    edge, nobody = free_ports(2)
-    config = replace(Config(edge, state=tmp_path), endpoint=f"http://127.0.0.1:{nobody}")
+    (nobody,) = free_ports(1)
+    config = replace(on_free_ports(tmp_path), endpoint=f"http://127.0.0.1:{nobody}")
     with pytest.raises(StackError, match="Nothing healthy answers"):
         up(config)
 

@@ -65,7 +65,8 @@ def _setting(
     variable: str, default: Any, parse: Callable[[str], object], effect: str, *, later: str = "", shown: str = ""
 ) -> Any:
     if not shown:
-        shown = {True: "true", False: "false"}.get(default, str(default)) if default not in ((), "") else "empty"
+        shown = str(default).lower() if isinstance(default, bool) else str(default)
+        shown = "empty" if default in ((), "") else shown
         if isinstance(default, tuple) and default:
             shown = ",".join(str(item) for item in default)
     return field(default=default, metadata={"setting": Setting(variable, parse, shown, effect, later)})
