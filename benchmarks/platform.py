@@ -19,8 +19,9 @@ _ANSWERS = {
 
 
 class _Answering(asyncio.Protocol):
-    def __init__(self) -> None:
+    def __init__(self, delay_s: float) -> None:
         self._received = b""
+        self._delay_s = delay_s
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -36,19 +37,24 @@ class _Answering(asyncio.Protocol):
                 return
             method = self._received.split(b" ", 1)[0]
             self._received = self._received[end + 4 + length :]
-            self._transport.write(_ANSWERS[method])
+            if self._delay_s:
+                asyncio.get_running_loop().call_later(self._delay_s, self._transport.write, _ANSWERS[method])
+            else:
+                self._transport.write(_ANSWERS[method])
 
 
-async def _serve() -> None:
-    server = await asyncio.get_running_loop().create_server(_Answering, "127.0.0.1", 0)
+async def _serve(delay_s: float) -> None:
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: _Answering(delay_s), "127.0.0.1", 0, backlog=1024)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
 
 @contextmanager
-def platform() -> Iterator[str]:
-    """Its base URL while it runs."""
-    process = subprocess.Popen([sys.executable, "-m", "benchmarks.platform"], stdout=subprocess.PIPE, text=True)
+def platform(delay_ms: int = 0) -> Iterator[str]:
+    """Its base URL while it runs; every answer takes `delay_ms`."""
+    command = [sys.executable, "-m", "benchmarks.platform", str(delay_ms)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         yield f"http://127.0.0.1:{int(process.stdout.readline())}"
@@ -58,4 +64,4 @@ def platform() -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve())
+    asyncio.run(_serve(int(sys.argv[1]) / 1000))

@@ -12,73 +12,18 @@ from typing import Any
 import pytest
 
 from tidegate.adapters.memory.doubles import CountingIds, MemoryObserver, MemoryRelays
+from tidegate.adapters.memory.relay_leases import MemoryRelayLeases
 from tidegate.adapters.memory.stores import MemoryLastValues, MemoryStreams
 from tidegate.adapters.system import SystemClock
-from tidegate.domain.errors import CouldNotCheck
 from tidegate.domain.messages import ErrorCode
 from tidegate.domain.profiles import CredentialProfile, CredentialType
-from tidegate.domain.relay import CLAIM_AFTER_S, LEASE_S, Lease, shard_of
+from tidegate.domain.relay import CLAIM_AFTER_S, LEASE_S, shard_of
 from tidegate.domain.subscriptions import LastValue, Stream
 from tidegate.relay_ports import Opened, UpstreamEvent, UpstreamFault, UpstreamMessage, UpstreamRequest
+from tidegate.usecases import keep_lease
 from tidegate.usecases import relay as relaying
 from tidegate.usecases.relay import Relay
 from tidegate.usecases.upstream import Upstream
-
-
-class MemoryLeases:
-    """`relay_ports.RelayLeases`."""
-
-    def __init__(self) -> None:
-        self.rows: dict[int, Lease] = {}
-        self.down = False
-
-    def _ask(self) -> None:
-        if self.down:
-            raise CouldNotCheck("down")
-
-    def claim(self, shard: int, owner: str, now: float) -> Lease | None:
-        self._ask()
-        there = self.rows.get(shard)
-        if there is not None and there.until and there.until >= now - CLAIM_AFTER_S and there.owner != owner:
-            return None
-        self.rows[shard] = Lease(shard, owner, (there.fence if there else 0) + 1, now + LEASE_S)
-        return self.rows[shard]
-
-    def _own(self, lease: Lease) -> Lease | None:
-        self._ask()
-        there = self.rows.get(lease.shard)
-        return there if there and (there.owner, there.fence) == (lease.owner, lease.fence) else None
-
-    def renew(self, lease: Lease, now: float) -> Lease | None:
-        there = self._own(lease)
-        if there is None:
-            return None
-        self.rows[lease.shard] = replace(there, until=now + LEASE_S)
-        return self.rows[lease.shard]
-
-    def release(self, lease: Lease) -> None:
-        there = self._own(lease)
-        if there is not None:
-            self.rows[lease.shard] = replace(there, until=0.0, successor="")
-
-    def offer(self, shard: int, successor: str) -> Lease | None:
-        self._ask()
-        if shard not in self.rows:
-            return None
-        self.rows[shard] = replace(self.rows[shard], successor=successor)
-        return self.rows[shard]
-
-    def hand_over(self, lease: Lease, now: float) -> bool:
-        there = self._own(lease)
-        if there is None or there.successor != lease.successor:
-            return False
-        self.rows[lease.shard] = Lease(lease.shard, lease.successor, lease.fence + 1, now + LEASE_S)
-        return True
-
-    def current(self, shard: int) -> Lease | None:
-        self._ask()
-        there = self.rows.get(shard)
-        return there if there and there.until else None
 
 
 class Source:
@@ -183,7 +128,7 @@ class Scene:
         if credential:
             intent |= {"credentialProfileId": "p", "credentialRevision": 1, "authPlacement": "header"}
         self.stream = Stream("stream", "sse", "json", None, None, wanted_at=int(SystemClock().now()), intent=intent)
-        self.streams, self.last_values, self.leases = MemoryStreams(), MemoryLastValues(), MemoryLeases()
+        self.streams, self.last_values, self.leases = MemoryStreams(), MemoryLastValues(), MemoryRelayLeases()
         self.streams.rows["stream"] = self.stream
         self.source, self.viewers, self.relays = Source(ids=ids), Viewers(), MemoryRelays()
         self.profiles, self.observer = Profiles(), MemoryObserver()
@@ -391,6 +336,7 @@ def test_a_worker_that_lost_its_lease_sends_nothing_more() -> None:
 
 def test_a_store_that_does_not_answer_silences_before_another_may_claim(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relaying, "LEASE_S", 0.3)
+    monkeypatch.setattr(keep_lease, "LEASE_S", 0.3)
 
     async def work() -> None:
         scene = Scene()

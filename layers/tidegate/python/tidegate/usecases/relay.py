@@ -3,8 +3,7 @@
     claim the shard -> hold its upstreams, renewing -> nobody listens: release
                                                     -> time runs out: hand over to a successor that is connected already
 
-Invariant of this file: this worker sends only before its own deadline, which counts from before the request that
-renewed its lease; a lost or unanswered renewal therefore silences it before another may claim the shard.
+What lets it send is `keep_lease`'s; here is when it connects, lets go, and makes room for its successor.
 """
 
 from __future__ import annotations
@@ -15,10 +14,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from tidegate.domain.errors import CouldNotCheck
-from tidegate.domain.relay import LEASE_S, Lease, shard_of
+from tidegate.domain.relay import LEASE_S, shard_of
 from tidegate.domain.subscriptions import Stream
 from tidegate.ports import Clock, Ids, Observer, Relays, StreamStore
 from tidegate.relay_ports import RelayLeases
+from tidegate.usecases.keep_lease import KeepLease
 from tidegate.usecases.upstream import Upstream
 
 #: How often the shard's streams are looked up, seconds: a new one waits no longer to be connected.
@@ -75,107 +75,77 @@ class Relay:
         self._observer = observer
         self._held: dict[str, Held] = {}
         self._let_go: dict[str, int] = {}  # stream key -> `wanted_at` when nobody listened
-        self._deadline = float("-inf")
+        self._keep: KeepLease | None = None
 
     def may_send(self) -> bool:
         """Whether this worker's lease holds now."""
-        return self._clock.monotonic() < self._deadline
+        return self._keep is not None and self._keep.may_send()
 
     async def run(self, shard: int, stop_at: float, *, successor: bool = False) -> str:
         """Work until nobody listens, the shard is another's, or `stop_at` (monotonic seconds). Returns why it ended.
 
         Raises `CouldNotCheck` when the lease could not be asked for.
         """
+        keep = self._keep = KeepLease(leases=self._leases, shard=shard, owner=self._owner, clock=self._clock)
         try:
-            lease = await (self._await_handover(shard) if successor else self._claim(shard))
-            if lease is None:
+            held = await (self._await_handover(keep, shard) if successor else asyncio.to_thread(keep.claim))
+            if not held or keep.lease is None:
                 return "not needed"
-            self._observer.info("relay began", shard=shard, fence=lease.fence, upstreams=len(self._held))
-            ended = await self._hold(lease, stop_at)
-            self._observer.info("relay ended", shard=shard, fence=lease.fence, reason=ended)
+            fence = keep.lease.fence
+            self._observer.info("relay began", shard=shard, fence=fence, upstreams=len(self._held))
+            ended = await self._hold(keep, shard, stop_at)
+            self._observer.info("relay ended", shard=shard, fence=fence, reason=ended)
             return ended
         finally:
             await self._stop(list(self._held))
 
     # --- becoming the holder --------------------------------------------------------------------------------
 
-    async def _claim(self, shard: int) -> Lease | None:
-        asked = self._clock.monotonic()
-        lease = await asyncio.to_thread(self._leases.claim, shard, self._owner, self._clock.now())
-        if lease is not None:
-            self._deadline = asked + LEASE_S
-        return lease
-
-    async def _await_handover(self, shard: int) -> Lease | None:
+    async def _await_handover(self, keep: KeepLease, shard: int) -> bool:
         """Connect as a standby, offer, and wait for the shard. A holder that died meanwhile is replaced."""
         await self._look(shard, standby=True)
         waiting = [held.upstream.connected.wait() for held in self._held.values()]
         with suppress(TimeoutError):
             await asyncio.wait_for(asyncio.gather(*waiting), CONNECT_S)
-        await asyncio.to_thread(self._leases.offer, shard, self._owner)
+        await asyncio.to_thread(keep.offer)
         give_up = self._clock.monotonic() + WAIT_S
         while self._clock.monotonic() < give_up:
-            asked = self._clock.monotonic()
-            lease = await asyncio.to_thread(self._leases.current, shard)
-            if lease is not None and lease.owner == self._owner:
-                self._deadline = asked + max(0.0, lease.until - self._clock.now())
-            elif lease is None or lease.until < self._clock.now():
-                lease = await self._claim(shard)
-            else:
-                lease = None
-            if lease is not None:
+            if await asyncio.to_thread(keep.taken_over):
                 await asyncio.gather(*(held.upstream.take_over() for held in self._held.values()))
-                return lease
+                return True
             await asyncio.sleep(_TICK_S)
-        return None
+        return False
 
     # --- holding --------------------------------------------------------------------------------------------
 
-    async def _hold(self, lease: Lease, stop_at: float) -> str:
-        renewed = looked = float("-inf")
-        busy_at = float("-inf")  # nothing wanted at the first look is reason enough to end
+    async def _hold(self, keep: KeepLease, shard: int, stop_at: float) -> str:
+        renewed = self._clock.monotonic()
+        looked = busy_at = float("-inf")  # nothing wanted at the first look is reason enough to end
         asked_successor = False
         while True:
             now = self._clock.monotonic()
-            if now - renewed >= LEASE_S / 3 or (asked_successor and now - renewed >= _TICK_S):
-                held = await self._renew(lease)
-                if held is None:
+            if now - renewed >= (_TICK_S if asked_successor else LEASE_S / 3):
+                if not await asyncio.to_thread(keep.renew):
                     return "overtaken"
-                lease, renewed = held, now
-            if asked_successor and lease.successor:
-                return await self._hand_over(lease)
+                renewed = now
+            if asked_successor and keep.lease is not None and keep.lease.successor:
+                # What is read from here on is in the successor's hands as well.
+                await asyncio.gather(*(held.upstream.pause() for held in self._held.values()))
+                return "handed over" if await asyncio.to_thread(keep.hand_over) else "overtaken"
             if now - looked >= LOOK_S:
-                await self._look(lease.shard, standby=False)
+                await self._look(shard, standby=False)
                 looked = now
             if self._held:
                 busy_at = now
             elif now - busy_at >= EXIT_S:
-                return await self._let_shard_go(lease)
+                return await self._let_shard_go(keep, shard)
             if not asked_successor and now >= stop_at - self._handover_s and self._held:
                 asked_successor = True
-                await self._ask_successor(lease.shard)
+                await self._ask_successor(shard)
             if now >= stop_at:
-                await asyncio.to_thread(self._leases.release, lease)
+                await asyncio.to_thread(keep.release)
                 return "out of time"
             await asyncio.sleep(_TICK_S)
-
-    async def _renew(self, lease: Lease) -> Lease | None:
-        """The lease, renewed if the store answers; None when it is another's, or its time is over."""
-        asked = self._clock.monotonic()
-        try:
-            renewed = await asyncio.to_thread(self._leases.renew, lease, self._clock.now())
-        except CouldNotCheck:
-            return lease if self.may_send() else None
-        if renewed is not None:
-            self._deadline = asked + LEASE_S
-        return renewed
-
-    async def _hand_over(self, lease: Lease) -> str:
-        """Nothing is sent any more before the successor may: what is read meanwhile is in its hands as well."""
-        await asyncio.gather(*(held.upstream.pause() for held in self._held.values()))
-        self._deadline = float("-inf")
-        done = await asyncio.to_thread(self._leases.hand_over, lease, self._clock.now())
-        return "handed over" if done else "overtaken"
 
     async def _ask_successor(self, shard: int) -> None:
         try:
@@ -183,12 +153,12 @@ class Relay:
         except CouldNotCheck as error:
             self._observer.fault("no successor", error, shard=shard)
 
-    async def _let_shard_go(self, lease: Lease) -> str:
-        await asyncio.to_thread(self._leases.release, lease)
+    async def _let_shard_go(self, keep: KeepLease, shard: int) -> str:
+        await asyncio.to_thread(keep.release)
         # Somebody may have come between the last look and the release, and been told that a worker is there.
-        await self._look(lease.shard, standby=True)
+        await self._look(shard, standby=True)
         if self._held:
-            await asyncio.to_thread(self._relays.start, lease.shard)
+            await asyncio.to_thread(self._relays.start, shard)
         return "nobody listens"
 
     # --- streams --------------------------------------------------------------------------------------------
