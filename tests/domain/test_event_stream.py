@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import re
+import sys
+from types import FrameType
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate.domain.event_stream import EventStream, ServerSentEvent, TooLarge
+from tidegate.domain.event_stream import MAX_RETRY_MS, EventStream, ServerSentEvent, TooLarge
 
 Event = ServerSentEvent
 
@@ -44,6 +47,12 @@ def events(data: bytes, *, max_bytes: int = 10_000) -> list[ServerSentEvent | To
         (b"event: lost without data\n\ndata: x\n\n", [Event("x")]),
         (b"data: never ended\n", []),
         (b"data: \xff\n\n", [Event("\ufffd")]),
+        (b"data: \xe2\x82\n\n", [Event("\ufffd")]),
+        ("data: a\u2028b\u0085c\x0bd\x0ce\x1cf\n\n".encode(), [Event("a\u2028b\u0085c\x0bd\x0ce\x1cf")]),
+        (b"data: a\n\n\xef\xbb\xbfdata: b\n\n", [Event("a")]),
+        (b"\xef\xbb\xbf\xef\xbb\xbfdata: a\n\n", []),
+        (b"data:\ta\ndata : b\n data: c\n\n", [Event("\ta")]),
+        (b"event: x\nevent:\ndata: a:b\n\n", [Event("a:b")]),
     ],
 )
 def test_what_the_standard_says(data: bytes, expected: list[ServerSentEvent]) -> None:
@@ -126,3 +135,105 @@ def naive(data: bytes) -> list[ServerSentEvent]:
         elif name == "id" and "\0" not in value:
             last = value
     return found
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (b"0", 0),
+        (b"007", 7),
+        (b"3000000000", MAX_RETRY_MS),
+        (b"0000000003000", 3000),
+        (b"0" * 5000 + b"5", 5),
+        (b"9" * 5000, MAX_RETRY_MS),
+        (b"", None),
+        (b"-1", None),
+        (b"1.5", None),
+        (b" 1", None),
+        (b"1_000", None),
+        ("\u0663".encode(), None),
+        ("\u00b2".encode(), None),
+    ],
+)
+def test_retry_is_digits_only_and_bounded(value: bytes, expected: int | None) -> None:
+    stream = EventStream(10_000)
+    stream.feed(b"retry: " + value + b"\n")
+    assert stream.retry_ms == expected
+
+
+def test_comments_that_keep_a_quiet_stream_open_never_add_up() -> None:
+    stream = EventStream(10)
+    assert stream.feed(b"data: a\n" + b": keep-alive\n" * 1000 + b":" + b"x" * 1000) == []
+    assert stream.feed(b"x" * 1000 + b"\n\n") == [Event("a")]
+    assert stream.feed(b"x" * 1000) == [TooLarge()], "not a comment"
+
+
+def test_too_large_is_said_once_where_the_limit_is_passed_and_nothing_is_held() -> None:
+    stream = EventStream(10)
+    assert stream.feed(b"data: 1234") == []
+    assert stream.feed(b"5") == [TooLarge()]
+    assert all(stream.feed(b"x" * 1000) == [] for _ in range(100))
+    assert sum(len(part) for value in vars(stream).values() if isinstance(value, list) for part in value) <= 1
+    assert stream.feed(b"\ndata: more\nevent: e\n\ndata: a\n\n") == [Event("a")]
+
+
+def test_an_event_too_large_is_not_asked_for_again() -> None:
+    stream = EventStream(20)
+    assert stream.feed(b"id: 5\ndata: " + b"x" * 30) == [TooLarge()]
+    assert stream.last_event_id == "", "not before its block has ended"
+    assert stream.feed(b"\n\ndata: a\n\n") == [Event("a", event_id="5")]
+    assert stream.last_event_id == "5"
+
+
+@given(blocks, st.data(), st.integers(1, 30))
+def test_the_limit_is_of_one_events_lines_however_they_are_cut(
+    lines: list[bytes], data: st.DataObject, limit: int
+) -> None:
+    text = b"\n".join([*lines, b"", b""])
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=8)))
+    stream, found = EventStream(limit), []
+    for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True):
+        found += stream.feed(text[start:end])
+    expected: list[ServerSentEvent | TooLarge] = []
+    last = ""
+    for block in re.split(b"(?<=\n)\n+|^\n+", text):
+        counted = [line for line in block.split(b"\n") if line and not line.startswith(b":")]
+        if sum(map(len, counted)) > limit:
+            expected.append(TooLarge())
+        else:
+            expected += naive(b"id:" + last.encode() + b"\n" + block + b"\n")
+        seen, size = last, 0
+        for line in counted:
+            size += len(line)
+            if size <= limit and line.split(b":")[0] == b"id":
+                seen = line.partition(b":")[2].strip().decode()
+        last = seen
+    assert found == expected
+    assert stream.last_event_id == last
+
+
+def steps(text: bytes, size: int) -> int:
+    """How many bytecodes run for a text in chunks of a size: work, whatever the machine's speed."""
+    count = 0
+
+    def trace(frame: FrameType, kind: str, _: Any) -> Any:
+        nonlocal count
+        frame.f_trace_opcodes = True
+        count += kind == "opcode"
+        return trace
+
+    stream, before = EventStream(10**6), sys.gettrace()
+    sys.settrace(trace)
+    try:
+        for start in range(0, len(text), size):
+            stream.feed(text[start : start + size])
+    finally:
+        sys.settrace(before)
+    return count
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+@pytest.mark.parametrize("unit", [b"x", b"x\n", b"\r\n", b"data\n", b":x"])
+def test_twice_the_bytes_are_twice_the_work(unit: bytes, size: int) -> None:
+    once, twice = (steps(b"data: " + unit * count, size) for count in (1000, 2000))
+    assert 0 < once < twice <= 2 * once + 100

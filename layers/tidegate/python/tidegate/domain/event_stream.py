@@ -12,7 +12,13 @@ import codecs
 import re
 from dataclasses import dataclass
 
+#: A longer `retry` is taken as this: one day, in milliseconds.
+MAX_RETRY_MS = 86_400_000
+
 _LINE_END = re.compile(r"\r\n|\n|\r")
+#: Stands for a line of which nothing is kept: a comment, or what is beyond the limit. Not empty, so that the line is
+#: not taken for the blank one that ends the event.
+_DROPPED = ":"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +45,13 @@ class EventStream:
     """Bytes in, events out. One per connection; `last_event_id` is what to reconnect with.
 
     Attributes:
-        last_event_id: of the last dispatched block that had one; survives into a new stream when given to it.
-        retry_ms: reconnection time the source asked for, None until it does.
+        last_event_id: of the last ended block that had one; survives into a new stream when given to it. An event too
+            large counts, as far as its id came before the limit: asked for again, it would be too large again.
+        retry_ms: reconnection time the source asked for, at most `MAX_RETRY_MS`; None until it does.
     """
 
     def __init__(self, max_bytes: int, last_event_id: str = "") -> None:
-        """`max_bytes` limits the UTF-8 size of one event's lines."""
+        """`max_bytes` limits the UTF-8 size of one event's lines, without line ends and comments."""
         self._max_bytes = max_bytes
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._started = False
@@ -59,7 +66,10 @@ class EventStream:
         self.retry_ms: int | None = None
 
     def feed(self, chunk: bytes) -> list[ServerSentEvent | TooLarge]:
-        """The events that end in this chunk. An event that never ends is never dispatched."""
+        """The events that end in this chunk, and each event too large once, where the limit is passed.
+
+        An event that never ends is never dispatched.
+        """
         text = self._decoder.decode(chunk)
         if not text:
             return []
@@ -72,23 +82,26 @@ class EventStream:
         found: list[ServerSentEvent | TooLarge] = []
         start = 0
         for end in _LINE_END.finditer(text):
-            self._take(text[start : end.start()])
+            self._take(text[start : end.start()], found)
             self._line("".join(self._pieces), found)
             self._pieces = []
             start = end.end()
         self._after_cr = text.endswith("\r")
-        self._take(text[start:])
+        self._take(text[start:], found)
         return found
 
-    def _take(self, piece: str) -> None:
-        """A part of a line; what is beyond the limit is counted, not kept."""
-        if not piece:
+    def _take(self, piece: str, found: list[ServerSentEvent | TooLarge]) -> None:
+        """A part of a line. Comments are sent to keep a quiet stream open, so they count towards no event."""
+        if not piece or self._pieces == [_DROPPED]:
+            return
+        if self._too_large or (not self._pieces and piece.startswith(":")):
+            self._pieces = [_DROPPED]
             return
         self._size += len(piece) if piece.isascii() else len(piece.encode("utf-8", "replace"))
         if self._size > self._max_bytes:
             self._too_large = True
-            # Kept so that the line is not taken for the blank one that ends the event.
-            self._pieces, self._data = [":"], []
+            self._pieces, self._data = [_DROPPED], []
+            found.append(TooLarge())
         else:
             self._pieces.append(piece)
 
@@ -96,7 +109,7 @@ class EventStream:
         if line == "":
             self._dispatch(found)
             return
-        if self._too_large or line.startswith(":"):
+        if line.startswith(_DROPPED):
             return
         name, _, value = line.partition(":")
         value = value.removeprefix(" ")
@@ -108,15 +121,18 @@ class EventStream:
             case "id" if "\0" not in value:
                 self._id = value
             case "retry" if value.isascii() and value.isdigit():
-                self.retry_ms = int(value[:9])
+                self.retry_ms = _retry_ms(value)
 
     def _dispatch(self, found: list[ServerSentEvent | TooLarge]) -> None:
-        if self._too_large:
-            found.append(TooLarge())
-        else:
-            self.last_event_id = self._id
-            data = "\n".join(self._data)
-            if self._data:
-                found.append(ServerSentEvent(data, self._event or "message", self._id))
+        self.last_event_id = self._id
+        if self._data:
+            found.append(ServerSentEvent("\n".join(self._data), self._event or "message", self._id))
         self._data, self._event = [], ""
         self._size, self._too_large = 0, False
+
+
+def _retry_ms(digits: str) -> int:
+    significant = digits.lstrip("0")
+    if len(significant) > len(str(MAX_RETRY_MS)):
+        return MAX_RETRY_MS  # without making a number of it: `int` refuses thousands of digits
+    return min(int(significant or "0"), MAX_RETRY_MS)
