@@ -71,6 +71,15 @@ HOSTILE_URLS = [
     "http://[ff02::1]/",
     "http://[100::1]/",
     "http://[::1",
+    "http://[2606:4700::1111]x/",
+    "http://:[2606:4700::1111]/",
+    "http://x[2606:4700::1111]/",
+    "http://[2606:4700::1111].evil.com/",
+    "http://[2606:4700::1111]:80x/",
+    "http://[2606:4700::1111%25eth0]/",
+    "http://[93.184.216.34]/",
+    "http://[v1.fe80::a]/",
+    "http://2606:4700::1111/",
     "http://user@example.com/",
     "http://user:secret@example.com/",
     "http://example.com@127.0.0.1/",
@@ -160,6 +169,30 @@ def test_allowlists() -> None:
     with pytest.raises(PolicyBlocked, match="allowlist"):
         check_url("https://example.com/", "sse", EgressPolicy((), PORTS))
     check_url("https://example.com/", "sse", EgressPolicy(("*",), PORTS, production=False))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "host", "admitted"),
+    [
+        ("[2606:4700::1111]", "[2606:4700::1111]", True),
+        ("2606:4700:0::1111", "[2606:4700::1111]", True),
+        ("2606:4700::1111", "[2606:4700:0:0::1111]", True),
+        ("[2606:4700::1111]", "[2606:4700::1112]", False),
+        ("93.184.216.34", "93.184.216.34", True),
+        ("*.216.34", "93.184.216.34", False),
+        ("API.Example.com", "api.example.com", True),
+        ("*.example.com", "evilexample.com", False),
+        ("*.*", "example.com", False),
+        ("*.", "example.com", False),
+    ],
+)
+def test_allowlist_entries(pattern: str, host: str, admitted: bool) -> None:
+    policy = EgressPolicy((pattern,), PORTS)
+    if admitted:
+        check_url(f"https://{host}/", "sse", policy)
+    else:
+        with pytest.raises(PolicyBlocked, match="allowlist"):
+            check_url(f"https://{host}/", "sse", policy)
 
 
 def test_private_destinations_when_they_are_allowed() -> None:

@@ -78,7 +78,8 @@ class EgressPolicy:
     """The operator's settings.
 
     Attributes:
-        allowed_hosts: a name, `*.suffix` (the bare suffix too), or `*`; empty admits every host outside production.
+        allowed_hosts: a name, an address, `*.suffix` (the bare suffix too, never an address), or `*`; empty admits
+            every host outside production.
         allowed_ports: ports.
         allow_private: admits internal names and private addresses.
         production: `*` matches nothing, and no allowlist admits nothing.
@@ -173,9 +174,10 @@ def is_blocked(address: Address) -> bool:
 
 def _host(host: str, netloc: str) -> str:
     """The host as a lower-case ASCII name or a literal address. Raises `PolicyBlocked`."""
-    if netloc.startswith("["):
+    if "[" in netloc or "]" in netloc:
         address = parse_address(host)
-        if not isinstance(address, ipaddress.IPv6Address):
+        # Around the brackets is a port or nothing; some versions of urlsplit drop anything else in silence.
+        if not isinstance(address, ipaddress.IPv6Address) or not re.fullmatch(r"\[[^\]]+\](:[0-9]*)?", netloc):
             raise PolicyBlocked("Egress host is not a valid address")
         return str(address)
     if parse_address(host) is not None:
@@ -207,6 +209,10 @@ def _matches(pattern: str, host: str, production: bool) -> bool:
     pattern = pattern.lower()
     if pattern == "*":
         return not production
+    address = parse_address(host)
+    if address is not None:
+        # An address has no suffix to match, and IPv6 several spellings, with and without brackets.
+        return address == parse_address(pattern.removeprefix("[").removesuffix("]"))
     if pattern.startswith("*."):
         return host == pattern[2:] or host.endswith(pattern[1:])
     return host == pattern
