@@ -212,3 +212,29 @@ def test_every_form_of_an_address_is_judged_alike(address: object) -> None:
     for form in (f"::ffff:{text}", f"64:ff9b::{text}"):
         carried = parse_address(form)
         assert carried is not None and is_blocked(carried) == is_blocked(plain)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("0.0.0.0", "169.254.169.254", "169.254.170.2", "224.0.0.1", "255.255.255.255"),  # noqa: S104
+        *("::", "fd00:ec2::254", "fd00:ec2::23", "fe80::1", "ff02::1", "64:ff9b:1::a9fe:a9fe"),
+        *("::ffff:169.254.169.254", "::ffff:a9fe:a9fe", "::ffff:0:a9fe:a9fe", "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::"),
+    ],
+)
+def test_metadata_and_credentials_are_no_private_destination(address: str) -> None:
+    url = f"http://[{address}]/" if ":" in address else f"http://{address}/"
+    private = EgressPolicy((), PORTS, allow_private=True, production=False)
+    for policy in (private, EgressPolicy((address,), PORTS, allow_private=True)):
+        with pytest.raises(PolicyBlocked):
+            check_url(url, "sse", policy)
+        with pytest.raises(PolicyBlocked):
+            check_addresses(["10.0.0.1", address], policy)
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1", "127.0.0.1", "192.168.0.1", "100.64.0.1", "::1", "fd12::1"])
+def test_private_addresses_pass_where_they_are_allowed_and_only_there(address: str) -> None:
+    private = EgressPolicy((), PORTS, allow_private=True, production=False)
+    assert check_addresses([address], private) == [address]
+    with pytest.raises(PolicyBlocked):
+        check_addresses([address], OPEN)

@@ -60,6 +60,21 @@ _BLOCKED = tuple(
         "ff00::/8",
     )
 )
+#: Never admitted, private destinations or not: these are no private networks but the machine's own link, where cloud
+#: metadata and a task's credentials are, and addresses no single host has.
+_NEVER = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "0.0.0.0/8",  # reaches loopback
+        "169.254.0.0/16",
+        "224.0.0.0/4",
+        "240.0.0.0/4",
+        "::/128",  # reaches loopback
+        "fd00:ec2::/32",  # metadata, credentials and DNS of EC2
+        "fe80::/10",
+        "ff00::/8",
+    )
+)
 #: IPv6 forms that carry an IPv4 address, and where in the 128 bits it starts: the address meant is checked as well.
 #: NAT64's local prefix says nothing about where it ends, so it is refused whole.
 _CARRYING = (
@@ -81,7 +96,7 @@ class EgressPolicy:
         allowed_hosts: a name, an address, `*.suffix` (the bare suffix too, never an address), or `*`; empty admits
             every host outside production.
         allowed_ports: ports.
-        allow_private: admits internal names and private addresses.
+        allow_private: admits internal names and private addresses; never link-local ones, where credentials are.
         production: `*` matches nothing, and no allowlist admits nothing.
     """
 
@@ -142,7 +157,7 @@ def check_addresses(addresses: Iterable[str], policy: EgressPolicy) -> list[str]
     checked = []
     for text in addresses:
         address = parse_address(text)
-        if address is None or (not policy.allow_private and is_blocked(address)):
+        if address is None or not _admitted(address, policy):
             raise PolicyBlocked("Egress destination is not allowed")
         checked.append(str(address))
     if not checked:
@@ -160,16 +175,23 @@ def parse_address(text: str) -> Address | None:
 
 def is_blocked(address: Address) -> bool:
     """Whether an address is private, link-local, reserved, or a form of IPv6 that leads to such."""
-    if any(address in network for network in _BLOCKED if network.version == address.version):
-        return True
-    if isinstance(address, ipaddress.IPv4Address):
-        return False
-    if address in _NAT64_LOCAL:
-        return True
+    meant = _meant(address)
+    return meant in _NAT64_LOCAL or any(meant in network for network in _BLOCKED)
+
+
+def _admitted(address: Address, policy: EgressPolicy) -> bool:
+    if not policy.allow_private:
+        return not is_blocked(address)
+    meant = _meant(address)
+    return meant not in _NAT64_LOCAL and not any(meant in network for network in _NEVER)
+
+
+def _meant(address: Address) -> Address:
+    """The IPv4 address an IPv6 one carries; any other as it is."""
     for network, at in _CARRYING:
         if address in network:
-            return is_blocked(ipaddress.IPv4Address(int(address) >> (96 - at) & 0xFFFFFFFF))
-    return False
+            return ipaddress.IPv4Address(int(address) >> (96 - at) & 0xFFFFFFFF)
+    return address
 
 
 def _host(host: str, netloc: str) -> str:
@@ -194,11 +216,11 @@ def _host(host: str, netloc: str) -> str:
 
 def _check_host(host: str, policy: EgressPolicy) -> None:
     address = parse_address(host)
-    if not policy.allow_private:
-        if address is not None and is_blocked(address):
-            raise PolicyBlocked("Egress destination is not allowed")
-        if address is None and ("." not in host or host == "localhost" or host.endswith(_INTERNAL_SUFFIXES)):
-            raise PolicyBlocked("Egress destination is not allowed")
+    if address is not None and not _admitted(address, policy):
+        raise PolicyBlocked("Egress destination is not allowed")
+    internal = "." not in host or host.endswith(_INTERNAL_SUFFIXES)
+    if address is None and internal and not policy.allow_private:
+        raise PolicyBlocked("Egress destination is not allowed")
     if not policy.allowed_hosts and not policy.production:
         return
     if not any(_matches(pattern, host, policy.production) for pattern in policy.allowed_hosts):
