@@ -12,6 +12,7 @@ from tidegate.domain.relay import shard_of
 from tidegate.domain.subscriptions import Stream, Subscription
 from tidegate.ports import Clock, Delivery, LastValueStore, Observer, Relays, SecondLooks, Sender
 from tidegate.usecases.end_connection import EndConnection
+from tidegate.usecases.fan_out import FRESH_S
 from tidegate.usecases.subscribe import Subscribe
 from tidegate.usecases.unsubscribe import Unsubscribe
 
@@ -79,7 +80,7 @@ class HandleMessage:
             # A stream of the relay may yet have to be connected: the relay says so when it is.
             state = Status.CONNECTED if done.stream.connected or not done.stream.relayed else Status.CONNECTING
             if self._send(connection_id, messages.encode(messages.status(message.datasource_id, state, now))):
-                self._send_last_value(done.row)
+                self._send_last_value(done.row, done.checked_at)
             if done.stream.relayed:
                 self._start_relay(done.stream)
 
@@ -94,12 +95,15 @@ class HandleMessage:
         except CouldNotCheck as error:  # the schedule starts it within a minute
             self._observer.fault("relay not started", error)
 
-    def _send_last_value(self, row: Subscription) -> None:
+    def _send_last_value(self, row: Subscription, checked_at: float) -> None:
         """The newest value, read only now that the row is visible; and a second look, because a message may have
-        passed while indexes lagged and audiences were cached."""
+        passed while indexes lagged and audiences were cached. Where all this took long, the right may be lost again
+        by now: then the second look, which asks anew, is what brings the value."""
         stream_key = row.stream.rpartition("#")[0]
         try:
             value = self._last_values.get(stream_key)
+            if self._clock.monotonic() - checked_at >= FRESH_S:
+                value = None
             if value is not None:
                 at = value.timestamp_ms / 1000
                 self._send(
