@@ -196,6 +196,21 @@ def test_a_mark_keeps_others_away_until_it_runs_out(stores: Stores) -> None:
     assert stores.subscriptions.remove(replace(stored, cut=late)) and stores.subscriptions.get(KEY) is None
 
 
+def test_a_put_leaves_a_live_row_of_its_own_grant_alone(stores: Stores) -> None:
+    for first, other in ((row("first", 2), row("other", 3)), (row("member", None), row("guest", 3))):
+        stores.subscriptions.put_hidden(first)
+        again = replace(first, attempt="again")
+        assert stores.subscriptions.put_hidden(again), "hidden: its attempt may have died"
+        assert stores.subscriptions.make_visible(again)
+        assert not stores.subscriptions.put_hidden(replace(first, attempt="third"))
+        assert stores.subscriptions.get(KEY) == replace(again, visible=True)
+        changed = replace(first, attempt="third", claim=replace(first.claim, intent_hash="changed"))
+        assert stores.subscriptions.put_hidden(changed)
+        stores.subscriptions.make_visible(changed)
+        assert stores.subscriptions.put_hidden(other)
+        assert stores.subscriptions.remove(other)
+
+
 def test_a_cut_row_leaves_the_audience(stores: Stores) -> None:
     stores.subscriptions.put_hidden(row())
     stores.subscriptions.make_visible(row())

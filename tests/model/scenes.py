@@ -1,45 +1,28 @@
-"""Viewers who come, refresh, leave and lose their right, beside the passes that end them: real use cases over stores of
-which every call is one step."""
+"""Viewers who come, refresh, leave and lose their right, beside the passes that end them: what the actors share, and
+what must hold of it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tests.model.explorer import Actor, Answer, Answers, Call, Scene, Script, State, Store, Violation
-from tidegate.adapters.memory.doubles import ManualClock, MemoryObserver, MemorySecondLooks
-from tidegate.adapters.memory.stores import MemoryConnections, MemoryLastValues, MemorySubscriptions
+from tests.model.actors import DASHBOARD, DATASOURCE, HASH, MEMBER, NOW, USERS
+from tests.model.explorer import Actor, Answer, Call, Scene, State, Violation
+from tidegate.adapters.memory.stores import MemoryConnections, MemorySubscriptions
 from tidegate.domain.access import (
     PUBLIC_SUBJECT,
     AclLevel,
     Claim,
     DashboardAccess,
     Principal,
-    Role,
-    UserAccess,
     Visibility,
     allowed,
 )
-from tidegate.domain.errors import TidegateError
-from tidegate.domain.revocations import Task, TaskKind
-from tidegate.domain.subscriptions import Connection, LastValue, Stream, Subscription, SubscriptionKey
-from tidegate.domain.tokens import STREAM_SCOPE, SessionClaims
-from tidegate.ports import AccessSnapshot, Delivery, Post, Posted
-from tidegate.usecases.cut_viewers import CutViewers
-from tidegate.usecases.end_connection import EndConnection
-from tidegate.usecases.fan_out import FanOut
-from tidegate.usecases.grant import Grant, Granted
-from tidegate.usecases.judge import Judge
-from tidegate.usecases.revalidate import Revalidate
-from tidegate.usecases.subscribe import Subscribe, SubscribePolicy
-from tidegate.usecases.unsubscribe import Unsubscribe
+from tidegate.domain.subscriptions import Connection, LastValue, Subscription, SubscriptionKey
+from tidegate.ports import AccessSnapshot, Delivery, Post
 
-DASHBOARD, DATASOURCE, HASH, MEMBER = "d", "s", "hash", "member"
-NOW = ManualClock().now()
-STREAM = Stream("stream", "mqtt", "json", "a/#", "a/b")
-USERS = {MEMBER: UserAccess(MEMBER, Role.VIEWER, True, 1)}
 #: How long a decision may be used, seconds: the bound of invariant 2.
 BOUND_S = 1.0
 
@@ -64,270 +47,6 @@ class World:
     now: float = 0.0
     read_at: Mapping[str, float] = field(default_factory=dict)
     revoked_at: float = 0.0
-
-
-# --- actors ----------------------------------------------------------------------------------------------------
-
-
-class AttemptIds:
-    def __init__(self, actor: str) -> None:
-        self._actor, self._next = actor, 0
-
-    def new_id(self) -> str:
-        self._next += 1
-        return f"{self._actor}-{self._next}"
-
-    def new_share_token(self) -> str:
-        raise NotImplementedError
-
-
-class NoSlots:
-    """Caps are not what is explored here: the slot noted is the slot taken."""
-
-    def take(self, *_args: object, noted: frozenset[str], **_options: object) -> str:
-        return min(noted)
-
-    def free(self, *_args: object) -> None: ...
-
-
-class NoRates:
-    def deadline(self) -> float:
-        return 0.0
-
-    def consume(self, *_args: object, **_options: object) -> None: ...
-
-
-class OneStream:
-    def want(self, stream: Stream) -> Stream:
-        return stream
-
-
-class Connections(Store):
-    """Nothing to forget is nothing to do."""
-
-    def __init__(self, answers: Answers) -> None:
-        super().__init__(answers, "connections")
-
-    def forget_slots(self, _connection_id: str, slots: Iterable[str]) -> None:
-        assert not slots
-
-
-class StepSender:
-    """Every message that matters is a step: the status after an error says nothing new, closing ends nothing here."""
-
-    def __init__(self, answers: Answers) -> None:
-        self._answers = answers
-
-    def post_many(
-        self, posts: Iterable[Post], *, before_each: Callable[[Post], bool] | None = None, deadline: float | None = None
-    ) -> Sequence[Posted]:
-        return [
-            Posted(post, self._post(post))
-            if before_each is None or before_each(post)
-            else Posted(post, Delivery.WITHHELD)
-            for post in posts
-        ]
-
-    def _post(self, post: Post) -> Delivery:
-        if b'"status"' in post.body:
-            return Delivery.DELIVERED
-        delivery: Delivery = self._answers.ask("sender", "post", post)
-        return delivery
-
-    def close(self, connection_id: str) -> None: ...
-
-
-class ShardedRows(Store):
-    """A dashboard's rows are several partitions, read one after the other: each connection here has its own."""
-
-    def __init__(self, answers: Answers, connections: Sequence[str]) -> None:
-        super().__init__(answers, "subscriptions")
-        self._shards = connections
-
-    def of_dashboard(self, dashboard_id: str) -> Iterator[Subscription]:
-        for connection in self._shards:
-            yield from self._answers.ask("subscriptions", "of_shard", dashboard_id, connection)
-
-
-class StepGrant(Grant):
-    """The decisions of `Grant`; intent and profiles never change here, so they are no steps."""
-
-    def __call__(self, claims: SessionClaims, token: str, now: float) -> Granted:
-        return Granted(self.check(claims, now), STREAM)
-
-
-def subscribe(actor: str, connection: str, version: int | None, ttl: int = 300) -> Script:
-    """A subscribe message with a token of that share version; a member's when None. -1: of the version there is when
-    the viewer asks for its token."""
-
-    def script(answers: Answers) -> str:
-        clock = ManualClock()
-        current = version
-        if version == -1:
-            current = answers.ask("tokens", "mint")
-        claims = SessionClaims(
-            subject=MEMBER if version is None else PUBLIC_SUBJECT,
-            dashboard_id=DASHBOARD,
-            datasource_id=DATASOURCE,
-            scope=STREAM_SCOPE,
-            issued_at=int(NOW),
-            expires_at=int(NOW) + ttl,
-            intent_hash=HASH,
-            share_version=current,
-            session_version=1 if version is None else None,
-        )
-        tokens: Any = type("Tokens", (), {"verify": lambda *_: claims})()
-        access: Any = Store(answers, "access")
-        rates: Any = NoRates()
-        slots: Any = NoSlots()
-        connections: Any = Connections(answers)
-        subscriptions: Any = Store(answers, "subscriptions")
-        profiles: Any = None
-        policy: Any = None
-        streams: Any = OneStream()
-        use_case = Subscribe(
-            policy=SubscribePolicy(50, 1000, 1000, 1000),
-            tokens=tokens,
-            rates=rates,
-            grant=StepGrant(access=access, profiles=profiles, policy=policy),
-            slots=slots,
-            connections=connections,
-            subscriptions=subscriptions,
-            streams=streams,
-            clock=clock,
-            ids=AttemptIds(actor),
-            observer=MemoryObserver(),
-        )
-        try:
-            done = use_case(connection, DASHBOARD, DATASOURCE, "token")
-        except TidegateError as refusal:
-            return f"refused: {refusal.code}"
-        return f"acked {done.row.version}"
-
-    return script
-
-
-def unsubscribe(connection: str) -> Script:
-    def script(answers: Answers) -> str:
-        connections: Any = Connections(answers)
-        subscriptions: Any = Store(answers, "subscriptions")
-        use_case = Unsubscribe(connections=connections, subscriptions=subscriptions, observer=MemoryObserver())
-        return _told(lambda: use_case(connection, DATASOURCE))
-
-    return script
-
-
-def disconnect(connection: str) -> Script:
-    def script(answers: Answers) -> str:
-        return _told(lambda: _ending(answers).disconnected(connection))
-
-    return script
-
-
-def revoke(number: int) -> Script:
-    """One transaction: version and access item; its event starts a pass."""
-
-    def script(answers: Answers) -> str:
-        answers.ask("control", "revoke", number)
-        return "done"
-
-    return script
-
-
-def revalidate(actor: str, connections: Sequence[str]) -> Script:
-    """The incremental pass over the dashboard."""
-
-    def script(answers: Answers) -> str:
-        clock, observer = ManualClock(), MemoryObserver()
-        rows: Any = ShardedRows(answers, connections)
-        access: Any = Store(answers, "access")
-        stored: Any = Connections(answers)
-        sender: Any = StepSender(answers)
-        unused: Any = None
-        cut = CutViewers(
-            subscriptions=rows,
-            connections=stored,
-            sender=sender,
-            end_connection=_ending(answers),
-            clock=clock,
-            ids=AttemptIds(actor),
-            observer=observer,
-        )
-        use_case = Revalidate(
-            subscriptions=rows,
-            judge=Judge(access=access, clock=clock, observer=observer),
-            cut=cut,
-            follow_feed=unused,
-            full_pass=unused,
-            tasks=unused,
-            clock=clock,
-            observer=observer,
-        )
-        return _told(lambda: use_case(Task(TaskKind.DASHBOARD, DASHBOARD), clock.monotonic() + 100))
-
-    return script
-
-
-class StepClock:
-    """Looking at the clock is a step of its own, so that time may pass before and after it."""
-
-    def __init__(self, answers: Answers) -> None:
-        self._answers = answers
-
-    def now(self) -> float:
-        return NOW + float(self._answers.ask("clock", "read"))
-
-    def monotonic(self) -> float:
-        return float(self._answers.ask("clock", "read"))
-
-
-def fan_out(messages: int) -> Script:
-    """Several messages by one warm process, which keeps audiences and access items for a while."""
-
-    def script(answers: Answers) -> str:
-        rows: Any = Store(answers, "subscriptions")
-        access: Any = Store(answers, "access")
-        sender: Any = StepSender(answers)
-        use_case = FanOut(
-            subscriptions=rows,
-            last_values=MemoryLastValues(),
-            access=access,
-            second_looks=MemorySecondLooks(),
-            sender=sender,
-            end_connection=_ending(answers),
-            max_message_bytes=1000,
-            clock=StepClock(answers),
-            observer=MemoryObserver(),
-        )
-        for number in range(messages):
-            try:
-                use_case.deliver(STREAM, LastValue("1", number, ""))
-            except TidegateError:
-                continue
-        return "done"
-
-    return script
-
-
-def _ending(answers: Answers) -> EndConnection:
-    connections: Any = Connections(answers)
-    subscriptions: Any = Store(answers, "subscriptions")
-    slots: Any = NoSlots()
-    sender: Any = StepSender(answers)
-    return EndConnection(
-        connections=connections, subscriptions=subscriptions, slots=slots, sender=sender, observer=MemoryObserver()
-    )
-
-
-def _told(work: Callable[[], object]) -> str:
-    try:
-        work()
-    except TidegateError as error:
-        return f"failed: {error.code}"
-    return "done"
-
-
-# --- the scene -------------------------------------------------------------------------------------------------
 
 
 class Rows(MemorySubscriptions):
@@ -406,6 +125,8 @@ class Viewers(Scene[World]):
                 return world, ("got", world.access.share_version), None
             case "clock":
                 return replace(world, read_at={**world.read_at, actor: world.now}), ("got", world.now), None
+            case "last values":
+                return world, ("got", LastValue("1", 0, "")), None
             case "control":
                 return self._revoke(world, call.args[0])
             case "sender":

@@ -9,22 +9,12 @@ from typing import Any
 
 import pytest
 
+from tests.model.actors import disconnect, fan_out, first_value, revalidate, revoke, subscribe, unsubscribe
 from tests.model.explorer import Actor, Explored, Explorer, Violation
-from tests.model.scenes import (
-    Rows,
-    Viewers,
-    disconnect,
-    fan_out,
-    remove_member,
-    revalidate,
-    revoke,
-    rotate,
-    subscribe,
-    unsubscribe,
-)
+from tests.model.scenes import Rows, Viewers, remove_member, rotate
 from tidegate.domain.access import allowed
-from tidegate.domain.subscriptions import CutMark, Subscription, SubscriptionKey
-from tidegate.usecases import cut_viewers
+from tidegate.domain.subscriptions import CutMark, Subscription, SubscriptionKey, same_grant
+from tidegate.usecases import cut_viewers, handle_message
 from tidegate.usecases import subscribe as subscribing
 from tidegate.usecases.fan_out import FreshAccess
 from tidegate.usecases.subscribe import Subscribe
@@ -107,6 +97,16 @@ SCENES = {
     "a lagging index": Explorable(
         lambda: Viewers([viewer("c", 1), viewer("c", -1), *revoking(0)], revocations=[rotate], lagging=True), 1
     ),
+    "two subscribes of one grant, one dies or hears nothing": Explorable(
+        lambda: Viewers([viewer("c", 1, "1"), viewer("c", 1, "2", **FAULTY)], faults=1)
+    ),
+    "a first value while the right is lost": Explorable(
+        lambda: Viewers(
+            [Actor("first value", first_value("first value", "c", 1)), Actor("revoke 0", revoke(0))],
+            revocations=[rotate],
+            ticks=4,
+        )
+    ),
     "fan-out while the right is lost": Explorable(
         lambda: Viewers(
             [Actor("fan-out", fan_out(2)), Actor("revoke 0", revoke(0))],
@@ -179,6 +179,16 @@ class CutRowsTakenOver(Rows):
         return super().put_hidden(row)
 
 
+class LiveRowsReplaced(Rows):
+    """Without sparing a live row of one's own grant."""
+
+    def put_hidden(self, row: Subscription) -> bool:
+        there = self.rows.get(row.key)
+        if there is not None and there.live and same_grant(there.claim, row.claim):
+            self.rows.pop(row.key)
+        return super().put_hidden(row)
+
+
 def with_rows(rows_class: type[Rows]) -> Callable[[Viewers], None]:
     def prepare(scene: Viewers) -> None:
         scene.rows_class = rows_class
@@ -200,6 +210,12 @@ def weak_query(scene: Viewers) -> None:
         ("the strongly consistent query", "a lagging index", weak_query),
         ("the mark as a right", "a new token, two rotations", None),
         ("the second look at the age of a decision", "fan-out while the right is lost", None),
+        (
+            "the row of one's own grant",
+            "two subscribes of one grant, one dies or hears nothing",
+            with_rows(LiveRowsReplaced),
+        ),
+        ("the age of what admitted", "a first value while the right is lost", None),
     ],
 )
 def test_without_any_one_safeguard_it_fails(
@@ -212,6 +228,8 @@ def test_without_any_one_safeguard_it_fails(
             monkeypatch.setattr(CutMark, "holds_against", lambda *_: False)
         case "the second look at the age of a decision":
             monkeypatch.setattr(FreshAccess, "allows", allows_without_looking_again)
+        case "the age of what admitted":
+            monkeypatch.setattr(handle_message, "FRESH_S", float("inf"))
     with pytest.raises(Violation) as found:
         explore(name, monkeypatch, prepare)
     assert found.value.trace

@@ -117,8 +117,9 @@ class SubscriptionStore(Protocol):
     def get(self, key: SubscriptionKey) -> Subscription | None: ...
 
     def put_hidden(self, row: Subscription) -> bool:
-        """Write the row hidden over whatever is there, unless that is cut, or this row has a share version and what is
-        there a higher one: then False. (A member's row has none; it and a guest's may replace each other.)"""
+        """Write the row hidden over whatever is there, unless that is cut, or live on the same grant (which is to be
+        refreshed: this attempt may yet fail), or this row has a share version and what is there a higher one: then
+        False. (A member's row has none; it and a guest's may replace each other.)"""
 
     def make_visible(self, row: Subscription) -> bool:
         """Show the row, conditional on it being of this attempt and not cut. True when visible now."""

@@ -14,7 +14,7 @@ from tidegate.domain import messages
 from tidegate.domain.access import DashboardAccess, UserAccess, allowed
 from tidegate.domain.errors import CouldNotCheck
 from tidegate.domain.messages import ErrorCode, Status
-from tidegate.domain.subscriptions import LastValue, Stream, Subscription
+from tidegate.domain.subscriptions import LastValue, Stream, Subscription, SubscriptionKey
 from tidegate.ports import (
     AccessStore,
     Clock,
@@ -171,14 +171,15 @@ class FanOut:
         bodies = {one: self._fitting(one, frame(one)) for one in {row.key.datasource_id for row in rows}}
         outcomes: dict[Delivery, int] = {}
         gone: set[str] = set()
+        unchecked: set[SubscriptionKey] = set()
         posts = (Post(row.key.connection_id, bodies[row.key.datasource_id], row) for row in rows)
-        for posted in self._sender.post_many(posts, before_each=self._may_send):
+        for posted in self._sender.post_many(posts, before_each=lambda post: self._may_send(post, unchecked)):
             outcomes[posted.delivery] = outcomes.get(posted.delivery, 0) + 1
             row = posted.post.tag
             assert isinstance(row, Subscription)
             if posted.delivery is Delivery.GONE:
                 gone.add(row.key.connection_id)
-            elif posted.delivery in (Delivery.THROTTLED, Delivery.FAILED):
+            elif posted.delivery in (Delivery.THROTTLED, Delivery.FAILED) or row.key in unchecked:
                 self._try_again_later(row, stream)
         self._release(gone)
         for delivery, count in outcomes.items():
@@ -196,12 +197,13 @@ class FanOut:
             self._audiences[shard] = kept
         return kept[1]
 
-    def _may_send(self, post: Post) -> bool:
+    def _may_send(self, post: Post, unchecked: set[SubscriptionKey]) -> bool:
         assert isinstance(post.tag, Subscription)
         try:
             return self._access.allows(post.tag) and self._may()
         except CouldNotCheck:
             self._observer.count("withheld_unchecked")
+            unchecked.add(post.tag.key)
             return False
 
     def _fitting(self, datasource_id: str, body: bytes) -> bytes:

@@ -12,6 +12,7 @@ from tidegate.domain.relay import shard_of
 from tidegate.domain.subscriptions import Stream, Subscription
 from tidegate.ports import Clock, Delivery, LastValueStore, Observer, Relays, SecondLooks, Sender
 from tidegate.usecases.end_connection import EndConnection
+from tidegate.usecases.fan_out import FRESH_S
 from tidegate.usecases.subscribe import Subscribe
 from tidegate.usecases.unsubscribe import Unsubscribe
 
@@ -78,8 +79,9 @@ class HandleMessage:
         if not done.refreshed:
             # A stream of the relay may yet have to be connected: the relay says so when it is.
             state = Status.CONNECTED if done.stream.connected or not done.stream.relayed else Status.CONNECTING
-            if self._send(connection_id, messages.encode(messages.status(message.datasource_id, state, now))):
-                self._send_last_value(done.row)
+            status = messages.encode(messages.status(message.datasource_id, state, now))
+            if self._send(connection_id, status) is not Delivery.GONE:
+                self._send_last_value(done.row, done.checked_at)
             if done.stream.relayed:
                 self._start_relay(done.stream)
 
@@ -94,17 +96,21 @@ class HandleMessage:
         except CouldNotCheck as error:  # the schedule starts it within a minute
             self._observer.fault("relay not started", error)
 
-    def _send_last_value(self, row: Subscription) -> None:
+    def _send_last_value(self, row: Subscription, checked_at: float) -> None:
         """The newest value, read only now that the row is visible; and a second look, because a message may have
-        passed while indexes lagged and audiences were cached."""
+        passed while indexes lagged and audiences were cached. Where all this took long, the right may be lost again
+        by now: then the second look, which asks anew, is what brings the value."""
         stream_key = row.stream.rpartition("#")[0]
         try:
             value = self._last_values.get(stream_key)
+            if self._clock.monotonic() - checked_at >= FRESH_S:
+                value = None
             if value is not None:
                 at = value.timestamp_ms / 1000
-                self._send(
-                    row.key.connection_id, messages.data(row.key.datasource_id, value.payload, at, retained=True)
-                )
+                body = messages.data(row.key.datasource_id, value.payload, at, retained=True)
+                delivery = self._send(row.key.connection_id, body)
+                if delivery in (Delivery.THROTTLED, Delivery.FAILED):
+                    value = None  # not seen: the second look brings it
             self._second_looks.queue(row.key, row.attempt, stream_key, value)
         except Exception as error:  # the subscription stands: the next message brings what this one could not
             self._observer.fault("last value not sent", error, connection_id=row.key.connection_id)
@@ -133,8 +139,8 @@ class HandleMessage:
         frame = messages.refused(request_id, datasource_id, code, text, self._clock.now(), retryable)
         self._send(connection_id, messages.encode(frame))
 
-    def _send(self, connection_id: str, body: bytes) -> bool:
-        """Send one frame; what is larger than a frame may be becomes an error. False when the viewer is gone."""
+    def _send(self, connection_id: str, body: bytes) -> Delivery:
+        """Send one frame; what is larger than a frame may be becomes an error. A viewer that is gone is released."""
         if len(body) > self._max_bytes:
             body = messages.encode(
                 messages.error(
@@ -146,4 +152,4 @@ class HandleMessage:
             self._end_connection.gone(connection_id)
         elif delivery is not Delivery.DELIVERED:
             self._observer.count("answers_not_delivered", delivery=delivery.value)
-        return delivery is Delivery.DELIVERED
+        return delivery

@@ -1,17 +1,21 @@
 """Some seconds after a subscribe, or after a send that failed: has a newer value been written meanwhile?
 
 Invariant of this file: whoever subscribed ends with the newest value, though indexes lag and audiences are cached.
-Looking twice is harmless.
+Looking twice is harmless. A newer value may be fanned out between a look's reading and its sending, and the viewer
+would end with the older one: so what is newest is asked once more after every send.
 """
 
 from __future__ import annotations
 
 from tidegate.domain import messages
 from tidegate.domain.errors import CouldNotCheck
-from tidegate.domain.subscriptions import Look
+from tidegate.domain.subscriptions import LastValue, Look, Subscription
 from tidegate.ports import AccessStore, Clock, Delivery, LastValueStore, Observer, Sender, SubscriptionStore
 from tidegate.usecases.end_connection import EndConnection
 from tidegate.usecases.fan_out import FreshAccess
+
+#: A stream that has a newer value after every send is lively: its next message brings what this look does not.
+_SENDS = 3
 
 
 class SecondLook:
@@ -44,9 +48,15 @@ class SecondLook:
         row = self._subscriptions.get(look.key)
         if row is None or row.attempt != look.attempt or not row.live:
             return False
-        value = self._last_values.get(look.stream_key)
-        if value is None or (look.seen is not None and value.order <= look.seen):
-            return False
+        seen, sent = look.seen, False
+        for _ in range(_SENDS):
+            value = self._last_values.get(look.stream_key)
+            if value is None or (seen is not None and value.order <= seen) or not self._send(row, value):
+                break
+            seen, sent = value.order, True
+        return sent
+
+    def _send(self, row: Subscription, value: LastValue) -> bool:
         if not FreshAccess(self._access, self._clock).allows(row):
             return False
         at = value.timestamp_ms / 1000

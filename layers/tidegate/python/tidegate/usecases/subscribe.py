@@ -47,12 +47,19 @@ class SubscribePolicy:
 
 @dataclass(frozen=True, slots=True)
 class Subscribed:
-    """What came of it: the live row, its stream as stored, and whether it was there before (a refresh sends no status
-    and no value)."""
+    """What came of it.
+
+    Attributes:
+        row: the live row.
+        stream: its stream as stored.
+        refreshed: whether the row was there before: a refresh sends no status and no value.
+        checked_at: monotonic seconds at which the access read that admitted it began.
+    """
 
     row: Subscription
     stream: Stream
     refreshed: bool
+    checked_at: float
 
 
 class Subscribe:
@@ -97,12 +104,13 @@ class Subscribe:
         connection = self._open_connection(connection_id)
         if claims.principal.is_public:
             self._limit(claims, connection)
+        checked_at = self._clock.monotonic()
         granted = self._grant(claims, token, self._clock.now())
         key = SubscriptionKey(dashboard_id, connection_id, datasource_id)
         for _ in range(ROUNDS):
             if connection.subscriptions.get(datasource_id, dashboard_id) != dashboard_id:
                 raise Denied("Datasource token dashboard mismatch")
-            done = self._round(key, connection, granted)
+            done = self._round(key, connection, granted, checked_at)
             if done is not None:
                 self._observer.count("subscribes", refreshed=str(done.refreshed).lower())
                 return done
@@ -123,14 +131,16 @@ class Subscribe:
             raise Unauthenticated("The connection is closed", code="connection_closed")
         return connection
 
-    def _round(self, key: SubscriptionKey, connection: Connection, granted: Granted) -> Subscribed | None:
+    def _round(
+        self, key: SubscriptionKey, connection: Connection, granted: Granted, checked_at: float
+    ) -> Subscribed | None:
         """One try; None = another attempt or a cut was in the way, start over."""
         there = self._subscriptions.get(key)
         if there is not None and there.cut:
             return None
         if there is not None and there.live and same_grant(there.claim, granted.claim):
             moved = self._subscriptions.move_expiry(there, granted.claim.expires_at, granted.session_token)
-            return Subscribed(there, granted.stream, refreshed=True) if moved else None
+            return Subscribed(there, granted.stream, True, checked_at) if moved else None
         slot = self._admit(key, connection)
         stream = self._streams.want(granted.stream)
         row = Subscription(
@@ -143,10 +153,9 @@ class Subscribe:
         )
         if not self._subscriptions.put_hidden(row):
             return None
-        if not self._verified(row, slot):
-            return None
-        if self._subscriptions.make_visible(row):
-            return Subscribed(row, stream, refreshed=False)
+        checked_at = self._clock.monotonic()
+        if self._verified(row, slot) and self._subscriptions.make_visible(row):
+            return Subscribed(row, stream, False, checked_at)
         return None
 
     def _admit(self, key: SubscriptionKey, connection: Connection) -> str | None:

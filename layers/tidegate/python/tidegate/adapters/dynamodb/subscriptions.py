@@ -44,10 +44,10 @@ class DynamoSubscriptions:
         return _row(item) if item else None
 
     def put_hidden(self, row: Subscription) -> bool:
-        free = "attribute_not_exists(#cut)"
-        values = None
+        equal, values = _live_on(row.claim)
+        free = f"attribute_not_exists(#cut) AND NOT ({equal})"
         if row.claim.principal.share_version is not None:
-            free, values = f"{free} AND #version <= :version", {"version": row.version}
+            free, values = f"{free} AND #version <= :version", values | {"version": row.version}
         try:
             self._db.put(self._table, _item(row), f"attribute_not_exists(#row) OR ({free})", values)
         except ConditionFailed:
@@ -165,6 +165,20 @@ def _key(key: SubscriptionKey) -> dict[str, str]:
         "dashboard_shard": f"{key.dashboard_id}#{shard}",
         "row": f"{key.connection_id}#{key.datasource_id}",
     }
+
+
+def _live_on(claim: Claim) -> tuple[str, Item]:
+    """The condition that a row is visible on the same grant (see `same_grant`), and its values."""
+    parts = ["#visible = :yes", "#subject = :subject", "#intent_hash = :intent_hash"]
+    values: Item = {"yes": True, "subject": claim.principal.subject, "intent_hash": claim.intent_hash}
+    for name in ("share_version", "session_version"):
+        held = getattr(claim.principal, name)
+        if held is None:
+            parts.append(f"attribute_not_exists(#{name})")
+        else:
+            parts.append(f"#{name} = :{name}")
+            values[name] = held
+    return " AND ".join(parts), values
 
 
 def _item(row: Subscription) -> Item:

@@ -14,7 +14,15 @@ from typing import TypeVar
 
 from tidegate.domain.access import DashboardAccess, UserAccess, attested
 from tidegate.domain.limits import RateDecision, decide_rate, window_of
-from tidegate.domain.subscriptions import Connection, CutMark, LastValue, Stream, Subscription, SubscriptionKey
+from tidegate.domain.subscriptions import (
+    Connection,
+    CutMark,
+    LastValue,
+    Stream,
+    Subscription,
+    SubscriptionKey,
+    same_grant,
+)
 from tidegate.ports import AccessSnapshot, EntryStreams, Hold, PassRun, ScanPage
 
 T = TypeVar("T")
@@ -165,6 +173,8 @@ class MemorySubscriptions:
             there = self.rows.get(row.key)
             versioned = row.claim.principal.share_version is not None
             if there is not None and (there.cut or (versioned and there.version > row.version)):
+                return False
+            if there is not None and there.live and same_grant(there.claim, row.claim):
                 return False
             self.rows[row.key] = replace(row, visible=False, cut=None)
             return True

@@ -1,0 +1,328 @@
+"""The actors of the model: real use cases, wired as a bootstrap would, over stores of which every call is one step."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, cast
+
+from tests.model.explorer import Answers, Script, Store
+from tidegate.adapters.memory.doubles import ManualClock, MemoryObserver, MemorySecondLooks
+from tidegate.adapters.memory.stores import MemoryLastValues
+from tidegate.domain.access import (
+    PUBLIC_SUBJECT,
+    Role,
+    UserAccess,
+)
+from tidegate.domain.errors import TidegateError
+from tidegate.domain.revocations import Task, TaskKind
+from tidegate.domain.subscriptions import LastValue, Stream, Subscription, SubscriptionKey
+from tidegate.domain.tokens import STREAM_SCOPE, SessionClaims
+from tidegate.ports import Clock, Delivery, Post, Posted
+from tidegate.usecases.cut_viewers import CutViewers
+from tidegate.usecases.end_connection import EndConnection
+from tidegate.usecases.fan_out import FanOut
+from tidegate.usecases.grant import Grant, Granted
+from tidegate.usecases.handle_message import HandleMessage
+from tidegate.usecases.judge import Judge
+from tidegate.usecases.revalidate import Revalidate
+from tidegate.usecases.subscribe import Subscribe, SubscribePolicy
+from tidegate.usecases.unsubscribe import Unsubscribe
+
+DASHBOARD, DATASOURCE, HASH, MEMBER = "d", "s", "hash", "member"
+NOW = ManualClock().now()
+STREAM = Stream("stream", "mqtt", "json", "a/#", "a/b")
+USERS = {MEMBER: UserAccess(MEMBER, Role.VIEWER, True, 1)}
+
+
+class AttemptIds:
+    def __init__(self, actor: str) -> None:
+        self._actor, self._next = actor, 0
+
+    def new_id(self) -> str:
+        self._next += 1
+        return f"{self._actor}-{self._next}"
+
+    def new_share_token(self) -> str:
+        raise NotImplementedError
+
+
+class NoSlots:
+    """Caps are not what is explored here: the slot noted is the slot taken."""
+
+    def take(self, *_args: object, noted: frozenset[str], **_options: object) -> str:
+        return min(noted)
+
+    def free(self, *_args: object) -> None: ...
+
+
+class NoRates:
+    def deadline(self) -> float:
+        return 0.0
+
+    def consume(self, *_args: object, **_options: object) -> None: ...
+
+
+class OneStream:
+    def want(self, stream: Stream) -> Stream:
+        return stream
+
+
+class Connections(Store):
+    """Nothing to forget is nothing to do."""
+
+    def __init__(self, answers: Answers) -> None:
+        super().__init__(answers, "connections")
+
+    def forget_slots(self, _connection_id: str, slots: Iterable[str]) -> None:
+        assert not slots
+
+
+class StepSender:
+    """Every message that matters is a step: the status after an error says nothing new, closing ends nothing here.
+    `row` is whom single messages are for."""
+
+    def __init__(self, answers: Answers, row: Subscription | None = None) -> None:
+        self._answers = answers
+        self._row = row
+
+    def post(self, connection_id: str, body: bytes) -> Delivery:
+        return self._post(Post(connection_id, body, self._row))
+
+    def post_many(
+        self, posts: Iterable[Post], *, before_each: Callable[[Post], bool] | None = None, deadline: float | None = None
+    ) -> Sequence[Posted]:
+        return [
+            Posted(post, self._post(post))
+            if before_each is None or before_each(post)
+            else Posted(post, Delivery.WITHHELD)
+            for post in posts
+        ]
+
+    def _post(self, post: Post) -> Delivery:
+        if b'"status"' in post.body:
+            return Delivery.DELIVERED
+        delivery: Delivery = self._answers.ask("sender", "post", post)
+        return delivery
+
+    def close(self, connection_id: str) -> None: ...
+
+
+class ShardedRows(Store):
+    """A dashboard's rows are several partitions, read one after the other: each connection here has its own."""
+
+    def __init__(self, answers: Answers, connections: Sequence[str]) -> None:
+        super().__init__(answers, "subscriptions")
+        self._shards = connections
+
+    def of_dashboard(self, dashboard_id: str) -> Iterator[Subscription]:
+        for connection in self._shards:
+            yield from self._answers.ask("subscriptions", "of_shard", dashboard_id, connection)
+
+
+class StepGrant(Grant):
+    """The decisions of `Grant`; intent and profiles never change here, so they are no steps."""
+
+    def __call__(self, claims: SessionClaims, token: str, now: float) -> Granted:
+        return Granted(self.check(claims, now), STREAM)
+
+
+def subscribe(actor: str, connection: str, version: int | None, ttl: int = 300) -> Script:
+    """A subscribe message with a token of that share version; a member's when None. -1: of the version there is when
+    the viewer asks for its token."""
+
+    def script(answers: Answers) -> str:
+        current = answers.ask("tokens", "mint") if version == -1 else version
+        use_case = _subscribing(answers, actor, _claims(current, ttl), ManualClock())
+        try:
+            done = use_case(connection, DASHBOARD, DATASOURCE, "token")
+        except TidegateError as refusal:
+            return f"refused: {refusal.code}"
+        return f"acked {done.row.version}"
+
+    return script
+
+
+def first_value(actor: str, connection: str, version: int) -> Script:
+    """A subscribe message with all that it is answered, the newest value included; every step may take long."""
+    claims = _claims(version, 300)
+    key = SubscriptionKey(DASHBOARD, connection, DATASOURCE)
+    row = Subscription(key, actor, claims.claim(HASH), "stream#0", visible=True)
+    asked = {"dashboardId": DASHBOARD, "datasourceId": DATASOURCE, "sessionToken": "token"}
+
+    def script(answers: Answers) -> str:
+        clock, unused = StepClock(answers), cast(Any, None)
+        handle = HandleMessage(
+            max_message_bytes=4000,
+            subscribe=_subscribing(answers, actor, claims, clock),
+            unsubscribe=unused,
+            last_values=cast(Any, Store(answers, "last values")),
+            second_looks=MemorySecondLooks(),
+            relays=unused,
+            end_connection=_ending(answers),
+            sender=cast(Any, StepSender(answers, row)),
+            clock=clock,
+            observer=MemoryObserver(),
+        )
+        handle(connection, json.dumps({"type": "subscribe", "requestId": "r", **asked}))
+        return "answered"
+
+    return script
+
+
+def _claims(version: int | None, ttl: int) -> SessionClaims:
+    return SessionClaims(
+        subject=MEMBER if version is None else PUBLIC_SUBJECT,
+        dashboard_id=DASHBOARD,
+        datasource_id=DATASOURCE,
+        scope=STREAM_SCOPE,
+        issued_at=int(NOW),
+        expires_at=int(NOW) + ttl,
+        intent_hash=HASH,
+        share_version=version,
+        session_version=1 if version is None else None,
+    )
+
+
+def _subscribing(answers: Answers, actor: str, claims: SessionClaims, clock: Clock) -> Subscribe:
+    tokens: Any = type("Tokens", (), {"verify": lambda *_: claims})()
+    access: Any = Store(answers, "access")
+    rates: Any = NoRates()
+    slots: Any = NoSlots()
+    connections: Any = Connections(answers)
+    subscriptions: Any = Store(answers, "subscriptions")
+    unused: Any = None
+    streams: Any = OneStream()
+    return Subscribe(
+        policy=SubscribePolicy(50, 1000, 1000, 1000),
+        tokens=tokens,
+        rates=rates,
+        grant=StepGrant(access=access, profiles=unused, policy=unused),
+        slots=slots,
+        connections=connections,
+        subscriptions=subscriptions,
+        streams=streams,
+        clock=clock,
+        ids=AttemptIds(actor),
+        observer=MemoryObserver(),
+    )
+
+
+def unsubscribe(connection: str) -> Script:
+    def script(answers: Answers) -> str:
+        connections: Any = Connections(answers)
+        subscriptions: Any = Store(answers, "subscriptions")
+        use_case = Unsubscribe(connections=connections, subscriptions=subscriptions, observer=MemoryObserver())
+        return _told(lambda: use_case(connection, DATASOURCE))
+
+    return script
+
+
+def disconnect(connection: str) -> Script:
+    def script(answers: Answers) -> str:
+        return _told(lambda: _ending(answers).disconnected(connection))
+
+    return script
+
+
+def revoke(number: int) -> Script:
+    """One transaction: version and access item; its event starts a pass."""
+
+    def script(answers: Answers) -> str:
+        answers.ask("control", "revoke", number)
+        return "done"
+
+    return script
+
+
+def revalidate(actor: str, connections: Sequence[str]) -> Script:
+    """The incremental pass over the dashboard."""
+
+    def script(answers: Answers) -> str:
+        clock, observer = ManualClock(), MemoryObserver()
+        rows: Any = ShardedRows(answers, connections)
+        access: Any = Store(answers, "access")
+        stored: Any = Connections(answers)
+        sender: Any = StepSender(answers)
+        unused: Any = None
+        cut = CutViewers(
+            subscriptions=rows,
+            connections=stored,
+            sender=sender,
+            end_connection=_ending(answers),
+            clock=clock,
+            ids=AttemptIds(actor),
+            observer=observer,
+        )
+        use_case = Revalidate(
+            subscriptions=rows,
+            judge=Judge(access=access, clock=clock, observer=observer),
+            cut=cut,
+            follow_feed=unused,
+            full_pass=unused,
+            tasks=unused,
+            clock=clock,
+            observer=observer,
+        )
+        return _told(lambda: use_case(Task(TaskKind.DASHBOARD, DASHBOARD), clock.monotonic() + 100))
+
+    return script
+
+
+class StepClock:
+    """Looking at the clock is a step of its own, so that time may pass before and after it."""
+
+    def __init__(self, answers: Answers) -> None:
+        self._answers = answers
+
+    def now(self) -> float:
+        return NOW + float(self._answers.ask("clock", "read"))
+
+    def monotonic(self) -> float:
+        return float(self._answers.ask("clock", "read"))
+
+
+def fan_out(messages: int) -> Script:
+    """Several messages by one warm process, which keeps audiences and access items for a while."""
+
+    def script(answers: Answers) -> str:
+        rows: Any = Store(answers, "subscriptions")
+        access: Any = Store(answers, "access")
+        sender: Any = StepSender(answers)
+        use_case = FanOut(
+            subscriptions=rows,
+            last_values=MemoryLastValues(),
+            access=access,
+            second_looks=MemorySecondLooks(),
+            sender=sender,
+            end_connection=_ending(answers),
+            max_message_bytes=1000,
+            clock=StepClock(answers),
+            observer=MemoryObserver(),
+        )
+        for number in range(messages):
+            try:
+                use_case.deliver(STREAM, LastValue("1", number, ""))
+            except TidegateError:
+                continue
+        return "done"
+
+    return script
+
+
+def _ending(answers: Answers) -> EndConnection:
+    connections: Any = Connections(answers)
+    subscriptions: Any = Store(answers, "subscriptions")
+    slots: Any = NoSlots()
+    sender: Any = StepSender(answers)
+    return EndConnection(
+        connections=connections, subscriptions=subscriptions, slots=slots, sender=sender, observer=MemoryObserver()
+    )
+
+
+def _told(work: Callable[[], object]) -> str:
+    try:
+        work()
+    except TidegateError as error:
+        return f"failed: {error.code}"
+    return "done"
