@@ -235,8 +235,10 @@ def revoke(number: int) -> Script:
     return script
 
 
-def revalidate(actor: str, connections: Sequence[str]) -> Script:
-    """The incremental pass over the dashboard."""
+def revalidate(
+    actor: str, connections: Sequence[str], tasks: Sequence[Task] = (Task(TaskKind.DASHBOARD, DASHBOARD),)
+) -> Script:
+    """The incremental pass over the dashboard, or other tasks, some time between them."""
 
     def script(answers: Answers) -> str:
         clock, observer = ManualClock(), MemoryObserver()
@@ -264,7 +266,14 @@ def revalidate(actor: str, connections: Sequence[str]) -> Script:
             clock=clock,
             observer=observer,
         )
-        return _told(lambda: use_case(Task(TaskKind.DASHBOARD, DASHBOARD), clock.monotonic() + 100))
+
+        def carry_out() -> None:
+            for number, task in enumerate(tasks):
+                if number:
+                    answers.ask("queue", "wait")
+                use_case(task, clock.monotonic() + 100)
+
+        return _told(carry_out)
 
     return script
 

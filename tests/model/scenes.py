@@ -17,6 +17,7 @@ from tidegate.domain.access import (
     Claim,
     DashboardAccess,
     Principal,
+    UserAccess,
     Visibility,
     allowed,
 )
@@ -27,6 +28,10 @@ from tidegate.ports import AccessSnapshot, Delivery, Post
 BOUND_S = 1.0
 
 
+#: What a decision reads: the dashboard's item and the member's.
+Access = tuple[DashboardAccess, UserAccess]
+
+
 @dataclass(frozen=True, slots=True)
 class World:
     """What the stores hold.
@@ -34,7 +39,8 @@ class World:
     Attributes:
         rows, connections, access: the tables.
         index: what index reads see, when it lags; None when it does not.
-        before: the access item before each revocation and after the last one.
+        after: the access items as each revocation left them.
+        user, known: the member's access item, and the rows there were when it changed.
         now: seconds since the start; `read_at` is when an actor last looked at the clock.
         revoked_at: when the access item last changed.
     """
@@ -43,7 +49,9 @@ class World:
     connections: Mapping[str, Connection]
     access: DashboardAccess
     index: Mapping[SubscriptionKey, Subscription] | None = None
-    after: Mapping[str, DashboardAccess] = field(default_factory=dict)
+    after: Mapping[str, Access] = field(default_factory=dict)
+    user: UserAccess = USERS[MEMBER]
+    known: frozenset[SubscriptionKey] = frozenset()
     now: float = 0.0
     read_at: Mapping[str, float] = field(default_factory=dict)
     revoked_at: float = 0.0
@@ -69,7 +77,7 @@ class Viewers(Scene[World]):
         *,
         connections: Sequence[str] = ("c",),
         live: Mapping[str, int | None] | None = None,
-        revocations: Sequence[Callable[[DashboardAccess], DashboardAccess]] = (),
+        revocations: Sequence[Callable[[Access], Access]] = (),
         faults: int = 0,
         lagging: bool = False,
         ticks: int = 0,
@@ -104,6 +112,8 @@ class Viewers(Scene[World]):
             tuple(sorted((one, bool(row.closing), *row.subscriptions) for one, row in world.connections.items())),
             world.access.share_version,
             len(world.access.acl),
+            world.user.active,
+            world.known,
             world.now,
             world.revoked_at,
             tuple(sorted(world.read_at.items())),
@@ -120,11 +130,15 @@ class Viewers(Scene[World]):
     def perform(self, world: World, actor: str, call: Call) -> tuple[World, Answer, str | None]:
         match call.store:
             case "access":
-                return world, ("got", AccessSnapshot({DASHBOARD: world.access}, USERS)), None
+                return world, ("got", AccessSnapshot({DASHBOARD: world.access}, {MEMBER: world.user})), None
             case "tokens":
                 return world, ("got", world.access.share_version), None
             case "clock":
                 return replace(world, read_at={**world.read_at, actor: world.now}), ("got", world.now), None
+            case "queue":
+                # Seconds later the index shows what was there before the change; of what came after, it need not.
+                seen = {key: row for key, row in world.rows.items() if key in world.known}
+                return replace(world, index=seen | dict(world.index or {})), ("got", None), None
             case "last values":
                 return world, ("got", LastValue("1", 0, "")), None
             case "control":
@@ -154,10 +168,12 @@ class Viewers(Scene[World]):
         return replace(world, rows=rows.rows, connections=connections.rows), ("got", answer), None
 
     def _revoke(self, world: World, number: int) -> tuple[World, Answer, str | None]:
-        changed = self._revocations[number](world.access)
+        access, user = changed = self._revocations[number]((world.access, world.user))
         event = f"revocation {number}"
-        after = {**world.after, event: changed}
-        return replace(world, access=changed, after=after, revoked_at=world.now), ("got", None), event
+        changes: dict[str, Any] = {"after": {**world.after, event: changed}, "revoked_at": world.now}
+        if user != world.user:
+            changes["known"] = frozenset(world.rows)
+        return replace(world, access=access, user=user, **changes), ("got", None), event
 
     # --- what must hold -------------------------------------------------------------------------------------
 
@@ -165,18 +181,18 @@ class Viewers(Scene[World]):
         there = world.rows.get(judged.key)
         if there is None or there.attempt != judged.attempt or there.cut:
             return
-        if not _refused(there, world.access):
+        if not _refused(there, _access(world)):
             raise Violation("a valid viewer is cut")
 
     def _sent(self, world: World, actor: str, post: Post) -> None:
         frame = json.loads(post.body)
         if frame["type"] == "data":
             assert isinstance(post.tag, Subscription)
-            if _refused(post.tag, world.access) and world.read_at[actor] - world.revoked_at > BOUND_S:
+            if _refused(post.tag, _access(world)) and world.read_at[actor] - world.revoked_at > BOUND_S:
                 raise Violation("data is sent more than a second after the right was lost")
         elif frame["type"] == "error" and not frame["retryable"]:
             there = world.rows.get(SubscriptionKey(DASHBOARD, post.connection_id, DATASOURCE))
-            if there is not None and there.live and not _refused(there, world.access):
+            if there is not None and there.live and not _refused(there, _access(world)):
                 raise Violation("a viewer whose subscription is valid is told that it was revoked")
 
     def check(self, state: State[World]) -> None:
@@ -185,7 +201,7 @@ class Viewers(Scene[World]):
                 continue
             for row in state.world.rows.values():
                 # Nobody is given a right back here, so what an event took stays taken; later versions are not its.
-                if row.live and _refused(row, access) and _refused(row, state.world.access):
+                if row.live and _refused(row, access) and _refused(row, _access(state.world)):
                     raise Violation(f"invariant 1: a row that {event} made inadmissible is visible after its pass")
 
     def check_end(self, state: State[World]) -> None:
@@ -207,15 +223,20 @@ class Viewers(Scene[World]):
             version = int(outcome.split()[1])
             if version not in (-1, world.access.share_version):
                 continue
-            if version == -1 and MEMBER not in world.access.acl:
+            if version == -1 and (MEMBER not in world.access.acl or not world.user.active):
                 continue
             there = world.rows.get(SubscriptionKey(DASHBOARD, connection_id, DATASOURCE))
             if there is None or not there.live:
                 raise Violation(f"{actor} was acked, is still allowed, and has no live row")
 
 
-def _refused(row: Subscription, access: DashboardAccess) -> bool:
-    return allowed(row.claim, access, USERS.get(row.claim.principal.subject), NOW) is not None
+def _access(world: World) -> Access:
+    return world.access, world.user
+
+
+def _refused(row: Subscription, access: Access) -> bool:
+    dashboard, user = access
+    return allowed(row.claim, dashboard, None if row.claim.principal.is_public else user, NOW) is not None
 
 
 def _rows_key(rows: Mapping[SubscriptionKey, Subscription]) -> Hashable:
@@ -234,9 +255,16 @@ def _rows_key(rows: Mapping[SubscriptionKey, Subscription]) -> Hashable:
     )
 
 
-def rotate(access: DashboardAccess) -> DashboardAccess:
-    return replace(access, share_version=access.share_version + 1)
+def rotate(access: Access) -> Access:
+    dashboard, user = access
+    return replace(dashboard, share_version=dashboard.share_version + 1), user
 
 
-def remove_member(access: DashboardAccess) -> DashboardAccess:
-    return replace(access, acl={})
+def remove_member(access: Access) -> Access:
+    dashboard, user = access
+    return replace(dashboard, acl={}), user
+
+
+def deactivate(access: Access) -> Access:
+    dashboard, user = access
+    return dashboard, replace(user, active=False, session_version=user.session_version + 1)

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from tests.model.actors import disconnect, fan_out, first_value, revalidate, revoke, subscribe, unsubscribe
+from tests.model.actors import MEMBER, disconnect, fan_out, first_value, revalidate, revoke, subscribe, unsubscribe
 from tests.model.explorer import Actor, Explored, Explorer, Violation
-from tests.model.scenes import Rows, Viewers, remove_member, rotate
+from tests.model.scenes import Rows, Viewers, deactivate, remove_member, rotate
 from tidegate.domain.access import allowed
+from tidegate.domain.revocations import Task, TaskKind
 from tidegate.domain.subscriptions import CutMark, Subscription, SubscriptionKey, same_grant
 from tidegate.usecases import cut_viewers, handle_message
 from tidegate.usecases import subscribe as subscribing
@@ -38,6 +39,18 @@ def revoking(number: int, connections: tuple[str, ...] = ("c",), **options: Any)
         Actor(f"revoke {number}", revoke(number), after=f"revocation {number - 1}" if number else None),
         Actor(f"pass over {event}", revalidate(f"pass over {event}", connections), after=event, **options),
     ]
+
+
+def deactivation(runs: int) -> Viewers:
+    """A user's rows are found by an index: the task is carried out `runs` times, longer apart than the index lags."""
+    tasks = [Task(TaskKind.USER, MEMBER)] * runs
+    passing = revalidate("pass over revocation 0", ("c",), tasks)
+    actors = [
+        viewer("c", None),
+        Actor("revoke 0", revoke(0)),
+        Actor("pass over revocation 0", passing, after="revocation 0"),
+    ]
+    return Viewers(actors, revocations=[deactivate], lagging=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +110,7 @@ SCENES = {
     "a lagging index": Explorable(
         lambda: Viewers([viewer("c", 1), viewer("c", -1), *revoking(0)], revocations=[rotate], lagging=True), 1
     ),
+    "a user is deactivated, the index lags": Explorable(lambda: deactivation(2)),
     "two subscribes of one grant, one dies or hears nothing": Explorable(
         lambda: Viewers([viewer("c", 1, "1"), viewer("c", 1, "2", **FAULTY)], faults=1)
     ),
@@ -233,6 +247,13 @@ def test_without_any_one_safeguard_it_fails(
     with pytest.raises(Violation) as found:
         explore(name, monkeypatch, prepare)
     assert found.value.trace
+
+
+def test_once_over_a_user_is_not_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The index did not show a row yet: what the second run of a user's task is for."""
+    monkeypatch.setattr(subscribing, "ROUNDS", 1)
+    with pytest.raises(Violation, match="is visible after its pass"):
+        Explorer(deactivation(1)).explore()
 
 
 def allows_without_looking_again(access: FreshAccess, row: Subscription) -> bool:
