@@ -83,13 +83,14 @@ def test_time_that_runs_out_is_continued_where_it_was() -> None:
     for number in range(60):
         world.subscribed(f"c{number}")
     world.revoke()
-    mark = world.subscriptions.mark_cut
+    scan = world.subscriptions.scan
 
-    def slowly(*args: Any, **options: Any) -> bool:
-        world.clock.advance(1)
-        return mark(*args, **options)
+    def slowly(segment: int, segments: int, after: str | None = None) -> Iterator[ScanPage[Subscription]]:
+        for page in scan(segment, segments, after):
+            world.clock.advance(1)
+            yield page
 
-    world.subscriptions.mark_cut = slowly  # type: ignore[method-assign]
+    world.subscriptions.scan = slowly  # type: ignore[method-assign]
     runs = 0
     while world.subscriptions.rows:
         world.run(FULL, seconds=7)
@@ -97,7 +98,9 @@ def test_time_that_runs_out_is_continued_where_it_was() -> None:
         assert runs < 20
         if world.subscriptions.rows:
             assert (FULL, 0) in world.tasks.queued, "it asks to be continued at once"
-    assert runs > 3 and ("full_passes",) in world.observer.counts
+    assert runs > 1
+    world.run(FULL)
+    assert ("full_passes",) in world.observer.counts
     assert len([one for one in world.sender.sent.values() if len(one) == 2]) == 60, "nobody was told twice"
 
 

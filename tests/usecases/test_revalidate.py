@@ -191,6 +191,18 @@ def test_two_runs_over_one_row_tell_once() -> None:
     assert [one["type"] for one in world.sender.sent["c"]] == ["error", "status"]
 
 
+def test_what_a_dead_run_marked_is_looked_at_again() -> None:
+    world = RevalidationWorld()
+    world.subscribed()
+    world.revoke()
+    world.subscriptions.mark_cut(world.subscriptions.rows[KEY], CutMark("dead", int(world.clock.now())))
+    assert world.run() == 0 and world.tasks.queued == [(PASS, CUT_LEASE_S)]
+    world.clock.advance(CUT_LEASE_S)
+    assert world.run() == 1 and KEY not in world.subscriptions.rows
+    world.tasks.queued.clear()
+    assert world.run() == 0 and world.tasks.queued == []
+
+
 def test_a_run_that_was_too_slow_does_not_tell() -> None:
     world = RevalidationWorld()
     world.subscribed()

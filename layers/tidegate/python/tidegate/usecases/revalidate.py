@@ -7,8 +7,10 @@ cannot be checked is kept and counted as `indeterminate`: ending a subscription 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from tidegate.domain.revocations import Task, TaskKind
+from tidegate.domain.subscriptions import CUT_LEASE_S
 from tidegate.ports import Clock, Observer, Revalidations, SubscriptionStore
 from tidegate.usecases.cut_viewers import CutViewers
 from tidegate.usecases.full_pass import FullPass
@@ -75,4 +77,7 @@ class Revalidate:
             left = left or bool(rest)
         if left and self._clock.monotonic() >= deadline:
             self._tasks.queue(task)
+        elif any(row.cut is not None for row, _ in judged):
+            # Another run has marked them, and may have died since: they are looked at again when its mark has run out.
+            self._tasks.queue(replace(task, since_ms=0), CUT_LEASE_S)
         return cut
