@@ -26,8 +26,7 @@ def free_ports(count: int) -> list[int]:
 
 @pytest.fixture(scope="session")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    edge, emulator, mqtt = free_ports(3)
-    return Config(edge, emulator, mqtt, state=tmp_path_factory.mktemp("stack"))
+    return Config(*free_ports(6), state=tmp_path_factory.mktemp("stack"))
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +34,7 @@ def stack(config: Config) -> Iterator[Mapping[str, Any]]:
     # One full pass in the first minute, then none for a day: it would sweep the rows that tests write by hand.
     running = up(config, {"REALTIME_PUBLIC_FULL_REVALIDATE_INTERVAL_MS": "86400000"})
     yield running
-    assert set(down(config)) == {"emulator", "edge"}
+    assert set(down(config)) == {"emulator", "edge", "sources"}
 
 
 @pytest.fixture(scope="session")
