@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fixtures.local_stack.config import Config
+from fixtures.local_stack.config import PORT_VARIABLES, Config
 from fixtures.local_stack.publisher import Publisher
 from fixtures.local_stack.up import down, up
 
@@ -24,9 +26,15 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
+def free_config(state: Path) -> Config:
+    """A stack of its own beside whatever runs."""
+    names = list(PORT_VARIABLES.values())
+    return replace(Config(state=state), **dict(zip(names, free_ports(len(names)), strict=True)))  # type: ignore[arg-type]
+
+
 @pytest.fixture(scope="session")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    return Config(*free_ports(6), state=tmp_path_factory.mktemp("stack"))
+    return free_config(tmp_path_factory.mktemp("stack"))
 
 
 @pytest.fixture(scope="session")

@@ -116,21 +116,22 @@ def test_transactions_keep_rows_and_keys_together(world: World) -> None:
 
 
 def test_a_taken_port_is_named_and_nothing_is_left(tmp_path: Path) -> None:
+    from tests.local.conftest import free_config
+
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        config = Config(edge_port=taken.getsockname()[1], emulator_port=1, mqtt_port=2, state=tmp_path)
+        config = replace(free_config(tmp_path), edge_port=taken.getsockname()[1])
         with pytest.raises(StackError, match=r"Port \d+ is in use.*TIDEGATE_EDGE_PORT"):
             up(config)
     assert not Processes(config).alive()
 
 
 def test_an_emulator_that_does_not_start_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.local.conftest import free_ports
+    from tests.local.conftest import free_config
 
-    edge, emulator, mqtt = free_ports(3)
     monkeypatch.setenv("PYTHONHOME", "/nonexistent")
-    config = Config(edge, emulator, mqtt, state=tmp_path)
+    config = free_config(tmp_path)
     with pytest.raises(StackError, match="did not start"):
         up(config)
     assert not Processes(config).alive() and not config.stack_file.exists()
@@ -138,10 +139,10 @@ def test_an_emulator_that_does_not_start_is_told(tmp_path: Path, monkeypatch: py
 
 
 def test_an_endpoint_where_nothing_answers(tmp_path: Path) -> None:
-    from tests.local.conftest import free_ports
+    from tests.local.conftest import free_config
 
-    edge, nobody = free_ports(2)
-    config = replace(Config(edge, state=tmp_path), endpoint=f"http://127.0.0.1:{nobody}")
+    config = free_config(tmp_path)
+    config = replace(config, endpoint=f"http://127.0.0.1:{config.emulator_port}")
     with pytest.raises(StackError, match="Nothing healthy answers"):
         up(config)
 
@@ -152,6 +153,7 @@ def test_an_endpoint_where_nothing_answers(tmp_path: Path) -> None:
         {"TIDEGATE_EDGE_PORT": "http"},
         {"TIDEGATE_EDGE_PORT": "70000"},
         {"TIDEGATE_EDGE_PORT": "4566"},
+        {"TIDEGATE_SOURCES_MQTTS_PORT": "8080"},
         {"TIDEGATE_ENDPOINT": "localhost:4566"},
     ],
 )
