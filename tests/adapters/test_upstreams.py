@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from fixtures.sources import SOURCES, make_app, message
+from tests.adapters.number_sources import SOURCES, make_app, message
 from tidegate.adapters.upstreams.aiohttp_streams import AiohttpUpstreams, Resolve, resolve
 from tidegate.domain.egress import EgressPolicy
 from tidegate.domain.messages import ErrorCode

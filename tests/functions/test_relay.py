@@ -12,9 +12,9 @@ import pytest
 from aiohttp import web
 
 from fixtures.local_stack.seed import document
-from fixtures.sources import make_app
 from functions.relay.worker import make_handler
 from tests.adapters.management_server import ManagementServer
+from tests.adapters.number_sources import make_app
 from tests.conftest import aws
 from tests.functions.test_api import Api
 from tests.functions.test_gateway import Demo, Gateway, demo, gateway_over

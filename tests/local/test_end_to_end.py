@@ -119,7 +119,7 @@ def test_a_taken_port_is_named_and_nothing_is_left(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        config = Config(edge_port=taken.getsockname()[1], emulator_port=1, mqtt_port=2, state=tmp_path)
+        config = replace(on_free_ports(tmp_path), edge_port=taken.getsockname()[1])
         with pytest.raises(StackError, match=r"Port \d+ is in use.*TIDEGATE_EDGE_PORT"):
             up(config)
     assert not Processes(config).alive()
@@ -147,6 +147,7 @@ def test_an_endpoint_where_nothing_answers(tmp_path: Path) -> None:
         {"TIDEGATE_EDGE_PORT": "http"},
         {"TIDEGATE_EDGE_PORT": "70000"},
         {"TIDEGATE_EDGE_PORT": "4566"},
+        {"TIDEGATE_SOURCES_MQTTS_PORT": "8080"},
         {"TIDEGATE_ENDPOINT": "localhost:4566"},
     ],
 )
