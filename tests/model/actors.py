@@ -57,7 +57,7 @@ class NoSlots:
 
 
 class LaterTasks:
-    """What is queued for later only tidies up after a run that died: rows it looks at are marked, and seen by nobody."""
+    """What is queued for later only tidies up after a run that died: its rows are marked, and seen by nobody."""
 
     def queue(self, task: Task, delay_s: int = 0) -> None:
         assert delay_s or task.kind is not TaskKind.DASHBOARD, "nothing was left over, the clock stands still"
