@@ -11,7 +11,8 @@ import pytest
 from aiohttp import web
 
 from tests.adapters.number_sources import SOURCES, make_app, message
-from tidegate.adapters.upstreams.aiohttp_streams import AiohttpUpstreams, Resolve, resolve
+from tidegate.adapters.upstreams.aiohttp_streams import AiohttpUpstreams
+from tidegate.adapters.upstreams.resolving import Resolve, resolve
 from tidegate.domain.egress import EgressPolicy
 from tidegate.domain.messages import ErrorCode
 from tidegate.relay_ports import (

@@ -16,10 +16,18 @@ from tidegate.adapters.memory.relay_leases import MemoryRelayLeases
 from tidegate.adapters.memory.stores import MemoryLastValues, MemoryStreams
 from tidegate.adapters.system import SystemClock
 from tidegate.domain.messages import ErrorCode
-from tidegate.domain.profiles import CredentialProfile, CredentialType
+from tidegate.domain.profiles import BrokerProfile, CredentialProfile, CredentialType, Transport
 from tidegate.domain.relay import CLAIM_AFTER_S, LEASE_S, shard_of
 from tidegate.domain.subscriptions import LastValue, Stream
-from tidegate.relay_ports import Opened, UpstreamEvent, UpstreamFault, UpstreamMessage, UpstreamRequest
+from tidegate.relay_ports import (
+    Broker,
+    MqttRequest,
+    Opened,
+    UpstreamEvent,
+    UpstreamFault,
+    UpstreamMessage,
+    UpstreamRequest,
+)
 from tidegate.usecases import keep_lease
 from tidegate.usecases import relay as relaying
 from tidegate.usecases.relay import Relay
@@ -32,7 +40,7 @@ class Source:
     def __init__(self, *, ids: bool = True) -> None:
         self.ids = ids
         self.sent = 0
-        self.opened: list[tuple[UpstreamRequest, str]] = []
+        self.opened: list[tuple[UpstreamRequest | MqttRequest, str]] = []
         self.open_now = 0
         self.fault: UpstreamFault | None = None
         self._said = asyncio.Condition()
@@ -52,7 +60,7 @@ class Source:
         await settle(lambda: self.open_now == 0)
         self.fault = None
 
-    async def open(self, request: UpstreamRequest, last_id: str) -> AsyncIterator[UpstreamEvent]:
+    async def open(self, request: UpstreamRequest | MqttRequest, last_id: str) -> AsyncIterator[UpstreamEvent]:
         self.opened.append((request, last_id))
         if self.fault is not None:
             raise self.fault
@@ -107,6 +115,10 @@ class OneWorker:
 class Profiles:
     def __init__(self) -> None:
         self.profile: CredentialProfile | None = CredentialProfile("p", "p", CredentialType.BEARER)
+        self.brokers: BrokerProfile | None = None
+
+    def broker(self, _profile_id: str) -> BrokerProfile | None:
+        return self.brokers
 
     def credential(self, _profile_id: str) -> CredentialProfile | None:
         return self.profile
@@ -116,8 +128,8 @@ class Profiles:
 
 
 class Cipher:
-    def decrypt(self, _profile_id: str, _sealed: str) -> Mapping[str, str]:
-        return {"token": "t0ken"}
+    def decrypt(self, profile_id: str, _sealed: str) -> Mapping[str, str]:
+        return {"username": "u", "password": "p4ss"} if profile_id == "basic" else {"token": "t0ken"}
 
 
 class Scene:
@@ -166,7 +178,7 @@ class Scene:
             leases=self.leases,
             streams=self.streams,
             relays=self.relays,
-            enabled=frozenset({"sse"}),
+            enabled=frozenset({"sse", "mqtt"}),
             make_upstream=make,
             has_audience=lambda _: self.viewers.audience,
             handover_s=handover_s,
@@ -277,6 +289,32 @@ def test_a_changed_credential_profile_is_not_used() -> None:
         await end(task)
 
     run(work)
+
+
+def test_a_broker_is_entered_with_its_credential_as_the_profiles_are_now() -> None:
+    async def work() -> None:
+        scene = Scene()
+        intent = {"protocol": "mqtt", "brokerProfileId": "b", "brokerRevision": 3, "topic": "a/#", "qos": 1}
+        intent |= {"keepaliveSeconds": 30, "credentialProfileId": "basic", "credentialRevision": 1}
+        scene.stream = replace(scene.stream, protocol="mqtt", intent=intent)
+        scene.streams.rows["stream"] = scene.stream
+        scene.shard = shard_of(scene.stream)
+        scene.profiles.profile = CredentialProfile("basic", "basic", CredentialType.BASIC)
+        tls = {"ca": "PEM"}
+        broker = BrokerProfile("b", "b", Transport.EXTERNAL, "mqtts://h", tls=tls, connection_revision=3)
+        scene.profiles.brokers = broker
+        running = scene.begin(scene.relay())
+        await settle(lambda: scene.source.open_now == 1)
+        request, _ = scene.source.opened[0]
+        assert request == MqttRequest(Broker("b", "mqtts://h", "u", "p4ss", "PEM"), "a/#", 1, 30)
+        assert "p4ss" not in repr(request)
+        scene.profiles.brokers = replace(broker, connection_revision=4)
+        await scene.source.break_off(UpstreamFault(ErrorCode.CONNECT_FAILED, "gone"))
+        await settle(lambda: (ErrorCode.POLICY_BLOCKED.value, "The broker profile was changed") in scene.viewers.told)
+        assert scene.source.open_now == 0
+        await end(running)
+
+    asyncio.run(work())
 
 
 def test_one_worker_holds_a_shard() -> None:

@@ -13,9 +13,12 @@ from tidegate.adapters.credential_cipher import KmsCredentialCipher
 from tidegate.adapters.dynamodb.relay_leases import DynamoRelayLeases
 from tidegate.adapters.powertools import PowertoolsObserver
 from tidegate.adapters.upstreams.aiohttp_streams import AiohttpUpstreams
+from tidegate.adapters.upstreams.by_protocol import UpstreamsByProtocol
+from tidegate.adapters.upstreams.mqtt_brokers import Limits, MqttUpstreams
 from tidegate.bootstrap import World, egress_policy, stream_policy
 from tidegate.domain.relay import SHARDS
 from tidegate.domain.subscriptions import Stream
+from tidegate.settings import Settings
 from tidegate.usecases.fan_out import FanOut
 from tidegate.usecases.relay import Relay
 from tidegate.usecases.upstream import Upstream
@@ -44,13 +47,7 @@ class RelayRun:
     def __init__(self, world: World, *, handover_s: float | None = None) -> None:
         self._world = world
         settings = world.settings
-        self._upstreams = AiohttpUpstreams(
-            egress_policy(settings),
-            connect_timeout_s=settings.connect_timeout_ms / 1000,
-            ping_interval_s=settings.ws_ping_interval_ms / 1000,
-            max_bytes=settings.max_message_bytes,
-            insecure_tls=settings.egress_allow_insecure_tls,
-        )
+        self._upstreams = UpstreamsByProtocol(_http_upstreams(settings), _mqtt_upstreams(settings))
         self._cipher = KmsCredentialCipher(world.aws("kms", "TrentService", "1.1"), world.variable("CREDENTIAL_KEY_ID"))
         self._lanes = Lanes(self._fan_out)
         options = {} if handover_s is None else {"handover_s": handover_s}
@@ -109,6 +106,31 @@ class RelayRun:
             clock=world.clock,
             observer=world.observer,
         )
+
+
+def _http_upstreams(settings: Settings) -> AiohttpUpstreams:
+    return AiohttpUpstreams(
+        egress_policy(settings),
+        connect_timeout_s=settings.connect_timeout_ms / 1000,
+        ping_interval_s=settings.ws_ping_interval_ms / 1000,
+        max_bytes=settings.max_message_bytes,
+        insecure_tls=settings.egress_allow_insecure_tls,
+    )
+
+
+def _mqtt_upstreams(settings: Settings) -> MqttUpstreams:
+    return MqttUpstreams(
+        egress_policy(settings),
+        Limits(
+            max_qos=settings.mqtt_max_qos,
+            max_connections=settings.mqtt_max_connections_per_broker,
+            idle_s=settings.mqtt_idle_disconnect_ms / 1000,
+            max_bytes=settings.mqtt_max_message_bytes,
+            pause_s=(settings.reconnect_min_ms / 1000, settings.reconnect_max_ms / 1000),
+        ),
+        connect_timeout_s=settings.connect_timeout_ms / 1000,
+        insecure_tls=settings.egress_allow_insecure_tls,
+    )
 
 
 @dataclass(frozen=True, slots=True)

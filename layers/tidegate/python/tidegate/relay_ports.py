@@ -49,6 +49,40 @@ class UpstreamRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Broker:
+    """An MQTT broker and whom it is entered as: what a connection is shared by.
+
+    Attributes:
+        profile_id: the broker profile's.
+        url: `mqtt://` or `mqtts://`.
+        username, password: of the basic credential; None enters as nobody. Never logged, never shown.
+        ca: certificates of further authorities, PEM; empty for none.
+    """
+
+    profile_id: str
+    url: str
+    username: str | None = field(default=None, repr=False)
+    password: str | None = field(default=None, repr=False)
+    ca: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class MqttRequest:
+    """What to subscribe to, and where.
+
+    Attributes:
+        topic: an MQTT topic filter.
+        qos: 0 or 1.
+        keepalive_s: of the connection, if this makes it.
+    """
+
+    broker: Broker
+    topic: str
+    qos: int = 0
+    keepalive_s: int = 60
+
+
+@dataclass(frozen=True, slots=True)
 class UpstreamMessage:
     """One message as it came. `message_id` is the source's own, empty when it gives none."""
 
@@ -94,7 +128,7 @@ class UpstreamFault(Exception):
 class Upstreams(Protocol):
     """Connections to the outside, each checked against the egress policy when it is made."""
 
-    def open(self, request: UpstreamRequest, last_id: str) -> AsyncIterator[UpstreamEvent]:
+    def open(self, request: UpstreamRequest | MqttRequest, last_id: str) -> AsyncIterator[UpstreamEvent]:
         """Connect and yield what comes. Raises `UpstreamFault` when it fails or ends; closing it ends it."""
 
     async def close(self) -> None: ...

@@ -51,31 +51,26 @@ class Setting:
         parse: text -> value; raises `ValueError` whose text says what is allowed.
         shown_default: the default as people read it.
         effect: one sentence.
-        later: names the piece of work that gives it effect; empty when it has effect now.
     """
 
     variable: str
     parse: Callable[[str], object]
     shown_default: str
     effect: str
-    later: str = ""
 
 
-def _setting(
-    variable: str, default: Any, parse: Callable[[str], object], effect: str, *, later: str = "", shown: str = ""
-) -> Any:
+def _setting(variable: str, default: Any, parse: Callable[[str], object], effect: str, *, shown: str = "") -> Any:
     if not shown:
         shown = str(default).lower() if isinstance(default, bool) else str(default)
         shown = "empty" if default in ((), "") else shown
         if isinstance(default, tuple) and default:
             shown = ",".join(str(item) for item in default)
-    return field(default=default, metadata={"setting": Setting(variable, parse, shown, effect, later)})
+    return field(default=default, metadata={"setting": Setting(variable, parse, shown, effect)})
 
 
 _count = integer(1, 1_000_000)
 _millis = integer(1, 86_400_000)
 _by_class = "production fail-closed, else fail-open"
-_relay = "external MQTT brokers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,25 +225,21 @@ class Settings:
         topics,
         "Topic filters datasources may use; one IoT rule each. `iot-core` profiles need it in every stage.",
     )
-    mqtt_max_qos: int = _setting(
-        "REALTIME_MQTT_MAX_QOS", 1, integer(0, 1), "Highest QoS asked of external brokers.", later=_relay
-    )
+    mqtt_max_qos: int = _setting("REALTIME_MQTT_MAX_QOS", 1, integer(0, 1), "Highest QoS asked of external brokers.")
     mqtt_max_connections_per_broker: int = _setting(
         "REALTIME_MQTT_MAX_CONNECTIONS_PER_BROKER",
         10,
         integer(1, 1000),
         "Distinct credentials per broker profile, over all relays.",
-        later=_relay,
     )
     mqtt_idle_disconnect_ms: int = _setting(
         "REALTIME_MQTT_IDLE_DISCONNECT_MS",
         300_000,
         _millis,
         "How long a broker connection without streams lives.",
-        later=_relay,
     )
     mqtt_keepalive_seconds: int = _setting(
-        "REALTIME_MQTT_KEEPALIVE_SECONDS", 60, integer(5, 3600), "Keep-alive of broker connections.", later=_relay
+        "REALTIME_MQTT_KEEPALIVE_SECONDS", 60, integer(5, 3600), "Keep-alive of broker connections."
     )
     mqtt_max_message_bytes: int = _setting(
         "REALTIME_MQTT_MAX_MESSAGE_BYTES",

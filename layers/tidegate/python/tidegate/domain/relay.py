@@ -21,8 +21,10 @@ CLAIM_AFTER_S = 2.0
 
 
 def shard_of(stream: Stream) -> int:
-    """The shard of a stream's upstream."""
-    return zlib.crc32(stream.stream_key.encode()) % SHARDS
+    """The shard of a stream's upstream. All streams of a broker profile are of one: they share its connections, and
+    only there can those be counted."""
+    broker = (stream.intent or {}).get("brokerProfileId")
+    return zlib.crc32((f"broker {broker}" if broker else stream.stream_key).encode()) % SHARDS
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from tidegate.domain.errors import Denied, PolicyBlocked
 from tidegate.domain.intents import Intent, stream_key
 from tidegate.domain.profiles import BrokerProfile, CredentialProfile, Transport
 from tidegate.domain.subscriptions import Stream
-from tidegate.domain.topics import covers, first_covering
+from tidegate.domain.topics import first_covering
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,21 +57,20 @@ def stream_for(intent: Intent, broker: BrokerProfile | None, policy: StreamPolic
         raise PolicyBlocked(f"{names.get(protocol, 'This')} protocol is disabled")
     if protocol in ("sse", "websocket"):
         check_url(str(intent["url"]), protocol, policy.egress)
-        return Stream(
-            stream_key=stream_key(intent),
-            protocol=protocol,
-            parser=str(intent["parser"]),
-            entry=None,
-            topic_filter=None,
-            wanted_at=wanted_at,
-            intent={key: value for key, value in intent.items() if key not in ("dashboardId", "datasourceId")},
-        )
-    if broker is None or broker.transport is not Transport.IOT_CORE:
+        return _relayed(intent, wanted_at)
+    if broker is None:
         raise PolicyBlocked("Realtime protocol is not supported by this deployment")
     topic_filter = str(intent["topic"])
-    if broker.topic_allowlist and not any(covers(pattern, topic_filter) for pattern in broker.topic_allowlist):
+    if broker.topic_allowlist and first_covering(broker.topic_allowlist, topic_filter) is None:
         raise PolicyBlocked("MQTT topic is blocked by broker policy")
     entry = first_covering(policy.allowed_topics, topic_filter)
+    if broker.transport is Transport.EXTERNAL:
+        if entry is None and policy.allowed_topics:
+            raise PolicyBlocked("MQTT topic is blocked by gateway policy")
+        if policy.egress.production and not policy.allowed_topics and not broker.topic_allowlist:
+            raise PolicyBlocked("MQTT topic allowlist is required in production")
+        check_url(str(broker.broker_url), protocol, policy.egress)
+        return _relayed(intent, wanted_at)
     if entry is None:
         raise PolicyBlocked("MQTT topic is blocked by gateway policy")
     return Stream(
@@ -81,4 +80,17 @@ def stream_for(intent: Intent, broker: BrokerProfile | None, policy: StreamPolic
         entry=entry,
         topic_filter=topic_filter,
         wanted_at=wanted_at,
+    )
+
+
+def _relayed(intent: Intent, wanted_at: int) -> Stream:
+    """A stream of the relay, which connects by the intent."""
+    return Stream(
+        stream_key=stream_key(intent),
+        protocol=str(intent["protocol"]),
+        parser=str(intent["parser"]),
+        entry=None,
+        topic_filter=None,
+        wanted_at=wanted_at,
+        intent={key: value for key, value in intent.items() if key not in ("dashboardId", "datasourceId")},
     )

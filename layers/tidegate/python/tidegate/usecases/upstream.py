@@ -22,6 +22,8 @@ from tidegate.domain.profiles import CredentialProfile
 from tidegate.domain.subscriptions import LastValue, Stream
 from tidegate.ports import Clock, CredentialCipher, LastValueStore, Observer
 from tidegate.relay_ports import (
+    Broker,
+    MqttRequest,
     Opened,
     Oversize,
     RetryAfter,
@@ -128,7 +130,7 @@ class Upstream:
         while True:
             try:
                 request = await self._blocking(self._request)
-                assert isinstance(request, UpstreamRequest)
+                assert isinstance(request, UpstreamRequest | MqttRequest)
                 async for event in self._upstreams.open(request, self._received_id):
                     match event:
                         case Opened():
@@ -151,16 +153,15 @@ class Upstream:
             delay = delay_ms(attempt, self._chance(), max(low, min(asked_ms, high)), high, refused=fault.refused)
             await asyncio.sleep(delay / 1000)
 
-    def _request(self) -> UpstreamRequest:
-        """The intent with its credential in place, as the profile is now. Raises `UpstreamFault`."""
+    def _request(self) -> UpstreamRequest | MqttRequest:
+        """The intent with its credential in place, as the profiles are now. Raises `UpstreamFault`."""
         intent = self._stream.intent or {}
+        credential = self._credential(intent)
+        if self._stream.protocol == "mqtt":
+            return self._mqtt_request(intent, credential)
         url, headers = str(intent["url"]), _texts(intent.get("headers"))
-        profile_id = intent.get("credentialProfileId")
-        if profile_id is not None:
-            profile = self._profiles.credential(str(profile_id))
-            if profile is None or profile.connection_revision != intent.get("credentialRevision"):
-                raise UpstreamFault(ErrorCode.POLICY_BLOCKED, "The credential profile was changed", refused=True)
-            secret = self._secret(profile)
+        if credential is not None:
+            profile, secret = credential
             placement = str(intent.get("authPlacement"))
             url, headers = placed(url, headers, profile, secret, placement, intent.get("queryParamName"))
         protocols = intent.get("protocols")
@@ -171,6 +172,36 @@ class Upstream:
             protocols=tuple(map(str, protocols)) if isinstance(protocols, list) else (),
             idle_timeout_s=int(str(intent.get("idleTimeoutMs", 120_000))) / 1000,
         )
+
+    def _mqtt_request(
+        self, intent: Mapping[str, object], credential: tuple[CredentialProfile, Mapping[str, str]] | None
+    ) -> MqttRequest:
+        broker = self._profiles.broker(str(intent["brokerProfileId"]))
+        if broker is None or broker.connection_revision != intent.get("brokerRevision"):
+            raise UpstreamFault(ErrorCode.POLICY_BLOCKED, "The broker profile was changed", refused=True)
+        secret = credential[1] if credential is not None else {}
+        return MqttRequest(
+            Broker(
+                broker.profile_id,
+                str(broker.broker_url),
+                secret.get("username"),
+                secret.get("password"),
+                broker.tls.get("ca", ""),
+            ),
+            topic=str(intent["topic"]),
+            qos=int(str(intent["qos"])),
+            keepalive_s=int(str(intent["keepaliveSeconds"])),
+        )
+
+    def _credential(self, intent: Mapping[str, object]) -> tuple[CredentialProfile, Mapping[str, str]] | None:
+        """The credential profile an intent names, with its secret; None when it names none."""
+        profile_id = intent.get("credentialProfileId")
+        if profile_id is None:
+            return None
+        profile = self._profiles.credential(str(profile_id))
+        if profile is None or profile.connection_revision != intent.get("credentialRevision"):
+            raise UpstreamFault(ErrorCode.POLICY_BLOCKED, "The credential profile was changed", refused=True)
+        return profile, self._secret(profile)
 
     def _secret(self, profile: CredentialProfile) -> Mapping[str, str]:
         sealed = self._profiles.sealed_secret(profile.profile_id)

@@ -1,0 +1,27 @@
+"""Every transport behind the one interface."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from tidegate.adapters.upstreams.aiohttp_streams import AiohttpUpstreams
+from tidegate.adapters.upstreams.mqtt_brokers import MqttUpstreams
+from tidegate.relay_ports import MqttRequest, UpstreamEvent, UpstreamRequest
+
+
+class UpstreamsByProtocol:
+    """`relay_ports.Upstreams`."""
+
+    def __init__(self, http: AiohttpUpstreams, mqtt: MqttUpstreams) -> None:
+        self._http = http
+        self._mqtt = mqtt
+
+    def open(self, request: UpstreamRequest | MqttRequest, last_id: str) -> AsyncIterator[UpstreamEvent]:
+        """See `relay_ports.Upstreams`."""
+        if isinstance(request, MqttRequest):
+            return self._mqtt.open(request, last_id)
+        return self._http.open(request, last_id)
+
+    async def close(self) -> None:
+        await self._http.close()
+        await self._mqtt.close()

@@ -1,0 +1,251 @@
+"""MQTT brokers of the outside against a real broker on loopback, plain and over TLS, with faults."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.fixtures_sources.tools import CREDENTIALS, World, run
+from tidegate.adapters.upstreams.mqtt_brokers import Limits, MqttUpstreams
+from tidegate.adapters.upstreams.resolving import Resolve, resolve
+from tidegate.domain.egress import EgressPolicy
+from tidegate.domain.messages import ErrorCode
+from tidegate.relay_ports import Broker, MqttRequest, Opened, Oversize, UpstreamEvent, UpstreamFault, UpstreamMessage
+
+NORTH, SOUTH = "site/north/temperature", "site/south/temperature"
+LIMITS = {"max_qos": 1, "max_connections": 10, "idle_s": 0.2, "max_bytes": 10_000, "pause_s": (0.05, 60.0)}
+
+
+@asynccontextmanager
+async def upstreams(
+    world: World, *, private: bool = True, resolver: Resolve = resolve, **limits: Any
+) -> AsyncIterator[MqttUpstreams]:
+    ports = tuple(int(urlsplit(url).port or 0) for url in (world.at.mqtt_url, world.at.mqtts_url))
+    policy = EgressPolicy((), ports, allow_private=private, production=False)
+    made = MqttUpstreams(policy, Limits(**(LIMITS | limits)), connect_timeout_s=3, resolve=resolver)
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+def plain(world: World, topic: str = NORTH, *, password: str | None = None, qos: int = 1) -> MqttRequest:
+    name = None if password is None else CREDENTIALS.username
+    return MqttRequest(Broker("b", world.at.mqtt_url, name, password), topic, qos)
+
+
+def secure(world: World, *, ca: str | None = None, host: str | None = None) -> MqttRequest:
+    authority = Path(world.at.ca).read_text(encoding="ascii") if ca is None else ca
+    url = world.at.mqtts_url
+    if host is not None:
+        url = url.replace(str(urlsplit(url).hostname), host)
+    return MqttRequest(Broker("b", url, CREDENTIALS.username, CREDENTIALS.secret, authority), "protected/temperature")
+
+
+async def take(made: MqttUpstreams, asked: MqttRequest, count: int) -> list[UpstreamEvent]:
+    """The first events; raises what ends it before."""
+    found: list[UpstreamEvent] = []
+    async with aclosing(made.open(asked, "")) as events:  # type: ignore[type-var]
+        async for event in events:
+            found.append(event)
+            if len(found) == count:
+                break
+    return found
+
+
+async def fault_of(made: MqttUpstreams, asked: MqttRequest) -> UpstreamFault:
+    with pytest.raises(UpstreamFault) as fault:
+        await take(made, asked, 10_000)
+    return fault.value
+
+
+def numbers(events: Sequence[UpstreamEvent]) -> list[int]:
+    return [json.loads(one.payload)["n"] for one in events if isinstance(one, UpstreamMessage)]
+
+
+def test_messages_come_whole_and_in_order(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        async with upstreams(world) as made:
+            found = await take(made, plain(world), 12)
+            assert found[0] == Opened()
+            got = numbers(found)
+            assert len(got) == 11 and got[1:] == list(range(got[1], got[1] + 10))  # the first may be the retained one
+
+    run(tmp_path, test)
+
+
+def test_streams_share_one_connection_and_a_filter(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        async with upstreams(world) as made:
+            found = await asyncio.gather(*(take(made, plain(world, topic), 6) for topic in (NORTH, NORTH, SOUTH, "#")))
+            assert all(len(numbers(one)) == 5 for one in found)
+            assert (await world.report("mqtt"))["ever"] == 1
+            # Who comes later to a filter that is there gets what came last at once, though the broker says nothing.
+            async with aclosing(made.open(plain(world), "")) as first:  # type: ignore[type-var]
+                await anext(first), await anext(first)
+                await world.fault("mqtt", "stall", **{"for": 60})
+                assert len(numbers(await take(made, plain(world), 2))) == 1
+                await world.fault("mqtt", "none")
+
+    run(tmp_path, test)
+
+
+def test_the_last_to_leave_unsubscribes_and_an_idle_connection_ends(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        async with upstreams(world) as made:
+            async with aclosing(made.open(plain(world), "")) as first:  # type: ignore[type-var]
+                await anext(first)
+                await take(made, plain(world), 2)
+                await take(made, plain(world, SOUTH), 2)
+                await world.until("mqtt", lambda report: not report["places"][SOUTH]["now"])
+                assert (await world.report("mqtt"))["places"][NORTH]["now"] == 1
+            await world.until("mqtt", lambda report: not report["places"][NORTH]["now"] and report["open"])
+            await world.until("mqtt", lambda report: not report["open"])
+            await take(made, plain(world), 2)
+            assert (await world.report("mqtt"))["ever"] == 2
+
+    run(tmp_path, test)
+
+
+def test_a_connection_per_credential_up_to_the_limit(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        async with upstreams(world, max_connections=1, idle_s=60) as made:
+            async with aclosing(made.open(plain(world), "")) as first:  # type: ignore[type-var]
+                await anext(first)
+                full = await fault_of(made, plain(world, password=CREDENTIALS.secret))
+                assert (full.code, full.refused) == (ErrorCode.RATE_LIMITED, False)
+            # An idle one makes room.
+            await take(made, plain(world, password=CREDENTIALS.secret), 2)
+            await world.until("mqtt", lambda report: len(report["open"]) == 1)
+
+    run(tmp_path, test)
+
+
+def test_passwords_right_and_wrong_and_a_refusal_is_not_hammered(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        async with upstreams(world) as made:
+            await take(made, plain(world, "protected/temperature", password=CREDENTIALS.secret), 2)
+            for _ in range(5):
+                wrong = await fault_of(made, plain(world, password="wrong"))
+                assert (wrong.code, wrong.refused) == (ErrorCode.AUTH_FAILED, True)
+                assert "wrong" not in f"{wrong!r} {wrong}"
+            assert (await world.report("mqtt"))["refused"] == 1
+        assert "wrong" not in repr(plain(world, password="wrong"))
+
+    run(tmp_path, test)
+
+
+def test_a_filter_the_broker_refuses(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        async with upstreams(world) as made:
+            refused = await fault_of(made, plain(world, "protected/temperature"))
+            assert (refused.code, refused.refused) == (ErrorCode.AUTH_FAILED, True)
+            await take(made, plain(world), 2)  # the connection stands
+
+    run(tmp_path, test)
+
+
+def test_tls_by_the_brokers_name_with_its_own_authority(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        async with upstreams(world) as made:
+            assert len(await take(made, secure(world), 3)) == 3
+            strange = await fault_of(made, secure(world, ca=""))
+            assert strange.code is ErrorCode.CONNECT_FAILED
+            garbled = await fault_of(made, secure(world, ca="no certificate"))
+            assert garbled.code is ErrorCode.CONNECT_FAILED
+
+        async def loopback(_host: str, _port: int) -> list[str]:
+            return ["127.0.0.1"]
+
+        async with upstreams(world, resolver=loopback) as made:
+            other = await fault_of(made, secure(world, host="another.example"))
+            assert other.code is ErrorCode.CONNECT_FAILED
+
+    run(tmp_path, test)
+
+
+def test_a_drop_is_told_to_all_and_the_first_to_come_back_connects_for_all(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        async with upstreams(world, pause_s=(0.0, 60.0)) as made:
+            watching = [asyncio.create_task(fault_of(made, plain(world, topic))) for topic in (NORTH, SOUTH, NORTH)]
+            await world.until("mqtt", lambda report: report["places"].get(SOUTH, {}).get("now"))
+            await world.fault("mqtt", "drop")
+            faults = await asyncio.gather(*watching)
+            assert {one.code for one in faults} == {ErrorCode.CONNECT_FAILED}
+            await asyncio.gather(*(take(made, plain(world, topic), 3) for topic in (NORTH, SOUTH)))
+            assert (await world.report("mqtt"))["ever"] == 2
+
+    run(tmp_path, test)
+
+
+def test_a_broker_that_is_down_is_asked_once_in_a_pause(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        async with upstreams(world, pause_s=(60.0, 60.0)) as made:
+            await world.fault("mqtt", "refuse", status=503)
+            faults = await asyncio.gather(*(fault_of(made, plain(world, f"site/{n}")) for n in range(20)))
+            faults.append(await fault_of(made, plain(world)))
+            assert {(one.code, one.refused) for one in faults} == {(ErrorCode.CONNECT_FAILED, False)}
+            assert (await world.report("mqtt"))["refused"] == 1
+
+    run(tmp_path, test)
+
+
+def test_a_payload_beyond_the_limit_is_told(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        async with upstreams(world, max_bytes=5) as made:
+            assert (await take(made, plain(world), 3))[1:] == [Oversize(), Oversize()]
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize("answer", [[], ["127.0.0.1"], ["93.184.216.34", "10.0.0.1"], ["::ffff:127.0.0.1"]])
+def test_nothing_is_connected_to_that_the_policy_refuses(answer: list[str], tmp_path: Path) -> None:
+    async def lying(_host: str, _port: int) -> list[str]:
+        return answer
+
+    async def test(world: World) -> None:
+        async with upstreams(world, private=False, resolver=lying) as made:
+            port = urlsplit(world.at.mqtt_url).port
+            for url in (f"mqtt://broker.example:{port}", "mqtt://broker.example:1", "http://broker.example"):
+                fault = await fault_of(made, MqttRequest(Broker("b", url), NORTH))
+                assert (fault.code, fault.refused) == (ErrorCode.POLICY_BLOCKED, True)
+        assert (await world.report("mqtt"))["ever"] == 0
+
+    run(tmp_path, test)
+
+
+def test_closing_while_connecting_leaves_no_connection(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        for turns in range(12):
+            async with upstreams(world) as made:
+                asking = asyncio.create_task(take(made, plain(world), 10_000))
+                for _ in range(turns):
+                    await asyncio.sleep(0.001)
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+        await world.until("mqtt", lambda report: not report["open"])
+
+    run(tmp_path, test)
+
+
+def test_a_slow_stream_loses_the_oldest(tmp_path: Path) -> None:
+    """And never holds up the others."""
+
+    async def test(world: World) -> None:
+        async with upstreams(world) as made:
+            async with aclosing(made.open(plain(world, "burst/1000"), "")) as slow:  # type: ignore[type-var]
+                await anext(slow)
+                quick = await take(made, plain(world, "burst/1000"), 1500)
+                got = numbers(quick)
+                assert got == list(range(got[0], got[0] + len(got)))
+                behind = numbers([await anext(slow) for _ in range(900)])
+                assert behind == list(range(behind[0], behind[0] + 900)) and behind[0] > got[0]
+
+    run(tmp_path, test)
