@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from tidegate.settings import Setting, documented
@@ -26,7 +27,7 @@ def _row(cells: list[str]) -> str:
     return "| " + " | ".join(cells) + " |\n"
 
 
-def _table(settings: list[Setting]) -> str:
+def _table(settings: Iterable[Setting]) -> str:
     heads = ["variable", "default", "effect"]
     lines = _row(heads) + _row(["---"] * len(heads))
     for one in settings:

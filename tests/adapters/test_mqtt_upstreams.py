@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,7 +21,7 @@ from tidegate.domain.messages import ErrorCode
 from tidegate.relay_ports import Broker, MqttRequest, Opened, Oversize, UpstreamEvent, UpstreamFault, UpstreamMessage
 
 NORTH, SOUTH = "site/north/temperature", "site/south/temperature"
-LIMITS = {"max_qos": 1, "max_connections": 10, "idle_s": 0.2, "max_bytes": 10_000, "pause_s": (0.05, 60.0)}
+LIMITS = Limits(max_qos=1, max_connections=10, idle_s=0.2, max_bytes=10_000, pause_s=(0.05, 60.0))
 
 
 @asynccontextmanager
@@ -29,7 +30,7 @@ async def upstreams(
 ) -> AsyncIterator[MqttUpstreams]:
     ports = tuple(int(urlsplit(url).port or 0) for url in (world.at.mqtt_url, world.at.mqtts_url))
     policy = EgressPolicy((), ports, allow_private=private, production=False)
-    made = MqttUpstreams(policy, Limits(**(LIMITS | limits)), connect_timeout_s=3, resolve=resolver)
+    made = MqttUpstreams(policy, replace(LIMITS, **limits), connect_timeout_s=3, resolve=resolver)
     try:
         yield made
     finally:
@@ -49,10 +50,18 @@ def secure(world: World, *, ca: str | None = None, host: str | None = None) -> M
     return MqttRequest(Broker("b", url, CREDENTIALS.username, CREDENTIALS.secret, authority), "protected/temperature")
 
 
+@asynccontextmanager
+async def opened(made: MqttUpstreams, asked: MqttRequest) -> AsyncIterator[AsyncIterator[UpstreamEvent]]:
+    events = made.open(asked, "")
+    assert isinstance(events, AsyncGenerator)
+    async with aclosing(events):
+        yield events
+
+
 async def take(made: MqttUpstreams, asked: MqttRequest, count: int) -> list[UpstreamEvent]:
     """The first events; raises what ends it before."""
     found: list[UpstreamEvent] = []
-    async with aclosing(made.open(asked, "")) as events:  # type: ignore[type-var]
+    async with opened(made, asked) as events:
         async for event in events:
             found.append(event)
             if len(found) == count:
@@ -88,7 +97,7 @@ def test_streams_share_one_connection_and_a_filter(tmp_path: Path) -> None:
             assert all(len(numbers(one)) == 5 for one in found)
             assert (await world.report("mqtt"))["ever"] == 1
             # Who comes later to a filter that is there gets what came last at once, though the broker says nothing.
-            async with aclosing(made.open(plain(world), "")) as first:  # type: ignore[type-var]
+            async with opened(made, plain(world)) as first:
                 await anext(first), await anext(first)
                 await world.fault("mqtt", "stall", **{"for": 60})
                 assert len(numbers(await take(made, plain(world), 2))) == 1
@@ -100,7 +109,7 @@ def test_streams_share_one_connection_and_a_filter(tmp_path: Path) -> None:
 def test_the_last_to_leave_unsubscribes_and_an_idle_connection_ends(tmp_path: Path) -> None:
     async def test(world: World) -> None:
         async with upstreams(world) as made:
-            async with aclosing(made.open(plain(world), "")) as first:  # type: ignore[type-var]
+            async with opened(made, plain(world)) as first:
                 await anext(first)
                 await take(made, plain(world), 2)
                 await take(made, plain(world, SOUTH), 2)
@@ -117,7 +126,7 @@ def test_the_last_to_leave_unsubscribes_and_an_idle_connection_ends(tmp_path: Pa
 def test_a_connection_per_credential_up_to_the_limit(tmp_path: Path) -> None:
     async def test(world: World) -> None:
         async with upstreams(world, max_connections=1, idle_s=60) as made:
-            async with aclosing(made.open(plain(world), "")) as first:  # type: ignore[type-var]
+            async with opened(made, plain(world)) as first:
                 await anext(first)
                 full = await fault_of(made, plain(world, password=CREDENTIALS.secret))
                 assert (full.code, full.refused) == (ErrorCode.RATE_LIMITED, False)
@@ -239,13 +248,12 @@ def test_a_slow_stream_loses_the_oldest(tmp_path: Path) -> None:
     """And never holds up the others."""
 
     async def test(world: World) -> None:
-        async with upstreams(world) as made:
-            async with aclosing(made.open(plain(world, "burst/1000"), "")) as slow:  # type: ignore[type-var]
-                await anext(slow)
-                quick = await take(made, plain(world, "burst/1000"), 1500)
-                got = numbers(quick)
-                assert got == list(range(got[0], got[0] + len(got)))
-                behind = numbers([await anext(slow) for _ in range(900)])
-                assert behind == list(range(behind[0], behind[0] + 900)) and behind[0] > got[0]
+        async with upstreams(world) as made, opened(made, plain(world, "burst/1000")) as slow:
+            await anext(slow)
+            quick = await take(made, plain(world, "burst/1000"), 1500)
+            got = numbers(quick)
+            assert got == list(range(got[0], got[0] + len(got)))
+            behind = numbers([await anext(slow) for _ in range(900)])
+            assert behind == list(range(behind[0], behind[0] + 900)) and behind[0] > got[0]
 
     run(tmp_path, test)

@@ -239,6 +239,7 @@ def test_what_the_source_says_is_delivered_and_the_credential_is_in_place() -> N
         await settle(lambda: len(scene.viewers.values) == 20)
         assert scene.viewers.values == [str(n) for n in range(1, 21)]
         (request, _), *_ = scene.source.opened
+        assert isinstance(request, UpstreamRequest)
         assert request.headers == {"A": "b", "Authorization": "Bearer t0ken"} and "t0ken" not in repr(request)
         assert scene.streams.rows["stream"].connected
         await end(task)
