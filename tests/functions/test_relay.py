@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -14,12 +19,13 @@ from aiohttp import web
 from fixtures.local_stack.seed import document
 from functions.relay.worker import make_handler
 from tests.adapters.management_server import ManagementServer
-from tests.adapters.number_sources import make_app
+from tests.adapters.number_sources import SOURCES, make_app
 from tests.conftest import aws
 from tests.functions.test_api import Api
 from tests.functions.test_gateway import Demo, Gateway, demo, gateway_over
 from tests.functions.test_revalidation import Context
 from tidegate.bootstrap_relay import relay_services
+from tidegate.domain.relay import CLAIM_AFTER_S, LEASE_S
 from tidegate.tables import ALL_TABLES
 
 __all__ = ["demo"]
@@ -32,6 +38,7 @@ class Served:
 
     def __init__(self) -> None:
         self.port = 0
+        self.app = make_app(SECRET)
         self._loop = asyncio.new_event_loop()
         ready = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(ready,), daemon=True)
@@ -40,7 +47,7 @@ class Served:
 
     def _run(self, ready: threading.Event) -> None:
         async def serve() -> web.AppRunner:
-            runner = web.AppRunner(make_app(SECRET), shutdown_timeout=0.1)
+            runner = web.AppRunner(self.app, shutdown_timeout=0.1)
             await runner.setup()
             await web.TCPSite(runner, "127.0.0.1", 0).start()
             self.port = runner.addresses[0][1]
@@ -98,6 +105,49 @@ def watch(gateway: Gateway, admin: Api, source: dict[str, Any]) -> dict[str, Any
     gateway.open("c1=")
     gateway.say("c1=", {"type": "subscribe", "requestId": "r1", **body, "sessionToken": token})
     return gateway.frames("c1=")[0]
+
+
+@contextmanager
+def relay_process(env: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """`python -m functions.relay`; killed in the end without a word."""
+    whole = {**os.environ, **env}
+    with subprocess.Popen([sys.executable, "-m", "functions.relay"], env=whole, stdout=subprocess.DEVNULL) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def numbers(gateway: Gateway) -> list[int]:
+    return [one["payload"]["n"] for one in gateway.frames("c1=") if one["type"] == "data"]
+
+
+def settle(ready: Callable[[], object], seconds: float) -> None:
+    """Await a condition."""
+    deadline = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < deadline, "it did not come to that"
+        time.sleep(0.05)
+
+
+def test_a_killed_relay_is_replaced_when_its_lease_ends(
+    world: Mapping[str, str], management: ManagementServer, demo: Demo, served: Served
+) -> None:
+    gateway = gateway_over(world, management)
+    settings = {"url": f"http://127.0.0.1:{served.port}/stream?rate=20"}
+    assert watch(gateway, demo.api, {"id": "t", "type": "sse", "settings": settings})["ok"]
+    with relay_process(gateway.env) as holder:
+        settle(lambda: len(numbers(gateway)) >= 5, 30)
+        with relay_process(gateway.env):
+            holder.kill()
+            holder.wait(10)
+            killed, until_then = time.monotonic(), len(numbers(gateway))
+            # A second worker looks every few seconds; nothing is sent before the dead one's lease has ended.
+            settle(lambda: len(numbers(gateway)) >= until_then + 5, LEASE_S + CLAIM_AFTER_S + 30)
+            assert time.monotonic() - killed > LEASE_S / 2 + CLAIM_AFTER_S
+            got = numbers(gateway)
+            assert got == sorted(set(got)), "in order and none twice"
+            assert served.app[SOURCES].open["/stream"] == 1, "the dead worker's upstream is gone, the other's is one"
 
 
 CREDENTIALS = [
