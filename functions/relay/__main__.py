@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 
-from functions.relay.worker import work
+from functions.relay.worker import bring_threads, work
 from tidegate.bootstrap_relay import RelayServices, relay_services
 
 #: How long a shard that another worker holds, or nobody wants, is left alone, seconds.
@@ -23,6 +23,7 @@ async def hold(services: RelayServices, shard: int) -> None:
 
 
 async def main() -> None:
+    bring_threads()
     services = relay_services()
     workers = [asyncio.create_task(hold(services, shard)) for shard in range(services.shards)]
     for name in (signal.SIGTERM, signal.SIGINT):

@@ -4,24 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from tidegate import bootstrap, bootstrap_relay
+from tidegate.adapters.upstreams.mqtt_brokers import CONNECTS
 from tidegate.bootstrap import Handler
 from tidegate.bootstrap_relay import RelayRun, RelayServices
 
 #: Kept back from the function's time for what is on its way when it ends, seconds.
 _RESERVE_S = 5.0
+#: Threads of a loop: for every connect that may be under way in both shards, and as many again for stores and leases.
+_THREADS = 4 * CONNECTS
 
 
 def make_handler(services: RelayServices) -> Handler:
     def handle(event: dict[str, Any], context: Any) -> dict[str, Any]:
         stop_at = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - _RESERVE_S
-        ended = asyncio.run(work(services, int(event["shard"]), stop_at, successor=bool(event.get("successor"))))
+        ended = asyncio.run(_invocation(services, int(event["shard"]), stop_at, bool(event.get("successor"))))
         services.observer.flush()
         return {"ended": ended}
 
     return handle
+
+
+async def _invocation(services: RelayServices, shard: int, stop_at: float, successor: bool) -> str:
+    bring_threads()
+    return await work(services, shard, stop_at, successor=successor)
+
+
+def bring_threads() -> None:
+    """Give the running loop threads enough: a slow broker must not keep a lease from being renewed."""
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, "relay"))
 
 
 async def work(services: RelayServices, shard: int, stop_at: float, *, successor: bool = False) -> str:

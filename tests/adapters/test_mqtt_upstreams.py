@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from functions.relay.worker import bring_threads
 from tests.fixtures_sources.tools import CREDENTIALS, World, run
-from tidegate.adapters.upstreams.mqtt_brokers import Limits, MqttUpstreams
+from tidegate.adapters.upstreams.mqtt_brokers import CONNECTS, Limits, MqttUpstreams
 from tidegate.adapters.upstreams.resolving import Resolve, resolve
 from tidegate.domain.egress import EgressPolicy
 from tidegate.domain.messages import ErrorCode
@@ -240,6 +241,52 @@ def test_closing_while_connecting_leaves_no_connection(tmp_path: Path) -> None:
             asking.cancel()
             await asyncio.gather(asking, return_exceptions=True)
         await world.until("mqtt", lambda report: not report["open"])
+
+    run(tmp_path, test)
+
+
+def test_brokers_that_do_not_answer_take_no_threads_of_others(tmp_path: Path) -> None:
+    """A TLS handshake that nobody answers blocks a thread; what renews the lease needs one too."""
+
+    async def test(world: World) -> None:
+        bring_threads()
+        begun = 0
+
+        async def silent(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal begun
+            begun += 1
+            writers.append(writer)
+
+        writers: list[asyncio.StreamWriter] = []
+        server = await asyncio.start_server(silent, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        policy = EgressPolicy((), (port,), allow_private=True, production=False)
+        made = MqttUpstreams(policy, LIMITS, connect_timeout_s=3)
+        requests = [MqttRequest(Broker(f"b{n}", f"mqtts://127.0.0.1:{port}"), NORTH) for n in range(80)]
+        asking = [asyncio.create_task(fault_of(made, one)) for one in requests]
+        while begun < CONNECTS:
+            await asyncio.sleep(0.001)
+        await asyncio.wait_for(asyncio.to_thread(int), 1)
+        assert begun == CONNECTS
+        for one in asking:
+            one.cancel()
+        server.close()
+        closing = asyncio.create_task(made.close())
+        while not closing.done():
+            for writer in writers:
+                writer.close()
+            await asyncio.sleep(0.01)
+
+    run(tmp_path, test)
+
+
+def test_who_comes_while_an_idle_connection_closes_gets_another(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        async with upstreams(world, max_connections=1, idle_s=0.0) as made:
+            for _ in range(10):
+                await take(made, plain(world), 2)
+                await asyncio.sleep(0)  # the idle timer is due
+                assert len(await take(made, plain(world), 3)) == 3
 
     run(tmp_path, test)
 

@@ -41,6 +41,9 @@ _NOT_ADMITTED = frozenset({4, 5, 134, 135})
 _FILTER_REFUSED = 0x80
 #: Events kept for a stream that is slow to take them; then the oldest gives way.
 _KEPT = 1000
+#: Connects under way at once. Each takes a thread of the loop's for as long as the broker makes it wait, and the lease
+#: is renewed on such a thread: see `functions/relay/worker`, which has more of them than this.
+CONNECTS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,8 @@ class MqttUpstreams:
         self._insecure_tls = insecure_tls
         self._resolve = resolve
         self._connections: dict[Broker, _Connection] = {}
+        self._open: set[_Connection] = set()  # these, and those that are closing
+        self._connects = asyncio.Semaphore(CONNECTS)
         self._failed: dict[Broker, tuple[float, UpstreamFault]] = {}
 
     async def open(self, request: MqttRequest, _last_id: str) -> AsyncIterator[UpstreamEvent]:
@@ -97,8 +102,7 @@ class MqttUpstreams:
             connection.leave(stream)
 
     async def close(self) -> None:
-        connections, self._connections = list(self._connections.values()), {}
-        await asyncio.gather(*(one.close() for one in connections))
+        await asyncio.gather(*(one.close() for one in list(self._open)))
 
     def _connection(self, request: MqttRequest) -> _Connection:
         broker = request.broker
@@ -113,10 +117,12 @@ class MqttUpstreams:
         connection = _Connection(
             broker,
             connect=lambda: self._connect(request),
-            ended=lambda fault: self._ended(broker, fault),
+            left=lambda: self._left(broker, connection),
+            ended=lambda fault: self._ended(broker, connection, fault),
             limits=self._limits,
         )
         self._connections[broker] = connection
+        self._open.add(connection)
         return connection
 
     def _make_room(self, broker: Broker) -> None:
@@ -125,12 +131,18 @@ class MqttUpstreams:
             return
         for one in others:
             if self._connections[one].idle:
-                self._connections.pop(one).abandon()
+                self._connections[one].abandon()
                 return
         raise UpstreamFault(ErrorCode.RATE_LIMITED, "MQTT broker connection pool limit reached")
 
-    def _ended(self, broker: Broker, fault: UpstreamFault | None) -> None:
-        self._connections.pop(broker, None)
+    def _left(self, broker: Broker, connection: _Connection) -> None:
+        """Nobody is given this one any more; there may be another by now."""
+        if self._connections.get(broker) is connection:
+            del self._connections[broker]
+
+    def _ended(self, broker: Broker, connection: _Connection, fault: UpstreamFault | None) -> None:
+        self._left(broker, connection)
+        self._open.discard(connection)
         if fault is not None:
             self._failed[broker] = (_now() + self._limits.pause_s[fault.refused], fault)
 
@@ -166,7 +178,8 @@ class MqttUpstreams:
                 tls_insecure=True if tls is not None and self._insecure_tls else None,
             )
             try:
-                await _entered(client)
+                async with self._connects:
+                    await _entered(client)
             except aiomqtt.MqttCodeError as error:
                 if _code(error.rc) in _NOT_ADMITTED:
                     text = "MQTT broker rejected connection"
@@ -247,10 +260,12 @@ class _Connection:
         broker: Broker,
         *,
         connect: Callable[[], Coroutine[Any, Any, aiomqtt.Client]],
+        left: Callable[[], None],
         ended: Callable[[UpstreamFault | None], None],
         limits: Limits,
     ) -> None:
         self._connect = connect
+        self._left = left
         self._ended = ended
         self._limits = limits
         self._filters: dict[str, _Filter] = {}
@@ -316,7 +331,8 @@ class _Connection:
                 await self._client.unsubscribe(topic)
 
     def abandon(self) -> None:
-        """Close it soon."""
+        """Close it; nobody enters any more."""
+        self._left()
         self._task.cancel()
 
     async def close(self) -> None:
