@@ -333,12 +333,18 @@ class _Connection:
     def abandon(self) -> None:
         """Close it; nobody enters any more."""
         self._left()
-        self._task.cancel()
+        self._cancel()
 
     async def close(self) -> None:
-        for task in (*self._leaving, self._task):
+        for task in self._leaving:
             task.cancel()
+        self._cancel()
         await asyncio.gather(*self._leaving, self._task, return_exceptions=True)
+
+    def _cancel(self) -> None:
+        """Once: a second time would interrupt the closing."""
+        if not self._task.cancelling():
+            self._task.cancel()
 
     # --- the connection itself ------------------------------------------------------------------------------
 
