@@ -199,7 +199,7 @@ def test_a_stage_brings_the_role_its_access_logs_need(production: dict[str, Any]
 def test_one_rule_per_allowlist_entry(local: dict[str, Any]) -> None:
     rules = properties(local, "AWS::IoT::TopicRule")
     entries = load_stage("local").settings.mqtt_allowed_topics
-    assert len(rules) == len(entries) == 2
+    assert len(rules) == len(entries) == 4
     for rule, entry in zip(rules, entries, strict=True):
         payload = rule["TopicRulePayload"]
         assert payload["Sql"] == rule_sql(entry) and "encode(*, 'base64')" in payload["Sql"]
