@@ -59,9 +59,9 @@ def test_every_try_is_asked_for(management: ManagementServer) -> None:
     management.answer = lambda method, connection_id, nth: 429 if nth == 1 else 200
     asked: list[str] = []
 
-    def once(post: Post) -> bool:
+    def once(post: Post) -> Post | None:
         asked.append(post.connection_id)
-        return asked.count(post.connection_id) == 1 and post.connection_id != "never"
+        return post if asked.count(post.connection_id) == 1 and post.connection_id != "never" else None
 
     results = api(management).post_many([Post("a", b"x"), Post("never", b"x")], before_each=once)
     assert outcomes(list(results)) == [Delivery.WITHHELD, Delivery.WITHHELD]

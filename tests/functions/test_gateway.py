@@ -50,7 +50,9 @@ class Gateway:
         assert self.messages(message(connection_id, body), None) == {"statusCode": 200}
 
     def frames(self, connection_id: str) -> list[dict[str, Any]]:
-        return [json.loads(body) for body in self.platform.received.get(connection_id, [])]
+        """What the viewer was sent; batches taken apart."""
+        sent = [json.loads(body) for body in self.platform.received.get(connection_id, [])]
+        return [frame for one in sent for frame in one.get("messages", [one])]
 
     def publish(self, payload: bytes, topic: str = "demo/x") -> int:
         made = event("iot_rule") | {

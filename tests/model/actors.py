@@ -26,6 +26,7 @@ from tidegate.usecases.grant import Grant, Granted
 from tidegate.usecases.handle_message import HandleMessage
 from tidegate.usecases.judge import Judge
 from tidegate.usecases.revalidate import Revalidate
+from tidegate.usecases.send_frames import SendFrames
 from tidegate.usecases.subscribe import Subscribe, SubscribePolicy
 from tidegate.usecases.unsubscribe import Unsubscribe
 
@@ -97,14 +98,17 @@ class StepSender:
         return self._post(Post(connection_id, body, self._row))
 
     def post_many(
-        self, posts: Iterable[Post], *, before_each: Callable[[Post], bool] | None = None, deadline: float | None = None
+        self,
+        posts: Iterable[Post],
+        *,
+        before_each: Callable[[Post], Post | None] | None = None,
+        deadline: float | None = None,
     ) -> Sequence[Posted]:
-        return [
-            Posted(post, self._post(post))
-            if before_each is None or before_each(post)
-            else Posted(post, Delivery.WITHHELD)
-            for post in posts
-        ]
+        results = []
+        for post in posts:
+            sent = post if before_each is None else before_each(post)
+            results.append(Posted(post, Delivery.WITHHELD if sent is None else self._post(sent)))
+        return results
 
     def _post(self, post: Post) -> Delivery:
         if b'"status"' in post.body:
@@ -308,10 +312,14 @@ def fan_out(messages: int) -> Script:
         use_case = FanOut(
             subscriptions=rows,
             last_values=MemoryLastValues(),
-            access=access,
-            second_looks=MemorySecondLooks(),
-            sender=sender,
-            end_connection=_ending(answers),
+            send=SendFrames(
+                access=access,
+                second_looks=MemorySecondLooks(),
+                sender=sender,
+                end_connection=_ending(answers),
+                clock=StepClock(answers),
+                observer=MemoryObserver(),
+            ),
             max_message_bytes=1000,
             clock=StepClock(answers),
             observer=MemoryObserver(),

@@ -187,8 +187,10 @@ class Viewers(Scene[World]):
     def _sent(self, world: World, actor: str, post: Post) -> None:
         frame = json.loads(post.body)
         if frame["type"] == "data":
-            assert isinstance(post.tag, Subscription)
-            if _refused(post.tag, _access(world)) and world.read_at[actor] - world.revoked_at > BOUND_S:
+            rows: list[Subscription] = (
+                [one.row for one in post.tag] if isinstance(post.tag, tuple) else [post.tag]  # type: ignore[list-item]
+            )
+            if any(_refused(row, _access(world)) for row in rows) and world.read_at[actor] - world.revoked_at > BOUND_S:
                 raise Violation("data is sent more than a second after the right was lost")
         elif frame["type"] == "error" and not frame["retryable"]:
             there = world.rows.get(SubscriptionKey(DASHBOARD, post.connection_id, DATASOURCE))

@@ -17,7 +17,7 @@ from tidegate.domain.revocations import Task, TaskKind
 from tidegate.domain.subscriptions import CutMark, Subscription, SubscriptionKey, same_grant
 from tidegate.usecases import cut_viewers, handle_message
 from tidegate.usecases import subscribe as subscribing
-from tidegate.usecases.fan_out import FreshAccess
+from tidegate.usecases.fresh_access import FreshAccess
 from tidegate.usecases.subscribe import Subscribe
 
 

@@ -42,6 +42,7 @@ from tidegate.usecases.handle_message import HandleMessage
 from tidegate.usecases.hold_slots import Slots
 from tidegate.usecases.limit_rate import RateLimits
 from tidegate.usecases.second_look import SecondLook
+from tidegate.usecases.send_frames import SendFrames
 from tidegate.usecases.subscribe import Subscribe, SubscribePolicy
 from tidegate.usecases.unsubscribe import Unsubscribe
 
@@ -172,13 +173,18 @@ class GatewayWorld:
             clock=self.clock,
             observer=self.observer,
         )
-        self.fan_out = FanOut(
-            subscriptions=self.subscriptions,
-            last_values=self.last_values,
+        self.send = SendFrames(
             access=self.access,
             second_looks=self.second_looks,
             sender=self.sender,
             end_connection=self.end_connection,
+            clock=self.clock,
+            observer=self.observer,
+        )
+        self.fan_out = FanOut(
+            subscriptions=self.subscriptions,
+            last_values=self.last_values,
+            send=self.send,
             max_message_bytes=4000,
             clock=self.clock,
             observer=self.observer,
@@ -255,8 +261,8 @@ class GatewayWorld:
         )
         return self.tokens.sign(replace(claims, **changes))
 
-    def open(self, connection_id: str = "c", ip: str = "ip") -> str:
-        self.connections.open(Connection(connection_id, ip, int(self.clock.now())))
+    def open(self, connection_id: str = "c", ip: str = "ip", *, batch: bool = False) -> str:
+        self.connections.open(Connection(connection_id, ip, int(self.clock.now()), batch=batch))
         return connection_id
 
     def subscribed(

@@ -11,7 +11,7 @@ from tests.usecases.gateway_world import DASHBOARD, DATASOURCE, GatewayWorld
 from tidegate.domain.errors import CouldNotCheck
 from tidegate.domain.subscriptions import Look, Subscription, SubscriptionKey
 from tidegate.ports import Delivery
-from tidegate.usecases.fan_out import FRESH_S
+from tidegate.usecases.fresh_access import FRESH_S
 
 KEY = SubscriptionKey(DASHBOARD, "c", DATASOURCE)
 

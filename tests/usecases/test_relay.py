@@ -111,6 +111,8 @@ class OneWorker:
     def connected(self, _stream: Stream) -> None:
         self._viewers.states.append("connected")
 
+    def flush(self) -> None: ...
+
 
 class Profiles:
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ from tidegate.adapters.second_looks_sqs import DELAY_S
 from tidegate.domain.errors import CouldNotCheck
 from tidegate.domain.subscriptions import LastValue, Look, SubscriptionKey
 from tidegate.ports import Delivery
-from tidegate.usecases.fan_out import FRESH_S
+from tidegate.usecases.fresh_access import FRESH_S
 
 VIEWERS = ("a", "b")
 #: An index may lag so long that a second look, which comes `DELAY_S` later, still finds what passed meanwhile, seconds.

@@ -50,6 +50,7 @@ from tidegate.usecases.handle_message import HandleMessage
 from tidegate.usecases.hold_slots import Slots
 from tidegate.usecases.limit_rate import RateLimits
 from tidegate.usecases.second_look import SecondLook
+from tidegate.usecases.send_frames import SendFrames
 from tidegate.usecases.subscribe import Subscribe, SubscribePolicy
 from tidegate.usecases.unsubscribe import Unsubscribe
 
@@ -401,10 +402,14 @@ def bridge_services(env: Mapping[str, str] | None = None) -> BridgeServices:
     fan_out = FanOut(
         subscriptions=world.subscriptions,
         last_values=world.last_values,
-        access=world.gateway_access,
-        second_looks=world.second_looks,
-        sender=world.sender,
-        end_connection=world.end_connection,
+        send=SendFrames(
+            access=world.gateway_access,
+            second_looks=world.second_looks,
+            sender=world.sender,
+            end_connection=world.end_connection,
+            clock=world.clock,
+            observer=world.observer,
+        ),
         max_message_bytes=settings.max_message_bytes,
         clock=world.clock,
         observer=world.observer,

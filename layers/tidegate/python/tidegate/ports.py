@@ -282,9 +282,14 @@ class Sender(Protocol):
     def post(self, connection_id: str, body: bytes) -> Delivery: ...
 
     def post_many(
-        self, posts: Iterable[Post], *, before_each: Callable[[Post], bool] | None = None, deadline: float | None = None
+        self,
+        posts: Iterable[Post],
+        *,
+        before_each: Callable[[Post], Post | None] | None = None,
+        deadline: float | None = None,
     ) -> Sequence[Posted]:
-        """Send many. `before_each` is asked before every send and every retry; False withholds."""
+        """Send many. `before_each` is asked before every send and every retry what to send in a post's place, to the
+        same connection; None withholds. Results are of the posts as given."""
 
     def exists(self, connection_id: str) -> bool: ...
 

@@ -92,11 +92,11 @@ class CutViewers:
         now = self._clock.now()
         late: set[str] = set()
 
-        def in_time(post: Post) -> bool:
+        def in_time(post: Post) -> Post | None:
             if self._clock.now() - mark.at < CUT_TELL_S:
-                return True
+                return post
             late.add(post.connection_id)
-            return False
+            return None
 
         errors, states = [], []
         for row, refusal in marked:

@@ -5,15 +5,15 @@ Invariant of this file: every message is answered, whatever goes wrong, and no a
 
 from __future__ import annotations
 
-from tidegate.domain import messages
+from tidegate.domain import batches, messages
 from tidegate.domain.errors import CouldNotCheck, TidegateError
 from tidegate.domain.messages import ErrorCode, Status
 from tidegate.domain.relay import shard_of
-from tidegate.domain.subscriptions import Stream, Subscription
+from tidegate.domain.subscriptions import LastValue, Stream
 from tidegate.ports import Clock, Delivery, LastValueStore, Observer, Relays, SecondLooks, Sender
 from tidegate.usecases.end_connection import EndConnection
-from tidegate.usecases.fan_out import FRESH_S
-from tidegate.usecases.subscribe import Subscribe
+from tidegate.usecases.fresh_access import FRESH_S
+from tidegate.usecases.subscribe import Subscribe, Subscribed
 from tidegate.usecases.unsubscribe import Unsubscribe
 
 #: Refusals that a session token minted now may turn into a yes.
@@ -74,16 +74,13 @@ class HandleMessage:
         except Exception as error:  # answered below, whatever it is
             self._refuse(connection_id, message.request_id, message.datasource_id, error)
             return
-        now = self._clock.now()
-        self._send(connection_id, messages.encode(messages.ack(message.request_id, message.datasource_id, now)))
-        if not done.refreshed:
-            # A stream of the relay may yet have to be connected: the relay says so when it is.
-            state = Status.CONNECTED if done.stream.connected or not done.stream.relayed else Status.CONNECTING
-            status = messages.encode(messages.status(message.datasource_id, state, now))
-            if self._send(connection_id, status) is not Delivery.GONE:
-                self._send_last_value(done.row, done.checked_at)
-            if done.stream.relayed:
-                self._start_relay(done.stream)
+        ack = messages.encode(messages.ack(message.request_id, message.datasource_id, self._clock.now()))
+        if done.refreshed:
+            self._send(connection_id, ack)
+            return
+        self._welcome(done, ack)
+        if done.stream.relayed:
+            self._start_relay(done.stream)
 
     def _start_relay(self, stream: Stream) -> None:
         """A worker that runs looks for new streams by itself; asking for one now and then is enough."""
@@ -96,24 +93,41 @@ class HandleMessage:
         except CouldNotCheck as error:  # the schedule starts it within a minute
             self._observer.fault("relay not started", error)
 
-    def _send_last_value(self, row: Subscription, checked_at: float) -> None:
-        """The newest value, read only now that the row is visible; and a second look, because a message may have
-        passed while indexes lagged and audiences were cached. Where all this took long, the right may be lost again
-        by now: then the second look, which asks anew, is what brings the value."""
-        stream_key = row.stream.rpartition("#")[0]
+    def _welcome(self, done: Subscribed, ack: bytes) -> None:
+        """Ack, status and newest value, in one message where the connection asked for that; and a second look, because
+        a message may have passed while indexes lagged and audiences were cached."""
+        row, stream_key = done.row, done.row.stream.rpartition("#")[0]
+        # A stream of the relay may yet have to be connected: the relay says so when it is.
+        state = Status.CONNECTED if done.stream.connected or not done.stream.relayed else Status.CONNECTING
+        frames = [ack, messages.encode(messages.status(row.key.datasource_id, state, self._clock.now()))]
+        if not row.batch:
+            if Delivery.GONE in [self._send(row.key.connection_id, frame) for frame in frames]:
+                return
+            frames = []
         try:
-            value = self._last_values.get(stream_key)
-            if self._clock.monotonic() - checked_at >= FRESH_S:
-                value = None
+            value = self._newest(stream_key, done.checked_at)
             if value is not None:
                 at = value.timestamp_ms / 1000
-                body = messages.data(row.key.datasource_id, value.payload, at, retained=True)
-                delivery = self._send(row.key.connection_id, body)
-                if delivery in (Delivery.THROTTLED, Delivery.FAILED):
-                    value = None  # not seen: the second look brings it
-            self._second_looks.queue(row.key, row.attempt, stream_key, value)
+                frames.append(messages.data(row.key.datasource_id, value.payload, at, retained=True))
         except Exception as error:  # the subscription stands: the next message brings what this one could not
-            self._observer.fault("last value not sent", error, connection_id=row.key.connection_id)
+            self._observer.fault("last value not read", error, connection_id=row.key.connection_id)
+            value = None
+        for group in batches.split([self._fitting(frame) for frame in frames], lambda frame: frame):
+            delivery = self._send(row.key.connection_id, batches.joined(group))
+            if delivery is Delivery.GONE:
+                return
+            if delivery in (Delivery.THROTTLED, Delivery.FAILED):
+                value = None  # not seen: the second look brings it
+        try:
+            self._second_looks.queue(row.key, row.attempt, stream_key, value)
+        except CouldNotCheck as error:
+            self._observer.fault("no second look", error, connection_id=row.key.connection_id)
+
+    def _newest(self, stream_key: str, checked_at: float) -> LastValue | None:
+        """The stream's newest value, read only now that the row is visible. Where all this took long, the right may be
+        lost again by now: None, and the second look, which asks anew, is what brings the value."""
+        value = self._last_values.get(stream_key)
+        return None if self._clock.monotonic() - checked_at >= FRESH_S else value
 
     def _on_unsubscribe(self, connection_id: str, message: messages.Unsubscribe) -> None:
         try:
@@ -139,14 +153,15 @@ class HandleMessage:
         frame = messages.refused(request_id, datasource_id, code, text, self._clock.now(), retryable)
         self._send(connection_id, messages.encode(frame))
 
+    def _fitting(self, frame: bytes) -> bytes:
+        """What is larger than a frame may be becomes an error."""
+        if len(frame) <= self._max_bytes:
+            return frame
+        text = "Realtime payload exceeded message limit"
+        return messages.encode(messages.error(None, ErrorCode.MESSAGE_TOO_LARGE, text, self._clock.now()))
+
     def _send(self, connection_id: str, body: bytes) -> Delivery:
-        """Send one frame; what is larger than a frame may be becomes an error. A viewer that is gone is released."""
-        if len(body) > self._max_bytes:
-            body = messages.encode(
-                messages.error(
-                    None, ErrorCode.MESSAGE_TOO_LARGE, "Realtime payload exceeded message limit", self._clock.now()
-                )
-            )
+        """Send one message. A viewer that is gone is released."""
         delivery = self._sender.post(connection_id, body)
         if delivery is Delivery.GONE:
             self._end_connection.gone(connection_id)

@@ -12,7 +12,7 @@ from tidegate.domain.errors import CouldNotCheck
 from tidegate.domain.subscriptions import LastValue, Look, Subscription
 from tidegate.ports import AccessStore, Clock, Delivery, LastValueStore, Observer, Sender, SubscriptionStore
 from tidegate.usecases.end_connection import EndConnection
-from tidegate.usecases.fan_out import FreshAccess
+from tidegate.usecases.fresh_access import FreshAccess
 
 #: A stream that has a newer value after every send is lively: its next message brings what this look does not.
 _SENDS = 3

@@ -116,6 +116,7 @@ class Upstream:
         async with self._changed:
             self._standby = True
             await self._changed.wait_for(lambda: not self._delivering)
+        await self._blocking(self._fan_out.flush)
 
     async def _recall(self) -> None:
         """Where the stream was: its order goes on from there, whatever this clock says."""

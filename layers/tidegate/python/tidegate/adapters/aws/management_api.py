@@ -192,7 +192,7 @@ class ManagementApi:
         self,
         posts: Iterable[Post],
         *,
-        before_each: Callable[[Post], bool] | None = None,
+        before_each: Callable[[Post], Post | None] | None = None,
         deadline: float | None = None,
     ) -> Sequence[Posted]:
         """See `ports.Sender`. Without `deadline` (monotonic seconds) ten seconds are enough for all."""
@@ -254,7 +254,7 @@ class _Run:
         self,
         api: ManagementApi,
         waiting: list[_Attempt],
-        before_each: Callable[[Post], bool] | None,
+        before_each: Callable[[Post], Post | None] | None,
         deadline: float,
     ) -> None:
         self._api = api
@@ -286,19 +286,20 @@ class _Run:
         now = monotonic()
         while self._waiting and self._busy < self._wanted and self._waiting[0].due <= now:
             attempt = heapq.heappop(self._waiting)
-            if self._before_each is not None and not self._before_each(attempt.post):
+            post = attempt.post if self._before_each is None else self._before_each(attempt.post)
+            if post is None:
                 self._finish(attempt, Delivery.WITHHELD)
-                continue
-            self._start(attempt)
+            else:
+                self._start(attempt, post)
 
-    def _start(self, attempt: _Attempt) -> None:
+    def _start(self, attempt: _Attempt, post: Post) -> None:
         attempt.tries += 1
         try:
             channel = self._api.take_channel() or self._api.open_channel(self._deadline)
         except OSError:
             self._retry(attempt, Delivery.FAILED)
             return
-        channel.attempt, channel.outgoing = attempt, self._api.encoded(attempt.post)
+        channel.attempt, channel.outgoing = attempt, self._api.encoded(post)
         try:
             written = channel.flush()
         except OSError:

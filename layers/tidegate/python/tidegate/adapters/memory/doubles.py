@@ -54,32 +54,32 @@ class MemorySender:
     """`ports.Sender`. `answers` says what becomes of posts to a connection; without an entry they are delivered."""
 
     def __init__(self) -> None:
-        self.sent: dict[str, list[dict[str, Any]]] = {}
+        self.sent: dict[str, list[dict[str, Any]]] = {}  # batches taken apart
+        self.posts: list[tuple[str, int]] = []  # connection, bytes
         self.answers: dict[str, Delivery] = {}
         self.closed: list[str] = []
 
     def post(self, connection_id: str, body: bytes) -> Delivery:
         delivery = self.answers.get(connection_id, Delivery.DELIVERED)
         if delivery is Delivery.DELIVERED:
-            self.sent.setdefault(connection_id, []).append(json.loads(body))
+            frame = json.loads(body)
+            self.posts.append((connection_id, len(body)))
+            self.sent.setdefault(connection_id, []).extend(frame.get("messages", [frame]))
         return delivery
 
     def post_many(
         self,
         posts: Iterable[Post],
         *,
-        before_each: Callable[[Post], bool] | None = None,
+        before_each: Callable[[Post], Post | None] | None = None,
         deadline: float | None = None,
     ) -> Sequence[Posted]:
-        return [
-            Posted(
-                post,
-                self.post(post.connection_id, post.body)
-                if before_each is None or before_each(post)
-                else Delivery.WITHHELD,
-            )
-            for post in posts
-        ]
+        results = []
+        for post in posts:
+            sent = post if before_each is None else before_each(post)
+            delivery = Delivery.WITHHELD if sent is None else self.post(sent.connection_id, sent.body)
+            results.append(Posted(post, delivery))
+        return results
 
     def exists(self, connection_id: str) -> bool:
         return self.answers.get(connection_id) is not Delivery.GONE
