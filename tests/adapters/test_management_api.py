@@ -5,7 +5,8 @@ from time import monotonic
 import pytest
 
 from tests.adapters.management_server import ManagementServer
-from tidegate.adapters.aws.management_api import ManagementApi, parse_answer
+from tidegate.adapters.aws.bulk_posts import parse_answer
+from tidegate.adapters.aws.management_api import ManagementApi
 from tidegate.adapters.aws.sigv4 import Credentials
 from tidegate.adapters.memory.doubles import MemoryObserver
 from tidegate.ports import Delivery, Post, Posted
@@ -59,9 +60,9 @@ def test_every_try_is_asked_for(management: ManagementServer) -> None:
     management.answer = lambda method, connection_id, nth: 429 if nth == 1 else 200
     asked: list[str] = []
 
-    def once(post: Post) -> Post | None:
+    def once(post: Post) -> bool:
         asked.append(post.connection_id)
-        return post if asked.count(post.connection_id) == 1 and post.connection_id != "never" else None
+        return asked.count(post.connection_id) == 1 and post.connection_id != "never"
 
     results = api(management).post_many([Post("a", b"x"), Post("never", b"x")], before_each=once)
     assert outcomes(list(results)) == [Delivery.WITHHELD, Delivery.WITHHELD]

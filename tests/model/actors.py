@@ -18,15 +18,16 @@ from tidegate.domain.errors import TidegateError
 from tidegate.domain.revocations import Task, TaskKind
 from tidegate.domain.subscriptions import LastValue, Stream, Subscription, SubscriptionKey
 from tidegate.domain.tokens import STREAM_SCOPE, SessionClaims
-from tidegate.ports import Clock, Delivery, Post, Posted
+from tidegate.ports import Clock, Delivery, Outgoing, Post, Posted
 from tidegate.usecases.cut_viewers import CutViewers
 from tidegate.usecases.end_connection import EndConnection
 from tidegate.usecases.fan_out import FanOut
+from tidegate.usecases.fresh_access import FreshAccess
 from tidegate.usecases.grant import Grant, Granted
 from tidegate.usecases.handle_message import HandleMessage
 from tidegate.usecases.judge import Judge
 from tidegate.usecases.revalidate import Revalidate
-from tidegate.usecases.send_frames import SendFrames
+from tidegate.usecases.send_frames import FollowUp, SendFrames
 from tidegate.usecases.subscribe import Subscribe, SubscribePolicy
 from tidegate.usecases.unsubscribe import Unsubscribe
 
@@ -98,17 +99,22 @@ class StepSender:
         return self._post(Post(connection_id, body, self._row))
 
     def post_many(
-        self,
-        posts: Iterable[Post],
-        *,
-        before_each: Callable[[Post], Post | None] | None = None,
-        deadline: float | None = None,
+        self, posts: Iterable[Post], *, before_each: Callable[[Post], bool] | None = None, deadline: float | None = None
     ) -> Sequence[Posted]:
-        results = []
-        for post in posts:
-            sent = post if before_each is None else before_each(post)
-            results.append(Posted(post, Delivery.WITHHELD if sent is None else self._post(sent)))
-        return results
+        return [
+            Posted(post, self._post(post))
+            if before_each is None or before_each(post)
+            else Posted(post, Delivery.WITHHELD)
+            for post in posts
+        ]
+
+    def send(self, outgoing: Outgoing) -> None:
+        while (post := outgoing.take(0.0)) is not None:
+            sent = outgoing.before(post)
+            if sent is not None:
+                outgoing.answered(sent, self._post(sent))
+
+    def wake(self) -> None: ...
 
     def _post(self, post: Post) -> Delivery:
         if b'"status"' in post.body:
@@ -313,11 +319,11 @@ def fan_out(messages: int) -> Script:
             subscriptions=rows,
             last_values=MemoryLastValues(),
             send=SendFrames(
-                access=access,
-                second_looks=MemorySecondLooks(),
+                access=FreshAccess(access, StepClock(answers)),
                 sender=sender,
-                end_connection=_ending(answers),
-                clock=StepClock(answers),
+                follow_up=FollowUp(
+                    second_looks=MemorySecondLooks(), end_connection=_ending(answers), observer=MemoryObserver()
+                ),
                 observer=MemoryObserver(),
             ),
             max_message_bytes=1000,

@@ -21,6 +21,7 @@ from tidegate.domain.access import (
     Visibility,
     allowed,
 )
+from tidegate.domain.outgoing import Sending
 from tidegate.domain.subscriptions import Connection, LastValue, Subscription, SubscriptionKey
 from tidegate.ports import AccessSnapshot, Delivery, Post
 
@@ -187,10 +188,9 @@ class Viewers(Scene[World]):
     def _sent(self, world: World, actor: str, post: Post) -> None:
         frame = json.loads(post.body)
         if frame["type"] == "data":
-            rows: list[Subscription] = (
-                [one.row for one in post.tag] if isinstance(post.tag, tuple) else [post.tag]  # type: ignore[list-item]
-            )
-            if any(_refused(row, _access(world)) for row in rows) and world.read_at[actor] - world.revoked_at > BOUND_S:
+            row = post.tag.frames[0].row if isinstance(post.tag, Sending) else post.tag
+            assert isinstance(row, Subscription)
+            if _refused(row, _access(world)) and world.read_at[actor] - world.revoked_at > BOUND_S:
                 raise Violation("data is sent more than a second after the right was lost")
         elif frame["type"] == "error" and not frame["retryable"]:
             there = world.rows.get(SubscriptionKey(DASHBOARD, post.connection_id, DATASOURCE))

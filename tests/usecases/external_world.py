@@ -58,7 +58,7 @@ class ExternalWorld(GatewayWorld):
         self.subscribe._grant = ExternalGrant(
             introspections=self.api, access=self.attested, policy=policy, observer=self.observer
         )
-        self.send._access._access = self.attested
+        self.fresh._access = self.attested
         self.judge = Judge(access=self.attested, clock=self.clock, observer=self.observer)
         self.again = Reintrospect(
             introspections=self.api, per_minute=per_minute, clock=self.clock, observer=self.observer

@@ -37,12 +37,13 @@ from tidegate.usecases.bridge import Bridge, DeviceMessage
 from tidegate.usecases.connect import Connect, ConnectPolicy
 from tidegate.usecases.end_connection import EndConnection
 from tidegate.usecases.fan_out import FanOut
+from tidegate.usecases.fresh_access import FreshAccess
 from tidegate.usecases.grant import Grant
 from tidegate.usecases.handle_message import HandleMessage
 from tidegate.usecases.hold_slots import Slots
 from tidegate.usecases.limit_rate import RateLimits
 from tidegate.usecases.second_look import SecondLook
-from tidegate.usecases.send_frames import SendFrames
+from tidegate.usecases.send_frames import FollowUp, SendFrames
 from tidegate.usecases.subscribe import Subscribe, SubscribePolicy
 from tidegate.usecases.unsubscribe import Unsubscribe
 
@@ -173,14 +174,11 @@ class GatewayWorld:
             clock=self.clock,
             observer=self.observer,
         )
-        self.send = SendFrames(
-            access=self.access,
-            second_looks=self.second_looks,
-            sender=self.sender,
-            end_connection=self.end_connection,
-            clock=self.clock,
-            observer=self.observer,
+        self.fresh = FreshAccess(self.access, self.clock)
+        self.follow_up = FollowUp(
+            second_looks=self.second_looks, end_connection=self.end_connection, observer=self.observer
         )
+        self.send = SendFrames(access=self.fresh, sender=self.sender, follow_up=self.follow_up, observer=self.observer)
         self.fan_out = FanOut(
             subscriptions=self.subscriptions,
             last_values=self.last_values,

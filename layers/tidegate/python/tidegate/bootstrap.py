@@ -44,13 +44,14 @@ from tidegate.usecases.bridge import Bridge
 from tidegate.usecases.connect import Connect, ConnectPolicy
 from tidegate.usecases.end_connection import EndConnection
 from tidegate.usecases.fan_out import FanOut
+from tidegate.usecases.fresh_access import FreshAccess
 from tidegate.usecases.grant import Grant, Granting
 from tidegate.usecases.grant_external import ExternalGrant
 from tidegate.usecases.handle_message import HandleMessage
 from tidegate.usecases.hold_slots import Slots
 from tidegate.usecases.limit_rate import RateLimits
 from tidegate.usecases.second_look import SecondLook
-from tidegate.usecases.send_frames import SendFrames
+from tidegate.usecases.send_frames import FollowUp, SendFrames
 from tidegate.usecases.subscribe import Subscribe, SubscribePolicy
 from tidegate.usecases.unsubscribe import Unsubscribe
 
@@ -272,6 +273,10 @@ class World:
         )
 
     @cached_property
+    def follow_up(self) -> FollowUp:
+        return FollowUp(second_looks=self.second_looks, end_connection=self.end_connection, observer=self.observer)
+
+    @cached_property
     def stream_policy(self) -> StreamPolicy:
         return stream_policy(self.settings)
 
@@ -403,11 +408,9 @@ def bridge_services(env: Mapping[str, str] | None = None) -> BridgeServices:
         subscriptions=world.subscriptions,
         last_values=world.last_values,
         send=SendFrames(
-            access=world.gateway_access,
-            second_looks=world.second_looks,
+            access=FreshAccess(world.gateway_access, world.clock),
             sender=world.sender,
-            end_connection=world.end_connection,
-            clock=world.clock,
+            follow_up=world.follow_up,
             observer=world.observer,
         ),
         max_message_bytes=settings.max_message_bytes,

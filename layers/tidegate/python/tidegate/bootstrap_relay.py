@@ -7,7 +7,6 @@ import random
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from threading import Thread
 
 from tidegate import tables
 from tidegate.adapters.credential_cipher import KmsCredentialCipher
@@ -20,10 +19,10 @@ from tidegate.bootstrap import World, egress_policy, stream_policy
 from tidegate.domain.relay import SHARDS
 from tidegate.domain.subscriptions import Stream
 from tidegate.settings import Settings
-from tidegate.usecases.batch_frames import BatchFrames
 from tidegate.usecases.fan_out import FanOut
+from tidegate.usecases.fresh_access import FreshAccess
 from tidegate.usecases.relay import Relay
-from tidegate.usecases.send_frames import SendFrames
+from tidegate.usecases.send_frames import KeepSending
 from tidegate.usecases.upstream import Upstream
 
 #: Threads that deliver: what one stream's viewers keep waiting does not keep those of the others waiting.
@@ -52,8 +51,14 @@ class RelayRun:
         settings = world.settings
         self._upstreams = UpstreamsByProtocol(_http_upstreams(settings), _mqtt_upstreams(settings))
         self._cipher = KmsCredentialCipher(world.aws("kms", "TrentService", "1.1"), world.variable("CREDENTIAL_KEY_ID"))
-        self._batches = BatchFrames(self._send_frames(), world.observer)
-        Thread(target=self._batches.run, name="batches", daemon=True).start()
+        self._frames = KeepSending(
+            access=FreshAccess(world.access, world.clock),
+            sender=world.new_sender(),
+            follow_up=world.follow_up,
+            may_send=lambda: self.relay.may_send(),
+            conflate=settings.max_updates_per_second > 0,
+            observer=world.observer,
+        )
         self._lanes = Lanes(self._fan_out)
         options = {} if handover_s is None else {"handover_s": handover_s}
         enabled = stream_policy(settings).enabled if settings.realtime_enabled else frozenset[str]()
@@ -64,6 +69,7 @@ class RelayRun:
             enabled=enabled,
             make_upstream=self._upstream,
             has_audience=lambda stream: self._lanes.of(stream)[1].has_audience(stream),
+            frames=self._frames,
             clock=world.clock,
             ids=world.ids,
             observer=world.observer,
@@ -73,31 +79,17 @@ class RelayRun:
     async def close(self) -> None:
         await self._upstreams.close()
         self._lanes.close()
-        self._batches.end()
+        await asyncio.to_thread(self._frames.close)
 
     def _fan_out(self) -> FanOut:
         world = self._world
         return FanOut(
             subscriptions=world.subscriptions,
             last_values=world.last_values,
-            send=self._send_frames(),
-            batches=self._batches,
+            send=self._frames,
             max_message_bytes=world.settings.max_message_bytes,
             clock=world.clock,
             observer=world.observer,
-        )
-
-    def _send_frames(self) -> SendFrames:
-        """One more, for one more thread."""
-        world = self._world
-        return SendFrames(
-            access=world.access,
-            second_looks=world.second_looks,
-            sender=world.new_sender(),
-            end_connection=world.end_connection,
-            clock=world.clock,
-            observer=world.observer,
-            may_send=lambda: self.relay.may_send(),
         )
 
     def _upstream(self, stream: Stream) -> Upstream:

@@ -276,20 +276,46 @@ class Posted:
     delivery: Delivery
 
 
+class Outgoing(Protocol):
+    """What a sender sends, as long as there is something. Times are the sender's, monotonic seconds."""
+
+    def ready(self, now: float) -> int:
+        """How many posts could be taken now."""
+
+    @property
+    def due(self) -> float | None:
+        """When more becomes ready by time alone; None when nothing will."""
+
+    @property
+    def ended(self) -> bool:
+        """Nothing is added any more."""
+
+    def take(self, now: float) -> Post | None:
+        """The next post. None when none is ready."""
+
+    def before(self, post: Post) -> Post | None:
+        """Asked before every try: what to send in the post's place, to the same connection. None withholds it; then
+        `answered` is not called for it."""
+
+    def answered(self, post: Post, delivery: Delivery) -> None:
+        """What became of a post."""
+
+
 class Sender(Protocol):
     """The managed WebSocket's management API. A missing connection is a result, never an exception."""
 
     def post(self, connection_id: str, body: bytes) -> Delivery: ...
 
     def post_many(
-        self,
-        posts: Iterable[Post],
-        *,
-        before_each: Callable[[Post], Post | None] | None = None,
-        deadline: float | None = None,
+        self, posts: Iterable[Post], *, before_each: Callable[[Post], bool] | None = None, deadline: float | None = None
     ) -> Sequence[Posted]:
-        """Send many. `before_each` is asked before every send and every retry what to send in a post's place, to the
-        same connection; None withholds. Results are of the posts as given."""
+        """Send many. `before_each` is asked before every send and every retry; False withholds."""
+
+    def send(self, outgoing: Outgoing) -> None:
+        """Send what there is until it has ended and everything was answered. A post that takes long keeps no other."""
+
+    def wake(self) -> None:
+        """From any thread: what `send` sends has more, or has ended."""
 
     def exists(self, connection_id: str) -> bool: ...
 

@@ -6,10 +6,7 @@ has at most `MAX_BYTES`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
-
-T = TypeVar("T")
+from collections.abc import Iterable, Iterator, Sequence
 
 #: A message of the managed WebSocket is billed by 32 KB, and larger frames are split there (API Gateway quotas).
 MAX_BYTES = 32 * 1024
@@ -21,15 +18,21 @@ def joined(bodies: Sequence[bytes]) -> bytes:
     return bodies[0] if len(bodies) == 1 else _HEAD + b",".join(bodies) + _TAIL
 
 
-def split(frames: Iterable[T], body: Callable[[T], bytes]) -> list[list[T]]:
-    """Groups to be `joined`, as few as the order allows. A frame too large to share a message is alone."""
-    groups: list[list[T]] = []
-    room = 0
-    for frame in frames:
-        size = len(body(frame)) + 1
-        if size > room or not groups:
-            groups.append([])
-            room = MAX_BYTES - len(_HEAD) - len(_TAIL) + 1
-        groups[-1].append(frame)
-        room -= size
-    return groups
+def fitting(sizes: Iterable[int]) -> int:
+    """How many of the first frames, of these sizes in bytes, make one message; one too large to share it is alone."""
+    count, room = 0, MAX_BYTES - len(_HEAD) - len(_TAIL) + 1
+    for size in sizes:
+        room -= size + 1
+        if room < 0 and count:
+            break
+        count += 1
+    return count
+
+
+def split(bodies: Sequence[bytes]) -> Iterator[bytes]:
+    """The frames as messages, as few as the order allows."""
+    start = 0
+    while start < len(bodies):
+        end = start + fitting(len(body) for body in bodies[start:])
+        yield joined(bodies[start:end])
+        start = end

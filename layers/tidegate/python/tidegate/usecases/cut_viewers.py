@@ -92,11 +92,11 @@ class CutViewers:
         now = self._clock.now()
         late: set[str] = set()
 
-        def in_time(post: Post) -> Post | None:
+        def in_time(post: Post) -> bool:
             if self._clock.now() - mark.at < CUT_TELL_S:
-                return post
+                return True
             late.add(post.connection_id)
-            return None
+            return False
 
         errors, states = [], []
         for row, refusal in marked:

@@ -1,6 +1,6 @@
 """Deliver one message of a stream to its subscriptions.
 
-Who may have it at the moment it is sent is `SendFrames`' business; here is what they are sent, and in what order values
+Who may have it at the moment it is sent is the outbox's business; here is what they are sent, and in what order values
 come: the newest is written before it is sent, and an older one is dropped.
 """
 
@@ -11,16 +11,15 @@ from dataclasses import dataclass
 
 from tidegate.domain import messages
 from tidegate.domain.messages import ErrorCode, Status
+from tidegate.domain.outgoing import Frame
 from tidegate.domain.subscriptions import LastValue, Stream, Subscription
 from tidegate.ports import Clock, Delivery, LastValueStore, Observer, SubscriptionStore
-from tidegate.usecases.batch_frames import BatchFrames
 from tidegate.usecases.fresh_access import FRESH_S
-from tidegate.usecases.send_frames import Frame, SendFrames
 
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """What became of one message: viewers per outcome, but for those whose batch is gathered yet."""
+    """What became of one message: viewers per outcome, as far as it is known yet."""
 
     outcomes: Mapping[Delivery, int]
 
@@ -37,17 +36,15 @@ class FanOut:
         *,
         subscriptions: SubscriptionStore,
         last_values: LastValueStore,
-        send: SendFrames,
-        batches: BatchFrames | None = None,
+        send: Callable[[Sequence[Frame]], Mapping[Delivery, int]],
         max_message_bytes: int,
         clock: Clock,
         observer: Observer,
     ) -> None:
-        """`batches`: where frames of connections that asked for them are gathered; None batches each message alone."""
+        """`send`: `SendFrames` or `KeepSending`."""
         self._subscriptions = subscriptions
         self._last_values = last_values
         self._send = send
-        self._batches = batches
         self._max_bytes = max_message_bytes
         self._clock = clock
         self._observer = observer
@@ -96,18 +93,10 @@ class FanOut:
         """*Index.* Whether anybody is subscribed, asked now."""
         return any(self._subscriptions.audience(f"{stream.stream_key}#{shard}") for shard in range(stream.shards))
 
-    def flush(self) -> None:
-        """Send what is gathered. Once this returns nothing of what was delivered is still to be sent."""
-        if self._batches is not None:
-            self._batches.flush()
-
     def _send_all(self, stream: Stream, frame: Callable[[str], bytes], *, is_data: bool = False) -> Delivered:
         rows = [row for shard in range(stream.shards) for row in self._audience(f"{stream.stream_key}#{shard}")]
         bodies = {one: self._fitting(one, frame(one)) for one in {row.key.datasource_id for row in rows}}
         frames = [Frame(row, bodies[row.key.datasource_id], is_data) for row in rows]
-        if self._batches is not None:
-            self._batches.add(one for one in frames if one.row.batch)
-            frames = [one for one in frames if not one.row.batch]
         return Delivered(self._send(frames))
 
     def _audience(self, shard: str) -> Sequence[Subscription]:

@@ -1,4 +1,4 @@
-"""The access items a sending asks, never older than a second.
+"""The access items a sending asks, never older than a second. Safe to use from many threads.
 
 Invariant of this file: `allows` says yes only from items whose read started at most `FRESH_S` ago at that moment.
 """
@@ -6,6 +6,7 @@ Invariant of this file: `allows` says yes only from items whose read started at 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from threading import Lock
 
 from tidegate.domain.access import DashboardAccess, UserAccess, allowed
 from tidegate.domain.errors import CouldNotCheck
@@ -22,6 +23,7 @@ class FreshAccess:
     def __init__(self, access: AccessStore, clock: Clock) -> None:
         self._access = access
         self._clock = clock
+        self._changing = Lock()
         self._dashboards: dict[str, tuple[float, DashboardAccess | None]] = {}
         self._users: dict[str, tuple[float, UserAccess | None]] = {}
 
@@ -33,14 +35,16 @@ class FreshAccess:
             dashboards.add(row.key.dashboard_id)
             if not row.claim.principal.is_public:
                 users.add(row.claim.principal.subject)
-        self._dashboards = {one: kept for one, kept in self._dashboards.items() if started - kept[0] < FRESH_S}
-        self._users = {one: kept for one, kept in self._users.items() if started - kept[0] < FRESH_S}
-        dashboards -= self._dashboards.keys()
-        users -= self._users.keys()
+        with self._changing:
+            self._dashboards = {one: kept for one, kept in self._dashboards.items() if started - kept[0] < FRESH_S}
+            self._users = {one: kept for one, kept in self._users.items() if started - kept[0] < FRESH_S}
+            dashboards -= self._dashboards.keys()
+            users -= self._users.keys()
         if dashboards or users:
             snapshot = self._access.read(sorted(dashboards), sorted(users))
-            self._dashboards |= {one: (started, snapshot.dashboards.get(one)) for one in dashboards}
-            self._users |= {one: (started, snapshot.users.get(one)) for one in users}
+            with self._changing:
+                self._dashboards |= {one: (started, snapshot.dashboards.get(one)) for one in dashboards}
+                self._users |= {one: (started, snapshot.users.get(one)) for one in users}
 
     def allows(self, row: Subscription) -> bool:
         """Whether the row may be sent data now; reads again what has aged.

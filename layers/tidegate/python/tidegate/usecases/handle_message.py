@@ -112,8 +112,9 @@ class HandleMessage:
         except Exception as error:  # the subscription stands: the next message brings what this one could not
             self._observer.fault("last value not read", error, connection_id=row.key.connection_id)
             value = None
-        for group in batches.split([self._fitting(frame) for frame in frames], lambda frame: frame):
-            delivery = self._send(row.key.connection_id, batches.joined(group))
+        fitting = [self._fitting(frame) for frame in frames]
+        for message in batches.split(fitting) if row.batch else fitting:
+            delivery = self._send(row.key.connection_id, message)
             if delivery is Delivery.GONE:
                 return
             if delivery in (Delivery.THROTTLED, Delivery.FAILED):

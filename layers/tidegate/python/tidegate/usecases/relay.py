@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Protocol
 
 from tidegate.domain.errors import CouldNotCheck
 from tidegate.domain.relay import LEASE_S, shard_of
@@ -45,6 +46,14 @@ class Held:
     looked_at: float = 0.0
 
 
+class Frames(Protocol):
+    """What `KeepSending` is to a worker."""
+
+    works: bool
+
+    def flush(self) -> bool: ...
+
+
 class Relay:
     """One worker of one shard. `run` once."""
 
@@ -57,18 +66,21 @@ class Relay:
         enabled: frozenset[str],
         make_upstream: Callable[[Stream], Upstream],
         has_audience: Callable[[Stream], bool],
+        frames: Frames,
         handover_s: float = HANDOVER_S,
         clock: Clock,
         ids: Ids,
         observer: Observer,
     ) -> None:
-        """`enabled`: protocols switched on. `make_upstream` and `has_audience` are asked per stream."""
+        """`enabled`: protocols switched on. `make_upstream` and `has_audience` are asked per stream; `frames` is
+        where upstreams send."""
         self._leases = leases
         self._streams = streams
         self._relays = relays
         self._enabled = enabled
         self._make_upstream = make_upstream
         self._has_audience = has_audience
+        self._frames = frames
         self._handover_s = handover_s
         self._clock = clock
         self._owner = ids.new_id()
@@ -131,6 +143,7 @@ class Relay:
             if asked_successor and keep.lease is not None and keep.lease.successor:
                 # What is read from here on is in the successor's hands as well.
                 await asyncio.gather(*(held.upstream.pause() for held in self._held.values()))
+                await asyncio.to_thread(self._frames.flush)
                 return "handed over" if await asyncio.to_thread(keep.hand_over) else "overtaken"
             if now - looked >= LOOK_S:
                 await self._look(shard, standby=False)
@@ -142,9 +155,9 @@ class Relay:
             if not asked_successor and now >= stop_at - self._handover_s and self._held:
                 asked_successor = True
                 await self._ask_successor(shard)
-            if now >= stop_at:
+            if now >= stop_at or not self._frames.works:
                 await asyncio.to_thread(keep.release)
-                return "out of time"
+                return "out of time" if self._frames.works else "broken"
             await asyncio.sleep(_TICK_S)
 
     async def _ask_successor(self, shard: int) -> None:

@@ -1,54 +1,63 @@
-"""Send frames to subscriptions: each to whoever may have it at that moment, batched where the connection asked.
-
-Invariant of this file (invariant 2 of the product): a frame leaves only to a row that `allowed` admitted from access
-items whose read *started* at most one second ago, and whose token has not expired at that moment. An answer that
-cannot be had withholds the frame. Every retry asks again, and of a batch only the frames still allowed are sent.
-"""
+"""Send frames to subscriptions: a handful and done, or on and on beside the work that makes them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import zip_longest
+from collections.abc import Callable, Mapping, Sequence
+from queue import Empty
+from threading import Thread
 
-from tidegate.domain import batches
 from tidegate.domain.errors import CouldNotCheck
-from tidegate.domain.subscriptions import Subscription, SubscriptionKey
-from tidegate.ports import AccessStore, Clock, Delivery, Observer, Post, SecondLooks, Sender
+from tidegate.domain.outgoing import Frame, Lines
+from tidegate.domain.subscriptions import Subscription
+from tidegate.ports import Delivery, Observer, SecondLooks, Sender
 from tidegate.usecases.end_connection import EndConnection
 from tidegate.usecases.fresh_access import FreshAccess
+from tidegate.usecases.outbox import Outbox
+
+#: What is under way when a worker hands over has so long to be answered, seconds; then a second look brings it.
+FLUSH_S = 2.0
+#: How long the end waits for what is under way, seconds: no answer is waited for longer.
+_END_S = 4.0
+_COUNTED_S = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """One encoded frame for one subscription. `is_data`: a newer one of the same subscription may take its place."""
+class FollowUp:
+    """What sending leaves to be done. One viewer that is gone never keeps a message from the others, nor does cleaning
+    up after it."""
 
-    row: Subscription
-    body: bytes
-    is_data: bool
+    def __init__(self, *, second_looks: SecondLooks, end_connection: EndConnection, observer: Observer) -> None:
+        self._second_looks = second_looks
+        self._end_connection = end_connection
+        self._observer = observer
+
+    def __call__(self, what: str | Subscription) -> None:
+        """Release a connection that is gone, or have a row's newest value tried again."""
+        if isinstance(what, str):
+            self._release(what)
+        else:
+            self._look_again(what)
+
+    def _release(self, connection_id: str) -> None:
+        try:
+            self._end_connection.gone(connection_id)
+        except CouldNotCheck:
+            self._observer.count("viewers_not_released")
+
+    def _look_again(self, row: Subscription) -> None:
+        try:
+            self._second_looks.queue(row.key, row.attempt, row.stream.rpartition("#")[0], None)
+        except CouldNotCheck:
+            self._observer.count("second_looks_lost")
 
 
 class SendFrames:
-    """One thread's way to the platform; keeps access items for at most a second."""
+    """Send some frames and say what became of them. For one thread."""
 
-    def __init__(
-        self,
-        *,
-        access: AccessStore,
-        second_looks: SecondLooks,
-        sender: Sender,
-        end_connection: EndConnection,
-        clock: Clock,
-        observer: Observer,
-        may_send: Callable[[], bool] = lambda: True,
-    ) -> None:
-        """`may_send` is asked before every send and every retry: a relay that lost its lease sends nothing more."""
-        self._access = FreshAccess(access, clock)
-        self._second_looks = second_looks
+    def __init__(self, *, access: FreshAccess, sender: Sender, follow_up: FollowUp, observer: Observer) -> None:
+        self._access = access
         self._sender = sender
-        self._end_connection = end_connection
+        self._follow_up = follow_up
         self._observer = observer
-        self._may_send = may_send
 
     def __call__(self, frames: Sequence[Frame]) -> Mapping[Delivery, int]:
         """Send them; those of one subscription, and of one connection with batches, in order.
@@ -64,82 +73,104 @@ class SendFrames:
         if not frames:
             return {}
         self._access.load(frame.row for frame in frames)
-        outcomes: dict[Delivery, int] = {}
-        gone: set[str] = set()
-        for posts in _rounds(frames):
-            waiting = [post for post in posts if post.connection_id not in gone]
-            self._round(waiting, outcomes, gone)
-        self._release(gone)
-        for delivery, count in outcomes.items():
-            self._observer.count("deliveries", count, outcome=delivery.value)
-        return outcomes
-
-    def try_again_later(self, rows: Iterable[Subscription]) -> None:
-        """A stream's newest value is always tried again; by then it may be a newer one."""
-        for row in rows:
-            try:
-                self._second_looks.queue(row.key, row.attempt, row.stream.rpartition("#")[0], None)
-            except CouldNotCheck:
-                self._observer.count("second_looks_lost")
-
-    def _round(self, posts: Sequence[Post], outcomes: dict[Delivery, int], gone: set[str]) -> None:
-        withheld: set[SubscriptionKey] = set()  # by the last asking
-        unchecked: set[SubscriptionKey] = set()
-
-        def admitted(post: Post) -> Post | None:
-            frames = _frames(post)
-            kept = [frame for frame in frames if self._admits(frame.row, withheld, unchecked)]
-            if len(kept) == len(frames):
-                return post
-            return Post(post.connection_id, batches.joined([one.body for one in kept]), tuple(kept)) if kept else None
-
-        for posted in self._sender.post_many(posts, before_each=admitted):
-            if posted.delivery is Delivery.GONE:
-                gone.add(posted.post.connection_id)
-            for frame in _frames(posted.post):
-                kept_back = frame.row.key in withheld
-                delivery = Delivery.WITHHELD if kept_back else posted.delivery
-                outcomes[delivery] = outcomes.get(delivery, 0) + 1
-                if frame.row.key in unchecked or delivery in (Delivery.THROTTLED, Delivery.FAILED):
-                    self.try_again_later([frame.row])
-
-    def _admits(self, row: Subscription, withheld: set[SubscriptionKey], unchecked: set[SubscriptionKey]) -> bool:
-        withheld.discard(row.key)
-        unchecked.discard(row.key)
-        try:
-            if self._access.allows(row) and self._may_send():
-                return True
-        except CouldNotCheck:
-            self._observer.count("withheld_unchecked")
-            unchecked.add(row.key)
-        withheld.add(row.key)
-        return False
-
-    def _release(self, connections: Collection[str]) -> None:
-        """One viewer that is gone never keeps a message from the others, nor does cleaning up after it."""
-        for connection_id in connections:
-            try:
-                self._end_connection.gone(connection_id)
-            except CouldNotCheck:
-                self._observer.count("viewers_not_released")
-
-
-def _frames(post: Post) -> tuple[Frame, ...]:
-    assert isinstance(post.tag, tuple)
-    return post.tag
-
-
-def _rounds(frames: Iterable[Frame]) -> Iterator[list[Post]]:
-    """Posts that may be under way at the same time, round after round: the platform does not keep the order of two."""
-    lines: dict[object, list[Frame]] = {}
-    for frame in frames:
-        lines.setdefault(frame.row.key.connection_id if frame.row.batch else frame.row.key, []).append(frame)
-    posts = []
-    for line in lines.values():
-        groups = batches.split(line, lambda frame: frame.body) if line[0].row.batch else [[frame] for frame in line]
-        connection_id = line[0].row.key.connection_id
-        posts.append(
-            [Post(connection_id, batches.joined([one.body for one in group]), tuple(group)) for group in groups]
+        outbox = Outbox(
+            access=self._access,
+            lines=Lines(conflate=False, window_s=0.0),
+            may_send=lambda: True,
+            wake=lambda: None,
+            observer=self._observer,
         )
-    for round_ in zip_longest(*posts):
-        yield [post for post in round_ if post is not None]
+        outbox.add(frames)
+        outbox.end()
+        self._sender.send(outbox)
+        while not outbox.leftovers.empty():
+            left = outbox.leftovers.get()
+            if left is not None:
+                self._follow_up(left)
+        return _counted(outbox, self._observer)
+
+
+class KeepSending:
+    """Sends on a thread of its own what others add, and follows up on another. `close` ends both.
+
+    Attributes:
+        works: False once it broke, by a fault of ours: nothing is sent any more.
+    """
+
+    def __init__(
+        self,
+        *,
+        access: FreshAccess,
+        sender: Sender,
+        follow_up: FollowUp,
+        may_send: Callable[[], bool],
+        conflate: bool,
+        observer: Observer,
+    ) -> None:
+        """`may_send` is asked before every send and every retry; `conflate` as for `Lines`."""
+        self._access = access
+        self._sender = sender
+        self._follow_up = follow_up
+        self._observer = observer
+        self.works = True
+        self._outbox = Outbox(
+            access=access, lines=Lines(conflate=conflate), may_send=may_send, wake=sender.wake, observer=observer
+        )
+        self._threads = [
+            Thread(target=work, name=name, daemon=True)
+            for name, work in (("sender", self._send), ("follow-up", self._follow))
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def __call__(self, frames: Sequence[Frame]) -> Mapping[Delivery, int]:
+        """Have them sent; waits only while the sender as a whole is behind. What becomes of them is not known yet.
+
+        Raises:
+            CouldNotCheck: nothing is sent, because the access items could not be read.
+        """
+        if frames:
+            self._access.load(frame.row for frame in frames)
+            self._outbox.add(frames)
+            self._outbox.wait_for_room()
+        return {}
+
+    def flush(self) -> bool:
+        """Wait until what was added is sent. False when some viewers were too slow for that."""
+        return self._outbox.wait_until_empty(FLUSH_S)
+
+    def close(self) -> None:
+        """End, once what is under way was answered and followed up."""
+        self._outbox.end()
+        for thread in self._threads:
+            thread.join(_END_S)
+
+    def _send(self) -> None:
+        try:
+            self._sender.send(self._outbox)
+        except Exception as error:  # nothing is sent any more: whoever holds the upstreams must know
+            self._observer.fault("the sender broke", error)
+            self.works = False
+            self._outbox.end()
+        self._outbox.leftovers.put(None)
+
+    def _follow(self) -> None:
+        going = True
+        while going:
+            try:
+                left = self._outbox.leftovers.get(timeout=_COUNTED_S)
+            except Empty:
+                left = ""
+            if left is None:
+                going = False
+            elif left:
+                self._follow_up(left)
+            if not going or self._outbox.leftovers.empty():
+                _counted(self._outbox, self._observer)
+
+
+def _counted(outbox: Outbox, observer: Observer) -> Mapping[Delivery, int]:
+    outcomes = outbox.take_outcomes()
+    for delivery, count in outcomes.items():
+        observer.count("deliveries", count, outcome=delivery.value)
+    return outcomes

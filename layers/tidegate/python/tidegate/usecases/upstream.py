@@ -41,6 +41,10 @@ T = TypeVar("T")
 #: reading stops, and the source feels it.
 _KEPT = 1000
 
+#: A message that could not be delivered, because a store did not answer, is tried again after so many seconds each,
+#: as long as it is the newest.
+_AGAIN_S = (0.2, 0.5, 1.0, 2.0, 4.0)
+
 #: Runs blocking work of a stream on a thread; one stream's work is done in order.
 InOrder = Callable[[Callable[[], T]], Awaitable[T]]
 
@@ -116,7 +120,6 @@ class Upstream:
         async with self._changed:
             self._standby = True
             await self._changed.wait_for(lambda: not self._delivering)
-        await self._blocking(self._fan_out.flush)
 
     async def _recall(self) -> None:
         """Where the stream was: its order goes on from there, whatever this clock says."""
@@ -269,7 +272,10 @@ class Upstream:
         while True:
             message = await self._next()
             try:
-                await self._deliver(message)
+                for pause_s in _AGAIN_S:
+                    if await self._deliver(message) or self._standby or len(self._waiting) > 1:
+                        break
+                    await asyncio.sleep(pause_s)
             finally:
                 async with self._changed:
                     self._delivering = False
@@ -292,13 +298,14 @@ class Upstream:
             self._delivering = True
             return self._waiting[0]
 
-    async def _deliver(self, message: UpstreamMessage) -> None:
+    async def _deliver(self, message: UpstreamMessage) -> bool:
+        """False when it should be tried again, because a store did not answer."""
         try:
             payload = parsed(message.payload, self._stream.parser)
         except Unparsable:
             self._observer.count("messages_unparsable")
             await self._tell(ErrorCode.PROTOCOL_ERROR, "Payload parsing failed")
-            return
+            return True
         # The order of the stream: by arrival, and never back, though another worker's clock was ahead.
         self._last_ms = max(int(self._clock.now() * 1000), self._last_ms + 1)
         self._last_id = message.message_id or self._last_id
@@ -307,6 +314,8 @@ class Upstream:
             await self._blocking(lambda: self._fan_out.deliver(self._stream, value))
         except CouldNotCheck as error:
             self._observer.fault("message not delivered", error, stream=self._stream.stream_key)
+            return False
+        return True
 
     async def _blocking(self, work: Callable[[], object]) -> object:
         return await self._in_order(work)

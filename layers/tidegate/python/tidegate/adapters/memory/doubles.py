@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from tidegate.domain.subscriptions import LastValue, SubscriptionKey
-from tidegate.ports import Delivery, Post, Posted
+from tidegate.ports import Delivery, Outgoing, Post, Posted
 
 
 class ManualClock:
@@ -68,18 +68,26 @@ class MemorySender:
         return delivery
 
     def post_many(
-        self,
-        posts: Iterable[Post],
-        *,
-        before_each: Callable[[Post], Post | None] | None = None,
-        deadline: float | None = None,
+        self, posts: Iterable[Post], *, before_each: Callable[[Post], bool] | None = None, deadline: float | None = None
     ) -> Sequence[Posted]:
-        results = []
-        for post in posts:
-            sent = post if before_each is None else before_each(post)
-            delivery = Delivery.WITHHELD if sent is None else self.post(sent.connection_id, sent.body)
-            results.append(Posted(post, delivery))
-        return results
+        return [
+            Posted(
+                post,
+                self.post(post.connection_id, post.body)
+                if before_each is None or before_each(post)
+                else Delivery.WITHHELD,
+            )
+            for post in posts
+        ]
+
+    def send(self, outgoing: Outgoing) -> None:
+        """Everything that is there. Time is over at once: no window has to pass."""
+        while (post := outgoing.take(float("inf"))) is not None:
+            sent = outgoing.before(post)
+            if sent is not None:
+                outgoing.answered(sent, self.post(sent.connection_id, sent.body))
+
+    def wake(self) -> None: ...
 
     def exists(self, connection_id: str) -> bool:
         return self.answers.get(connection_id) is not Delivery.GONE
