@@ -2,19 +2,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from time import monotonic
 from typing import Any
+from urllib.parse import quote
 
 import botocore.auth
 import botocore.awsrequest
 import botocore.credentials
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.adapters.management_server import ManagementServer
 from tidegate import tables
 from tidegate.adapters.aws.http import HttpClient, NotAnswered, endpoint_url
 from tidegate.adapters.aws.json_client import AwsError, JsonClient
-from tidegate.adapters.aws.sigv4 import Credentials, Signer, credentials_from
+from tidegate.adapters.aws.sigv4 import Credentials, PostSigner, Signer, credentials_from
 from tidegate.adapters.credential_cipher import KmsCredentialCipher
 from tidegate.adapters.dynamodb.client import DynamoDb, decode, encode
 from tidegate.adapters.memory.doubles import ManualClock
@@ -48,6 +52,26 @@ def test_signatures_are_those_of_botocore(path: str, body: bytes, monkeypatch: p
     canonical = auth.canonical_request(theirs)
     signature = auth.signature(auth.string_to_sign(theirs, canonical), theirs)
     assert headers["authorization"].endswith(f"Signature={signature}")
+
+
+@given(
+    st.lists(st.tuples(st.text(min_size=1, max_size=20), st.sampled_from([b"", b"a", b"b" * 300])), max_size=6),
+    st.floats(1_790_000_000, 1_800_000_000),
+    st.booleans(),
+)
+def test_posts_are_signed_as_any_request(posts: list[tuple[str, bytes]], now: float, token: bool) -> None:
+    keys = CREDENTIALS if token else replace(CREDENTIALS, token=None)
+    signer = Signer(keys, "eu-west-1", "execute-api")
+    made = PostSigner(signer, "example.com:8000")
+    for number, (connection, body) in enumerate(posts):
+        path = f"/live/@connections/{quote(connection, safe='')}"
+        at = now + number * 0.4
+        head, _, sent = made.request(path, body, at).partition(b"\r\n\r\n")
+        first, *lines = head.decode().split("\r\n")
+        headers = dict(line.split(": ", 1) for line in lines)
+        assert (first, sent) == (f"POST {path} HTTP/1.1", body)
+        assert headers.pop("content-length") == str(len(body))
+        assert headers == signer.headers("POST", "example.com:8000", path, body, int(at))
 
 
 def test_secrets_do_not_show() -> None:

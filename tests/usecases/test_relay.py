@@ -15,6 +15,7 @@ from tidegate.adapters.memory.doubles import CountingIds, MemoryObserver, Memory
 from tidegate.adapters.memory.relay_leases import MemoryRelayLeases
 from tidegate.adapters.memory.stores import MemoryLastValues, MemoryStreams
 from tidegate.adapters.system import SystemClock
+from tidegate.domain.errors import CouldNotCheck
 from tidegate.domain.messages import ErrorCode
 from tidegate.domain.profiles import BrokerProfile, CredentialProfile, CredentialType, Transport
 from tidegate.domain.relay import CLAIM_AFTER_S, LEASE_S, shard_of
@@ -28,7 +29,7 @@ from tidegate.relay_ports import (
     UpstreamMessage,
     UpstreamRequest,
 )
-from tidegate.usecases import keep_lease
+from tidegate.usecases import keep_lease, upstream
 from tidegate.usecases import relay as relaying
 from tidegate.usecases.relay import Relay
 from tidegate.usecases.upstream import Upstream
@@ -91,6 +92,8 @@ class Viewers:
         self.told: list[tuple[str, str]] = []
         self.states: list[str] = []
         self.audience = True
+        self.down = False
+        self.asked = 0
 
 
 class OneWorker:
@@ -101,6 +104,9 @@ class OneWorker:
         self.may: Callable[[], bool] = lambda: True
 
     def deliver(self, stream: Stream, value: LastValue) -> None:
+        self._viewers.asked += 1
+        if self._viewers.down:
+            raise CouldNotCheck("down")
         if self._last_values.put_if_newer(stream.stream_key, value) and self.may():
             self._viewers.values.append(value.payload)
             self._viewers.by.append(self._name)
@@ -362,6 +368,45 @@ def test_a_worker_without_anything_to_do_ends_at_once() -> None:
         scene = Scene()
         scene.streams.rows.clear()
         assert await scene.begin(scene.relay()) == "nobody listens" and scene.leases.current(scene.shard) is None
+
+    run(work)
+
+
+def test_a_worker_whose_sender_broke_lets_the_shard_go() -> None:
+    async def work() -> None:
+        scene = Scene()
+        task = scene.begin(scene.relay())
+        await settle(lambda: scene.viewers.states == ["connected"])
+        scene.frames.works = False
+        assert await task == "broken" and scene.leases.current(scene.shard) is None
+        assert scene.source.open_now == 0
+
+    run(work)
+
+
+def test_what_could_not_be_delivered_is_tried_again_until_something_newer_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(upstream, "_AGAIN_S", (0.01,) * 500)
+
+    async def work() -> None:
+        scene = Scene()
+        task = scene.begin(scene.relay())
+        await settle(lambda: scene.viewers.states == ["connected"])
+        scene.viewers.down = True
+        await scene.source.say()
+        await settle(lambda: scene.viewers.asked >= 3)
+        scene.viewers.down = False
+        await settle(lambda: scene.viewers.values == ["1"])
+        scene.viewers.down = True
+        await scene.source.say()
+        await settle(lambda: scene.viewers.asked >= 6)
+        await scene.source.say()
+        await settle(lambda: scene.viewers.asked >= 9)
+        scene.viewers.down = False
+        await settle(lambda: scene.viewers.values[-1] == "3")
+        assert scene.viewers.values in (["1", "3"], ["1", "2", "3"])
+        await end(task)
 
     run(work)
 

@@ -27,7 +27,7 @@ _BASE_DELAY_S = 0.05
 ANSWER_S = 3.0
 _CONNECT_S = 3.0
 #: A post without an answer for so long, seconds, no longer counts among those whose socket will soon be free.
-_STUCK_S = 0.1
+_STUCK_S = 0.05
 #: With a server that takes 10 ms, more busy sockets than these gain little and cost memory on the far side.
 _BUSY_SOCKETS = 128
 #: Those that are stuck come on top of them, up to this.
