@@ -62,11 +62,12 @@ def test_signatures_are_those_of_botocore(path: str, body: bytes, monkeypatch: p
 def test_posts_are_signed_as_any_request(posts: list[tuple[str, bytes]], now: float, token: bool) -> None:
     keys = CREDENTIALS if token else replace(CREDENTIALS, token=None)
     signer = Signer(keys, "eu-west-1", "execute-api")
-    made = PostSigner(signer, "example.com:8000")
+    made = PostSigner(signer, "example.com:8000", "/live/@connections/")
     for number, (connection, body) in enumerate(posts):
-        path = f"/live/@connections/{quote(connection, safe='')}"
+        last = quote(connection, safe="")
+        path = f"/live/@connections/{last}"
         at = now + number * 0.4
-        head, _, sent = made.request(path, body, at).partition(b"\r\n\r\n")
+        head, _, sent = made.request(last, body, at).partition(b"\r\n\r\n")
         first, *lines = head.decode().split("\r\n")
         headers = dict(line.split(": ", 1) for line in lines)
         assert (first, sent) == (f"POST {path} HTTP/1.1", body)

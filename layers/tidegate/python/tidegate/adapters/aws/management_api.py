@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
 from time import monotonic, time
 from urllib.parse import quote, urlsplit
 
@@ -15,6 +15,7 @@ from tidegate.ports import Delivery, Observer, Outgoing, Post, Posted
 
 _SERVICE = "execute-api"
 _TIMEOUT_S = 10.0
+_BASE64 = re.compile(r"[A-Za-z0-9_-]*=*")
 
 
 class ManagementApi:
@@ -25,8 +26,8 @@ class ManagementApi:
         self._http = HttpClient(endpoint)
         self._signer = Signer(credentials, region, _SERVICE)
         self._observer = observer
-        self._post_signer = PostSigner(self._signer, self._http.host)
-        self._path = lru_cache(4096)(self._path_of)
+        self._prefix = f"{self._http.prefix}/@connections/"
+        self._post_signer = PostSigner(self._signer, self._http.host, self._prefix)
         parts = urlsplit(endpoint)
         tls = parts.scheme == "https"
         port = parts.port or (443 if tls else 80)
@@ -57,7 +58,7 @@ class ManagementApi:
             self._observer.count("connections_not_closed")
 
     def _request(self, method: str, connection_id: str) -> int:
-        path = self._path(connection_id)
+        path = self._prefix + _escaped(connection_id)
         headers = self._signer.headers(method, self._http.host, path, b"", time())
         return self._http.request(method, path, headers, b"", monotonic() + _TIMEOUT_S).status
 
@@ -80,10 +81,14 @@ class ManagementApi:
 
     def encoded(self, post: Post) -> bytes:
         """The signed request as bytes."""
-        return self._post_signer.request(self._path(post.connection_id), post.body, time())
+        return self._post_signer.request(_escaped(post.connection_id), post.body, time())
 
-    def _path_of(self, connection_id: str) -> str:
-        return f"{self._http.prefix}/@connections/{quote(connection_id, safe='')}"
+
+def _escaped(connection_id: str) -> str:
+    """A connection id as a path's segment. They are Base64 as a rule, which is encoded at a tenth of the cost."""
+    if _BASE64.fullmatch(connection_id):
+        return connection_id.replace("=", "%3D")
+    return quote(connection_id, safe="")
 
 
 class _Listed:

@@ -13,7 +13,6 @@ import hmac
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from time import gmtime, strftime
 from urllib.parse import quote
 
@@ -104,28 +103,38 @@ class Signer:
 
 
 class PostSigner:
-    """Whole POST requests to one host, signed as `Signer` signs them: what they share is made once a second, and the
+    """Whole POST requests below one path, signed as `Signer` signs them: what they share is made once a second, and the
     hash of a body once for all who get it. A test keeps both equal."""
 
-    def __init__(self, signer: Signer, host: str) -> None:
+    def __init__(self, signer: Signer, host: str, prefix: str) -> None:
+        """`prefix`: the path up to its last segment, percent-encoded, with the slash."""
         self._signer = signer
         self._host = host
+        self._prefix = prefix
+        self._canonical_prefix = f"POST\n{quote(prefix, safe='/~')}"
         self._second = -1
         self._hashed: tuple[bytes, str] = (b"", hashlib.sha256(b"").hexdigest())
-        self._escaped = lru_cache(4096)(lambda path: quote(path, safe="/~"))
 
-    def request(self, path: str, body: bytes, now: float) -> bytes:
-        """The request as it goes on the wire. `path` is percent-encoded, `now` epoch seconds."""
+    def request(self, last: str, body: bytes, now: float) -> bytes:
+        """The request as it goes on the wire.
+
+        Args:
+            last: the path's last segment, its every reserved character percent-encoded.
+            body: the bytes sent.
+            now: epoch seconds.
+        """
         if int(now) != self._second:
             self._begin_second(int(now))
         known, digest = self._hashed
         if body is not known:
             digest = hashlib.sha256(body).hexdigest()
             self._hashed = (body, digest)
-        canonical = f"POST\n{self._escaped(path)}{self._canonical_headers}{digest}".encode()
+        # Signing encodes the path once more: of what is encoded that changes the percent signs only.
+        escaped = last.replace("%", "%25")
+        canonical = f"{self._canonical_prefix}{escaped}{self._canonical_headers}{digest}".encode()
         to_sign = self._to_sign + hashlib.sha256(canonical).hexdigest().encode()
         signature = hmac.digest(self._key, to_sign, "sha256").hex()
-        head = f"POST {path}{self._head}{signature}\r\ncontent-length: {len(body)}\r\n\r\n"
+        head = f"POST {self._prefix}{last}{self._head}{signature}\r\ncontent-length: {len(body)}\r\n\r\n"
         return head.encode() + body
 
     def _begin_second(self, second: int) -> None:
