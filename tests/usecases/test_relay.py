@@ -150,7 +150,13 @@ class Scene:
         self._workers = 0
         self.shard = shard_of(self.stream)
 
-    def relay(self, *, handover_s: float = 45.0) -> Relay:
+    def relay(
+        self,
+        *,
+        handover_s: float = 45.0,
+        settings: str = "settings",
+        enabled: frozenset[str] = frozenset({"sse", "mqtt"}),
+    ) -> Relay:
         self._workers += 1
         worker = OneWorker(self.viewers, self.last_values, f"worker {self._workers}")
         fan_out: Any = worker
@@ -174,13 +180,18 @@ class Scene:
                 observer=self.observer,
             )
 
+        async def tell_disabled(stream: Stream) -> None:
+            worker.tell(stream, ErrorCode.POLICY_BLOCKED, "off")
+
         ids = CountingIds()
         ids._next = self._workers * 100
         relay = Relay(
             leases=self.leases,
             streams=self.streams,
             relays=self.relays,
-            enabled=frozenset({"sse", "mqtt"}),
+            settings=settings,
+            enabled=enabled,
+            tell_disabled=tell_disabled,
             make_upstream=make,
             has_audience=lambda _: self.viewers.audience,
             handover_s=handover_s,
@@ -453,5 +464,49 @@ def test_a_successor_replaces_a_holder_that_died() -> None:
         await scene.source.say()
         await settle(lambda: scene.viewers.values == ["1"])
         await end(task)
+
+    run(work)
+
+
+def test_a_worker_with_other_settings_takes_over_and_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A running function keeps the settings it was started with; two new ones at once are no harm."""
+    monkeypatch.setattr(relaying, "LEASE_S", 0.3)
+
+    async def work() -> None:
+        scene = Scene()
+        old = scene.begin(scene.relay(settings="old"))
+        await settle(lambda: scene.viewers.states == ["connected"])
+        new = [scene.begin(scene.relay(settings="new")) for _ in range(2)]
+        while not old.done():
+            await scene.source.say()
+            await asyncio.sleep(0.005)
+        assert await old == "handed over"
+        await settle(lambda: any(one.done() for one in new))
+        (ended,) = [one for one in new if one.done()]
+        (running,) = [one for one in new if not one.done()]
+        assert await ended == "not needed"
+        await settle(lambda: str(scene.source.sent) in scene.viewers.values)
+        assert scene.viewers.values == [str(n) for n in range(1, scene.source.sent + 1)]
+        await end(running)
+
+    run(work)
+
+
+def test_what_is_switched_off_ends_and_viewers_are_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relaying, "LEASE_S", 0.3)
+
+    async def work() -> None:
+        scene = Scene()
+        old = scene.begin(scene.relay(settings="on"))
+        await settle(lambda: scene.viewers.states == ["connected"])
+        assert await scene.begin(scene.relay(settings="off", enabled=frozenset())) == "nobody listens"
+        assert await old == "handed over" and scene.source.open_now == 0
+        assert scene.viewers.told == [("STREAM_POLICY_BLOCKED", "off")]
+        assert not scene.streams.rows["stream"].connected
+        assert await scene.begin(scene.relay(settings="off", enabled=frozenset())) == "nobody listens"
+        assert len(scene.viewers.told) == 1, "the minute's worker says nothing new"
+        again = scene.begin(scene.relay(settings="on"))
+        await settle(lambda: scene.viewers.states == ["connected"] * 2)
+        await end(again)
 
     run(work)
