@@ -21,7 +21,8 @@ _THREADS = 4 * CONNECTS
 def make_handler(services: RelayServices) -> Handler:
     def handle(event: dict[str, Any], context: Any) -> dict[str, Any]:
         stop_at = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - _RESERVE_S
-        ended = asyncio.run(_invocation(services, int(event["shard"]), stop_at, bool(event.get("successor"))))
+        successor = bool(event.get("successor"))
+        ended = asyncio.run(_invocation(services, int(event["shard"]), stop_at, successor))
         services.observer.flush()
         return {"ended": ended}
 
@@ -30,7 +31,8 @@ def make_handler(services: RelayServices) -> Handler:
 
 async def _invocation(services: RelayServices, shard: int, stop_at: float, successor: bool) -> str:
     bring_threads()
-    return await work(services, shard, stop_at, successor=successor)
+    # The platform starts workers with the newest settings only; a process may be the older one of two.
+    return await work(services, shard, stop_at, successor=successor, newest=True)
 
 
 def bring_threads() -> None:
@@ -38,12 +40,14 @@ def bring_threads() -> None:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, "relay"))
 
 
-async def work(services: RelayServices, shard: int, stop_at: float, *, successor: bool = False) -> str:
+async def work(
+    services: RelayServices, shard: int, stop_at: float, *, successor: bool = False, newest: bool = False
+) -> str:
     """One worker, from its claim to its end. Returns why it ended."""
     run = RelayRun(services.world)
     flushing = asyncio.create_task(_flush(services))
     try:
-        return await run.relay.run(shard, stop_at, successor=successor)
+        return await run.relay.run(shard, stop_at, successor=successor, newest=newest)
     finally:
         flushing.cancel()
         await run.close()

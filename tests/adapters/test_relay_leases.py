@@ -47,6 +47,8 @@ def test_handing_over_is_one_write_to_whoever_waits(deployed: Mapping[str, str])
     held = store.claim(0, "a", 1000.0)
     assert held is not None and not store.hand_over(replace(held, successor="b"), 1000.0), "nobody waits"
     assert store.offer(0, "b") is not None
+    assert store.offer(0, "c") is None, "the first who waits is the one"
+    assert store.offer(0, "b") is not None, "its answer was lost, and it asks again"
     held = store.renew(held, 1001.0)
     assert held is not None and held.successor == "b"
     assert store.hand_over(held, 1002.0) and not store.hand_over(held, 1002.0)

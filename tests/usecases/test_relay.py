@@ -119,9 +119,17 @@ class OneWorker:
 
 
 class Frames:
+    """What a worker sends with. What still waits may leave only while the lease holds."""
+
     works = True
 
+    def __init__(self) -> None:
+        self.may: Callable[[], bool] = lambda: True
+        self.flushed = 0
+
     def flush(self) -> bool:
+        assert self.may(), "flushed too late"
+        self.flushed += 1
         return True
 
 
@@ -157,12 +165,18 @@ class Scene:
         self.streams.rows["stream"] = self.stream
         self.source, self.viewers, self.relays = Source(ids=ids), Viewers(), MemoryRelays()
         self.profiles, self.observer = Profiles(), MemoryObserver()
-        self.frames = Frames()
+        self.frames: list[Frames] = []
         self._per_second = per_second
         self._workers = 0
         self.shard = shard_of(self.stream)
 
-    def relay(self, *, handover_s: float = 45.0) -> Relay:
+    def relay(
+        self,
+        *,
+        handover_s: float = 45.0,
+        settings: str = "settings",
+        enabled: frozenset[str] = frozenset({"sse", "mqtt"}),
+    ) -> Relay:
         self._workers += 1
         worker = OneWorker(self.viewers, self.last_values, f"worker {self._workers}")
         fan_out: Any = worker
@@ -186,27 +200,35 @@ class Scene:
                 observer=self.observer,
             )
 
+        async def tell_disabled(stream: Stream) -> None:
+            worker.tell(stream, ErrorCode.POLICY_BLOCKED, "off")
+
         ids = CountingIds()
         ids._next = self._workers * 100
+        self.frames.append(Frames())
         relay = Relay(
             leases=self.leases,
             streams=self.streams,
             relays=self.relays,
-            enabled=frozenset({"sse", "mqtt"}),
+            settings=settings,
+            enabled=enabled,
+            tell_disabled=tell_disabled,
             make_upstream=make,
             has_audience=lambda _: self.viewers.audience,
-            frames=self.frames,
+            frames=self.frames[-1],
             handover_s=handover_s,
             clock=SystemClock(),
             ids=ids,
             observer=self.observer,
         )
-        worker.may = relay.may_send
+        worker.may = self.frames[-1].may = relay.may_send
         return relay
 
-    def begin(self, relay: Relay, *, seconds: float = 60, successor: bool = False) -> asyncio.Task[str]:
+    def begin(
+        self, relay: Relay, *, seconds: float = 60, successor: bool = False, newest: bool = False
+    ) -> asyncio.Task[str]:
         stop_at = SystemClock().monotonic() + seconds
-        return asyncio.create_task(relay.run(self.shard, stop_at, successor=successor))
+        return asyncio.create_task(relay.run(self.shard, stop_at, successor=successor, newest=newest))
 
 
 async def in_order(work: Callable[[], object]) -> object:
@@ -377,7 +399,7 @@ def test_a_worker_whose_sender_broke_lets_the_shard_go() -> None:
         scene = Scene()
         task = scene.begin(scene.relay())
         await settle(lambda: scene.viewers.states == ["connected"])
-        scene.frames.works = False
+        scene.frames[0].works = False
         assert await task == "broken" and scene.leases.current(scene.shard) is None
         assert scene.source.open_now == 0
 
@@ -505,5 +527,52 @@ def test_a_successor_replaces_a_holder_that_died() -> None:
         await scene.source.say()
         await settle(lambda: scene.viewers.values == ["1"])
         await end(task)
+
+    run(work)
+
+
+def test_a_worker_with_other_settings_takes_over_and_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A running function keeps the settings it was started with; two new ones at once are no harm."""
+    monkeypatch.setattr(relaying, "LEASE_S", 0.3)
+
+    async def work() -> None:
+        scene = Scene()
+        old = scene.begin(scene.relay(settings="old"))
+        await settle(lambda: scene.viewers.states == ["connected"])
+        assert await scene.begin(scene.relay(settings="new")) == "not needed", "a process may be the older one"
+        new = [scene.begin(scene.relay(settings="new"), newest=True) for _ in range(2)]
+        while not old.done():
+            await scene.source.say()
+            await asyncio.sleep(0.005)
+        assert await old == "handed over" and scene.frames[0].flushed == 1
+        await settle(lambda: any(one.done() for one in new))
+        (ended,) = [one for one in new if one.done()]
+        (running,) = [one for one in new if not one.done()]
+        assert await ended == "not needed"
+        await settle(lambda: str(scene.source.sent) in scene.viewers.values)
+        assert scene.viewers.values == [str(n) for n in range(1, scene.source.sent + 1)]
+        await end(running)
+
+    run(work)
+
+
+def test_what_is_switched_off_ends_and_viewers_are_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relaying, "LEASE_S", 0.3)
+
+    async def work() -> None:
+        scene = Scene()
+        old = scene.begin(scene.relay(settings="on"))
+        await settle(lambda: scene.viewers.states == ["connected"])
+        off = scene.relay(settings="off", enabled=frozenset())
+        assert await scene.begin(off, newest=True) == "nobody listens" and scene.frames[1].flushed == 1
+        assert await old == "handed over" and scene.source.open_now == 0
+        assert scene.viewers.told == [("STREAM_POLICY_BLOCKED", "off")]
+        assert not scene.streams.rows["stream"].connected
+        off = scene.relay(settings="off", enabled=frozenset())
+        assert await scene.begin(off, newest=True) == "nobody listens"
+        assert len(scene.viewers.told) == 1, "the minute's worker says nothing new"
+        again = scene.begin(scene.relay(settings="on"))
+        await settle(lambda: scene.viewers.states == ["connected"] * 2)
+        await end(again)
 
     run(work)

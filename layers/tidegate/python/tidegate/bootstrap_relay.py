@@ -7,6 +7,7 @@ import random
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from tidegate import tables
 from tidegate.adapters.credential_cipher import KmsCredentialCipher
@@ -16,7 +17,9 @@ from tidegate.adapters.upstreams.aiohttp_streams import AiohttpUpstreams
 from tidegate.adapters.upstreams.by_protocol import UpstreamsByProtocol
 from tidegate.adapters.upstreams.mqtt_brokers import Limits, MqttUpstreams
 from tidegate.bootstrap import World, egress_policy, stream_policy
+from tidegate.domain.messages import ErrorCode
 from tidegate.domain.relay import SHARDS
+from tidegate.domain.stream_policy import disabled_text
 from tidegate.domain.subscriptions import Stream
 from tidegate.settings import Settings
 from tidegate.usecases.fan_out import FanOut
@@ -66,7 +69,9 @@ class RelayRun:
             leases=DynamoRelayLeases(world.db, world.table(tables.STREAMS)),
             streams=world.streams,
             relays=world.relays,
+            settings=settings.digest,
             enabled=enabled,
+            tell_disabled=self._tell_disabled,
             make_upstream=self._upstream,
             has_audience=lambda stream: self._lanes.of(stream)[1].has_audience(stream),
             frames=self._frames,
@@ -91,6 +96,12 @@ class RelayRun:
             clock=world.clock,
             observer=world.observer,
         )
+
+    def _tell_disabled(self, stream: Stream) -> Awaitable[object]:
+        executor, fan_out = self._lanes.of(stream)
+        text = disabled_text(stream.protocol)
+        tell = partial(fan_out.tell, stream, ErrorCode.POLICY_BLOCKED, text, status=True)
+        return asyncio.get_running_loop().run_in_executor(executor, tell)
 
     def _upstream(self, stream: Stream) -> Upstream:
         world, settings = self._world, self._world.settings

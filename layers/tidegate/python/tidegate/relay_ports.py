@@ -23,7 +23,8 @@ class RelayLeases(Protocol):
         """Let it go. Harmless when it is another's."""
 
     def offer(self, shard: int, successor: str) -> Lease | None:
-        """Say that a successor is connected and waits. Returns the lease as it stands, None when there is none."""
+        """Say that a successor is connected and waits. The first is the one: None when another waits already, or there
+        is no lease."""
 
     def hand_over(self, lease: Lease, now: float) -> bool:
         """Make the waiting successor the owner, in one conditional write. From then on this worker sends nothing."""

@@ -10,6 +10,7 @@ Secrets are not here: functions get their ARNs (see `bootstrap`).
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
@@ -187,10 +188,23 @@ class Settings:
         integer(500, 25_000),
         "One deadline for all calls of a read of the feed; with GATEWAY_API_BASE_URL.",
     )
-    sse_enabled: bool = _setting("REALTIME_SSE_ENABLED", True, boolean, "Off: SSE datasources are POLICY_BLOCKED.")
-    ws_enabled: bool = _setting("REALTIME_WS_ENABLED", True, boolean, "Off: WebSocket datasources are POLICY_BLOCKED.")
+    sse_enabled: bool = _setting(
+        "REALTIME_SSE_ENABLED",
+        True,
+        boolean,
+        "Off: SSE datasources are POLICY_BLOCKED; running streams end within two minutes.",
+    )
+    ws_enabled: bool = _setting(
+        "REALTIME_WS_ENABLED",
+        True,
+        boolean,
+        "Off: WebSocket datasources are POLICY_BLOCKED; running streams end within two minutes.",
+    )
     mqtt_enabled: bool = _setting(
-        "REALTIME_MQTT_ENABLED", True, boolean, "Off: MQTT datasources are POLICY_BLOCKED and the bridge idles."
+        "REALTIME_MQTT_ENABLED",
+        True,
+        boolean,
+        "Off: MQTT datasources are POLICY_BLOCKED and the bridge idles; running streams end within two minutes.",
     )
     sse_idle_timeout_ms: int = _setting(
         "REALTIME_SSE_IDLE_TIMEOUT_MS", 120_000, integer(1000, 3_600_000), "Of a quiet SSE upstream."
@@ -341,6 +355,12 @@ class Settings:
     @property
     def production(self) -> bool:
         return self.runtime_class is RuntimeClass.PRODUCTION
+
+    @property
+    def digest(self) -> str:
+        """Equal for equal settings, in every process."""
+        values = repr([(one.name, getattr(self, one.name)) for one in fields(self)])
+        return hashlib.sha256(values.encode()).hexdigest()[:12]
 
 
 def runtime_class(env: str) -> RuntimeClass:

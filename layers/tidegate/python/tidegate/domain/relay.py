@@ -27,13 +27,23 @@ def shard_of(stream: Stream) -> int:
     return zlib.crc32((f"broker {broker}" if broker else stream.stream_key).encode()) % SHARDS
 
 
+def worker_id(settings: str, one: str) -> str:
+    """A worker's id; it begins with the digest of the settings the worker runs by."""
+    return f"{settings}.{one}"
+
+
+def runs_by(owner: str, settings: str) -> bool:
+    """Whether the worker with this id runs by these settings."""
+    return owner.startswith(f"{settings}.")
+
+
 @dataclass(frozen=True, slots=True)
 class Lease:
     """The right to hold a shard's upstreams.
 
     Attributes:
         shard: which.
-        owner: id of the worker that holds it.
+        owner: id of the worker that holds it, see `worker_id`.
         fence: grows with every change of owner; conditions are on it.
         until: epoch seconds, by the clock of who wrote it.
         successor: id of a worker that is connected and waits to take over, empty when there is none.

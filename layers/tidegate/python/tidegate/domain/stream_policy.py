@@ -31,6 +31,12 @@ class StreamPolicy:
     egress: EgressPolicy
 
 
+def disabled_text(protocol: str) -> str:
+    """What viewers are told of a protocol that is switched off."""
+    names = {"sse": "SSE", "websocket": "WebSocket", "mqtt": "MQTT"}
+    return f"{names.get(protocol, 'This')} protocol is disabled"
+
+
 def check_public_use(broker: BrokerProfile | None, credential: CredentialProfile | None) -> None:
     """Refuse public viewers a profile that is not for public use. Raises `Denied`."""
     if broker is not None and not broker.allow_public_use:
@@ -53,8 +59,7 @@ def stream_for(intent: Intent, broker: BrokerProfile | None, policy: StreamPolic
     """
     protocol = str(intent["protocol"])
     if protocol not in policy.enabled:
-        names = {"sse": "SSE", "websocket": "WebSocket", "mqtt": "MQTT"}
-        raise PolicyBlocked(f"{names.get(protocol, 'This')} protocol is disabled")
+        raise PolicyBlocked(disabled_text(protocol))
     if protocol in ("sse", "websocket"):
         check_url(str(intent["url"]), protocol, policy.egress)
         return _relayed(intent, wanted_at)

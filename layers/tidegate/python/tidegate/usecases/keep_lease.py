@@ -16,7 +16,7 @@ _NEVER = float("-inf")
 
 
 class KeepLease:
-    """`lease` is what was last known to be held; None when nothing is."""
+    """`lease` is what was last known to be held; None when nothing is. `passed_over`: another waits for the shard."""
 
     def __init__(self, *, leases: RelayLeases, shard: int, owner: str, clock: Clock) -> None:
         self._leases = leases
@@ -25,6 +25,7 @@ class KeepLease:
         self._clock = clock
         self._deadline = _NEVER
         self.lease: Lease | None = None
+        self.passed_over = False
 
     def may_send(self) -> bool:
         """Whether this worker holds the shard now."""
@@ -57,6 +58,7 @@ class KeepLease:
         if current is None or current.until < now:
             return self.claim()
         if current.owner != self._owner:
+            self.passed_over = current.successor != self._owner
             return False
         # The lease was written by the predecessor's clock: it is renewed by our own before anything is sent.
         self.lease = current

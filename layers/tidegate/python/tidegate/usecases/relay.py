@@ -2,6 +2,7 @@
 
     claim the shard -> hold its upstreams, renewing -> nobody listens: release
                                                     -> time runs out: hand over to a successor that is connected already
+                                                    -> a worker with other settings comes: the same
 
 What lets it send is `keep_lease`'s; here is when it connects, lets go, and makes room for its successor.
 """
@@ -9,13 +10,13 @@ What lets it send is `keep_lease`'s; here is when it connects, lets go, and make
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 from tidegate.domain.errors import CouldNotCheck
-from tidegate.domain.relay import LEASE_S, shard_of
+from tidegate.domain.relay import LEASE_S, runs_by, shard_of, worker_id
 from tidegate.domain.subscriptions import Stream
 from tidegate.ports import Clock, Ids, Observer, Relays, StreamStore
 from tidegate.relay_ports import RelayLeases
@@ -63,7 +64,9 @@ class Relay:
         leases: RelayLeases,
         streams: StreamStore,
         relays: Relays,
+        settings: str,
         enabled: frozenset[str],
+        tell_disabled: Callable[[Stream], Awaitable[object]],
         make_upstream: Callable[[Stream], Upstream],
         has_audience: Callable[[Stream], bool],
         frames: Frames,
@@ -72,18 +75,23 @@ class Relay:
         ids: Ids,
         observer: Observer,
     ) -> None:
-        """`enabled`: protocols switched on. `make_upstream` and `has_audience` are asked per stream; `frames` is
-        where upstreams send."""
+        """`settings`: their digest; a worker with others is made room for. `enabled`: protocols switched on.
+
+        `tell_disabled` tells viewers of a stream that its protocol is off. `make_upstream` and `has_audience` are asked
+        per stream. `frames` is where upstreams send.
+        """
         self._leases = leases
         self._streams = streams
         self._relays = relays
+        self._settings = settings
         self._enabled = enabled
+        self._tell_disabled = tell_disabled
         self._make_upstream = make_upstream
         self._has_audience = has_audience
         self._frames = frames
         self._handover_s = handover_s
         self._clock = clock
-        self._owner = ids.new_id()
+        self._owner = worker_id(settings, ids.new_id())
         self._observer = observer
         self._held: dict[str, Held] = {}
         self._let_go: dict[str, int] = {}  # stream key -> `wanted_at` when nobody listened
@@ -93,14 +101,22 @@ class Relay:
         """Whether this worker's lease holds now."""
         return self._keep is not None and self._keep.may_send()
 
-    async def run(self, shard: int, stop_at: float, *, successor: bool = False) -> str:
+    async def run(self, shard: int, stop_at: float, *, successor: bool = False, newest: bool = False) -> str:
         """Work until nobody listens, the shard is another's, or `stop_at` (monotonic seconds). Returns why it ended.
+
+        Args:
+            shard: which.
+            stop_at: when to be gone.
+            successor: the shard's holder asked for this worker.
+            newest: there are no newer settings than this worker's, so it succeeds a holder that has others.
 
         Raises `CouldNotCheck` when the lease could not be asked for.
         """
         keep = self._keep = KeepLease(leases=self._leases, shard=shard, owner=self._owner, clock=self._clock)
         try:
-            held = await (self._await_handover(keep, shard) if successor else asyncio.to_thread(keep.claim))
+            held = not successor and await asyncio.to_thread(keep.claim)
+            if successor or (newest and not held and await asyncio.to_thread(self._is_outdated, shard)):
+                held = await self._await_handover(keep, shard)
             if not held or keep.lease is None:
                 return "not needed"
             fence = keep.lease.fence
@@ -112,6 +128,12 @@ class Relay:
             await self._stop(list(self._held))
 
     # --- becoming the holder --------------------------------------------------------------------------------
+
+    def _is_outdated(self, shard: int) -> bool:
+        """Whether the holder runs by other settings, and nobody else waits to replace it: a running function keeps the
+        settings it was started with, and what was switched off must not go on until its time ends."""
+        lease = self._leases.current(shard)
+        return lease is not None and not lease.successor and not runs_by(lease.owner, self._settings)
 
     async def _await_handover(self, keep: KeepLease, shard: int) -> bool:
         """Connect as a standby, offer, and wait for the shard. A holder that died meanwhile is replaced."""
@@ -125,6 +147,8 @@ class Relay:
             if await asyncio.to_thread(keep.taken_over):
                 await asyncio.gather(*(held.upstream.take_over() for held in self._held.values()))
                 return True
+            if keep.passed_over:
+                return False
             await asyncio.sleep(_TICK_S)
         return False
 
@@ -140,10 +164,9 @@ class Relay:
                 if not await asyncio.to_thread(keep.renew):
                     return "overtaken"
                 renewed = now
-            if asked_successor and keep.lease is not None and keep.lease.successor:
+            if keep.lease is not None and keep.lease.successor:
                 # What is read from here on is in the successor's hands as well.
-                await asyncio.gather(*(held.upstream.pause() for held in self._held.values()))
-                await asyncio.to_thread(self._frames.flush)
+                await self._fall_silent()
                 return "handed over" if await asyncio.to_thread(keep.hand_over) else "overtaken"
             if now - looked >= LOOK_S:
                 await self._look(shard, standby=False)
@@ -156,9 +179,15 @@ class Relay:
                 asked_successor = True
                 await self._ask_successor(shard)
             if now >= stop_at or not self._frames.works:
+                await self._fall_silent()
                 await asyncio.to_thread(keep.release)
                 return "out of time" if self._frames.works else "broken"
             await asyncio.sleep(_TICK_S)
+
+    async def _fall_silent(self) -> None:
+        """Deliver nothing more, once what is on its way has arrived, while the lease still holds."""
+        await asyncio.gather(*(held.upstream.pause() for held in self._held.values()))
+        await asyncio.to_thread(self._frames.flush)
 
     async def _ask_successor(self, shard: int) -> None:
         try:
@@ -167,6 +196,7 @@ class Relay:
             self._observer.fault("no successor", error, shard=shard)
 
     async def _let_shard_go(self, keep: KeepLease, shard: int) -> str:
+        await self._fall_silent()
         await asyncio.to_thread(keep.release)
         # Somebody may have come between the last look and the release, and been told that a worker is there.
         await self._look(shard, standby=True)
@@ -180,15 +210,25 @@ class Relay:
         """Begin what is wanted, let go what nobody listens to. A store that does not answer changes nothing."""
         try:
             streams = await asyncio.to_thread(self._streams.relayed)
-            mine = {one.stream_key: one for one in streams if shard_of(one) == shard and one.protocol in self._enabled}
+            of_shard = [one for one in streams if shard_of(one) == shard]
+            mine = {one.stream_key: one for one in of_shard if one.protocol in self._enabled}
             await self._stop([key for key in self._held if key not in mine])
             for key, stream in mine.items():
                 if key in self._held:
                     await self._look_at(stream)
                 elif await self._is_wanted(stream):
                     self._begin(stream, standby)
+            if not standby:
+                await self._end_disabled([one for one in of_shard if one.protocol not in self._enabled])
         except CouldNotCheck:
             self._observer.count("relay_looks_failed")
+
+    async def _end_disabled(self, streams: list[Stream]) -> None:
+        """Whoever watches what ran before its protocol was switched off is told, once."""
+        for stream in streams:
+            if stream.connected:
+                await self._tell_disabled(stream)
+                await asyncio.to_thread(self._streams.note_connected, stream, False)
 
     async def _is_wanted(self, stream: Stream) -> bool:
         if self._let_go.get(stream.stream_key) == stream.wanted_at:

@@ -32,8 +32,8 @@ class DynamoRelayLeases:
         self._update(lease.shard, "REMOVE #until, #successor", _OWN, _own(lease))
 
     def offer(self, shard: int, successor: str) -> Lease | None:
-        values = {"successor": successor}
-        return self._update(shard, "SET #successor = :successor", "attribute_exists(#until)", values)
+        first = "attribute_exists(#until) AND (attribute_not_exists(#successor) OR #successor = :successor)"
+        return self._update(shard, "SET #successor = :successor", first, {"successor": successor})
 
     def hand_over(self, lease: Lease, now: float) -> bool:
         values = _own(lease) | {"next": lease.successor, "until": _ms(now + LEASE_S), "one": 1}

@@ -46,7 +46,8 @@ class MemoryRelayLeases:
 
     def offer(self, shard: int, successor: str) -> Lease | None:
         self._ask()
-        if shard not in self.rows:
+        there = self.rows.get(shard)
+        if there is None or not there.until or there.successor not in ("", successor):
             return None
         self.rows[shard] = replace(self.rows[shard], successor=successor)
         return self.rows[shard]
