@@ -228,14 +228,14 @@ def _await(what: str, ready: Callable[[], bool]) -> None:
 def through_one(fixtures: Fixtures) -> list[str]:
     """Messages of one upstream to 1, 100 and 1,000 viewers, as fast as they go; and how many upstreams those share."""
     rows: list[tuple[str, ...]] = [
-        ("one upstream, no conflation", "offered/s", *_FIGURES, *(f"{one} %" for one in _PROCESSES))
+        ("one upstream, no conflation", "viewers", "offered/s", *_FIGURES, *(f"{one} %" for one in _PROCESSES))
     ]
     shared: dict[str, Any] = {}
     for protocol in ("sse", "mqtt"):
         for viewers, offered in THROUGH.items():
-            with show.step(f"{protocol}, {viewers:,} viewers"):
+            with show.step(f"one {protocol} upstream, viewers: {viewers:,}"):
                 row, counted = _through(fixtures, protocol, viewers, offered)
-            rows.append((f"{protocol}, {viewers:,} viewers", f"{offered:,}", *row))
+            rows.append((protocol, f"{viewers:,}", f"{offered:,}", *row))
             if counted["ever"] != 1:
                 raise StackError(f"{viewers} viewers of one {protocol} datasource made {counted['ever']} upstreams.")
             shared[protocol] = counted
@@ -354,9 +354,9 @@ def _memory(fixtures: Fixtures, protocol: str) -> list[tuple[str, ...]]:
                 with show.step(f"{protocol}, {count:,} quiet upstreams"):
                     if count > FEW:
                         where.watch(datasources[held:count])
-                    held = count
+                    held, wanted_at = count, time.monotonic()
                     _await_held(fixtures, url, protocol, count)
-                    shares = _cost_of_holding(where) if count == MANY else ["", ""]
+                    shares = _cost_of_holding(where, wanted_at) if count == MANY else ["", ""]
                 counted, kib = fixtures.control()[protocol], where.rss_kib()
                 if counted["now"] != count:
                     raise StackError(f"Of {count} {protocol} upstreams {counted['now']} are left.")
@@ -372,9 +372,10 @@ def _await_held(fixtures: Fixtures, url: str, protocol: str, count: int) -> None
     time.sleep(_SETTLE_S)
 
 
-def _cost_of_holding(where: Relayed) -> list[str]:
-    """CPU shares of relay and emulator once the relay asks for every stream whether anybody is there yet."""
-    time.sleep(_GRACE_S)
+def _cost_of_holding(where: Relayed, wanted_at: float) -> list[str]:
+    """CPU shares of relay and emulator once the relay asks for every stream whether anybody is there yet: some time
+    after the last was wanted (monotonic seconds)."""
+    time.sleep(max(0.0, wanted_at + _GRACE_S + _SETTLE_S - time.monotonic()))
     before = where.read()
     time.sleep(2 * _WINDOW_S)
     return _shares(before, where.read())[:2]
