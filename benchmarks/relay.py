@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -107,7 +108,7 @@ class Fixtures:
     """What stands around the relay: the emulator's tables and the sources."""
 
     def __init__(self, config: Config) -> None:
-        """The emulator runs already; the sources are started, and stopped with it."""
+        """The emulator runs already; the sources are started, and stopped with it. Raises `StackError`."""
         self.config = config
         self.addresses = sources.start(config, Processes(config))
 
@@ -165,7 +166,7 @@ class Relayed:
                 intent = build_intent(dashboard, {**one, "id": datasource}, broker=broker)
                 intents[datasource] = intent
                 stream = stream_for(intent, broker, world.stream_policy, int(time.time()))
-                wanted.append(lambda stream=stream: world.streams.want(stream))  # type: ignore[misc]
+                wanted.append(partial(world.streams.want, stream))
                 for number in range(viewers_each):
                     key = SubscriptionKey(dashboard, f"{datasource}-{number}", datasource)
                     rows.append((key, intent_hash(intent), shard_of(stream, key.connection_id)))
@@ -187,7 +188,7 @@ class Relayed:
 
     @contextmanager
     def relay(self) -> Iterator[None]:
-        """Run it; shown to have had no fault when it ends."""
+        """Run it. Raises `StackError` when its log has a fault."""
         processes = Processes(self._fixtures.config)
         name = f"relay-{self._name}"
         process = processes.start(name, [sys.executable, "-m", "functions.relay"], self._tables.env, ROOT)
@@ -218,6 +219,7 @@ class Relayed:
 
 
 def _await(what: str, ready: Callable[[], bool]) -> None:
+    """Raises `StackError` when it does not come to that."""
     if not wait_until(ready, _PATIENCE_S):
         raise StackError(f"It did not come to this within {_PATIENCE_S:.0f} s: {what}.")
 
