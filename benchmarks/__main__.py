@@ -7,10 +7,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import revocation, sender
+from benchmarks import relay, revocation, sender
 from fixtures.local_stack.config import StackError, on_free_ports
 
-PARTS = {"sender": sender.run, "revocation": revocation.run, "push": revocation.push}
+PARTS = {"sender": sender.run, "relay": relay.run, "revocation": revocation.run, "push": revocation.push}
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -75,20 +75,19 @@ class Tables:
 
     def viewers(self, dashboard_id: str, count: int) -> None:
         """Live subscriptions of one dashboard, each on a connection of its own."""
-        now = int(time.time())
-
-        def add(number: int) -> None:
-            connection = f"{dashboard_id}-{number}"
-            self.world.connections.open(Connection(connection, "ip", now))
-            key = SubscriptionKey(dashboard_id, connection, "s")
-            self.world.connections.hold(key, 1, f"{dashboard_id}#0")
-            claim = Claim(dashboard_id, "s", Principal(PUBLIC_SUBJECT, 0), "hash", now + 3000)
-            row = Subscription(key, "attempt", claim, "stream#0")
-            self.world.subscriptions.put_hidden(row)
-            self.world.subscriptions.make_visible(row)
-
+        keys = (SubscriptionKey(dashboard_id, f"{dashboard_id}-{number}", "s") for number in range(count))
         with ThreadPoolExecutor(8) as pool:
-            list(pool.map(add, range(count)))
+            list(pool.map(lambda key: self.viewer(key, "hash", "stream#0"), keys))
+
+    def viewer(self, key: SubscriptionKey, intent_hash: str, stream: str) -> None:
+        """A live subscription on a new connection. `stream` is `streamKey#shard`."""
+        now = int(time.time())
+        self.world.connections.open(Connection(key.connection_id, "ip", now))
+        self.world.connections.hold(key, 1, f"{key.dashboard_id}#0")
+        claim = Claim(key.dashboard_id, key.datasource_id, Principal(PUBLIC_SUBJECT, 0), intent_hash, now + 3000)
+        row = Subscription(key, "attempt", claim, stream)
+        self.world.subscriptions.put_hidden(row)
+        self.world.subscriptions.make_visible(row)
 
     def others(self, count: int) -> None:
         """Subscriptions of a thousand other dashboards, a hundred on a connection, copied from one that is real."""
