@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from itertools import groupby
+from threading import Event
 from typing import Any
 
 import pytest
@@ -92,8 +93,15 @@ class Viewers:
         self.told: list[tuple[str, str]] = []
         self.states: list[str] = []
         self.audience = True
-        self.down = False
-        self.asked = 0
+        self.down = self.broken = False
+        self.asked = self.asking = 0
+        self.answered: Event | None = None
+
+    def has_audience(self, _stream: Stream) -> bool:
+        if self.answered is not None:
+            self.asking += 1
+            assert self.answered.wait(20)
+        return self.audience
 
 
 class OneWorker:
@@ -105,6 +113,8 @@ class OneWorker:
 
     def deliver(self, stream: Stream, value: LastValue) -> None:
         self._viewers.asked += 1
+        if self._viewers.broken:
+            raise RuntimeError("a fault of ours")
         if self._viewers.down:
             raise CouldNotCheck("down")
         if self._last_values.put_if_newer(stream.stream_key, value) and self.may():
@@ -214,7 +224,7 @@ class Scene:
             enabled=enabled,
             tell_disabled=tell_disabled,
             make_upstream=make,
-            has_audience=lambda _: self.viewers.audience,
+            has_audience=self.viewers.has_audience,
             frames=self.frames[-1],
             handover_s=handover_s,
             clock=SystemClock(),
@@ -353,6 +363,50 @@ def test_a_broker_is_entered_with_its_credential_as_the_profiles_are_now() -> No
         await end(running)
 
     asyncio.run(work())
+
+
+def test_a_delivery_that_breaks_begins_the_upstream_again() -> None:
+    async def work() -> None:
+        scene = Scene()
+        task = scene.begin(scene.relay())
+        await settle(lambda: scene.viewers.states == ["connected"])
+        scene.viewers.broken = True
+        await scene.source.say()
+        await settle(lambda: len(scene.source.opened) == 2 and scene.source.open_now == 1)
+        scene.viewers.broken = False
+        await scene.source.say()
+        await settle(lambda: "2" in scene.viewers.values)
+        assert [message for message, _ in scene.observer.faults] == ["upstream broke"]
+        await end(task)
+
+    run(work)
+
+
+def test_the_lease_is_renewed_though_looking_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relaying, "LEASE_S", 0.3)
+    monkeypatch.setattr(keep_lease, "LEASE_S", 0.3)
+
+    async def work() -> None:
+        scene, answered = Scene(), Event()
+        relay = scene.relay()
+        task = scene.begin(relay)
+        await settle(lambda: scene.viewers.states == ["connected"])
+        scene.viewers.answered = answered
+        quiet = replace(scene.stream, stream_key="quiet", wanted_at=scene.stream.wanted_at - 60)
+        while shard_of(quiet) != scene.shard:
+            quiet = replace(quiet, stream_key=quiet.stream_key + "!")
+        scene.streams.rows[quiet.stream_key] = quiet
+        await settle(lambda: scene.viewers.asking > 0)
+        renewals: set[float] = set()
+        while len(renewals) < 8:
+            assert relay.may_send(), "the lease ran out"
+            renewals.add(scene.leases.rows[scene.shard].until)
+            await asyncio.sleep(0.01)
+        answered.set()
+        await end(task)
+        assert scene.leases.current(scene.shard) is None, "and is let go when the worker is told to end"
+
+    run(work)
 
 
 def test_one_worker_holds_a_shard() -> None:

@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from tidegate.domain.errors import CouldNotCheck
 from tidegate.domain.relay import LEASE_S, runs_by, shard_of, worker_id
@@ -34,6 +34,10 @@ HANDOVER_S = 45.0
 #: How long a successor connects before it offers itself, and waits to be handed the shard, seconds.
 CONNECT_S, WAIT_S = 10.0, 60.0
 _TICK_S = 0.1
+#: Audiences asked for at the same time.
+_LOOKS = 8
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -96,6 +100,11 @@ class Relay:
         self._held: dict[str, Held] = {}
         self._let_go: dict[str, int] = {}  # stream key -> `wanted_at` when nobody listened
         self._keep: KeepLease | None = None
+        self._asking = asyncio.Lock()
+        self._asked_successor = asyncio.Event()
+        self._looked = False
+        self._busy_at = float("-inf")  # nothing wanted at the first look is reason enough to end
+        self._looks = asyncio.Semaphore(_LOOKS)
 
     def may_send(self) -> bool:
         """Whether this worker's lease holds now."""
@@ -126,6 +135,9 @@ class Relay:
             return ended
         finally:
             await self._stop(list(self._held))
+            if keep.lease is not None:  # cancelled, or broken: the next one need not wait for the lease's end
+                with suppress(CouldNotCheck):
+                    await self._ask_lease(keep.release)
 
     # --- becoming the holder --------------------------------------------------------------------------------
 
@@ -155,34 +167,80 @@ class Relay:
     # --- holding --------------------------------------------------------------------------------------------
 
     async def _hold(self, keep: KeepLease, shard: int, stop_at: float) -> str:
-        renewed = self._clock.monotonic()
-        looked = busy_at = float("-inf")  # nothing wanted at the first look is reason enough to end
-        asked_successor = False
+        """Renewing waits for nothing else: neither slow stores nor many streams may cost the lease."""
+        renewing = asyncio.create_task(self._renew(keep), name="renew")
+        looking = asyncio.create_task(self._keep_looking(shard), name="look")
+        try:
+            ended = await self._until_it_ends(keep, shard, stop_at, renewing, looking)
+            looking.cancel()
+            await asyncio.wait([looking])
+            return await self._leave(keep, shard, ended)
+        finally:
+            for task in (renewing, looking):
+                task.cancel()
+            await asyncio.gather(renewing, looking, return_exceptions=True)
+
+    async def _until_it_ends(
+        self, keep: KeepLease, shard: int, stop_at: float, renewing: asyncio.Task[None], looking: asyncio.Task[None]
+    ) -> str:
+        """Returns why the shard is to be left."""
         while True:
             now = self._clock.monotonic()
-            if now - renewed >= (_TICK_S if asked_successor else LEASE_S / 3):
-                if not await asyncio.to_thread(keep.renew):
+            for task in (renewing, looking):
+                if task.done():
+                    task.result()  # raises what broke it
                     return "overtaken"
-                renewed = now
             if keep.lease is not None and keep.lease.successor:
-                # What is read from here on is in the successor's hands as well.
-                await self._fall_silent()
-                return "handed over" if await asyncio.to_thread(keep.hand_over) else "overtaken"
-            if now - looked >= LOOK_S:
-                await self._look(shard, standby=False)
-                looked = now
+                return "handed over"
             if self._held:
-                busy_at = now
-            elif now - busy_at >= EXIT_S:
-                return await self._let_shard_go(keep, shard)
-            if not asked_successor and now >= stop_at - self._handover_s and self._held:
-                asked_successor = True
+                self._busy_at = now
+            elif self._looked and now - self._busy_at >= EXIT_S:
+                return "nobody listens"
+            if not self._asked_successor.is_set() and now >= stop_at - self._handover_s and self._held:
+                self._asked_successor.set()
                 await self._ask_successor(shard)
-            if now >= stop_at or not self._frames.works:
-                await self._fall_silent()
-                await asyncio.to_thread(keep.release)
-                return "out of time" if self._frames.works else "broken"
+            if not self._frames.works:
+                return "broken"
+            if now >= stop_at:
+                return "out of time"
             await asyncio.sleep(_TICK_S)
+
+    async def _leave(self, keep: KeepLease, shard: int, why: str) -> str:
+        if why == "overtaken":
+            return why
+        # What is read from here on is in a successor's hands as well, where there is one.
+        await self._fall_silent()
+        if why == "handed over":
+            return why if await self._ask_lease(keep.hand_over) else "overtaken"
+        await self._ask_lease(keep.release)
+        if why == "nobody listens":
+            # Somebody may have come between the last look and the release, and been told that a worker is there.
+            await self._look(shard, standby=True)
+            if self._held:
+                await asyncio.to_thread(self._relays.start, shard)
+        return why
+
+    async def _renew(self, keep: KeepLease) -> None:
+        """Renew the lease until it is another's."""
+        while True:
+            if self._asked_successor.is_set():  # who offers itself is seen by renewing
+                await asyncio.sleep(_TICK_S)
+            else:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._asked_successor.wait(), LEASE_S / 3)
+            if not await self._ask_lease(keep.renew):
+                return
+
+    async def _ask_lease(self, call: Callable[[], T]) -> T:
+        """One call at a time, each to its end though this task be cancelled: a renewal that is answered after the shard
+        was let go would hold it again."""
+        async with self._asking:
+            asked = asyncio.ensure_future(asyncio.to_thread(call))
+            try:
+                return await asyncio.shield(asked)
+            except asyncio.CancelledError:
+                await asyncio.wait([asked])
+                raise
 
     async def _fall_silent(self) -> None:
         """Deliver nothing more, once what is on its way has arrived, while the lease still holds."""
@@ -195,16 +253,12 @@ class Relay:
         except CouldNotCheck as error:
             self._observer.fault("no successor", error, shard=shard)
 
-    async def _let_shard_go(self, keep: KeepLease, shard: int) -> str:
-        await self._fall_silent()
-        await asyncio.to_thread(keep.release)
-        # Somebody may have come between the last look and the release, and been told that a worker is there.
-        await self._look(shard, standby=True)
-        if self._held:
-            await asyncio.to_thread(self._relays.start, shard)
-        return "nobody listens"
-
     # --- streams --------------------------------------------------------------------------------------------
+
+    async def _keep_looking(self, shard: int) -> None:
+        while True:
+            await self._look(shard, standby=False)
+            await asyncio.sleep(LOOK_S)
 
     async def _look(self, shard: int, *, standby: bool) -> None:
         """Begin what is wanted, let go what nobody listens to. A store that does not answer changes nothing."""
@@ -213,13 +267,13 @@ class Relay:
             of_shard = [one for one in streams if shard_of(one) == shard]
             mine = {one.stream_key: one for one in of_shard if one.protocol in self._enabled}
             await self._stop([key for key in self._held if key not in mine])
-            for key, stream in mine.items():
-                if key in self._held:
-                    await self._look_at(stream)
-                elif await self._is_wanted(stream):
-                    self._begin(stream, standby)
+            looks = [self._look_at(stream, standby) for stream in mine.values()]
+            failed = [one for one in await asyncio.gather(*looks, return_exceptions=True) if one is not None]
+            if failed:
+                raise failed[0]
             if not standby:
                 await self._end_disabled([one for one in of_shard if one.protocol not in self._enabled])
+            self._looked = not standby
         except CouldNotCheck:
             self._observer.count("relay_looks_failed")
 
@@ -230,6 +284,14 @@ class Relay:
                 await self._tell_disabled(stream)
                 await asyncio.to_thread(self._streams.note_connected, stream, False)
 
+    async def _look_at(self, stream: Stream, standby: bool) -> None:
+        """A few streams at a time: their audiences are asked of a table."""
+        async with self._looks:
+            if stream.stream_key in self._held:
+                await self._look_at_held(stream)
+            elif await self._is_wanted(stream):
+                self._begin(stream, standby)
+
     async def _is_wanted(self, stream: Stream) -> bool:
         if self._let_go.get(stream.stream_key) == stream.wanted_at:
             return False
@@ -238,11 +300,12 @@ class Relay:
         self._let_go[stream.stream_key] = stream.wanted_at
         return False
 
-    async def _look_at(self, stream: Stream) -> None:
+    async def _look_at_held(self, stream: Stream) -> None:
         held, now = self._held[stream.stream_key], self._clock.monotonic()
         if stream.wanted_at != held.stream.wanted_at:
             held.stream, held.empty_since = stream, None
-        if now - held.looked_at < GRACE_S / 3 or self._clock.now() - stream.wanted_at < GRACE_S:
+        interval_s = GRACE_S if held.empty_since is None else GRACE_S / 3
+        if now - held.looked_at < interval_s or self._clock.now() - stream.wanted_at < GRACE_S:
             return
         held.looked_at = now
         if await asyncio.to_thread(self._has_audience, stream):
@@ -259,6 +322,7 @@ class Relay:
         task = asyncio.create_task(upstream.run(standby=standby), name=stream.stream_key)
         task.add_done_callback(lambda done: self._broke(stream.stream_key, done))
         self._held[stream.stream_key] = Held(stream, upstream, task)
+        self._busy_at = self._clock.monotonic()
         self._observer.count("upstreams_begun", protocol=stream.protocol)
 
     def _broke(self, key: str, task: asyncio.Task[None]) -> None:

@@ -96,13 +96,10 @@ class Upstream:
         self._standby = standby
         await self._recall()
         self._received_id = self._last_id
-        sender = asyncio.create_task(self._send())
-        try:
-            await self._hold()
-        finally:
-            sender.cancel()
-            with suppress(asyncio.CancelledError):
-                await sender
+        # Neither goes on without the other: an upstream that is connected and delivers nothing would look well.
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._send())
+            both.create_task(self._hold())
 
     async def take_over(self) -> None:
         """Deliver from now on: first what was read and the predecessor had not delivered."""

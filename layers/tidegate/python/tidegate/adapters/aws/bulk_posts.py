@@ -30,8 +30,8 @@ _CONNECT_S = 3.0
 _STUCK_S = 0.05
 #: With a server that takes 10 ms, more busy sockets than these gain little and cost memory on the far side.
 _BUSY_SOCKETS = 128
-#: Those that are stuck come on top of them, up to this.
-_MAX_SOCKETS = 512
+#: Those that are stuck come on top of them, up to this; a function has 1,024 descriptors for everything.
+_MAX_SOCKETS = 256
 #: Posts a socket should have to do before another one is opened.
 _POSTS_PER_SOCKET = 4
 _NEVER = float("inf")
