@@ -571,6 +571,32 @@ def test_ten_handovers_in_a_row_lose_nothing(ids: bool) -> None:
     run(work)
 
 
+@pytest.mark.parametrize(("per_second", "repeated"), [(1000, 0), (0, 30)], ids=["conflated", "not"])
+def test_what_a_standby_repeats_of_a_source_without_ids(
+    per_second: int, repeated: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the newest value wins the newest is enough; else nothing may be lost, so everything comes again."""
+    monkeypatch.setattr(Relay, "may_send", lambda _relay: True)
+
+    async def work() -> None:
+        scene = Scene(ids=False, per_second=per_second)
+        holder, standby = (scene.relay()._make_upstream(scene.stream) for _ in range(2))
+        for worker, waits in ((holder, False), (standby, True)):
+            asyncio.create_task(worker.run(standby=waits))  # noqa: RUF006 - ends with the loop
+            await worker.connected.wait()
+        for number in range(1, 31):
+            await scene.source.say()
+            await settle(lambda n=number: scene.viewers.values[-1:] == [str(n)])  # type: ignore[misc]
+        await holder.pause()
+        await scene.source.say()
+        await settle(lambda: len(standby._waiting) == 31)
+        await standby.take_over()
+        await settle(lambda: scene.viewers.values[-1:] == ["31"])
+        assert len(scene.viewers.values) == 30 + repeated + 1
+
+    run(work)
+
+
 def test_a_successor_replaces_a_holder_that_died() -> None:
     async def work() -> None:
         scene = Scene()

@@ -102,12 +102,16 @@ class Upstream:
             both.create_task(self._hold())
 
     async def take_over(self) -> None:
-        """Deliver from now on: first what was read and the predecessor had not delivered."""
+        """Deliver from now on: first what was read and the predecessor had not delivered, as far as ids tell. Where the
+        newest value wins, of the rest the newest is enough: a source without ids would else repeat all that waits."""
         await self._recall()
         async with self._changed:
             ids = [message.message_id for message in self._waiting]
             if self._last_id and self._last_id in ids:
                 for _ in range(ids.index(self._last_id) + 1):
+                    self._waiting.popleft()
+            if self._conflator is not None:
+                while len(self._waiting) > 1:
                     self._waiting.popleft()
             self._standby = False
             self._changed.notify_all()
