@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from time import monotonic
+from pathlib import Path
+from time import monotonic, sleep
 
 import pytest
 
@@ -73,6 +74,24 @@ def test_a_deadline_ends_it(management: ManagementServer) -> None:
     management.answer = lambda method, connection_id, nth: 429
     results = api(management).post_many([Post("a", b"x")], deadline=monotonic() + 0.01)
     assert outcomes(list(results))[0] in (Delivery.THROTTLED, Delivery.FAILED)
+
+
+def test_what_is_kept_open_is_given_back(management: ManagementServer) -> None:
+    def open_files() -> int:
+        return len(list(Path("/dev/fd").iterdir()))
+
+    before, sender = open_files(), api(management)
+    for _ in range(3):
+        assert set(outcomes(list(sender.post_many([Post(f"c{one}", b"x") for one in range(40)])))) == {
+            Delivery.DELIVERED
+        }
+        assert open_files() > before
+        sender.end()
+        sender.end()
+    deadline = monotonic() + 10
+    while open_files() > before:  # the server's own ends follow
+        assert monotonic() < deadline
+        sleep(0.01)
 
 
 def test_nobody_there() -> None:

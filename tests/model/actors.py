@@ -116,6 +116,8 @@ class StepSender:
 
     def wake(self) -> None: ...
 
+    def end(self) -> None: ...
+
     def _post(self, post: Post) -> Delivery:
         if b'"status"' in post.body:
             return Delivery.DELIVERED

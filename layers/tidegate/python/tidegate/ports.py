@@ -317,6 +317,9 @@ class Sender(Protocol):
     def wake(self) -> None:
         """From any thread: what `send` sends has more, or has ended."""
 
+    def end(self) -> None:
+        """Nothing is sent any more: give back what is kept open."""
+
     def exists(self, connection_id: str) -> bool: ...
 
     def close(self, connection_id: str) -> None:

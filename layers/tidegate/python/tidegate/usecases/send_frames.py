@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from queue import Empty
 from threading import Thread
+from time import monotonic
 
 from tidegate.domain.errors import CouldNotCheck
 from tidegate.domain.outgoing import Frame, Lines
@@ -16,8 +17,8 @@ from tidegate.usecases.outbox import Outbox
 
 #: What is under way when a worker hands over has so long to be answered, seconds; then a second look brings it.
 FLUSH_S = 2.0
-#: How long the end waits for what is under way, seconds: no answer is waited for longer.
-_END_S = 4.0
+#: How long the end waits for what is under way, seconds: a worker has five in reserve.
+_END_S = 2.5
 _COUNTED_S = 1.0
 
 
@@ -107,7 +108,7 @@ class KeepSending:
         conflate: bool,
         observer: Observer,
     ) -> None:
-        """`may_send` is asked before every send and every retry; `conflate` as for `Lines`."""
+        """`sender` is for this alone. `may_send` is asked before every send and retry; `conflate` as for `Lines`."""
         self._access = access
         self._sender = sender
         self._follow_up = follow_up
@@ -140,10 +141,11 @@ class KeepSending:
         return self._outbox.wait_until_empty(FLUSH_S)
 
     def close(self) -> None:
-        """End, once what is under way was answered and followed up."""
+        """End, once what is under way was answered and followed up, or took too long for that."""
         self._outbox.end()
+        deadline = monotonic() + _END_S
         for thread in self._threads:
-            thread.join(_END_S)
+            thread.join(max(0.0, deadline - monotonic()))
 
     def _send(self) -> None:
         try:
@@ -152,7 +154,9 @@ class KeepSending:
             self._observer.fault("the sender broke", error)
             self.works = False
             self._outbox.end()
-        self._outbox.leftovers.put(None)
+        finally:
+            self._sender.end()
+            self._outbox.leftovers.put(None)
 
     def _follow(self) -> None:
         going = True
@@ -164,7 +168,10 @@ class KeepSending:
             if left is None:
                 going = False
             elif left:
-                self._follow_up(left)
+                try:
+                    self._follow_up(left)
+                except Exception as error:  # the next one is not this one's fault
+                    self._observer.fault("not followed up", error)
             if not going or self._outbox.leftovers.empty():
                 _counted(self._outbox, self._observer)
 

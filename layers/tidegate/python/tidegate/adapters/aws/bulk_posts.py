@@ -192,10 +192,22 @@ class BulkPosts:
 
     def wake(self) -> None:
         """Safe from any thread."""
-        if self._asleep and self._waking is not None:
+        waking = self._waking
+        if self._asleep and waking is not None:
             self._asleep = False
-            with suppress(BlockingIOError):  # woken already, many times over
-                self._waking[1].send(b"\0")
+            with suppress(OSError):  # woken already, many times over; or ended meanwhile
+                waking[1].send(b"\0")
+
+    def end(self) -> None:
+        """Close all sockets. `send` begins anew."""
+        if self._selector is None or self._waking is None:
+            return
+        for channel in self._idle:
+            channel.socket.close()
+        for waking in self._waking:
+            waking.close()
+        self._selector.close()
+        self._idle, self._selector, self._waking = [], None, None
 
     # --- starting -----------------------------------------------------------------------------------------
 

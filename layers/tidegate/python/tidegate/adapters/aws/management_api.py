@@ -79,6 +79,9 @@ class ManagementApi:
     def wake(self) -> None:
         self._bulk.wake()
 
+    def end(self) -> None:
+        self._bulk.end()
+
     def encoded(self, post: Post) -> bytes:
         """The signed request as bytes."""
         return self._post_signer.request(_escaped(post.connection_id), post.body, time())

@@ -89,6 +89,8 @@ class MemorySender:
 
     def wake(self) -> None: ...
 
+    def end(self) -> None: ...
+
     def exists(self, connection_id: str) -> bool:
         return self.answers.get(connection_id) is not Delivery.GONE
 
