@@ -45,6 +45,8 @@ class Source:
         self.opened: list[tuple[UpstreamRequest | MqttRequest, str]] = []
         self.open_now = 0
         self.fault: UpstreamFault | None = None
+        self.answers = asyncio.Event()
+        self.answers.set()
         self._said = asyncio.Condition()
         self._history: list[UpstreamMessage] = []
 
@@ -69,6 +71,7 @@ class Source:
         self.open_now += 1
         at = int(last_id) if last_id and self.ids else len(self._history)
         try:
+            await self.answers.wait()
             yield Opened()
             while True:
                 async with self._said:
@@ -593,6 +596,21 @@ def test_what_a_standby_repeats_of_a_source_without_ids(
         await standby.take_over()
         await settle(lambda: scene.viewers.values[-1:] == ["31"])
         assert len(scene.viewers.values) == 30 + repeated + 1
+
+    run(work)
+
+
+def test_what_a_dead_worker_left_as_connected_is_not_until_it_is() -> None:
+    async def work() -> None:
+        scene = Scene()
+        scene.streams.rows["stream"] = replace(scene.stream, connected=True)
+        scene.source.answers.clear()
+        task = scene.begin(scene.relay())
+        await settle(lambda: scene.source.open_now == 1)
+        assert not scene.streams.rows["stream"].connected, "it has not answered yet"
+        scene.source.answers.set()
+        await settle(lambda: scene.streams.rows["stream"].connected)
+        await end(task)
 
     run(work)
 

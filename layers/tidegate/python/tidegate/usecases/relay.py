@@ -290,6 +290,8 @@ class Relay:
             if stream.stream_key in self._held:
                 await self._look_at_held(stream)
             elif await self._is_wanted(stream):
+                if stream.connected and not standby:  # by a worker that died: whoever subscribes now is told otherwise
+                    await asyncio.to_thread(self._streams.note_connected, stream, False)
                 self._begin(stream, standby)
 
     async def _is_wanted(self, stream: Stream) -> bool:
