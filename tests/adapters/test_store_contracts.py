@@ -300,6 +300,35 @@ def test_a_new_stream_moves_its_entrys_version(stores: Stores) -> None:
     assert list(stores.streams.of_entry("b/#").streams) == []
 
 
+def test_the_relays_version_moves_for_whoever_waits_for_it(stores: Stores) -> None:
+    def relayed(key: str, wanted_at: int) -> Stream:
+        return Stream(key, "sse", "json", None, None, wanted_at=wanted_at, intent={"url": "u"})
+
+    def version() -> int:
+        listed = stores.streams.of_entry(None)
+        assert listed.version == stores.streams.version_of(None)
+        return listed.version
+
+    versions = [version()]
+    made = stores.streams.want(relayed("k", 10))
+    assert made.intent == {"url": "u"} and list(stores.streams.of_entry(None).streams) == [made]
+    versions.append(version())
+    stores.streams.want(relayed("k", 20))
+    versions.append(version())
+    assert stores.streams.want(relayed("k", 15)).wanted_at == 20
+    versions.append(version())
+    assert versions == sorted(set(versions)), "not connected: a worker has to look"
+    stores.streams.note_connected(made, True)
+    assert stores.streams.want(relayed("k", 30)).connected and version() == versions[-1], "it is served"
+    assert not stores.streams.let_go(relayed("k", 20)), "it was wanted again"
+    assert stores.streams.of_entry(None).streams[0].connected
+    assert stores.streams.let_go(relayed("k", 30)) and not stores.streams.of_entry(None).streams[0].connected
+    stores.streams.want(relayed("k", 30))
+    assert version() > versions[-1]
+    assert not stores.streams.let_go(relayed("never announced", 1))
+    assert stores.streams.version_of("a/#") == 0
+
+
 def test_only_newer_values_replace(stores: Stores) -> None:
     assert stores.last_values.get("k") is None
     assert stores.last_values.put_if_newer("k", LastValue("1", 10, "b"))

@@ -600,6 +600,54 @@ def test_what_a_standby_repeats_of_a_source_without_ids(
     run(work)
 
 
+def test_streams_are_read_again_when_somebody_waits_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quiet worker reads a version a second, not all streams."""
+    monkeypatch.setattr(relaying, "GRACE_S", 30.0)
+
+    async def work() -> None:
+        scene = Scene()
+        task = scene.begin(scene.relay())
+        await settle(lambda: scene.viewers.states == ["connected"])
+        before, looks = scene.streams.queries, scene.streams.asked
+        await settle(lambda: scene.streams.asked > looks + 20)
+        assert scene.streams.queries == before, "nothing changed, nothing was read"
+        other = replace(scene.stream, stream_key="other")
+        while shard_of(other) != scene.shard:
+            other = replace(other, stream_key=other.stream_key + "!")
+        scene.streams.want(other)
+        await settle(lambda: scene.viewers.states == ["connected"] * 2)
+        await end(task)
+
+    run(work)
+
+
+def test_who_comes_while_a_stream_is_let_go_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relaying, "GRACE_S", 0.2)
+
+    async def work() -> None:
+        scene = Scene()
+        scene.streams.rows["stream"] = replace(scene.stream, wanted_at=scene.stream.wanted_at - 60)
+        task = scene.begin(scene.relay())
+        await settle(lambda: scene.source.open_now == 1)
+        let_go = scene.streams.let_go
+
+        def someone_comes_first(stream: Stream) -> bool:
+            scene.streams.let_go = let_go  # type: ignore[method-assign]
+            scene.streams.want(replace(stream, wanted_at=stream.wanted_at + 1))
+            scene.viewers.audience = True
+            return let_go(stream)
+
+        scene.streams.let_go = someone_comes_first  # type: ignore[method-assign]
+        scene.viewers.audience = False
+        await settle(lambda: scene.viewers.audience)
+        await scene.source.say()
+        await settle(lambda: scene.viewers.values == ["1"])
+        assert len(scene.source.opened) == 1 and scene.source.open_now == 1, "it was never let go"
+        await end(task)
+
+    run(work)
+
+
 def test_what_a_dead_worker_left_as_connected_is_not_until_it_is() -> None:
     async def work() -> None:
         scene = Scene()

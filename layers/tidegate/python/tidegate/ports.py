@@ -177,21 +177,22 @@ class StreamStore(Protocol):
     def want(self, stream: Stream) -> Stream:
         """Create or touch the stream (`wanted_at` only moves forward) and return it as stored.
 
-        When it returns, `version_of` the stream's entry has moved if the stream is new: a message that arrives later
-        finds it. Repeating is harmless.
+        When it returns, `version_of` the stream's entry has moved if the stream is new, or is the relay's and not
+        connected: a message that arrives later finds it, and a worker that holds the relay's streams looks at them.
+        Repeating is harmless.
         """
-
-    def relayed(self) -> Sequence[Stream]:
-        """Streams of the relay that somebody wanted within a day."""
 
     def note_connected(self, stream: Stream, connected: bool) -> None:
         """Write down whether a stream of the relay is connected, for whoever subscribes next."""
 
-    def version_of(self, entry: str) -> int:
+    def let_go(self, stream: Stream) -> bool:
+        """Note that it is not connected, unless somebody wanted it after `stream.wanted_at`: then False."""
+
+    def version_of(self, entry: str | None) -> int:
         """What `of_entry` would answer as its version."""
 
-    def of_entry(self, entry: str) -> EntryStreams:
-        """Streams fed by one allowlist entry."""
+    def of_entry(self, entry: str | None) -> EntryStreams:
+        """Streams fed by one allowlist entry, or, without one, by the relay, which somebody wanted within a day."""
 
 
 class LastValueStore(Protocol):

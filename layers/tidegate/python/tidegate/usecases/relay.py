@@ -10,7 +10,7 @@ What lets it send is `keep_lease`'s; here is when it connects, lets go, and make
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -18,7 +18,7 @@ from typing import Protocol, TypeVar
 from tidegate.domain.errors import CouldNotCheck
 from tidegate.domain.relay import LEASE_S, runs_by, shard_of, worker_id
 from tidegate.domain.subscriptions import Stream
-from tidegate.ports import Clock, Ids, Observer, Relays, StreamStore
+from tidegate.ports import Clock, EntryStreams, Ids, Observer, Relays, StreamStore
 from tidegate.relay_ports import RelayLeases
 from tidegate.usecases.keep_lease import KeepLease
 from tidegate.usecases.upstream import Upstream
@@ -99,6 +99,8 @@ class Relay:
         self._observer = observer
         self._held: dict[str, Held] = {}
         self._let_go: dict[str, int] = {}  # stream key -> `wanted_at` when nobody listened
+        self._listed: EntryStreams | None = None
+        self._listed_at = 0.0
         self._keep: KeepLease | None = None
         self._asking = asyncio.Lock()
         self._asked_successor = asyncio.Event()
@@ -263,7 +265,7 @@ class Relay:
     async def _look(self, shard: int, *, standby: bool) -> None:
         """Begin what is wanted, let go what nobody listens to. A store that does not answer changes nothing."""
         try:
-            streams = await asyncio.to_thread(self._streams.relayed)
+            streams = await asyncio.to_thread(self._relayed)
             of_shard = [one for one in streams if shard_of(one) == shard]
             mine = {one.stream_key: one for one in of_shard if one.protocol in self._enabled}
             await self._stop([key for key in self._held if key not in mine])
@@ -277,12 +279,23 @@ class Relay:
         except CouldNotCheck:
             self._observer.count("relay_looks_failed")
 
+    def _relayed(self) -> Sequence[Stream]:
+        """All streams of the relay: read again when one was wanted that is not connected, and now and then."""
+        now = self._clock.monotonic()
+        if self._listed is None or now - self._listed_at >= GRACE_S or self._is_moved(self._listed):
+            self._listed, self._listed_at = self._streams.of_entry(None), now
+        return self._listed.streams
+
+    def _is_moved(self, listed: EntryStreams) -> bool:
+        return self._streams.version_of(None) != listed.version
+
     async def _end_disabled(self, streams: list[Stream]) -> None:
         """Whoever watches what ran before its protocol was switched off is told, once."""
         for stream in streams:
             if stream.connected:
                 await self._tell_disabled(stream)
                 await asyncio.to_thread(self._streams.note_connected, stream, False)
+                self._listed = None
 
     async def _look_at(self, stream: Stream, standby: bool) -> None:
         """A few streams at a time: their audiences are asked of a table."""
@@ -293,6 +306,8 @@ class Relay:
                 if stream.connected and not standby:  # by a worker that died: whoever subscribes now is told otherwise
                     await asyncio.to_thread(self._streams.note_connected, stream, False)
                 self._begin(stream, standby)
+            elif stream.connected and not standby:
+                await self._let_go_of(stream)
 
     async def _is_wanted(self, stream: Stream) -> bool:
         if self._let_go.get(stream.stream_key) == stream.wanted_at:
@@ -315,9 +330,14 @@ class Relay:
         elif held.empty_since is None:
             held.empty_since = now
         elif now - held.empty_since >= GRACE_S:
+            await self._let_go_of(stream)
+
+    async def _let_go_of(self, stream: Stream) -> None:
+        """Whoever wants it from then on moves the version, since it is not connected; who did before is heard."""
+        if await asyncio.to_thread(self._streams.let_go, stream):
             self._let_go[stream.stream_key] = stream.wanted_at
             await self._stop([stream.stream_key])
-            await asyncio.to_thread(self._streams.note_connected, stream, False)
+        self._listed = None
 
     def _begin(self, stream: Stream, standby: bool) -> None:
         upstream = self._make_upstream(stream)

@@ -21,7 +21,8 @@ _VERSION = "!version"
 
 
 class DynamoStreams:
-    """`ports.StreamStore`. The partition `rule#<entry>` holds the streams of an entry and their version."""
+    """`ports.StreamStore`. The partition `rule#<entry>` holds the streams of an entry and their version, the partition
+    `relay` those of the relay."""
 
     def __init__(self, db: DynamoDb, table: str) -> None:
         self._db = db
@@ -41,7 +42,11 @@ class DynamoStreams:
             )
         except ConditionFailed as failed:
             known = failed.item or {}
-            item = known if "announced" in known else self._announce(key, stream, touched)
+            if "announced" not in known:
+                return _stream(self._announce(key, stream, touched))
+            item = known
+        if stream.entry is None and not item.get("connected"):
+            self._move(key["feed"])
         return _stream(item)
 
     def _announce(self, key: Item, stream: Stream, touched: Item) -> Item:
@@ -59,13 +64,11 @@ class DynamoStreams:
             fields |= {"intent": json.dumps(dict(stream.intent))}
             update += ", #intent = :intent"
         self._db.update(self._table, key, update, values=touched | fields)
-        version = {"feed": key["feed"], "stream_key": _VERSION}
-        self._db.update(self._table, version, "ADD #version :one", values={"one": 1})
+        self._move(key["feed"])
         return self._db.update(self._table, key, "SET #announced = :yes", values={"yes": True}, returning=True)
 
-    def relayed(self) -> list[Stream]:
-        query = self._db.query(self._table, "#feed = :feed", {"feed": _feed(None)})
-        return [_stream(item) for item in query if "announced" in item]
+    def _move(self, feed: str) -> None:
+        self._db.update(self._table, {"feed": feed, "stream_key": _VERSION}, "ADD #version :one", values={"one": 1})
 
     def note_connected(self, stream: Stream, connected: bool) -> None:
         key = {"feed": _feed(None), "stream_key": stream.stream_key}
@@ -73,11 +76,19 @@ class DynamoStreams:
             update, exists = "SET #connected = :connected", "attribute_exists(#stream_key)"
             self._db.update(self._table, key, update, exists, {"connected": connected})
 
-    def version_of(self, entry: str) -> int:
+    def let_go(self, stream: Stream) -> bool:
+        key, values = {"feed": _feed(None), "stream_key": stream.stream_key}, {"no": False, "wanted": stream.wanted_at}
+        try:
+            self._db.update(self._table, key, "SET #connected = :no", "#wanted_at = :wanted", values)
+        except ConditionFailed:
+            return False
+        return True
+
+    def version_of(self, entry: str | None) -> int:
         item = self._db.get(self._table, {"feed": _feed(entry), "stream_key": _VERSION})
         return int(item["version"]) if item else 0
 
-    def of_entry(self, entry: str) -> EntryStreams:
+    def of_entry(self, entry: str | None) -> EntryStreams:
         version, streams = 0, []
         for item in self._db.query(self._table, "#feed = :feed", {"feed": _feed(entry)}):
             if item["stream_key"] == _VERSION:

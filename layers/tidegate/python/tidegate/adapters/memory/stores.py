@@ -256,31 +256,36 @@ class MemoryStreams:
 
     def __init__(self) -> None:
         self.rows: dict[str, Stream] = {}
-        self.versions: dict[str, int] = {}
-        self.queries = 0
+        self.versions: dict[str | None, int] = {}
+        self.queries = self.asked = 0
 
     def want(self, stream: Stream) -> Stream:
         there = self.rows.get(stream.stream_key)
         if there is None:
             self.rows[stream.stream_key] = stream
-            entry = stream.entry or ""
-            self.versions[entry] = self.versions.get(entry, 0) + 1
         elif there.wanted_at < stream.wanted_at:
             self.rows[stream.stream_key] = replace(there, wanted_at=stream.wanted_at)
+        if there is None or (stream.entry is None and not there.connected):
+            self.versions[stream.entry] = self.versions.get(stream.entry, 0) + 1
         return self.rows[stream.stream_key]
-
-    def relayed(self) -> Sequence[Stream]:
-        return [one for one in self.rows.values() if one.relayed]
 
     def note_connected(self, stream: Stream, connected: bool) -> None:
         there = self.rows.get(stream.stream_key)
         if there is not None:
             self.rows[stream.stream_key] = replace(there, connected=connected)
 
-    def version_of(self, entry: str) -> int:
+    def let_go(self, stream: Stream) -> bool:
+        there = self.rows.get(stream.stream_key)
+        if there is None or there.wanted_at != stream.wanted_at:
+            return False
+        self.rows[stream.stream_key] = replace(there, connected=False)
+        return True
+
+    def version_of(self, entry: str | None) -> int:
+        self.asked += 1
         return self.versions.get(entry, 0)
 
-    def of_entry(self, entry: str) -> EntryStreams:
+    def of_entry(self, entry: str | None) -> EntryStreams:
         self.queries += 1
         return EntryStreams(self.version_of(entry), [one for one in self.rows.values() if one.entry == entry])
 
