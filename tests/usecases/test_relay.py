@@ -45,6 +45,7 @@ class Source:
         self.opened: list[tuple[UpstreamRequest | MqttRequest, str]] = []
         self.open_now = 0
         self.fault: UpstreamFault | None = None
+        self.breaks = 0
         self.answers = asyncio.Event()
         self.answers.set()
         self._said = asyncio.Condition()
@@ -58,26 +59,25 @@ class Source:
             self._said.notify_all()
 
     async def break_off(self, fault: UpstreamFault) -> None:
+        """End the connections there are; new ones are welcome."""
         async with self._said:
             self.fault = fault
+            self.breaks += 1
             self._said.notify_all()
-        await settle(lambda: self.open_now == 0)
-        self.fault = None
 
     async def open(self, request: UpstreamRequest | MqttRequest, last_id: str) -> AsyncIterator[UpstreamEvent]:
         self.opened.append((request, last_id))
-        if self.fault is not None:
-            raise self.fault
         self.open_now += 1
+        breaks = self.breaks
         at = int(last_id) if last_id and self.ids else len(self._history)
         try:
             await self.answers.wait()
             yield Opened()
             while True:
                 async with self._said:
-                    while at >= len(self._history) and self.fault is None:
+                    while at >= len(self._history) and self.breaks == breaks:
                         await self._said.wait()
-                if self.fault is not None:
+                if self.breaks > breaks and self.fault is not None:
                     raise self.fault
                 yield self._history[at]
                 at += 1
