@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import subprocess
 import sys
 import time
@@ -16,7 +17,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import unquote
+
+from fixtures.sources import certificate
 
 _ANSWERS = {
     b"POST": b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
@@ -109,21 +113,25 @@ class _Answering(asyncio.Protocol):
                 self._transport.write(_ANSWERS[method])
 
 
-async def _serve(delay_s: float) -> None:
+async def _serve(delay_s: float, tls: ssl.SSLContext | None) -> None:
     loop, posted = asyncio.get_running_loop(), _Posted()
-    server = await loop.create_server(lambda: _Answering(delay_s, posted), "127.0.0.1", 0, backlog=1024)
+    server = await loop.create_server(lambda: _Answering(delay_s, posted), "127.0.0.1", 0, backlog=1024, ssl=tls)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
 
 @contextmanager
-def platform(delay_ms: int = 0) -> Iterator[str]:
-    """Its base URL while it runs; every answer takes `delay_ms`."""
+def platform(delay_ms: int = 0, *, certificates: Path | None = None) -> Iterator[str]:
+    """Its base URL while it runs; every answer takes `delay_ms`.
+
+    With `certificates`, a folder, it speaks TLS, and `ca.pem` there is whom to trust.
+    """
     command = [sys.executable, "-m", "benchmarks.platform", str(delay_ms)]
+    command += [] if certificates is None else [str(certificates)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
-        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+        yield f"{'http' if certificates is None else 'https'}://127.0.0.1:{int(process.stdout.readline())}"
     finally:
         process.terminate()
         process.wait()
@@ -136,4 +144,4 @@ def counters(url: str) -> Counters:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(int(sys.argv[1]) / 1000))
+    asyncio.run(_serve(int(sys.argv[1]) / 1000, certificate.make(Path(sys.argv[2]))[1] if sys.argv[2:] else None))

@@ -5,11 +5,14 @@ CPU is this process's own; the stand-in's is not counted. Rates are bounded by t
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import boto3
 from botocore.config import Config as BotoConfig
@@ -17,6 +20,7 @@ from botocore.config import Config as BotoConfig
 from benchmarks.platform import platform
 from fixtures.local_stack import show
 from fixtures.local_stack.config import Config
+from tidegate.adapters.aws.http import tls_context
 from tidegate.adapters.aws.management_api import ManagementApi
 from tidegate.adapters.aws.sigv4 import Credentials
 from tidegate.adapters.memory.doubles import MemoryObserver
@@ -57,7 +61,7 @@ def bulk(url: str) -> Callable[[int], None]:
     return work
 
 
-def sdk(url: str) -> Callable[[int], None]:
+def sdk(url: str, authority: Path | None) -> Callable[[int], None]:
     key, secret, token = _KEYS
     client = boto3.client(
         "apigatewaymanagementapi",
@@ -67,6 +71,7 @@ def sdk(url: str) -> Callable[[int], None]:
         aws_secret_access_key=secret,
         aws_session_token=token,
         config=BotoConfig(max_pool_connections=THREADS),
+        verify=None if authority is None else str(authority),
     )
 
     def work(posts: int) -> None:
@@ -79,17 +84,38 @@ def sdk(url: str) -> Callable[[int], None]:
     return work
 
 
-def run(_config: Config) -> list[str]:
+@contextmanager
+def trusting(authority: Path) -> Iterator[None]:
+    """Have the sender trust a certificate authority, as `SSL_CERT_FILE` does."""
+    kept = os.environ.get("SSL_CERT_FILE")
+    os.environ["SSL_CERT_FILE"] = str(authority)
+    tls_context.cache_clear()
+    try:
+        yield
+    finally:
+        del os.environ["SSL_CERT_FILE"]
+        os.environ |= {} if kept is None else {"SSL_CERT_FILE": kept}
+        tls_context.cache_clear()
+
+
+def run(config: Config) -> list[str]:
     """Our bulk sender against boto3 with 32 threads; returns the lines of the result."""
-    lines: list[str] = []
+    lines = []
     for delay_ms, name in ((0, "a server that answers at once"), (10, "a server that takes 10 ms")):
         with platform(delay_ms) as url, show.step(name):
-            ours, theirs = measured(bulk(url), POSTS), measured(sdk(url), FEWER)
-        rows = [(name, "CPU us a post", "posts/s")]
-        rows += [
-            (label, f"{one.cpu_us:.1f}", f"{one.per_second:,.0f}")
-            for label, one in (("bulk sender", ours), (f"boto3, {THREADS} threads", theirs))
-        ]
-        rows.append(("ratio", f"{theirs.cpu_us / ours.cpu_us:.1f}", f"{ours.per_second / theirs.per_second:.1f}"))
-        lines += [show.table(rows), ""]
-    return lines[:-1]
+            lines += [_compared(name, url, None), ""]
+    name = "TLS, a server that answers at once"
+    with platform(certificates=config.state) as url, trusting(config.state / "ca.pem"), show.step(name):
+        lines.append(_compared(name, url, config.state / "ca.pem"))
+    return lines
+
+
+def _compared(name: str, url: str, authority: Path | None) -> str:
+    ours, theirs = measured(bulk(url), POSTS), measured(sdk(url, authority), FEWER)
+    rows = [(name, "CPU us a post", "posts/s")]
+    rows += [
+        (label, f"{one.cpu_us:.1f}", f"{one.per_second:,.0f}")
+        for label, one in (("bulk sender", ours), (f"boto3, {THREADS} threads", theirs))
+    ]
+    rows.append(("ratio", f"{theirs.cpu_us / ours.cpu_us:.1f}", f"{ours.per_second / theirs.per_second:.1f}"))
+    return show.table(rows)
