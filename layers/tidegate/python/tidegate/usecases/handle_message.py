@@ -101,7 +101,7 @@ class HandleMessage:
         state = Status.CONNECTED if done.stream.connected or not done.stream.relayed else Status.CONNECTING
         frames = [ack, messages.encode(messages.status(row.key.datasource_id, state, self._clock.now()))]
         if not row.batch:
-            if Delivery.GONE in [self._send(row.key.connection_id, frame) for frame in frames]:
+            if any(self._send(row.key.connection_id, frame) is Delivery.GONE for frame in frames):
                 return
             frames = []
         try:

@@ -192,7 +192,8 @@ class Relay:
                 if task.done():
                     task.result()  # raises what broke it
                     return "overtaken"
-            if keep.lease is not None and keep.lease.successor:
+            lease = keep.lease  # read once: it is renewed by another thread
+            if lease is not None and lease.successor:
                 return "handed over"
             if self._held:
                 self._busy_at = now
