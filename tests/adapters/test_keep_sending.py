@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Event
 
 import pytest
 
 from tests.adapters.management_server import ManagementServer
+from tests.settling import settle
 from tests.usecases.gateway_world import DASHBOARD, DATASOURCE, GatewayWorld
 from tidegate.adapters.aws import bulk_posts
 from tidegate.adapters.aws.management_api import ManagementApi
@@ -22,14 +22,6 @@ from tidegate.ports import Delivery
 from tidegate.usecases import send_frames
 from tidegate.usecases.fresh_access import FreshAccess
 from tidegate.usecases.send_frames import KeepSending
-
-
-def settle(ready: Callable[[], object], seconds: float = 20) -> None:
-    """Await a condition."""
-    deadline = time.monotonic() + seconds
-    while not ready():
-        assert time.monotonic() < deadline, "it did not come to that"
-        time.sleep(0.01)
 
 
 class Scene:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from time import monotonic, sleep
+from time import monotonic
 
 import pytest
 
 from tests.adapters.management_server import ManagementServer
+from tests.settling import settle
 from tidegate.adapters.aws.bulk_posts import parse_answer
 from tidegate.adapters.aws.management_api import ManagementApi
 from tidegate.adapters.aws.sigv4 import Credentials
@@ -88,10 +89,7 @@ def test_what_is_kept_open_is_given_back(management: ManagementServer) -> None:
         assert open_files() > before
         sender.end()
         sender.end()
-    deadline = monotonic() + 10
-    while open_files() > before:  # the server's own ends follow
-        assert monotonic() < deadline
-        sleep(0.01)
+    settle(lambda: open_files() <= before)  # the server's own ends follow
 
 
 def test_nobody_there() -> None:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,6 +24,7 @@ from tests.conftest import aws
 from tests.functions.test_api import Api
 from tests.functions.test_gateway import Demo, Gateway, demo, gateway_over
 from tests.functions.test_revalidation import Context
+from tests.settling import settle
 from tidegate.bootstrap_relay import relay_services
 from tidegate.domain.relay import CLAIM_AFTER_S, LEASE_S
 from tidegate.tables import ALL_TABLES
@@ -120,14 +121,6 @@ def relay_process(env: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
 
 def numbers(gateway: Gateway) -> list[int]:
     return [one["payload"]["n"] for one in gateway.frames("c1=") if one["type"] == "data"]
-
-
-def settle(ready: Callable[[], object], seconds: float) -> None:
-    """Await a condition."""
-    deadline = time.monotonic() + seconds
-    while not ready():
-        assert time.monotonic() < deadline, "it did not come to that"
-        time.sleep(0.05)
 
 
 def test_a_killed_relay_is_replaced_when_its_lease_ends(
