@@ -39,6 +39,16 @@ def test_a_refusal_is_never_a_batch() -> None:
     assert [one["type"] for one in world.sender.sent["c"]] == ["ack", "pong"] and len(world.sender.posts) == 2
 
 
+def test_no_answer_is_larger_than_a_frame_may_be() -> None:
+    """What a client sends comes back in its answers: just within the limit itself, they may be beyond it."""
+    world = GatewayWorld()
+    for viewer, batch in (("plain", False), ("batch", True)):
+        world.open(viewer, batch=batch)
+        world.handle(viewer, json.dumps({"type": "ping", "requestId": "x" * 3970}))
+        (answer,) = world.sender.sent[viewer]
+        assert (answer["type"], answer["errorCode"]) == ("error", "STREAM_MESSAGE_TOO_LARGE")
+
+
 def test_of_a_batch_only_what_is_allowed_leaves() -> None:
     world = GatewayWorld()
     world.add_datasource("other", "a/other")

@@ -148,6 +148,15 @@ def error(
     return frame if retryable is None else frame | {"retryable": retryable}
 
 
+#: What is told in place of a frame or payload that is too large.
+TOO_LARGE = "Realtime payload exceeded message limit"
+
+
+def too_large(datasource_id: str | None, now: float) -> bytes:
+    """What is sent in place of a frame that is too large."""
+    return encode(error(datasource_id, ErrorCode.MESSAGE_TOO_LARGE, TOO_LARGE, now))
+
+
 def status(
     datasource_id: str, state: Status, now: float, code: ErrorCode | None = None, message: str | None = None
 ) -> dict[str, object]:

@@ -58,7 +58,7 @@ class FanOut:
         """
         # The shortest frame there can be; each datasource id is checked again on its own frame.
         if len(value.payload.encode("utf-8", "surrogatepass")) > self._max_bytes:
-            return self.tell(stream, ErrorCode.MESSAGE_TOO_LARGE, "Realtime payload exceeded message limit")
+            return self.tell(stream, ErrorCode.MESSAGE_TOO_LARGE, messages.TOO_LARGE)
         if not self._last_values.put_if_newer(stream.stream_key, value):
             self._observer.count("messages_outdated")
             return Delivered({})
@@ -111,7 +111,4 @@ class FanOut:
         return kept[1]
 
     def _fitting(self, datasource_id: str, body: bytes) -> bytes:
-        if len(body) <= self._max_bytes:
-            return body
-        text = "Realtime payload exceeded message limit"
-        return messages.encode(messages.error(datasource_id, ErrorCode.MESSAGE_TOO_LARGE, text, self._clock.now()))
+        return body if len(body) <= self._max_bytes else messages.too_large(datasource_id, self._clock.now())

@@ -114,7 +114,7 @@ class HandleMessage:
             value = None
         fitting = [self._fitting(frame) for frame in frames]
         for message in batches.split(fitting) if row.batch else fitting:
-            delivery = self._send(row.key.connection_id, message)
+            delivery = self._post(row.key.connection_id, message)
             if delivery is Delivery.GONE:
                 return
             if delivery in (Delivery.THROTTLED, Delivery.FAILED):
@@ -155,15 +155,15 @@ class HandleMessage:
         self._send(connection_id, messages.encode(frame))
 
     def _fitting(self, frame: bytes) -> bytes:
-        """What is larger than a frame may be becomes an error."""
-        if len(frame) <= self._max_bytes:
-            return frame
-        text = "Realtime payload exceeded message limit"
-        return messages.encode(messages.error(None, ErrorCode.MESSAGE_TOO_LARGE, text, self._clock.now()))
+        return frame if len(frame) <= self._max_bytes else messages.too_large(None, self._clock.now())
 
-    def _send(self, connection_id: str, body: bytes) -> Delivery:
+    def _send(self, connection_id: str, frame: bytes) -> Delivery:
+        """Send one frame; what is larger than a frame may be becomes an error."""
+        return self._post(connection_id, self._fitting(frame))
+
+    def _post(self, connection_id: str, message: bytes) -> Delivery:
         """Send one message. A viewer that is gone is released."""
-        delivery = self._sender.post(connection_id, body)
+        delivery = self._sender.post(connection_id, message)
         if delivery is Delivery.GONE:
             self._end_connection.gone(connection_id)
         elif delivery is not Delivery.DELIVERED:
