@@ -37,8 +37,8 @@ from tidegate.usecases.parse import Unparsable, parsed
 
 T = TypeVar("T")
 
-#: Messages kept while they wait: for a standby's take-over, or, without conflation, for slow viewers. Beyond it the
-#: reading stops, and the source feels it.
+#: Messages kept while they wait: for a standby's take-over, or, without conflation, for a sender that is behind. Beyond
+#: it the reading stops, and the source feels it.
 _KEPT = 1000
 
 #: A message that could not be delivered, because a store did not answer, is tried again after so many seconds each,
@@ -263,7 +263,7 @@ class Upstream:
             self._changed.notify_all()
 
     def _newest(self, message: UpstreamMessage) -> None:
-        """What waits behind slow viewers gives way to what is newer; the first may be on its way already."""
+        """What waits for the sender gives way to what is newer; the first may be on its way already."""
         if len(self._waiting) > 1:
             self._waiting[-1] = message
         else:
@@ -277,6 +277,8 @@ class Upstream:
                     if await self._deliver(message) or self._standby or len(self._waiting) > 1:
                         break
                     await asyncio.sleep(pause_s)
+                else:
+                    await self._deliver(message)
             finally:
                 async with self._changed:
                     self._delivering = False
