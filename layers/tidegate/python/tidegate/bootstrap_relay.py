@@ -28,7 +28,7 @@ from tidegate.usecases.relay import Relay
 from tidegate.usecases.send_frames import KeepSending
 from tidegate.usecases.upstream import Upstream
 
-#: Threads that deliver: what one stream's viewers keep waiting does not keep those of the others waiting.
+#: Threads that write values and read audiences: what a store keeps one stream waiting does not keep all others waiting.
 _LANES = 8
 
 

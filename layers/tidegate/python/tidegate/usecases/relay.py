@@ -283,12 +283,11 @@ class Relay:
     def _relayed(self) -> Sequence[Stream]:
         """All streams of the relay: read again when one was wanted that is not connected, and now and then."""
         now = self._clock.monotonic()
-        if self._listed is None or now - self._listed_at >= GRACE_S or self._is_moved(self._listed):
-            self._listed, self._listed_at = self._streams.of_entry(None), now
-        return self._listed.streams
-
-    def _is_moved(self, listed: EntryStreams) -> bool:
-        return self._streams.version_of(None) != listed.version
+        listed = self._listed
+        if listed is None or now - self._listed_at >= GRACE_S or self._streams.version_of(None) != listed.version:
+            listed = self._listed = self._streams.of_entry(None)
+            self._listed_at = now
+        return listed.streams
 
     async def _end_disabled(self, streams: list[Stream]) -> None:
         """Whoever watches what ran before its protocol was switched off is told, once."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from queue import Empty
 from threading import Thread
 from time import monotonic
@@ -159,21 +160,22 @@ class KeepSending:
             self._outbox.leftovers.put(None)
 
     def _follow(self) -> None:
-        going = True
-        while going:
-            try:
+        ended = False
+        while not ended:
+            with suppress(Empty):
                 left = self._outbox.leftovers.get(timeout=_COUNTED_S)
-            except Empty:
-                left = ""
-            if left is None:
-                going = False
-            elif left:
-                try:
-                    self._follow_up(left)
-                except Exception as error:  # the next one is not this one's fault
-                    self._observer.fault("not followed up", error)
-            if not going or self._outbox.leftovers.empty():
+                if left is None:
+                    ended = True
+                else:
+                    self._try_to_follow_up(left)
+            if ended or self._outbox.leftovers.empty():
                 _counted(self._outbox, self._observer)
+
+    def _try_to_follow_up(self, left: str | Subscription) -> None:
+        try:
+            self._follow_up(left)
+        except Exception as error:  # the next one is not this one's fault
+            self._observer.fault("not followed up", error)
 
 
 def _counted(outbox: Outbox, observer: Observer) -> Mapping[Delivery, int]:

@@ -233,12 +233,10 @@ class BulkPosts:
 
     def _room(self, outgoing: Outgoing, now: float) -> bool:
         """Whether another post may be under way."""
-        flying = len(self._flying)
-        if not self._idle:
-            wanted = 1 + (outgoing.ready(now) + len(self._retries) + flying) // _POSTS_PER_SOCKET
-            if flying >= wanted:
-                return flying < min(wanted + self._stuck(now), _MAX_SOCKETS)
-        return flying < _BUSY_SOCKETS or flying < min(_BUSY_SOCKETS + self._stuck(now), _MAX_SOCKETS)
+        flying, limit = len(self._flying), _BUSY_SOCKETS
+        if not self._idle:  # it would need one more
+            limit = min(limit, 1 + (outgoing.ready(now) + len(self._retries) + flying) // _POSTS_PER_SOCKET)
+        return flying < limit or flying < min(limit + self._stuck(now), _MAX_SOCKETS)
 
     def _stuck(self, now: float) -> int:
         count = 0

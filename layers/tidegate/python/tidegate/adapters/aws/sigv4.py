@@ -43,7 +43,7 @@ class Signer:
     """Signs requests to one service in one region."""
 
     def __init__(self, credentials: Credentials, region: str, service: str) -> None:
-        self.credentials = self._credentials = credentials
+        self.credentials = credentials
         self._region = region
         self._service = service
         # One tuple, replaced whole: another thread never sees the key of one day with the scope of another.
@@ -62,11 +62,11 @@ class Signer:
             now: epoch seconds.
             extra: further headers, names in lower case; they are signed as well.
         """
-        stamp = strftime("%Y%m%dT%H%M%SZ", gmtime(now))
+        stamp = _stamp(now)
         scope, key = self.key_of(stamp)
         headers = {**(extra or {}), "host": host, "x-amz-date": stamp}
-        if self._credentials.token:
-            headers["x-amz-security-token"] = self._credentials.token
+        if self.credentials.token:
+            headers["x-amz-security-token"] = self.credentials.token
         names = sorted(headers)
         signed = ";".join(names)
         canonical = "\n".join(
@@ -83,7 +83,7 @@ class Signer:
         to_sign = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
         signature = hmac.new(key, to_sign.encode(), hashlib.sha256).hexdigest()
         headers["authorization"] = (
-            f"AWS4-HMAC-SHA256 Credential={self._credentials.access_key}/{scope}, "
+            f"AWS4-HMAC-SHA256 Credential={self.credentials.access_key}/{scope}, "
             f"SignedHeaders={signed}, Signature={signature}"
         )
         return headers
@@ -96,7 +96,7 @@ class Signer:
         return scope, key
 
     def _derive(self, day: str) -> tuple[str, str, bytes]:
-        key = f"AWS4{self._credentials.secret_key}".encode()
+        key = f"AWS4{self.credentials.secret_key}".encode()
         for part in (day, self._region, self._service, "aws4_request"):
             key = hmac.new(key, part.encode(), hashlib.sha256).digest()
         return day, f"{day}/{self._region}/{self._service}/aws4_request", key
@@ -138,7 +138,7 @@ class PostSigner:
         return head.encode() + body
 
     def _begin_second(self, second: int) -> None:
-        stamp = strftime("%Y%m%dT%H%M%SZ", gmtime(second))
+        stamp = _stamp(second)
         scope, self._key = self._signer.key_of(stamp)
         headers = {"host": self._host, "x-amz-date": stamp}
         credentials = self._signer.credentials
@@ -154,3 +154,7 @@ class PostSigner:
             f"SignedHeaders={signed}, Signature="
         )
         self._second = second
+
+
+def _stamp(now: float) -> str:
+    return strftime("%Y%m%dT%H%M%SZ", gmtime(now))
