@@ -44,7 +44,9 @@ def test_no_answer_is_larger_than_a_frame_may_be() -> None:
     world = GatewayWorld()
     for viewer, batch in (("plain", False), ("batch", True)):
         world.open(viewer, batch=batch)
-        world.handle(viewer, json.dumps({"type": "ping", "requestId": "x" * 3970}))
+        ping = json.dumps({"type": "ping", "requestId": "x" * 3950})
+        assert len(ping) <= 4000, "what it says is within the limit"
+        world.handle(viewer, ping)
         (answer,) = world.sender.sent[viewer]
         assert (answer["type"], answer["errorCode"]) == ("error", "STREAM_MESSAGE_TOO_LARGE")
 
