@@ -68,6 +68,7 @@ class Revalidation(Construct):
                 ],
                 t.CONNECTIONS: ["GetItem", "Scan", "UpdateItem", "DeleteItem"],
                 t.LIMITERS: ["Scan", "UpdateItem"],
+                t.STREAMS: ["GetItem"],
                 t.REVOCATIONS: ["GetItem", "Query", "UpdateItem"],
             },
             secrets=external,

@@ -66,7 +66,7 @@ class TidegateStack(cdk.Stack):
             second_looks_url=second_looks.queue.queue_url,
             second_looks_arn=second_looks.queue.queue_arn,
         )
-        for function in (self.gateway.messages, self.revalidation.schedule):
+        for function in (self.gateway.messages, self.revalidation.schedule, self.revalidation.worker):
             self.relay.give_start(function)
         self._output("RelayFunction", self.relay.worker.function.function_name)
         self.revalidation.give_profiles_queue(self.http_api.function)

@@ -13,6 +13,9 @@ from tidegate.usecases.follow_feed import queue_task
 
 #: EventBridge Scheduler calls once a minute at the finest; more frequent polls are delayed messages, seconds.
 SCHEDULE_S = 60
+#: How often relay workers that died are looked for, seconds. One of these looks falls between the time a dead worker's
+#: lease is overdue and the time it may be claimed, so its successor is there by then.
+RELAYS_S = 10
 
 
 def make_stream_handler(services: DispatchServices) -> Handler:
@@ -51,6 +54,8 @@ def make_schedule_handler(services: ScheduleServices) -> Handler:
         # Whether it is due is decided by its lease, so a schedule that fires twice changes nothing.
         services.tasks.queue(Task(TaskKind.FULL))
         services.follow_requests.ask()
+        for delay_s in range(RELAYS_S, SCHEDULE_S, RELAYS_S):
+            services.tasks.queue(Task(TaskKind.RELAYS), delay_s)
         for shard in range(services.relay_shards):
             try:  # one that has nothing to do, or is held already, ends at once
                 services.relays.start(shard)

@@ -16,7 +16,10 @@ from tests.conftest import aws
 from tests.functions.events import event
 from tests.functions.test_gateway import Demo, demo, gateway_over
 from tidegate import bootstrap, bootstrap_revalidation
+from tidegate.adapters.dynamodb.relay_leases import DynamoRelayLeases
 from tidegate.domain.profiles import BROKER, ProfileChange
+from tidegate.domain.relay import LEASE_S
+from tidegate.tables import STREAMS
 
 __all__ = ["demo"]
 
@@ -74,7 +77,8 @@ def test_the_stream_hands_each_event_on(deployed: Mapping[str, str]) -> None:
 def test_the_schedule_polls_several_times_a_minute(deployed: Mapping[str, str]) -> None:
     env = {**deployed, "REALTIME_PUBLIC_REVALIDATE_INTERVAL_MS": "20000"}
     assert make_schedule_handler(bootstrap_revalidation.schedule_services(env))({}, None) == {"polls": 3}
-    assert {one["kind"] for one in queued(deployed)} == {"poll", "full"} and delayed(deployed) == 2
+    assert {one["kind"] for one in queued(deployed)} == {"poll", "full"}
+    assert delayed(deployed) == 2 + 5, "polls, and looks for relay workers that died"
 
 
 def test_a_cut_by_poll_and_worker(deployed: Mapping[str, str], management: ManagementServer, demo: Demo) -> None:
@@ -110,6 +114,20 @@ def test_the_full_pass_by_worker(deployed: Mapping[str, str], management: Manage
     assert work({"Records": [record]}, Context()) == {"batchItemFailures": []}
     assert [one["type"] for one in gateway.frames("c1=")][-2:] == ["error", "status"]
     assert gateway.publish(b"1") == 0
+
+
+def test_a_dead_relay_is_found_by_worker(deployed: Mapping[str, str], management: ManagementServer) -> None:
+    management.answer = lambda _method, target, _nth: 202 if target == "invocations" else 500
+    env = {**deployed, "AWS_ENDPOINT_URL_LAMBDA": management.url.removesuffix("/live")}
+    services = bootstrap_revalidation.revalidate_services(env)
+    work, world = make_handler(services), services.world
+    leases, now = DynamoRelayLeases(world.db, world.table(STREAMS)), world.clock.now()
+    record = {"messageId": "m1", "body": json.dumps({"kind": "relays", "target": ""})}
+    lease = leases.claim(0, "worker", now)
+    assert work({"Records": [record]}, Context()) == {"batchItemFailures": []} and not management.requests
+    assert lease is not None and leases.renew(lease, now - LEASE_S)
+    assert work({"Records": [record]}, Context()) == {"batchItemFailures": []}
+    assert management.requests == [("POST", "invocations")]
 
 
 def test_changes_of_profiles_are_followed_by_queue(deployed: Mapping[str, str], demo: Demo) -> None:

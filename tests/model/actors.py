@@ -281,6 +281,7 @@ def revalidate(
             cut=cut,
             follow_feed=unused,
             full_pass=unused,
+            replace_relays=unused,
             tasks=LaterTasks(),
             clock=clock,
             observer=observer,

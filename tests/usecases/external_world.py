@@ -96,6 +96,7 @@ class ExternalWorld(GatewayWorld):
             cut=self.cut,
             follow_feed=lambda: 0,
             full_pass=self.full_pass,
+            replace_relays=lambda: 0,
             tasks=self.tasks,
             clock=self.clock,
             observer=self.observer,

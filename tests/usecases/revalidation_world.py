@@ -101,6 +101,7 @@ class RevalidationWorld(GatewayWorld):
             cut=self.cut,
             follow_feed=self.follow,
             full_pass=self.full_pass,
+            replace_relays=lambda: 0,
             tasks=self.tasks,
             clock=self.clock,
             observer=self.observer,

@@ -19,7 +19,7 @@ from tidegate.adapters.system import SystemClock
 from tidegate.domain.errors import CouldNotCheck
 from tidegate.domain.messages import ErrorCode
 from tidegate.domain.profiles import BrokerProfile, CredentialProfile, CredentialType, Transport
-from tidegate.domain.relay import CLAIM_AFTER_S, LEASE_S, shard_of
+from tidegate.domain.relay import CLAIM_AFTER_S, LEASE_S, OVERDUE_S, shard_of
 from tidegate.domain.subscriptions import LastValue, Stream
 from tidegate.relay_ports import (
     Broker,
@@ -673,6 +673,46 @@ def test_a_successor_replaces_a_holder_that_died() -> None:
         await scene.source.say()
         await settle(lambda: scene.viewers.values == ["1"])
         await end(task)
+
+    run(work)
+
+
+def test_a_worker_that_finds_the_lease_overdue_connects_at_once_and_claims_at_its_end() -> None:
+    async def work() -> None:
+        scene = Scene()
+        # It ends half a second from now for whoever wants to claim.
+        died = scene.leases.claim(scene.shard, "dead", SystemClock().now() - LEASE_S - CLAIM_AFTER_S + 0.5)
+        assert died is not None
+        task = scene.begin(scene.relay())
+        await settle(lambda: scene.source.open_now == 1)
+        await scene.source.say()
+        assert scene.leases.rows[scene.shard].owner == "dead" and not scene.viewers.values
+        await settle(lambda: scene.viewers.values == ["1"])
+        assert scene.leases.rows[scene.shard].fence == died.fence + 1
+        await end(task)
+
+    run(work)
+
+
+def test_an_overdue_holder_that_lives_hands_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was slow, not dead: whoever thought so is its successor, and a third one is not needed."""
+    monkeypatch.setattr(relaying, "LEASE_S", 0.6)
+
+    async def work() -> None:
+        scene = Scene()
+        slow = scene.begin(scene.relay())
+        await settle(lambda: scene.viewers.states == ["connected"])
+        lease = scene.leases.rows[scene.shard]
+        scene.leases.rows[scene.shard] = replace(lease, until=lease.until - OVERDUE_S - 1)
+        others = [scene.begin(scene.relay()) for _ in range(2)]
+        await settle(lambda: scene.source.open_now > 1)
+        while not slow.done():
+            await scene.source.say()
+            await asyncio.sleep(0.005)
+        assert await slow == "handed over"
+        await settle(lambda: str(scene.source.sent) in scene.viewers.values)
+        assert scene.viewers.values == [str(n) for n in range(1, scene.source.sent + 1)]
+        await end(*others)
 
     run(work)
 

@@ -9,6 +9,7 @@ from functools import cached_property
 
 from tidegate import tables
 from tidegate.adapters.dynamodb.dashboards import DynamoDashboards
+from tidegate.adapters.dynamodb.relay_leases import DynamoRelayLeases
 from tidegate.adapters.dynamodb.revocations import DynamoExternalCursor, DynamoRevocations
 from tidegate.adapters.external.contract import HttpFeed
 from tidegate.adapters.powertools import PowertoolsObserver
@@ -24,6 +25,7 @@ from tidegate.usecases.follow_profiles import FollowProfiles
 from tidegate.usecases.full_pass import FullPass
 from tidegate.usecases.judge import Judge
 from tidegate.usecases.reintrospect import Reintrospect
+from tidegate.usecases.replace_relays import ReplaceRelays
 from tidegate.usecases.resolve_intents import ResolveIntents
 from tidegate.usecases.revalidate import Revalidate
 
@@ -153,6 +155,12 @@ def revalidate_services(env: Mapping[str, str] | None = None) -> RevalidateServi
         cut=cut,
         follow_feed=world.follow_feed,
         full_pass=full_pass,
+        replace_relays=ReplaceRelays(
+            leases=DynamoRelayLeases(world.db, world.table(tables.STREAMS)),
+            relays=world.relays,
+            clock=world.clock,
+            observer=world.observer,
+        ),
         tasks=world.revalidations,
         clock=world.clock,
         observer=world.observer,

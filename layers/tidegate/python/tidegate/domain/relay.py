@@ -18,6 +18,8 @@ SHARDS = 2
 LEASE_S = 15.0
 #: How long after its end a lease may be claimed, seconds: clocks differ.
 CLAIM_AFTER_S = 2.0
+#: A lease that was not renewed for so long, seconds, is overdue: its holder has most likely died.
+OVERDUE_S = LEASE_S / 3 + CLAIM_AFTER_S
 
 
 def shard_of(stream: Stream) -> int:
@@ -54,3 +56,8 @@ class Lease:
     fence: int
     until: float
     successor: str = ""
+
+
+def is_overdue(lease: Lease, now: float) -> bool:
+    """Whether the lease should have been renewed by now (epoch seconds). Its holder may still send until it ends."""
+    return lease.until - now < LEASE_S - OVERDUE_S

@@ -72,6 +72,7 @@ class TaskKind(StrEnum):
     POLL = "poll"
     FULL = "full"
     SLOT = "slot"
+    RELAYS = "relays"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
     claim the shard -> hold its upstreams, renewing -> nobody listens: release
                                                     -> time runs out: hand over to a successor that is connected already
                                                     -> a worker with other settings comes: the same
+    its holder died -> connect meanwhile, claim when its lease has ended
 
 What lets it send is `keep_lease`'s; here is when it connects, lets go, and makes room for its successor.
 """
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from tidegate.domain.errors import CouldNotCheck
-from tidegate.domain.relay import LEASE_S, runs_by, shard_of, worker_id
+from tidegate.domain.relay import LEASE_S, is_overdue, runs_by, shard_of, worker_id
 from tidegate.domain.subscriptions import Stream
 from tidegate.ports import Clock, EntryStreams, Ids, Observer, Relays, StreamStore
 from tidegate.relay_ports import RelayLeases
@@ -126,7 +127,7 @@ class Relay:
         keep = self._keep = KeepLease(leases=self._leases, shard=shard, owner=self._owner, clock=self._clock)
         try:
             held = not successor and await asyncio.to_thread(keep.claim)
-            if successor or (newest and not held and await asyncio.to_thread(self._is_outdated, shard)):
+            if successor or (not held and await asyncio.to_thread(self._needs_successor, shard, newest)):
                 held = await self._await_handover(keep, shard)
             if not held or keep.lease is None:
                 return "not needed"
@@ -143,11 +144,14 @@ class Relay:
 
     # --- becoming the holder --------------------------------------------------------------------------------
 
-    def _is_outdated(self, shard: int) -> bool:
-        """Whether the holder runs by other settings, and nobody else waits to replace it: a running function keeps the
-        settings it was started with, and what was switched off must not go on until its time ends."""
+    def _needs_successor(self, shard: int, newest: bool) -> bool:
+        """Whether the holder is to be replaced, and nobody waits to do so: it has not renewed its lease in time, so it
+        has most likely died; or it runs by other settings, for a running function keeps what it was started with, and
+        what was switched off must not go on until its time ends."""
         lease = self._leases.current(shard)
-        return lease is not None and not lease.successor and not runs_by(lease.owner, self._settings)
+        if lease is None or lease.successor:
+            return False
+        return is_overdue(lease, self._clock.now()) or (newest and not runs_by(lease.owner, self._settings))
 
     async def _await_handover(self, keep: KeepLease, shard: int) -> bool:
         """Connect as a standby, offer, and wait for the shard. A holder that died meanwhile is replaced."""

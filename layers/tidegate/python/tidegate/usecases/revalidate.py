@@ -29,18 +29,20 @@ class Revalidate:
         cut: CutViewers,
         follow_feed: Callable[[], int],
         full_pass: FullPass,
+        replace_relays: Callable[[], int],
         tasks: Revalidations,
         clock: Clock,
         observer: Observer,
         reintrospect: Reintrospect | None = None,
     ) -> None:
         """`follow_feed` reads our own feed or an external API's; `reintrospect` asks that API about those that its feed
-        does not tell of."""
+        does not tell of. `replace_relays` is here because this queue is where the schedule's work is done."""
         self._subscriptions = subscriptions
         self._judge = judge
         self._cut = cut
         self._follow_feed = follow_feed
         self._full_pass = full_pass
+        self._replace_relays = replace_relays
         self._tasks = tasks
         self._clock = clock
         self._observer = observer
@@ -59,6 +61,9 @@ class Revalidate:
                 return self._full_pass(deadline)
             case TaskKind.SLOT:
                 self._full_pass.free_slot(task.target)
+                return 0
+            case TaskKind.RELAYS:
+                self._replace_relays()
                 return 0
             case TaskKind.DASHBOARD:
                 rows = list(self._subscriptions.of_dashboard(task.target))
