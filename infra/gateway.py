@@ -36,7 +36,10 @@ END_CONNECTION = {
 
 def external_api_secrets(stage: Stage, secrets: Secrets) -> dict[str, secretsmanager.Secret]:
     """What a function needs that asks an external API; nothing where the tables are read."""
-    return {"GATEWAY_SERVICE_TOKEN_ARN": secrets.service_token} if stage.settings.api_base_url else {}
+    if not stage.settings.api_base_url:
+        return {}
+    # The salt marks what is to be stored of upstreams.
+    return {"GATEWAY_SERVICE_TOKEN_ARN": secrets.service_token, "LIMITER_HASH_SALT_ARN": secrets.limiter_salt}
 
 
 class Gateway(Construct):

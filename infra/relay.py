@@ -9,7 +9,7 @@ from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
 from infra.functions import Function, Layers
-from infra.gateway import END_CONNECTION, Gateway
+from infra.gateway import END_CONNECTION, Gateway, external_api_secrets
 from infra.packaging import dependency_layer
 from infra.secrets import Secrets
 from infra.stage import Stage
@@ -52,7 +52,7 @@ class Relay(Construct):
                 t.SUBSCRIPTIONS: [*END_CONNECTION[t.SUBSCRIPTIONS], "Query"],
                 t.LAST_VALUES: ["GetItem", "PutItem"],
             },
-            secrets={},
+            secrets=external_api_secrets(stage, secrets),
             environment={
                 "CREDENTIAL_KEY_ID": secrets.credential_key.key_arn,
                 "SECOND_LOOK_QUEUE_URL": second_looks_url,

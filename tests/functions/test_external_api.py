@@ -14,10 +14,11 @@ from functions.api.main import make_handler as api_handler
 from functions.revalidate.worker import make_handler
 from tests.adapters.contract_server import Answer, ContractServer, Request
 from tests.adapters.management_server import ManagementServer
-from tests.conftest import deployment
+from tests.conftest import aws, deployment
 from tests.functions.events import request as http_request
 from tests.functions.test_api import Api, person
 from tests.functions.test_gateway import Demo, Gateway, demo, gateway_over
+from tests.functions.test_relay import SECRET, Served, numbers, relay_for, served, watch
 from tests.functions.test_revalidation import Context, queued
 from tidegate import bootstrap
 from tidegate.adapters.dynamodb.revocations import DynamoExternalCursor
@@ -27,7 +28,7 @@ from tidegate.domain.external_api import TokenClass
 from tidegate.domain.subscriptions import Subscription
 from tidegate.tables import ACCESS, CONNECTIONS, LAST_VALUES, LIMITERS, REVOCATIONS, STREAMS, SUBSCRIPTIONS
 
-__all__ = ["demo"]
+__all__ = ["demo", "served"]
 
 INTROSPECT, FEED, CONSUME = "datasource-introspect", "revoked-tokens", "rate-limit/consume"
 GATEWAY_TABLES = (ACCESS, CONNECTIONS, SUBSCRIPTIONS, STREAMS, LAST_VALUES, LIMITERS, REVOCATIONS)
@@ -280,3 +281,49 @@ def test_no_token_reaches_a_log_or_a_client(stage: Stage) -> None:
     written = "".join(stage.capsys.readouterr()) + json.dumps(stage.gateway.frames("c1="))
     assert subscribe["sessionToken"] not in written
     assert stage.server.requests[0].headers["authorization"].removeprefix("Bearer ") not in written
+
+
+@pytest.mark.parametrize("kind", ["sse", "websocket"])
+def test_a_source_of_the_relay_is_served_and_its_secret_is_stored_nowhere(
+    stage: Stage, served: Served, management: ManagementServer, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    management.answer = lambda _method, target, _nth: 202 if target == "invocations" else 200
+    settings = {
+        "EGRESS_ALLOWED_PORTS": str(served.port),
+        "EGRESS_ALLOW_PRIVATE_DESTINATIONS": "true",
+        "AWS_ENDPOINT_URL_LAMBDA": management.url.removesuffix("/live"),
+        "REALTIME_RECONNECT_MIN_MS": "100",
+        "REALTIME_RECONNECT_MAX_MS": "200",
+    }
+    profile = {"name": "source", "type": "bearer", "secret": {"token": SECRET}}
+    credential = stage.demo.api.ok("POST", "/api/credential-profiles", profile)["id"]
+    scheme, path = ("http", "protected") if kind == "sse" else ("ws", "ws-protected")
+    url = f"{scheme}://127.0.0.1:{served.port}/{path}?rate=50"
+    gateway = gateway_over({**stage.gateway.env, **settings}, management)
+    source = {"id": "t", "type": kind, "settings": {"url": url, "credentialProfileId": credential}}
+    assert watch(gateway, stage.demo.api, source)["ok"]
+    assert management.requests.count(("POST", "invocations")) == 1, "a worker was asked for"
+    asked = stage.asked(INTROSPECT)
+    relay_for(gateway.env, 2)
+    frames = gateway.frames("c1=")
+    assert [one["status"] for one in frames if one["type"] == "status"][:2] == ["connecting", "connected"]
+    got = numbers(gateway)
+    assert got and got == sorted(set(got)) and stage.asked(INTROSPECT) == asked + 1
+    written = stage.capsys.readouterr()
+    everything = [written.out, written.err, caplog.text, json.dumps(frames)]
+    client = aws(stage.gateway.env["AWS_ENDPOINT_URL"], "dynamodb")
+    everything += [str(client.scan(TableName=gateway.env[one.variable])["Items"]) for one in GATEWAY_TABLES]
+    assert not [text for text in everything if SECRET in text or f":{served.port}" in text]
+
+    def with_another_secret(request: Request) -> Answer:
+        """As after a change no token tells of."""
+        answer = stage.real(request)
+        return Answer(answer.status, answer.encoded.replace(SECRET.encode(), b"another secret"))
+
+    stage.server.answer = with_another_secret
+    relay_for(gateway.env, 1)
+    assert len(numbers(gateway)) == len(got), "it does not become another stream"
+    error = next(one for one in gateway.frames("c1=") if one["type"] == "error")
+    assert (error["errorCode"], error["message"]) == ("STREAM_POLICY_BLOCKED", "The datasource was changed")
+    stage.run(FULL)
+    assert gateway.frames("c1=")[-2]["retryable"] is True, "who comes back gets the new one"

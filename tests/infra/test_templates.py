@@ -157,6 +157,7 @@ def test_only_those_who_ask_an_external_api_get_its_token() -> None:
         "api.main.handler",
         "gateway_connect.connect.handler",
         "gateway_connect.messages.handler",
+        "relay.worker.handler",
         "revalidate.worker.handler",
     }
     assert worker_writes_access(external)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from tests.usecases.gateway_world import DASHBOARD, DATASOURCE, EGRESS, GatewayWorld
 from tests.usecases.revalidation_world import Tasks
+from tidegate.adapters.memory.doubles import PlainKeys
 from tidegate.adapters.memory.stores import MemoryAttestedAccess, MemoryFullPasses
 from tidegate.domain.access import Refusal
 from tidegate.domain.external_api import Introspected
@@ -31,6 +32,32 @@ INTENT: dict[str, object] = {
     "password": "pw-7",
 }
 HOUR = 3600.0
+POLICY = StreamPolicy(frozenset({"mqtt", "sse"}), ("a/#",), EGRESS)
+EVERYTHING = StreamPolicy(frozenset({"mqtt", "sse", "websocket"}), ("a/#",), EGRESS)
+#: What the contract says of the relay's sources, secrets in place.
+SSE: dict[str, object] = {
+    "protocol": "sse",
+    "url": "https://source.example/stream?key=s3cret",
+    "parser": "json",
+    "headers": {"Authorization": "Bearer s3cret", "X-One": "1"},
+    "idleTimeoutMs": 120_000,
+    "protocols": [],
+    "authPlacement": "header",
+}
+WEBSOCKET = SSE | {"protocol": "websocket", "url": "wss://source.example/", "protocols": ["one"]}
+MQTT: dict[str, object] = {
+    "protocol": "mqtt",
+    "brokerProfileId": "b",
+    "brokerUrl": "mqtts://broker.example:443",
+    "topic": "a/b",
+    "qos": 1,
+    "parser": "json",
+    "keepaliveSeconds": 60,
+    "tls": {"ca": "PEM", "rejectUnauthorized": False},
+    "topicAllowlist": [],
+    "username": "u",
+    "password": "s3cret",
+}
 
 
 class Api:
@@ -51,17 +78,20 @@ class Api:
 class ExternalWorld(GatewayWorld):
     """The same gateway, asking `api`."""
 
-    def __init__(self, per_minute: int = 300) -> None:
+    def __init__(self, per_minute: int = 300, policy: StreamPolicy | None = None) -> None:
         super().__init__()
         self.api, self.attested = Api(), MemoryAttestedAccess()
-        policy = StreamPolicy(frozenset({"mqtt", "sse"}), ("a/#",), EGRESS)
         self.subscribe._grant = ExternalGrant(
-            introspections=self.api, access=self.attested, policy=policy, observer=self.observer
+            introspections=self.api,
+            access=self.attested,
+            policy=policy or POLICY,
+            keys=PlainKeys(),
+            observer=self.observer,
         )
         self.fresh._access = self.attested
         self.judge = Judge(access=self.attested, clock=self.clock, observer=self.observer)
         self.again = Reintrospect(
-            introspections=self.api, per_minute=per_minute, clock=self.clock, observer=self.observer
+            introspections=self.api, keys=PlainKeys(), per_minute=per_minute, clock=self.clock, observer=self.observer
         )
         self.cut = CutViewers(
             subscriptions=self.subscriptions,

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from tests.usecases.external_world import INTENT, KEY, ExternalWorld
-from tests.usecases.gateway_world import DASHBOARD, DATASOURCE, EGRESS, GatewayWorld
+from tests.usecases.external_world import EVERYTHING, INTENT, KEY, MQTT, SSE, WEBSOCKET, ExternalWorld
+from tests.usecases.gateway_world import DASHBOARD, DATASOURCE, GatewayWorld
+from tidegate.adapters.memory.doubles import PlainKeys
 from tidegate.domain.access import Refusal
 from tidegate.domain.errors import (
     ApiBusy,
@@ -20,7 +21,8 @@ from tidegate.domain.errors import (
 )
 from tidegate.domain.external_api import Introspected
 from tidegate.domain.limits import FailureMode, RateDecision
-from tidegate.domain.stream_policy import StreamPolicy
+from tidegate.domain.relay import shard_of
+from tidegate.domain.subscriptions import Stream
 
 
 def test_a_subscribe_asks_and_keeps_the_token_out_of_sight() -> None:
@@ -103,9 +105,21 @@ def test_what_the_browser_hears(error: TidegateError, code: str, text: str, retr
         ({"topicAllowlist": ["a/c"]}, PolicyBlocked),
         ({"topic": "a/#/b"}, PolicyBlocked),
         ({"protocol": "http"}, PolicyBlocked),
-        ({"protocol": "sse", "url": "https://x.example"}, PolicyBlocked),
-        ({"transport": "external"}, PolicyBlocked),
-        ({"transport": None}, PolicyBlocked),
+        (WEBSOCKET, PolicyBlocked),
+        (SSE | {"url": "https://127.0.0.1/"}, PolicyBlocked),
+        (SSE | {"url": "ftp://source.example/"}, PolicyBlocked),
+        (MQTT | {"transport": None, "topic": "elsewhere"}, PolicyBlocked),
+        (MQTT | {"transport": None, "topicAllowlist": ["a/c"]}, PolicyBlocked),
+        (MQTT | {"transport": "external", "brokerUrl": "mqtts://broker.example:8883"}, PolicyBlocked),
+        (SSE | {"url": None}, CouldNotCheck),
+        (SSE | {"headers": None}, CouldNotCheck),
+        (SSE | {"headers": {"X": 1}}, CouldNotCheck),
+        (SSE | {"protocols": None}, CouldNotCheck),
+        (SSE | {"idleTimeoutMs": "120000"}, CouldNotCheck),
+        (MQTT | {"transport": None, "brokerUrl": None}, CouldNotCheck),
+        (MQTT | {"transport": None, "tls": "strict"}, CouldNotCheck),
+        (MQTT | {"transport": None, "password": 7}, CouldNotCheck),
+        (MQTT | {"transport": None, "qos": None}, CouldNotCheck),
         ({"topic": None}, CouldNotCheck),
         ({"brokerProfileId": 7}, CouldNotCheck),
         ({"topicAllowlist": "a/#"}, CouldNotCheck),
@@ -122,13 +136,76 @@ def test_what_an_intent_has_to_be(changes: dict[str, object], kind: type[Tidegat
     assert not world.subscriptions.rows
 
 
-def test_secrets_are_no_part_of_a_streams_name_but_the_broker_is() -> None:
-    policy = StreamPolicy(frozenset({"mqtt"}), ("a/#",), EGRESS)
-    keys = [
-        Introspected(INTENT | changes).stream(policy, 0).stream_key
-        for changes in ({}, {"password": "another"}, {"brokerProfileId": "b2"}, {"parser": "text"})
-    ]
+def stream_of(intent: dict[str, object]) -> Stream:
+    stream = Introspected(intent).stream(EVERYTHING, PlainKeys().key, 0)
+    assert stream.stream_key == Introspected(intent).stream_key(PlainKeys().key)
+    return stream
+
+
+def test_secrets_are_no_part_of_a_streams_name_on_our_broker_but_the_profile_is() -> None:
+    changes: list[dict[str, object]] = [{}, {"password": "another"}, {"brokerProfileId": "b2"}, {"parser": "text"}]
+    keys = [stream_of(INTENT | one).stream_key for one in changes]
     assert keys[0] == keys[1] and len(set(keys)) == 3
+
+
+@pytest.mark.parametrize(
+    ("intent", "others", "same"),
+    [
+        (
+            SSE,
+            [
+                {"url": "https://source.example/stream?key=another"},
+                {"headers": {"Authorization": "Bearer another", "X-One": "1"}},
+                {"headers": {"Authorization": "Bearer s3cret"}},
+                {"idleTimeoutMs": 5000},
+                {"parser": "text"},
+            ],
+            [{"headers": {"X-One": "1", "Authorization": "Bearer s3cret"}}, {"authPlacement": "query"}],
+        ),
+        (WEBSOCKET, [{"protocols": ["two"]}, {"protocols": []}, {"url": "wss://source.example/x"}], [{}]),
+        (
+            MQTT,
+            [
+                {"password": "another"},
+                {"username": None, "password": None},
+                {"brokerUrl": "mqtt://broker.example:443"},
+                {"brokerProfileId": "b2"},
+                {"topic": "a/c"},
+                {"qos": 0},
+                {"tls": {}},
+            ],
+            [{"tls": {"ca": "PEM"}}, {"topicAllowlist": ["a/#"]}, {"transport": "external"}],
+        ),
+    ],
+    ids=["sse", "websocket", "mqtt"],
+)
+def test_a_stream_of_the_relay_is_one_for_equal_intents_and_holds_no_secret(
+    intent: dict[str, object], others: list[dict[str, object]], same: list[dict[str, object]]
+) -> None:
+    stream = stream_of(intent)
+    keys = {stream_of(intent | one).stream_key for one in others}
+    assert len(keys | {stream.stream_key}) == len(others) + 1
+    assert {stream_of(intent | one).stream_key for one in same} == {stream.stream_key}
+    assert stream.relayed and stream.protocol == intent["protocol"]
+    for told in ("s3cret", "example", "PEM", "Authorization"):
+        assert told not in f"{stream!r}{stream.intent}"
+
+
+def test_streams_of_a_broker_are_of_one_shard() -> None:
+    assert len({shard_of(stream_of(MQTT | {"topic": f"a/{number}"})) for number in range(9)}) == 1
+
+
+def test_a_refresh_after_a_secret_changed_is_a_new_subscription_to_the_new_stream() -> None:
+    world = ExternalWorld()
+    world.open()
+    world.api.answer = lambda token: SSE
+    world.subscribe("c", DASHBOARD, DATASOURCE, world.token())
+    first = world.subscriptions.rows[KEY]
+    assert world.subscribe("c", DASHBOARD, DATASOURCE, world.token()).refreshed
+    world.api.answer = lambda token: SSE | {"headers": {}}
+    again = world.subscribe("c", DASHBOARD, DATASOURCE, world.token())
+    assert not again.refreshed and again.row.attempt != first.attempt and again.row.stream != first.stream
+    assert [row.stream for row in world.rows()] == [again.row.stream]
 
 
 def test_a_revocation_that_the_feed_told_beats_an_older_answer() -> None:

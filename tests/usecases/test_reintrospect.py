@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.usecases.external_world import HOUR, INTENT, KEY, ExternalWorld
+from tests.usecases.external_world import HOUR, INTENT, KEY, SSE, ExternalWorld
 from tests.usecases.gateway_world import DASHBOARD
 from tidegate.domain.access import Refusal
 from tidegate.domain.errors import (
@@ -57,6 +57,18 @@ def test_an_answer_ends_its_class_and_no_other(error: TidegateError, refusal: Re
     assert world.cut(world.again(world.rows(), HOUR * 10**6), HOUR * 10**6) == 2
     assert [row.key.connection_id for row in world.rows()] == ["member"]
     assert [one["retryable"] for one in world.frames("error", "c1")] == [refusal.retryable]
+
+
+@pytest.mark.parametrize("changes", [{"headers": {"Authorization": "Bearer another"}}, {"url": "https://x.example/"}])
+def test_whoever_watches_what_is_connected_to_otherwise_now_is_told_to_come_back(changes: dict[str, object]) -> None:
+    world = ExternalWorld()
+    world.api.answer = lambda token: SSE
+    world.subscribed("c1")
+    assert world.check() == []
+    world.api.answer = lambda token: SSE | changes
+    assert world.check(anew=True) == [("c1", Refusal.INTENT_CHANGED)]
+    world.subscribed("c2")
+    assert world.check(anew=True) == [("c1", Refusal.INTENT_CHANGED)] * 1, "not who came since"
 
 
 @pytest.mark.parametrize("error", [CouldNotCheck("x"), ApiTimeout("x"), ApiBusy("x")])

@@ -24,6 +24,7 @@ from tidegate.domain.subscriptions import LastValue, Stream
 from tidegate.relay_ports import (
     Broker,
     MqttRequest,
+    NobodyListens,
     Opened,
     UpstreamEvent,
     UpstreamFault,
@@ -34,6 +35,7 @@ from tidegate.usecases import keep_lease, upstream
 from tidegate.usecases import relay as relaying
 from tidegate.usecases.relay import Relay
 from tidegate.usecases.upstream import Upstream
+from tidegate.usecases.upstream_requests import StoredRequests
 
 
 class Source:
@@ -180,7 +182,7 @@ class Scene:
         self.profiles, self.observer = Profiles(), MemoryObserver()
         self.frames: list[Frames] = []
         self._per_second = per_second
-        self._workers = 0
+        self._workers = self.nobody = 0
         self.shard = shard_of(self.stream)
 
     def relay(
@@ -195,13 +197,19 @@ class Scene:
         fan_out: Any = worker
         profiles: Any = self.profiles
         cipher: Any = Cipher()
+        requests = StoredRequests(profiles=profiles, cipher=cipher)
 
         def make(stream: Stream) -> Upstream:
+            async def request() -> UpstreamRequest | MqttRequest:
+                if self.nobody:
+                    self.nobody -= 1
+                    raise NobodyListens("nobody")
+                return requests(stream)
+
             return Upstream(
                 stream,
                 upstreams=self.source,
-                profiles=profiles,
-                cipher=cipher,
+                request=request,
                 last_values=self.last_values,
                 fan_out=fan_out,
                 in_order=in_order,
@@ -310,6 +318,22 @@ def test_a_break_is_told_and_goes_on_where_it_was() -> None:
         await settle(lambda: scene.viewers.values == ["1", "2"])
         assert scene.viewers.told == [("STREAM_IDLE_TIMEOUT", "Stream idle timeout")]
         assert scene.viewers.states == ["connected", "connected"] and scene.source.opened[-1][1] == "1"
+        await end(task)
+
+    run(work)
+
+
+def test_while_nobody_can_be_asked_for_it_waits_and_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside another API a stream may be wanted before its first viewer is seen: nothing has failed."""
+    monkeypatch.setattr(upstream, "_NOBODY_S", 0.01)
+
+    async def work() -> None:
+        scene = Scene()
+        scene.nobody = 3
+        task = scene.begin(scene.relay())
+        await settle(lambda: scene.viewers.states == ["connected"])
+        assert scene.nobody == 0 and not scene.viewers.told
+        assert not [name for name, *_ in scene.observer.counts if name == "upstream_faults"]
         await end(task)
 
     run(work)

@@ -232,6 +232,7 @@ class World:
             introspections=self.introspections,
             access=self.attested_access,
             policy=self.stream_policy,
+            keys=self.keys,
             observer=self.observer,
         )
 

@@ -21,12 +21,16 @@ from tidegate.domain.messages import ErrorCode
 from tidegate.domain.relay import SHARDS
 from tidegate.domain.stream_policy import disabled_text
 from tidegate.domain.subscriptions import Stream
+from tidegate.relay_ports import MqttRequest, Requests, UpstreamRequest
 from tidegate.settings import Settings
+from tidegate.usecases.asking import AskingLimit
 from tidegate.usecases.fan_out import FanOut
 from tidegate.usecases.fresh_access import FreshAccess
+from tidegate.usecases.introspected_requests import IntrospectedRequests
 from tidegate.usecases.relay import Relay
 from tidegate.usecases.send_frames import KeepSending
 from tidegate.usecases.upstream import Upstream
+from tidegate.usecases.upstream_requests import StoredRequests
 
 #: Threads that write values and read audiences: what a store keeps one stream waiting does not keep all others waiting.
 _LANES = 8
@@ -53,9 +57,10 @@ class RelayRun:
         self._world = world
         settings = world.settings
         self._upstreams = UpstreamsByProtocol(_http_upstreams(settings), _mqtt_upstreams(settings))
-        self._cipher = KmsCredentialCipher(world.aws("kms", "TrentService", "1.1"), world.variable("CREDENTIAL_KEY_ID"))
+        self._requests = _requests(world)
+        self._asking = ThreadPoolExecutor(_LANES, "ask")
         self._frames = KeepSending(
-            access=FreshAccess(world.access, world.clock),
+            access=FreshAccess(world.gateway_access, world.clock),
             sender=world.new_sender(),
             follow_up=world.follow_up,
             may_send=lambda: self.relay.may_send(),
@@ -84,6 +89,7 @@ class RelayRun:
     async def close(self) -> None:
         await self._upstreams.close()
         self._lanes.close()
+        self._asking.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(self._frames.close)
 
     def _fan_out(self) -> FanOut:
@@ -110,11 +116,14 @@ class RelayRun:
         def in_order(work: Callable[[], object]) -> Awaitable[object]:
             return asyncio.get_running_loop().run_in_executor(executor, work)
 
+        def request() -> Awaitable[UpstreamRequest | MqttRequest]:
+            # On threads of its own: an API that hangs must keep nobody's messages, and no lease, waiting.
+            return asyncio.get_running_loop().run_in_executor(self._asking, self._requests, stream)
+
         return Upstream(
             stream,
             upstreams=self._upstreams,
-            profiles=world.profiles,
-            cipher=self._cipher,
+            request=request,
             last_values=world.last_values,
             fan_out=fan_out,
             in_order=in_order,
@@ -125,6 +134,23 @@ class RelayRun:
             clock=world.clock,
             observer=world.observer,
         )
+
+
+def _requests(world: World) -> Requests:
+    """Where it is asked what to connect to: our tables, or an external API where one is set."""
+    if world.introspections is None:
+        cipher = KmsCredentialCipher(world.aws("kms", "TrentService", "1.1"), world.variable("CREDENTIAL_KEY_ID"))
+        return StoredRequests(profiles=world.profiles, cipher=cipher)
+    # A quarter of what the API allows, over all workers; half is the full pass's, the rest for subscribes.
+    per_minute = max(1, world.settings.introspection_rate_limit_per_min // 4 // SHARDS)
+    return IntrospectedRequests(
+        introspections=world.introspections,
+        subscriptions=world.subscriptions,
+        keys=world.keys,
+        limit=AskingLimit(per_minute, world.clock),
+        clock=world.clock,
+        observer=world.observer,
+    )
 
 
 def _http_upstreams(settings: Settings) -> AiohttpUpstreams:

@@ -106,6 +106,7 @@ class ControlWorld(World):
             return None
         return Reintrospect(
             introspections=self.introspections,
+            keys=self.keys,
             per_minute=max(1, self.settings.introspection_rate_limit_per_min // 2),
             clock=self.clock,
             observer=self.observer,

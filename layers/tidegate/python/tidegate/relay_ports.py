@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from tidegate.domain.errors import CouldNotCheck
 from tidegate.domain.messages import ErrorCode
 from tidegate.domain.relay import Lease
+from tidegate.domain.subscriptions import Stream
 
 
 class RelayLeases(Protocol):
@@ -124,6 +126,17 @@ class UpstreamFault(Exception):
         self.code = code
         self.text = text
         self.refused = refused
+
+
+class NobodyListens(CouldNotCheck):
+    """Nobody is subscribed yet, or any more, so it cannot be told what a stream connects to."""
+
+
+class Requests(Protocol):
+    """Tells what a stream connects to, credential included, when it is to be connected."""
+
+    def __call__(self, stream: Stream) -> UpstreamRequest | MqttRequest:
+        """Raises `UpstreamFault`, `NobodyListens`, `CouldNotCheck`."""
 
 
 class Upstreams(Protocol):

@@ -6,13 +6,13 @@ of it is used, nobody is admitted by it, and no event in it is skipped.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from tidegate.domain.access import Claim, Principal
 from tidegate.domain.errors import CouldNotCheck, Denied, InvalidInput, PolicyBlocked
-from tidegate.domain.intents import Intent
+from tidegate.domain.intents import Intent, intent_hash, stream_key
 from tidegate.domain.limits import WINDOW_MS, RateDecision
 from tidegate.domain.profiles import BrokerProfile, Transport
 from tidegate.domain.stream_policy import StreamPolicy, stream_for
@@ -21,6 +21,9 @@ from tidegate.domain.tokens import STREAM_SCOPE
 from tidegate.domain.topics import check_filter
 
 Body = Mapping[str, object]
+
+#: Makes of a kind and a digest what may be stored: keyed, since the plain digest of a weak secret would tell it.
+Mark = Callable[[str, str], str]
 
 #: Longest cursor that is kept, characters; the contract's are about 70.
 _MAX_CURSOR = 2048
@@ -54,18 +57,29 @@ class Introspected:
 
     intent: Mapping[str, object] = field(repr=False)
 
-    def stream(self, policy: StreamPolicy, wanted_at: int) -> Stream:
-        """The stream the intent is delivered from.
+    def stream(self, policy: StreamPolicy, mark: Mark, wanted_at: int) -> Stream:
+        """The stream the intent is delivered from; no secret is in it.
 
         Raises:
             PolicyBlocked: the operator's or the broker profile's policy forbids it, or nothing here serves it.
             CouldNotCheck: the intent is malformed.
         """
         intent, broker = _own_form(self.intent)
-        if intent.get("protocol") in ("sse", "websocket"):
-            # The API's answer has the credential in it, and a stream's intent is stored.
-            raise PolicyBlocked("Realtime protocol is not supported beside another API")
-        return stream_for(intent, broker, policy, wanted_at)
+        stream = stream_for(intent, broker, policy, wanted_at)
+        if not stream.relayed:
+            return stream
+        stored = _stored(intent, mark)
+        return replace(stream, stream_key=stream_key(stored), intent=stored)
+
+    def stream_key(self, mark: Mark) -> str:
+        """The key of that stream, whatever policies say. Raises `CouldNotCheck`, or `PolicyBlocked` as `stream` does
+        when it can be no stream at all."""
+        return stream_key(_stored(_own_form(self.intent)[0], mark))
+
+    def to_connect(self) -> Intent:
+        """What the relay connects to, in the form of our own intents: SSE and WebSocket with the credential in `url` or
+        `headers`, MQTT with `username`, `password` and `ca`. Never logged, never stored. Raises as `stream_key`."""
+        return _own_form(self.intent)[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,12 +155,33 @@ def _event(event: object) -> ShareRevoked:
     return ShareRevoked(dashboard_id, version, int(moment.timestamp() * 1000) if moment.tzinfo else 0)
 
 
-def _own_form(answer: Mapping[str, object]) -> tuple[Intent, BrokerProfile | None]:
-    """The intent as our own are, without secrets, so that its hash tells none; and the broker profile it implies."""
+def _own_form(answer: Body) -> tuple[Intent, BrokerProfile | None]:
+    """The intent as our own are, and the broker profile it implies."""
     protocol = _text(answer, "protocol")
-    if protocol != "mqtt" or answer.get("transport") != Transport.IOT_CORE.value:
-        # The contract has no `transport`: where it is not stated, the broker is an external one.
-        return {"protocol": protocol}, None
+    if protocol in ("sse", "websocket"):
+        return _http_form(protocol, answer), None
+    if protocol == "mqtt":
+        return _mqtt_form(protocol, answer)
+    return {"protocol": protocol}, None
+
+
+def _http_form(protocol: str, answer: Body) -> Intent:
+    headers, protocols = answer.get("headers"), answer.get("protocols")
+    if not isinstance(headers, Mapping) or not all(isinstance(one, str) for pair in headers.items() for one in pair):
+        raise _malformed("headers")
+    if not isinstance(protocols, list) or not all(isinstance(one, str) for one in protocols):
+        raise _malformed("protocols")
+    return {
+        "protocol": protocol,
+        "url": _text(answer, "url"),
+        "parser": _parser(answer),
+        "headers": dict(sorted(headers.items())),
+        "protocols": protocols,
+        "idleTimeoutMs": _bounded(answer, "idleTimeoutMs", 100, 300_000),
+    }
+
+
+def _mqtt_form(protocol: str, answer: Body) -> tuple[Intent, BrokerProfile]:
     topic, profile_id = _text(answer, "topic"), _text(answer, "brokerProfileId")
     try:
         check_filter(topic)
@@ -155,14 +190,53 @@ def _own_form(answer: Mapping[str, object]) -> tuple[Intent, BrokerProfile | Non
     allowlist = answer.get("topicAllowlist") or []
     if not isinstance(allowlist, list) or not all(isinstance(one, str) for one in allowlist):
         raise _malformed("topicAllowlist")
-    intent = {
+    # The contract has no `transport`: where it is not stated, the broker is an external one.
+    transport = Transport.IOT_CORE if answer.get("transport") == Transport.IOT_CORE.value else Transport.EXTERNAL
+    broker = BrokerProfile(profile_id, "", transport, topic_allowlist=tuple(allowlist))
+    intent: dict[str, object] = {
         "protocol": protocol,
         "brokerProfileId": profile_id,
         "topic": topic,
-        "parser": "text" if answer.get("parser") == "text" else "json",
-        "transport": Transport.IOT_CORE.value,
+        "parser": _parser(answer),
+        "transport": transport.value,
     }
-    return intent, BrokerProfile(profile_id, "", Transport.IOT_CORE, topic_allowlist=tuple(allowlist))
+    if transport is Transport.IOT_CORE:
+        return intent, broker
+    tls = answer.get("tls") or {}
+    if not isinstance(tls, Mapping) or not isinstance(tls.get("ca", ""), str):
+        raise _malformed("tls")
+    url = _text(answer, "brokerUrl")
+    intent |= {
+        "brokerUrl": url,
+        "qos": _bounded(answer, "qos", 0, 1),
+        "keepaliveSeconds": _bounded(answer, "keepaliveSeconds", 5, 3600),
+        "username": _optional_text(answer, "username"),
+        "password": _optional_text(answer, "password"),
+        # The one option that adds trust; those that would switch a check off are not ours to follow.
+        "ca": tls.get("ca", ""),
+    }
+    return intent, replace(broker, broker_url=url)
+
+
+def _stored(intent: Intent, mark: Mark) -> Intent:
+    """What of an intent is stored: all of it where the bridge serves it; where the relay does, what tells it from
+    others without telling what it is. The relay asks the API again when it connects."""
+    if intent.get("transport") == Transport.IOT_CORE.value:
+        return intent
+    stored = {"protocol": intent["protocol"], "introspected": mark("introspected", intent_hash(intent))}
+    return stored | ({"brokerProfileId": intent["brokerProfileId"]} if "brokerProfileId" in intent else {})
+
+
+def _parser(answer: Body) -> str:
+    return "text" if answer.get("parser") == "text" else "json"
+
+
+def _bounded(answer: Body, name: str, low: int, high: int) -> int:
+    return min(max(_integer(answer, name), low), high)
+
+
+def _optional_text(answer: Body, name: str) -> str | None:
+    return None if answer.get(name) is None else _text(answer, name)
 
 
 def _text(body: Body, name: str) -> str:

@@ -6,13 +6,15 @@ an attested access item, which knows what the API's feed revoked since.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tidegate.domain.access import Claim, Refusal, allowed
 from tidegate.domain.errors import Denied, TidegateError
 from tidegate.domain.external_api import Introspected
 from tidegate.domain.stream_policy import StreamPolicy
 from tidegate.domain.tokens import STREAM_SCOPE, SessionClaims
 from tidegate.external_ports import Introspections
-from tidegate.ports import AccessStore, Observer
+from tidegate.ports import AccessStore, KeyHasher, Observer
 from tidegate.usecases.grant import Granted
 
 
@@ -20,9 +22,16 @@ class ExternalGrant:
     """`usecases.grant.Granting` over the internal contract."""
 
     def __init__(
-        self, *, introspections: Introspections, access: AccessStore, policy: StreamPolicy, observer: Observer
+        self,
+        *,
+        introspections: Introspections,
+        access: AccessStore,
+        policy: StreamPolicy,
+        keys: KeyHasher,
+        observer: Observer,
     ) -> None:
         self._introspections = introspections
+        self._keys = keys
         self._access = access
         self._policy = policy
         self._observer = observer
@@ -36,9 +45,10 @@ class ExternalGrant:
         """
         if claims.scope != STREAM_SCOPE:
             raise Denied("Datasource token scope mismatch")
-        stream = self._introspect(claims, token).stream(self._policy, int(now))
-        # A token that states no intent is of the one the API has just told.
-        return Granted(claims.claim(stream.stream_key), stream, session_token=token)
+        stream = self._introspect(claims, token).stream(self._policy, self._keys.key, int(now))
+        # What a token states of its intent is not all that makes another stream (a secret is not in it), so both do.
+        intent = f"{claims.intent_hash or ''}.{stream.stream_key}"
+        return Granted(replace(claims.claim(""), intent_hash=intent), stream, session_token=token)
 
     def still(self, claim: Claim, now: float) -> Refusal | None:
         """Ask `allowed` again with access items read now."""

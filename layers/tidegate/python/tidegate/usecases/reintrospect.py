@@ -15,11 +15,20 @@ from dataclasses import dataclass
 from threading import Lock
 
 from tidegate.domain.access import Refusal
-from tidegate.domain.errors import ApiBusy, CouldNotCheck, Denied, InvalidInput, NotFound, Unauthenticated
+from tidegate.domain.errors import (
+    ApiBusy,
+    CouldNotCheck,
+    Denied,
+    InvalidInput,
+    NotFound,
+    PolicyBlocked,
+    Unauthenticated,
+)
 from tidegate.domain.external_api import TokenClass
 from tidegate.domain.subscriptions import Subscription
 from tidegate.external_ports import Introspections
-from tidegate.ports import Clock, Observer
+from tidegate.ports import Clock, KeyHasher, Observer
+from tidegate.usecases.asking import AskingLimit
 from tidegate.usecases.cut_viewers import Judged
 from tidegate.usecases.parallel import in_parallel
 
@@ -52,17 +61,19 @@ _GRANTED = _Verdict("granted", None, True)
 class Reintrospect:
     """Check a batch of rows; the full pass calls it for those that `Judge` would keep."""
 
-    def __init__(self, *, introspections: Introspections, per_minute: int, clock: Clock, observer: Observer) -> None:
+    def __init__(
+        self, *, introspections: Introspections, keys: KeyHasher, per_minute: int, clock: Clock, observer: Observer
+    ) -> None:
         """`per_minute`: questions in a minute; the API's own limit is shared with subscribes, so leave them some."""
         self._introspections = introspections
-        self._per_minute = per_minute
+        self._keys = keys
+        self._limit = AskingLimit(per_minute, clock)
         self._clock = clock
         self._observer = observer
         # The segments of a pass come at the same time: one after the other, so that a class in several is asked once.
         self._one_batch = Lock()
         self._lock = Lock()
         self._granted_at: dict[TokenClass, float] = {}
-        self._window = (0, 0)
         self._failures = 0
         self._paused_until = 0.0
 
@@ -97,7 +108,7 @@ class Reintrospect:
         started, now = self._clock.monotonic(), self._clock.now()
         self._granted_at = {one: at for one, at in self._granted_at.items() if started - at < _YES_S}
         verdicts: dict[TokenClass, _Verdict] = {}
-        questions: list[tuple[TokenClass, str]] = []
+        questions: list[tuple[TokenClass, Subscription]] = []
         for one, members in classes.items():
             freshest = max(members, key=lambda row: (row.session_token is not None, row.claim.expires_at))
             if (one in self._granted_at and not anew) or freshest.claim.expires_at - now <= SKEW_S:
@@ -105,41 +116,38 @@ class Reintrospect:
             elif freshest.session_token is None:
                 verdicts[one] = _NOT_ASKED
             else:
-                questions.append((one, freshest.session_token))
+                questions.append((one, freshest))
         # Another order every minute, so that those behind the limit are not always the same.
         questions.sort(key=lambda question: zlib.crc32(f"{question[0]}{int(now // 60)}".encode()))
         answers = in_parallel(lambda question: self._ask(question[0], question[1], deadline), questions, _PARALLEL)
         verdicts |= dict(zip((one for one, _ in questions), answers, strict=True))
         return verdicts
 
-    def _ask(self, one: TokenClass, token: str, deadline: float) -> _Verdict:
+    def _ask(self, one: TokenClass, row: Subscription, deadline: float) -> _Verdict:
         if not self._may_ask(deadline):
             return _NOT_ASKED
         started = self._clock.monotonic()
         try:
-            self._introspections.introspect(token, one.dashboard_id, one.datasource_id)
+            introspected = self._introspections.introspect(row.session_token or "", one.dashboard_id, one.datasource_id)
+            same = introspected.stream_key(self._keys.key) == row.stream.rpartition("#")[0]
         except (Denied, NotFound, Unauthenticated) as error:
             self._answered()
             return _Verdict(error.code, Refusal.REVOKED, True)
-        except InvalidInput as error:
+        except (InvalidInput, PolicyBlocked) as error:
             self._answered()
             return _Verdict(error.code, Refusal.INTENT_CHANGED, True)
         except CouldNotCheck as error:
             self._not_answered(busy=isinstance(error, ApiBusy))
             return _Verdict(error.code)
         self._answered()
+        if not same:  # a secret, say, of which tokens know nothing: who comes back gets the new stream
+            return _Verdict("changed", Refusal.INTENT_CHANGED, True)
         self._granted_at[one] = started
         return _GRANTED
 
     def _may_ask(self, deadline: float) -> bool:
-        minute = int(self._clock.now() // 60)
-        with self._lock:
-            asked = self._window[1] if self._window[0] == minute else 0
-            at = self._clock.monotonic()
-            if at >= deadline or at < self._paused_until or asked >= self._per_minute:
-                return False
-            self._window = (minute, asked + 1)
-            return True
+        at = self._clock.monotonic()
+        return at < deadline and at >= self._paused_until and self._limit.take()
 
     def _answered(self) -> None:
         with self._lock:

@@ -8,22 +8,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TypeVar
 
-from tidegate.control_plane_ports import ProfileStore
 from tidegate.domain.backoff import delay_ms
 from tidegate.domain.conflation import Conflator
-from tidegate.domain.credentials import placed
-from tidegate.domain.errors import CouldNotCheck, Denied
+from tidegate.domain.errors import CouldNotCheck
 from tidegate.domain.messages import ErrorCode
-from tidegate.domain.profiles import CredentialProfile
 from tidegate.domain.subscriptions import LastValue, Stream
-from tidegate.ports import Clock, CredentialCipher, LastValueStore, Observer
+from tidegate.ports import Clock, LastValueStore, Observer
 from tidegate.relay_ports import (
-    Broker,
     MqttRequest,
+    NobodyListens,
     Opened,
     Oversize,
     RetryAfter,
@@ -45,6 +42,9 @@ _KEPT = 1000
 #: as long as it is the newest.
 _AGAIN_S = (0.2, 0.5, 1.0, 2.0, 4.0)
 
+#: How long it waits for somebody to listen, seconds, where nothing can be connected to before.
+_NOBODY_S = 0.5
+
 #: Runs blocking work of a stream on a thread; one stream's work is done in order.
 InOrder = Callable[[Callable[[], T]], Awaitable[T]]
 
@@ -57,8 +57,7 @@ class Upstream:
         stream: Stream,
         *,
         upstreams: Upstreams,
-        profiles: ProfileStore,
-        cipher: CredentialCipher,
+        request: Callable[[], Awaitable[UpstreamRequest | MqttRequest]],
         last_values: LastValueStore,
         fan_out: FanOut,
         in_order: InOrder[object],
@@ -71,8 +70,7 @@ class Upstream:
     ) -> None:
         self._stream = stream
         self._upstreams = upstreams
-        self._profiles = profiles
-        self._cipher = cipher
+        self._request = request
         self._last_values = last_values
         self._fan_out = fan_out
         self._in_order = in_order
@@ -134,9 +132,7 @@ class Upstream:
         attempt, asked_ms = 0, 0
         while True:
             try:
-                request = await self._blocking(self._request)
-                assert isinstance(request, UpstreamRequest | MqttRequest)
-                async for event in self._upstreams.open(request, self._received_id):
+                async for event in self._upstreams.open(await self._request(), self._received_id):
                     match event:
                         case Opened():
                             attempt = 0
@@ -148,6 +144,9 @@ class Upstream:
                         case RetryAfter(milliseconds):
                             asked_ms = milliseconds
                 fault = UpstreamFault(ErrorCode.CONNECT_FAILED, "Upstream ended")
+            except NobodyListens:  # yet: the first viewer's row may not be seen so soon
+                await asyncio.sleep(_NOBODY_S)
+                continue
             except UpstreamFault as error:
                 fault = error
             except CouldNotCheck:
@@ -157,65 +156,6 @@ class Upstream:
             low, high = self._reconnect_ms
             delay = delay_ms(attempt, self._chance(), max(low, min(asked_ms, high)), high, refused=fault.refused)
             await asyncio.sleep(delay / 1000)
-
-    def _request(self) -> UpstreamRequest | MqttRequest:
-        """The intent with its credential in place, as the profiles are now. Raises `UpstreamFault`."""
-        intent = self._stream.intent or {}
-        credential = self._credential(intent)
-        if self._stream.protocol == "mqtt":
-            return self._mqtt_request(intent, credential)
-        url, headers = str(intent["url"]), _texts(intent.get("headers"))
-        if credential is not None:
-            profile, secret = credential
-            placement = str(intent.get("authPlacement"))
-            url, headers = placed(url, headers, profile, secret, placement, intent.get("queryParamName"))
-        protocols = intent.get("protocols")
-        return UpstreamRequest(
-            protocol=self._stream.protocol,
-            url=url,
-            headers=headers,
-            protocols=tuple(map(str, protocols)) if isinstance(protocols, list) else (),
-            idle_timeout_s=int(str(intent.get("idleTimeoutMs", 120_000))) / 1000,
-        )
-
-    def _mqtt_request(
-        self, intent: Mapping[str, object], credential: tuple[CredentialProfile, Mapping[str, str]] | None
-    ) -> MqttRequest:
-        broker = self._profiles.broker(str(intent["brokerProfileId"]))
-        if broker is None or broker.connection_revision != intent.get("brokerRevision"):
-            raise UpstreamFault(ErrorCode.POLICY_BLOCKED, "The broker profile was changed", refused=True)
-        secret = credential[1] if credential is not None else {}
-        return MqttRequest(
-            Broker(
-                broker.profile_id,
-                str(broker.broker_url),
-                secret.get("username"),
-                secret.get("password"),
-                broker.tls.get("ca", ""),
-            ),
-            topic=str(intent["topic"]),
-            qos=int(str(intent["qos"])),
-            keepalive_s=int(str(intent["keepaliveSeconds"])),
-        )
-
-    def _credential(self, intent: Mapping[str, object]) -> tuple[CredentialProfile, Mapping[str, str]] | None:
-        """The credential profile an intent names, with its secret; None when it names none."""
-        profile_id = intent.get("credentialProfileId")
-        if profile_id is None:
-            return None
-        profile = self._profiles.credential(str(profile_id))
-        if profile is None or profile.connection_revision != intent.get("credentialRevision"):
-            raise UpstreamFault(ErrorCode.POLICY_BLOCKED, "The credential profile was changed", refused=True)
-        return profile, self._secret(profile)
-
-    def _secret(self, profile: CredentialProfile) -> Mapping[str, str]:
-        sealed = self._profiles.sealed_secret(profile.profile_id)
-        if sealed is None:
-            return {}
-        try:
-            return self._cipher.decrypt(profile.profile_id, sealed)
-        except Denied as error:
-            raise UpstreamFault(ErrorCode.AUTH_FAILED, "The credential cannot be read", refused=True) from error
 
     async def _opened(self) -> None:
         self.connected.set()
@@ -322,7 +262,3 @@ class Upstream:
 
     async def _blocking(self, work: Callable[[], object]) -> object:
         return await self._in_order(work)
-
-
-def _texts(headers: object) -> dict[str, str]:
-    return {str(name): str(value) for name, value in headers.items()} if isinstance(headers, Mapping) else {}
