@@ -314,7 +314,8 @@ class Settings:
         "GATEWAY_INTROSPECTION_RATE_LIMIT_PER_MIN",
         600,
         _count,
-        "Introspections of one caller in a minute; with GATEWAY_API_BASE_URL, re-checks spend at most half of it.",
+        "Introspections of one caller in a minute; with GATEWAY_API_BASE_URL, re-checks spend at most half of it, and "
+        "connects of the relay a quarter.",
     )
     revoked_tokens_rate_limit_per_min: int = _setting(
         "GATEWAY_REVOKED_TOKENS_RATE_LIMIT_PER_MIN", 600, _count, "Feed polls of one caller in a minute."
