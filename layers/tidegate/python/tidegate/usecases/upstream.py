@@ -68,6 +68,9 @@ class Upstream:
         clock: Clock,
         observer: Observer,
     ) -> None:
+        """`request` tells what to connect to, asked at every connect, see `relay_ports.Requests`. `note` stores whether
+        the stream is connected. `reconnect_ms`: least and most of a pause. `per_second`: values that are delivered at
+        most, 0 for all. `chance` gives numbers of [0, 1)."""
         self._stream = stream
         self._upstreams = upstreams
         self._request = request
