@@ -1,4 +1,5 @@
-"""What posting to many viewers costs: our bulk sender against boto3 with 32 threads, on one stand-in for the platform.
+"""What posting to many viewers costs: our bulk sender against boto3 with 32 threads, on one stand-in for the platform,
+and against wrk on nginx, where the machine has both.
 
 CPU is this process's own; the stand-in's is not counted. Rates are bounded by the stand-in, one Python process.
 """
@@ -17,6 +18,7 @@ from pathlib import Path
 import boto3
 from botocore.config import Config as BotoConfig
 
+from benchmarks import ceiling
 from benchmarks.platform import platform
 from fixtures.local_stack import show
 from fixtures.local_stack.config import Config
@@ -106,8 +108,29 @@ def run(config: Config) -> list[str]:
             lines += [_compared(name, url, None), ""]
     name = "TLS, a server that answers at once"
     with platform(certificates=config.state) as url, trusting(config.state / "ca.pem"), show.step(name):
-        lines.append(_compared(name, url, config.state / "ca.pem"))
-    return lines
+        lines += [_compared(name, url, config.state / "ca.pem"), ""]
+    if missing := ceiling.missing():
+        return [*lines, f"against wrk: left out, not installed: {', '.join(missing)}"]
+    with ceiling.nginx() as url, show.step("nginx, against wrk"):
+        return [*lines, _against_wrk(url)]
+
+
+def _against_wrk(url: str) -> str:
+    """Taking turns, since other work on the machine moves both."""
+    work, ours, theirs = bulk(url), [], []
+    work(POSTS)
+    for _ in range(ROUNDS):
+        theirs.append(ceiling.wrk(url, body=len(BODY), token=len(_KEYS[2])))
+        ours.append(measured(work, 3 * POSTS))
+    rate, other = statistics.median(one.per_second for one in ours), statistics.median(theirs)
+    cpu = statistics.median(one.cpu_us for one in ours)
+    rows = [
+        ("nginx", "CPU us a post", "posts/s"),
+        ("bulk sender", f"{cpu:.1f}", f"{rate:,.0f}"),
+        (f"wrk, {ceiling.CONNECTIONS} connections", "", f"{other:,.0f}"),
+        ("ratio", "", f"{rate / other:.2f}"),
+    ]
+    return show.table(rows)
 
 
 def _compared(name: str, url: str, authority: Path | None) -> str:

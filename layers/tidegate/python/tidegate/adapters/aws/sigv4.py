@@ -132,14 +132,15 @@ class PostSigner:
         # Signing encodes the path once more: of what is encoded that changes the percent signs only.
         escaped = last.replace("%", "%25")
         canonical = f"{self._canonical_prefix}{escaped}{self._canonical_headers}{digest}".encode()
-        to_sign = self._to_sign + hashlib.sha256(canonical).hexdigest().encode()
-        signature = hmac.digest(self._key, to_sign, "sha256").hex()
-        head = f"POST {self._prefix}{last}{self._head}{signature}\r\ncontent-length: {len(body)}\r\n\r\n"
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(hashlib.sha256(canonical).hexdigest().encode())
+        outer.update(inner.digest())
+        head = f"POST {self._prefix}{last}{self._head}{outer.hexdigest()}\r\ncontent-length: {len(body)}\r\n\r\n"
         return head.encode() + body
 
     def _begin_second(self, second: int) -> None:
         stamp = _stamp(second)
-        scope, self._key = self._signer.key_of(stamp)
+        scope, key = self._signer.key_of(stamp)
         headers = {"host": self._host, "x-amz-date": stamp}
         credentials = self._signer.credentials
         if credentials.token:
@@ -147,7 +148,11 @@ class PostSigner:
         signed = ";".join(headers)  # sorted as they stand
         lines = "".join(f"{name}:{value.strip()}\n" for name, value in headers.items())
         self._canonical_headers = f"\n\n{lines}\n{signed}\n"
-        self._to_sign = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n".encode()
+        # HMAC (RFC 2104) as far as it is the same for all posts of the second: two thirds of its cost.
+        block = key.ljust(hashlib.sha256().block_size, b"\0")
+        self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in block))
+        self._inner.update(f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n".encode())
+        self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in block))
         shown = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         self._head = (
             f" HTTP/1.1\r\n{shown}authorization: AWS4-HMAC-SHA256 Credential={credentials.access_key}/{scope}, "

@@ -1,0 +1,94 @@
+"""The most a client of one core gets out of a server: wrk, written in C, on an nginx our sender is measured on too.
+
+Both programs come from the system, where it has them: they are no part of the checkout, and nothing else needs them.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fixtures.local_stack.config import free_ports
+
+#: As many as our sender opens towards a server that answers at once.
+CONNECTIONS = 192
+_SECONDS = 3
+
+_NGINX = """
+worker_processes 1;
+daemon off;
+pid {folder}/pid;
+error_log /dev/null;
+events {{ worker_connections 1024; }}
+http {{
+    access_log off;
+    keepalive_requests 100000000;
+    client_body_temp_path {folder}/1; proxy_temp_path {folder}/2; fastcgi_temp_path {folder}/3;
+    uwsgi_temp_path {folder}/4; scgi_temp_path {folder}/5;
+    server {{ listen 127.0.0.1:{port}; location / {{ return 200 ""; }} }}
+}}
+"""
+# A request of the same size as a signed one.
+_POST = """
+wrk.method = "POST"
+wrk.body = string.rep("x", {body})
+wrk.headers["x-amz-security-token"] = string.rep("t", {token})
+wrk.headers["x-amz-date"] = "20260101T000000Z"
+wrk.headers["authorization"] = string.rep("a", 220)
+"""
+
+
+def missing() -> list[str]:
+    """Programs that are not on this machine."""
+    return [name for name in ("nginx", "wrk") if shutil.which(name) is None]
+
+
+@contextmanager
+def nginx() -> Iterator[str]:
+    """The base URL of an nginx of one worker that answers everything with an empty 200, while it runs."""
+    (port,) = free_ports(1)
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder, "nginx.conf")
+        config.write_text(_NGINX.format(folder=folder, port=port))
+        process = subprocess.Popen(["nginx", "-p", folder, "-c", str(config)], stderr=subprocess.DEVNULL)
+        try:
+            _answers(f"http://127.0.0.1:{port}/", process)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _answers(url: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            urllib.request.urlopen(url, timeout=1).close()
+        except (urllib.error.URLError, OSError):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            return
+
+
+def wrk(url: str, *, body: int, token: int) -> float:
+    """Posts a second of one wrk thread over `CONNECTIONS` connections. `body` and `token` are sizes in bytes."""
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
+        script.write(_POST.format(body=body, token=token))
+        script.flush()
+        command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{_SECONDS}s", "-s", script.name]
+        target = f"{url}/live/@connections/abcdefghijklmno"
+        told = subprocess.run([*command, target], capture_output=True, text=True, check=True).stdout
+    assert "Non-2xx" not in told, told
+    found = re.search(r"Requests/sec:\s+([\d.]+)", told)
+    assert found, told
+    return float(found[1])
