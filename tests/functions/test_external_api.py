@@ -7,6 +7,9 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -15,10 +18,12 @@ from functions.revalidate.worker import make_handler
 from tests.adapters.contract_server import Answer, ContractServer, Request
 from tests.adapters.management_server import ManagementServer
 from tests.conftest import aws, deployment
+from tests.fixtures_sources.test_process import SECRET
+from tests.fixtures_sources.test_process import process as sources
 from tests.functions.events import request as http_request
 from tests.functions.test_api import Api, person
 from tests.functions.test_gateway import Demo, Gateway, demo, gateway_over
-from tests.functions.test_relay import SECRET, Served, numbers, relay_for, served, watch
+from tests.functions.test_relay import numbers, relay_for, watch
 from tests.functions.test_revalidation import Context, queued
 from tidegate import bootstrap
 from tidegate.adapters.dynamodb.revocations import DynamoExternalCursor
@@ -28,7 +33,7 @@ from tidegate.domain.external_api import TokenClass
 from tidegate.domain.subscriptions import Subscription
 from tidegate.tables import ACCESS, CONNECTIONS, LAST_VALUES, LIMITERS, REVOCATIONS, STREAMS, SUBSCRIPTIONS
 
-__all__ = ["demo", "served"]
+__all__ = ["demo"]
 
 INTROSPECT, FEED, CONSUME = "datasource-introspect", "revoked-tokens", "rate-limit/consume"
 GATEWAY_TABLES = (ACCESS, CONNECTIONS, SUBSCRIPTIONS, STREAMS, LAST_VALUES, LIMITERS, REVOCATIONS)
@@ -283,24 +288,57 @@ def test_no_token_reaches_a_log_or_a_client(stage: Stage) -> None:
     assert stage.server.requests[0].headers["authorization"].removeprefix("Bearer ") not in written
 
 
-@pytest.mark.parametrize("kind", ["sse", "websocket"])
+@pytest.mark.parametrize("kind", ["sse", "websocket", "mqtt"])
 def test_a_source_of_the_relay_is_served_and_its_secret_is_stored_nowhere(
-    stage: Stage, served: Served, management: ManagementServer, kind: str, caplog: pytest.LogCaptureFixture
+    stage: Stage, management: ManagementServer, kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     management.answer = lambda _method, target, _nth: 202 if target == "invocations" else 200
+    with sources(tmp_path, "--interval-ms", "20") as (_, addresses):
+        _served_beside_another_api(stage, management, kind, addresses, caplog)
+
+
+def _source(admin: Api, kind: str, addresses: Mapping[str, str]) -> tuple[dict[str, Any], str]:
+    """A protected source's datasource, and its URL."""
+    secret: dict[str, object] = {"type": "bearer", "secret": {"token": SECRET}}
+    if kind == "mqtt":
+        secret = {"type": "basic", "secret": {"username": "fixture", "password": SECRET}}
+    credential = admin.ok("POST", "/api/credential-profiles", {"name": "source", **secret})["id"]
+    if kind != "mqtt":
+        url = addresses[f"{kind}_protected_url"]
+        return {"id": "t", "type": kind, "settings": {"url": url, "credentialProfileId": credential}}, url
+    url, ca = addresses["mqtts_url"], Path(addresses["ca"]).read_text()
+    broker = {
+        "name": "b",
+        "transport": "external",
+        "brokerUrl": url,
+        "credentialProfileId": credential,
+        "tls": {"ca": ca},
+    }
     settings = {
-        "EGRESS_ALLOWED_PORTS": str(served.port),
+        "brokerProfileId": admin.ok("POST", "/api/broker-profiles", broker)["id"],
+        "topic": "protected/temperature",
+    }
+    return {"id": "t", "type": kind, "settings": settings}, url
+
+
+def _served_beside_another_api(
+    stage: Stage,
+    management: ManagementServer,
+    kind: str,
+    addresses: Mapping[str, str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    source, url = _source(stage.demo.api, kind, addresses)
+    port = str(urlsplit(url).port)
+    settings = {
+        "EGRESS_ALLOWED_PORTS": port,
         "EGRESS_ALLOW_PRIVATE_DESTINATIONS": "true",
+        "REALTIME_MQTT_ALLOWED_TOPICS": "protected/#",
         "AWS_ENDPOINT_URL_LAMBDA": management.url.removesuffix("/live"),
         "REALTIME_RECONNECT_MIN_MS": "100",
         "REALTIME_RECONNECT_MAX_MS": "200",
     }
-    profile = {"name": "source", "type": "bearer", "secret": {"token": SECRET}}
-    credential = stage.demo.api.ok("POST", "/api/credential-profiles", profile)["id"]
-    scheme, path = ("http", "protected") if kind == "sse" else ("ws", "ws-protected")
-    url = f"{scheme}://127.0.0.1:{served.port}/{path}?rate=50"
     gateway = gateway_over({**stage.gateway.env, **settings}, management)
-    source = {"id": "t", "type": kind, "settings": {"url": url, "credentialProfileId": credential}}
     assert watch(gateway, stage.demo.api, source)["ok"]
     assert management.requests.count(("POST", "invocations")) == 1, "a worker was asked for"
     asked = stage.asked(INTROSPECT)
@@ -313,7 +351,7 @@ def test_a_source_of_the_relay_is_served_and_its_secret_is_stored_nowhere(
     everything = [written.out, written.err, caplog.text, json.dumps(frames)]
     client = aws(stage.gateway.env["AWS_ENDPOINT_URL"], "dynamodb")
     everything += [str(client.scan(TableName=gateway.env[one.variable])["Items"]) for one in GATEWAY_TABLES]
-    assert not [text for text in everything if SECRET in text or f":{served.port}" in text]
+    assert not [text for text in everything if SECRET in text or f":{port}" in text]
 
     def with_another_secret(request: Request) -> Answer:
         """As after a change no token tells of."""
