@@ -23,8 +23,9 @@ from tests.fixtures_sources.test_process import process as sources
 from tests.functions.events import request as http_request
 from tests.functions.test_api import Api, person
 from tests.functions.test_gateway import Demo, Gateway, demo, gateway_over
-from tests.functions.test_relay import numbers, relay_for, watch
+from tests.functions.test_relay import errors, numbers, relays, watch
 from tests.functions.test_revalidation import Context, queued
+from tests.settling import settle
 from tidegate import bootstrap
 from tidegate.adapters.dynamodb.revocations import DynamoExternalCursor
 from tidegate.bootstrap_api import api_services
@@ -342,7 +343,8 @@ def _served_beside_another_api(
     assert watch(gateway, stage.demo.api, source)["ok"]
     assert management.requests.count(("POST", "invocations")) == 1, "a worker was asked for"
     asked = stage.asked(INTROSPECT)
-    relay_for(gateway.env, 2)
+    with relays(gateway.env):
+        settle(lambda: numbers(gateway))
     frames = gateway.frames("c1=")
     assert [one["status"] for one in frames if one["type"] == "status"][:2] == ["connecting", "connected"]
     got = numbers(gateway)
@@ -359,9 +361,10 @@ def _served_beside_another_api(
         return Answer(answer.status, answer.encoded.replace(SECRET.encode(), b"another secret"))
 
     stage.server.answer = with_another_secret
-    relay_for(gateway.env, 1)
+    with relays(gateway.env):
+        settle(lambda: errors(gateway))
     assert len(numbers(gateway)) == len(got), "it does not become another stream"
-    error = next(one for one in gateway.frames("c1=") if one["type"] == "error")
+    error = errors(gateway)[0]
     assert (error["errorCode"], error["message"]) == ("STREAM_POLICY_BLOCKED", "The datasource was changed")
     stage.run(FULL)
     assert gateway.frames("c1=")[-2]["retryable"] is True, "who comes back gets the new one"

@@ -17,7 +17,7 @@ import pytest
 from aiohttp import web
 
 from fixtures.local_stack.seed import document
-from functions.relay.worker import make_handler
+from functions.relay.worker import bring_threads, make_handler, work
 from tests.adapters.management_server import ManagementServer
 from tests.adapters.number_sources import SOURCES, make_app
 from tests.conftest import aws
@@ -25,9 +25,10 @@ from tests.functions.test_api import Api
 from tests.functions.test_gateway import Demo, Gateway, demo, gateway_over
 from tests.functions.test_revalidation import Context
 from tests.settling import settle
+from tidegate.adapters.dynamodb.relay_leases import DynamoRelayLeases
 from tidegate.bootstrap_relay import relay_services
-from tidegate.domain.relay import CLAIM_AFTER_S, LEASE_S
-from tidegate.tables import ALL_TABLES
+from tidegate.domain.relay import CLAIM_AFTER_S, LEASE_S, shard_of
+from tidegate.tables import ALL_TABLES, STREAMS
 
 __all__ = ["demo"]
 
@@ -85,18 +86,28 @@ def world(deployed: Mapping[str, str], management: ManagementServer, served: Ser
     }
 
 
-def relay_for(env: Mapping[str, str], seconds: float) -> None:
-    """Workers of all shards for some seconds, as their invocations would be."""
-    services = relay_services(env)
-    handle = make_handler(services)
-    threads = [
-        threading.Thread(target=handle, args=({"shard": shard}, Context(5 + seconds)))
-        for shard in range(services.shards)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
+@contextmanager
+def relays(env: Mapping[str, str]) -> Iterator[None]:
+    """A worker of each shard in this process, cancelled in the end."""
+    services, ended, loop = relay_services(env), asyncio.Event(), asyncio.new_event_loop()
+
+    async def hold() -> None:
+        bring_threads()
+        workers = [asyncio.create_task(work(services, shard, float("inf"))) for shard in range(services.shards)]
+        await ended.wait()
+        for one in workers:
+            one.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+        services.observer.flush()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(hold(),))
+    thread.start()
+    try:
+        yield
+    finally:
+        loop.call_soon_threadsafe(ended.set)
         thread.join()
+        loop.close()
 
 
 def watch(gateway: Gateway, admin: Api, source: dict[str, Any]) -> dict[str, Any]:
@@ -121,6 +132,26 @@ def relay_process(env: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
 
 def numbers(gateway: Gateway) -> list[int]:
     return [one["payload"]["n"] for one in gateway.frames("c1=") if one["type"] == "data"]
+
+
+def errors(gateway: Gateway) -> list[dict[str, Any]]:
+    return [one for one in gateway.frames("c1=") if one["type"] == "error"]
+
+
+def test_an_invocation_ends_before_its_time_does_and_leaves_the_shard_free(
+    world: Mapping[str, str], management: ManagementServer, demo: Demo, served: Served
+) -> None:
+    gateway = gateway_over(world, management)
+    settings = {"url": f"http://127.0.0.1:{served.port}/stream"}
+    assert watch(gateway, demo.api, {"id": "t", "type": "sse", "settings": settings})["ok"]
+    services = relay_services(gateway.env)
+    ((shard,),) = [[shard_of(one) for one in services.world.streams.of_entry(None).streams]]
+    handle = make_handler(services)
+    assert handle({"shard": shard}, Context(5.5)) == {"ended": "out of time"}
+    assert handle({"shard": 1 - shard}, Context()) == {"ended": "nobody listens"}
+    leases = DynamoRelayLeases(services.world.db, services.world.table(STREAMS))
+    assert not [leases.current(one) for one in range(services.shards) if leases.current(one)]
+    assert served.app[SOURCES].open["/stream"] == 0
 
 
 def test_a_killed_relay_is_replaced_when_its_lease_ends(
@@ -170,7 +201,8 @@ def test_a_credential_opens_the_source_and_is_nowhere_else(
     gateway = gateway_over(world, management)
     assert watch(gateway, demo.api, source)["ok"]
     assert management.requests.count(("POST", "invocations")) == 1, "a worker was asked for"
-    relay_for(gateway.env, 2)
+    with relays(gateway.env):
+        settle(lambda: numbers(gateway))
     frames = gateway.frames("c1=")
     assert [one["status"] for one in frames if one["type"] == "status"][:2] == ["connecting", "connected"]
     assert [one["payload"]["n"] for one in frames if one["type"] == "data"], frames
@@ -193,9 +225,9 @@ def test_a_wrong_secret_is_told_without_it_and_the_worker_leaves_nothing(
     url = f"http://127.0.0.1:{served.port}/protected"
     gateway = gateway_over(world, management)
     watch(gateway, demo.api, {"id": "t", "type": "sse", "settings": {"url": url, "credentialProfileId": credential}})
-    relay_for(gateway.env, 1.5)
-    errors = [one for one in gateway.frames("c1=") if one["type"] == "error"]
-    assert errors and {one["errorCode"] for one in errors} == {"STREAM_AUTH_FAILED"}
+    with relays(gateway.env):
+        settle(lambda: errors(gateway))
+    assert {one["errorCode"] for one in errors(gateway)} == {"STREAM_AUTH_FAILED"}
     assert SECRET not in json.dumps(gateway.frames("c1=")) and SECRET not in "".join(capfd.readouterr())
 
 
