@@ -9,18 +9,18 @@ import re
 import shutil
 import subprocess
 import tempfile
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fixtures.local_stack.config import free_ports
+from fixtures.local_stack.config import StackError, free_ports
+from fixtures.local_stack.processes import is_listened_on, wait_until
+from tidegate.adapters.aws.bulk_posts import BUSY_SOCKETS
 
 #: As many as our sender opens towards a server that answers at once.
-CONNECTIONS = 192
+CONNECTIONS = BUSY_SOCKETS
 _SECONDS = 3
+_START_S = 10.0
 
 _NGINX = """
 worker_processes 1;
@@ -60,24 +60,12 @@ def nginx() -> Iterator[str]:
         config.write_text(_NGINX.format(folder=folder, port=port))
         process = subprocess.Popen(["nginx", "-p", folder, "-c", str(config)], stderr=subprocess.DEVNULL)
         try:
-            _answers(f"http://127.0.0.1:{port}/", process)
+            if not wait_until(lambda: is_listened_on(port), _START_S, process=process):
+                raise StackError("nginx did not start")
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
             process.wait()
-
-
-def _answers(url: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 10
-    while True:
-        try:
-            urllib.request.urlopen(url, timeout=1).close()
-        except (urllib.error.URLError, OSError):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
-        else:
-            return
 
 
 def wrk(url: str, *, body: int, token: int) -> float:

@@ -8,12 +8,10 @@ from dataclasses import replace
 from tidegate.adapters.dynamodb.relay_leases import DynamoRelayLeases
 from tidegate.bootstrap import World
 from tidegate.domain.relay import CLAIM_AFTER_S, LEASE_S
-from tidegate.tables import STREAMS
 
 
 def leases(env: Mapping[str, str]) -> DynamoRelayLeases:
-    world = World(env)
-    return DynamoRelayLeases(world.db, world.table(STREAMS))
+    return World(env).relay_leases
 
 
 def test_one_holder_until_some_time_after_the_lease_has_ended(deployed: Mapping[str, str]) -> None:

@@ -23,7 +23,7 @@ from tests.fixtures_sources.test_process import process as sources
 from tests.functions.events import request as http_request
 from tests.functions.test_api import Api, person
 from tests.functions.test_gateway import Demo, Gateway, demo, gateway_over
-from tests.functions.test_relay import errors, numbers, relays, watch
+from tests.functions.test_relay import errors, numbers, relay_settings, relays, watch
 from tests.functions.test_revalidation import Context, queued
 from tests.settling import settle
 from tidegate import bootstrap
@@ -293,7 +293,6 @@ def test_no_token_reaches_a_log_or_a_client(stage: Stage) -> None:
 def test_a_source_of_the_relay_is_served_and_its_secret_is_stored_nowhere(
     stage: Stage, management: ManagementServer, kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    management.answer = lambda _method, target, _nth: 202 if target == "invocations" else 200
     with sources(tmp_path, "--interval-ms", "20") as (_, addresses):
         _served_beside_another_api(stage, management, kind, addresses, caplog)
 
@@ -330,15 +329,8 @@ def _served_beside_another_api(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     source, url = _source(stage.demo.api, kind, addresses)
-    port = str(urlsplit(url).port)
-    settings = {
-        "EGRESS_ALLOWED_PORTS": port,
-        "EGRESS_ALLOW_PRIVATE_DESTINATIONS": "true",
-        "REALTIME_MQTT_ALLOWED_TOPICS": "protected/#",
-        "AWS_ENDPOINT_URL_LAMBDA": management.url.removesuffix("/live"),
-        "REALTIME_RECONNECT_MIN_MS": "100",
-        "REALTIME_RECONNECT_MAX_MS": "200",
-    }
+    port = urlsplit(url).port or 0
+    settings = relay_settings(management, port) | {"REALTIME_MQTT_ALLOWED_TOPICS": "protected/#"}
     gateway = gateway_over({**stage.gateway.env, **settings}, management)
     assert watch(gateway, stage.demo.api, source)["ok"]
     assert management.requests.count(("POST", "invocations")) == 1, "a worker was asked for"

@@ -25,10 +25,9 @@ from tests.functions.test_api import Api
 from tests.functions.test_gateway import Demo, Gateway, demo, gateway_over
 from tests.functions.test_revalidation import Context
 from tests.settling import settle
-from tidegate.adapters.dynamodb.relay_leases import DynamoRelayLeases
 from tidegate.bootstrap_relay import relay_services
 from tidegate.domain.relay import CLAIM_AFTER_S, LEASE_S, shard_of
-from tidegate.tables import ALL_TABLES, STREAMS
+from tidegate.tables import ALL_TABLES
 
 __all__ = ["demo"]
 
@@ -74,11 +73,14 @@ def served() -> Iterator[Served]:
 
 @pytest.fixture
 def world(deployed: Mapping[str, str], management: ManagementServer, served: Served) -> Mapping[str, str]:
-    # The same stand-in takes the invocations that start relays.
+    return {**deployed, **relay_settings(management, served.port)}
+
+
+def relay_settings(management: ManagementServer, port: int) -> dict[str, str]:
+    """For sources on a port of this machine. The same stand-in takes the invocations that start relays."""
     management.answer = lambda _method, target, _nth: 202 if target == "invocations" else 200
     return {
-        **deployed,
-        "EGRESS_ALLOWED_PORTS": str(served.port),
+        "EGRESS_ALLOWED_PORTS": str(port),
         "EGRESS_ALLOW_PRIVATE_DESTINATIONS": "true",
         "AWS_ENDPOINT_URL_LAMBDA": management.url.removesuffix("/live"),
         "REALTIME_RECONNECT_MIN_MS": "100",
@@ -119,6 +121,13 @@ def watch(gateway: Gateway, admin: Api, source: dict[str, Any]) -> dict[str, Any
     return gateway.frames("c1=")[0]
 
 
+def watched(env: Mapping[str, str], management: ManagementServer, demo: Demo, url: str) -> Gateway:
+    """A gateway with a viewer of the events of this URL."""
+    gateway = gateway_over(env, management)
+    assert watch(gateway, demo.api, {"id": "t", "type": "sse", "settings": {"url": url}})["ok"]
+    return gateway
+
+
 @contextmanager
 def relay_process(env: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     """`python -m functions.relay`; killed in the end without a word."""
@@ -141,15 +150,13 @@ def errors(gateway: Gateway) -> list[dict[str, Any]]:
 def test_an_invocation_ends_before_its_time_does_and_leaves_the_shard_free(
     world: Mapping[str, str], management: ManagementServer, demo: Demo, served: Served
 ) -> None:
-    gateway = gateway_over(world, management)
-    settings = {"url": f"http://127.0.0.1:{served.port}/stream"}
-    assert watch(gateway, demo.api, {"id": "t", "type": "sse", "settings": settings})["ok"]
+    gateway = watched(world, management, demo, f"http://127.0.0.1:{served.port}/stream")
     services = relay_services(gateway.env)
     ((shard,),) = [[shard_of(one) for one in services.world.streams.of_entry(None).streams]]
     handle = make_handler(services)
     assert handle({"shard": shard}, Context(5.5)) == {"ended": "out of time"}
     assert handle({"shard": 1 - shard}, Context()) == {"ended": "nobody listens"}
-    leases = DynamoRelayLeases(services.world.db, services.world.table(STREAMS))
+    leases = services.world.relay_leases
     assert not [leases.current(one) for one in range(services.shards) if leases.current(one)]
     assert served.app[SOURCES].open["/stream"] == 0
 
@@ -157,9 +164,7 @@ def test_an_invocation_ends_before_its_time_does_and_leaves_the_shard_free(
 def test_a_killed_relay_is_replaced_when_its_lease_ends(
     world: Mapping[str, str], management: ManagementServer, demo: Demo, served: Served
 ) -> None:
-    gateway = gateway_over(world, management)
-    settings = {"url": f"http://127.0.0.1:{served.port}/stream?rate=20"}
-    assert watch(gateway, demo.api, {"id": "t", "type": "sse", "settings": settings})["ok"]
+    gateway = watched(world, management, demo, f"http://127.0.0.1:{served.port}/stream?rate=20")
     with relay_process(gateway.env) as holder:
         settle(lambda: len(numbers(gateway)) >= 5, 30)
         with relay_process(gateway.env):

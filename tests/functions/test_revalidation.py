@@ -16,10 +16,8 @@ from tests.conftest import aws
 from tests.functions.events import event
 from tests.functions.test_gateway import Demo, demo, gateway_over
 from tidegate import bootstrap, bootstrap_revalidation
-from tidegate.adapters.dynamodb.relay_leases import DynamoRelayLeases
 from tidegate.domain.profiles import BROKER, ProfileChange
 from tidegate.domain.relay import LEASE_S
-from tidegate.tables import STREAMS
 
 __all__ = ["demo"]
 
@@ -121,7 +119,7 @@ def test_a_dead_relay_is_found_by_worker(deployed: Mapping[str, str], management
     env = {**deployed, "AWS_ENDPOINT_URL_LAMBDA": management.url.removesuffix("/live")}
     services = bootstrap_revalidation.revalidate_services(env)
     work, world = make_handler(services), services.world
-    leases, now = DynamoRelayLeases(world.db, world.table(STREAMS)), world.clock.now()
+    leases, now = world.relay_leases, world.clock.now()
     record = {"messageId": "m1", "body": json.dumps({"kind": "relays", "target": ""})}
     lease = leases.claim(0, "worker", now)
     assert work({"Records": [record]}, Context()) == {"batchItemFailures": []} and not management.requests

@@ -64,7 +64,7 @@ def test_a_message_that_passes_during_a_second_look_comes_last() -> None:
         return post(connection_id, body)
 
     world.sender.post = overtaken  # type: ignore[method-assign]
-    assert world.second_look(Look(KEY, row.attempt, row.stream.rpartition("#")[0], None))
+    assert world.second_look(Look(KEY, row.attempt, row.stream_key, None))
     assert world.sender.data("c") == [2, 1, 2]
 
 

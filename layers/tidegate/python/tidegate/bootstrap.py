@@ -22,6 +22,7 @@ from tidegate.adapters.dynamodb.client import DynamoDb
 from tidegate.adapters.dynamodb.connections import DynamoConnections
 from tidegate.adapters.dynamodb.limits import DynamoCaps, DynamoRates
 from tidegate.adapters.dynamodb.profiles import DynamoProfiles
+from tidegate.adapters.dynamodb.relay_leases import DynamoRelayLeases
 from tidegate.adapters.dynamodb.streams import DynamoLastValues, DynamoStreams
 from tidegate.adapters.dynamodb.subscriptions import DynamoSubscriptions
 from tidegate.adapters.external.client import ContractClient
@@ -155,6 +156,10 @@ class World:
     @cached_property
     def streams(self) -> DynamoStreams:
         return DynamoStreams(self.db, self.table(tables.STREAMS))
+
+    @cached_property
+    def relay_leases(self) -> DynamoRelayLeases:
+        return DynamoRelayLeases(self.db, self.table(tables.STREAMS))
 
     @cached_property
     def last_values(self) -> DynamoLastValues:

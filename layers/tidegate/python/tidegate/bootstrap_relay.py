@@ -9,9 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-from tidegate import tables
 from tidegate.adapters.credential_cipher import KmsCredentialCipher
-from tidegate.adapters.dynamodb.relay_leases import DynamoRelayLeases
 from tidegate.adapters.powertools import PowertoolsObserver
 from tidegate.adapters.upstreams.aiohttp_streams import AiohttpUpstreams
 from tidegate.adapters.upstreams.by_protocol import UpstreamsByProtocol
@@ -71,7 +69,7 @@ class RelayRun:
         options = {} if handover_s is None else {"handover_s": handover_s}
         enabled = stream_policy(settings).enabled if settings.realtime_enabled else frozenset[str]()
         self.relay = Relay(
-            leases=DynamoRelayLeases(world.db, world.table(tables.STREAMS)),
+            leases=world.relay_leases,
             streams=world.streams,
             relays=world.relays,
             settings=settings.digest,

@@ -9,7 +9,6 @@ from functools import cached_property
 
 from tidegate import tables
 from tidegate.adapters.dynamodb.dashboards import DynamoDashboards
-from tidegate.adapters.dynamodb.relay_leases import DynamoRelayLeases
 from tidegate.adapters.dynamodb.revocations import DynamoExternalCursor, DynamoRevocations
 from tidegate.adapters.external.contract import HttpFeed
 from tidegate.adapters.powertools import PowertoolsObserver
@@ -157,7 +156,7 @@ def revalidate_services(env: Mapping[str, str] | None = None) -> RevalidateServi
         follow_feed=world.follow_feed,
         full_pass=full_pass,
         replace_relays=ReplaceRelays(
-            leases=DynamoRelayLeases(world.db, world.table(tables.STREAMS)),
+            leases=world.relay_leases,
             relays=world.relays,
             clock=world.clock,
             observer=world.observer,

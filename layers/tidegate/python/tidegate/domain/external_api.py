@@ -166,17 +166,15 @@ def _own_form(answer: Body) -> tuple[Intent, BrokerProfile | None]:
 
 
 def _http_form(protocol: str, answer: Body) -> Intent:
-    headers, protocols = answer.get("headers"), answer.get("protocols")
+    headers = answer.get("headers")
     if not isinstance(headers, Mapping) or not all(isinstance(one, str) for pair in headers.items() for one in pair):
         raise _malformed("headers")
-    if not isinstance(protocols, list) or not all(isinstance(one, str) for one in protocols):
-        raise _malformed("protocols")
     return {
         "protocol": protocol,
         "url": _text(answer, "url"),
         "parser": _parser(answer),
         "headers": dict(sorted(headers.items())),
-        "protocols": protocols,
+        "protocols": _texts(answer, "protocols"),
         "idleTimeoutMs": _bounded(answer, "idleTimeoutMs", 100, 300_000),
     }
 
@@ -187,9 +185,7 @@ def _mqtt_form(protocol: str, answer: Body) -> tuple[Intent, BrokerProfile]:
         check_filter(topic)
     except InvalidInput as error:
         raise PolicyBlocked("MQTT topic is not valid") from error
-    allowlist = answer.get("topicAllowlist") or []
-    if not isinstance(allowlist, list) or not all(isinstance(one, str) for one in allowlist):
-        raise _malformed("topicAllowlist")
+    allowlist = _texts(answer, "topicAllowlist") if answer.get("topicAllowlist") else []
     # The contract has no `transport`: where it is not stated, the broker is an external one.
     transport = Transport.IOT_CORE if answer.get("transport") == Transport.IOT_CORE.value else Transport.EXTERNAL
     broker = BrokerProfile(profile_id, "", transport, topic_allowlist=tuple(allowlist))
@@ -242,6 +238,13 @@ def _optional_text(answer: Body, name: str) -> str | None:
 def _text(body: Body, name: str) -> str:
     value = body.get(name)
     if not isinstance(value, str) or not value:
+        raise _malformed(name)
+    return value
+
+
+def _texts(body: Body, name: str) -> list[str]:
+    value = body.get(name)
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
         raise _malformed(name)
     return value
 

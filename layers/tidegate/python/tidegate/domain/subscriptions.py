@@ -98,6 +98,11 @@ class Subscription:
         return self.visible and self.cut is None
 
     @property
+    def stream_key(self) -> str:
+        """The key of the stream it is delivered from, whichever shard."""
+        return self.stream.rpartition("#")[0]
+
+    @property
     def version(self) -> int:
         """What orders the attempts of guests on one row: the share version; -1 for members."""
         return -1 if self.claim.principal.share_version is None else self.claim.principal.share_version
@@ -138,6 +143,11 @@ class Stream:
     wanted_at: int = 0
     intent: Mapping[str, object] | None = None
     connected: bool = False
+
+    @property
+    def shard_keys(self) -> tuple[str, ...]:
+        """`streamKey#shard` of each shard: what rows are delivered from."""
+        return tuple(f"{self.stream_key}#{shard}" for shard in range(self.shards))
 
     @property
     def relayed(self) -> bool:

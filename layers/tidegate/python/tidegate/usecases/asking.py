@@ -1,14 +1,18 @@
-"""How often an external API is asked: its limit is for all of us together, and subscribes need most of it."""
+"""Asking an external API about session tokens: counted, and how often."""
 
 from __future__ import annotations
 
 from threading import Lock
 
-from tidegate.ports import Clock
+from tidegate.domain.errors import TidegateError
+from tidegate.domain.external_api import Introspected
+from tidegate.external_ports import Introspections
+from tidegate.ports import Clock, Observer
 
 
 class AskingLimit:
-    """So many questions in a minute of this process. Safe to use from several threads."""
+    """So many questions in a minute of this process: the API's limit is for all of us together, and subscribes need
+    most of it. Safe to use from several threads."""
 
     def __init__(self, per_minute: int, clock: Clock) -> None:
         self._per_minute = per_minute
@@ -25,3 +29,16 @@ class AskingLimit:
                 return False
             self._window = (minute, asked + 1)
             return True
+
+
+def introspect(
+    introspections: Introspections, observer: Observer, token: str, dashboard_id: str, datasource_id: str
+) -> Introspected:
+    """Ask, and count what came of it. Raises as `Introspections.introspect`."""
+    try:
+        answer = introspections.introspect(token, dashboard_id, datasource_id)
+    except TidegateError as error:
+        observer.count("introspections", outcome=error.code)
+        raise
+    observer.count("introspections", outcome="granted")
+    return answer

@@ -91,10 +91,10 @@ class FanOut:
 
     def has_audience(self, stream: Stream) -> bool:
         """*Index.* Whether anybody is subscribed, asked now."""
-        return any(self._subscriptions.audience(f"{stream.stream_key}#{shard}") for shard in range(stream.shards))
+        return any(self._subscriptions.audience(shard) for shard in stream.shard_keys)
 
     def _send_all(self, stream: Stream, frame: Callable[[str], bytes], *, is_data: bool = False) -> Delivered:
-        rows = [row for shard in range(stream.shards) for row in self._audience(f"{stream.stream_key}#{shard}")]
+        rows = [row for shard in stream.shard_keys for row in self._audience(shard)]
         bodies = {one: self._fitting(one, frame(one)) for one in {row.key.datasource_id for row in rows}}
         frames = [Frame(row, bodies[row.key.datasource_id], is_data) for row in rows]
         return Delivered(self._send(frames))

@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tidegate.domain.access import Claim, Refusal, allowed
-from tidegate.domain.errors import Denied, TidegateError
-from tidegate.domain.external_api import Introspected
+from tidegate.domain.errors import Denied
 from tidegate.domain.stream_policy import StreamPolicy
 from tidegate.domain.tokens import STREAM_SCOPE, SessionClaims
 from tidegate.external_ports import Introspections
 from tidegate.ports import AccessStore, KeyHasher, Observer
+from tidegate.usecases.asking import introspect
 from tidegate.usecases.grant import Granted
 
 
@@ -45,7 +45,9 @@ class ExternalGrant:
         """
         if claims.scope != STREAM_SCOPE:
             raise Denied("Datasource token scope mismatch")
-        stream = self._introspect(claims, token).stream(self._policy, self._keys.key, int(now))
+        ids = claims.dashboard_id, claims.datasource_id
+        introspected = introspect(self._introspections, self._observer, token, *ids)
+        stream = introspected.stream(self._policy, self._keys.key, int(now))
         # What a token states of its intent is not all that makes another stream (a secret is not in it), so both do.
         intent = f"{claims.intent_hash or ''}.{stream.stream_key}"
         return Granted(replace(claims.claim(""), intent_hash=intent), stream, session_token=token)
@@ -54,12 +56,3 @@ class ExternalGrant:
         """Ask `allowed` again with access items read now."""
         snapshot = self._access.read([claim.dashboard_id], [])
         return allowed(claim, snapshot.dashboards.get(claim.dashboard_id), None, now)
-
-    def _introspect(self, claims: SessionClaims, token: str) -> Introspected:
-        try:
-            answer = self._introspections.introspect(token, claims.dashboard_id, claims.datasource_id)
-        except TidegateError as error:
-            self._observer.count("introspections", outcome=error.code)
-            raise
-        self._observer.count("introspections", outcome="granted")
-        return answer

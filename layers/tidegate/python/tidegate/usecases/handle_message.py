@@ -96,7 +96,7 @@ class HandleMessage:
     def _welcome(self, done: Subscribed, ack: bytes) -> None:
         """Ack, status and newest value, in one message where the connection asked for that; and a second look, because
         a message may have passed while indexes lagged and audiences were cached."""
-        row, stream_key = done.row, done.row.stream.rpartition("#")[0]
+        row, stream_key = done.row, done.row.stream_key
         # A stream of the relay may yet have to be connected: the relay says so when it is.
         state = Status.CONNECTED if done.stream.connected or not done.stream.relayed else Status.CONNECTING
         frames = [ack, messages.encode(messages.status(row.key.datasource_id, state, self._clock.now()))]

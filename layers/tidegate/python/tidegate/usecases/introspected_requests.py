@@ -18,7 +18,7 @@ from tidegate.domain.subscriptions import Stream, Subscription
 from tidegate.external_ports import Introspections
 from tidegate.ports import Clock, KeyHasher, Observer, SubscriptionStore
 from tidegate.relay_ports import Broker, MqttRequest, NobodyListens, UpstreamFault, UpstreamRequest
-from tidegate.usecases.asking import AskingLimit
+from tidegate.usecases.asking import AskingLimit, introspect
 from tidegate.usecases.upstream_requests import http_request, mqtt_request
 
 #: Viewers on whose behalf is asked before a stream counts as refused: one may just have lost the right.
@@ -56,8 +56,7 @@ class IntrospectedRequests:
     def _viewers(self, stream: Stream) -> list[Subscription]:
         """Those whose tokens last longest, one of each class. Raises `NobodyListens`."""
         now = self._clock.now()
-        shards = [f"{stream.stream_key}#{shard}" for shard in range(stream.shards)]
-        rows = [row for shard in shards for row in self._subscriptions.audience(shard)]
+        rows = [row for shard in stream.shard_keys for row in self._subscriptions.audience(shard)]
         rows = [row for row in rows if row.session_token is not None and row.claim.expires_at > now]
         if not rows:
             raise NobodyListens("Nobody is subscribed", code="nobody_listens")
@@ -70,19 +69,11 @@ class IntrospectedRequests:
         """None when the API says no: whoever revalidates ends that viewer's subscription."""
         if not self._limit.take():
             raise CouldNotCheck("The API is asked too often", code="api_busy")
-        claim = viewer.claim
+        claim, token = viewer.claim, viewer.session_token or ""
         try:
-            answer = self._introspections.introspect(
-                viewer.session_token or "", claim.dashboard_id, claim.datasource_id
-            )
-        except (Denied, NotFound, Unauthenticated, InvalidInput) as error:
-            self._observer.count("introspections", outcome=error.code)
+            return introspect(self._introspections, self._observer, token, claim.dashboard_id, claim.datasource_id)
+        except (Denied, NotFound, Unauthenticated, InvalidInput):
             return None
-        except CouldNotCheck as error:
-            self._observer.count("introspections", outcome=error.code)
-            raise
-        self._observer.count("introspections", outcome="granted")
-        return answer
 
     def _request(self, stream: Stream, introspected: Introspected) -> UpstreamRequest | MqttRequest:
         try:

@@ -129,7 +129,7 @@ class Reintrospect:
         started = self._clock.monotonic()
         try:
             introspected = self._introspections.introspect(row.session_token or "", one.dashboard_id, one.datasource_id)
-            same = introspected.stream_key(self._keys.key) == row.stream.rpartition("#")[0]
+            same = introspected.stream_key(self._keys.key) == row.stream_key
         except (Denied, NotFound, Unauthenticated) as error:
             self._answered()
             return _Verdict(error.code, Refusal.REVOKED, True)

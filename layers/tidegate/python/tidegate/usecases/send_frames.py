@@ -47,7 +47,7 @@ class FollowUp:
 
     def _look_again(self, row: Subscription) -> None:
         try:
-            self._second_looks.queue(row.key, row.attempt, row.stream.rpartition("#")[0], None)
+            self._second_looks.queue(row.key, row.attempt, row.stream_key, None)
         except CouldNotCheck:
             self._observer.count("second_looks_lost")
 

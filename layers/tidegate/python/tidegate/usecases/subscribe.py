@@ -232,4 +232,4 @@ class Subscribe:
 
 def shard_of(stream: Stream, connection_id: str) -> str:
     """The shard of a stream a connection is delivered from: `streamKey#shard`."""
-    return f"{stream.stream_key}#{sum(connection_id.encode()) % stream.shards}"
+    return stream.shard_keys[sum(connection_id.encode()) % stream.shards]

@@ -29,7 +29,7 @@ _CONNECT_S = 3.0
 #: A post without an answer for so long, seconds, no longer counts among those whose socket will soon be free.
 _STUCK_S = 0.05
 #: With a server that takes 10 ms these carry some 16,000 posts a second, more than one core signs and sends there.
-_BUSY_SOCKETS = 192
+BUSY_SOCKETS = 192
 #: Those that are stuck come on top of them, up to this; a function has 1,024 descriptors for everything.
 _MAX_SOCKETS = 320
 #: Posts a socket should have to do before another one is opened.
@@ -233,7 +233,7 @@ class BulkPosts:
 
     def _room(self, outgoing: Outgoing, now: float) -> bool:
         """Whether another post may be under way."""
-        flying, limit = len(self._flying), _BUSY_SOCKETS
+        flying, limit = len(self._flying), BUSY_SOCKETS
         if not self._idle:  # it would need one more
             limit = min(limit, 1 + (outgoing.ready(now) + len(self._retries) + flying) // _POSTS_PER_SOCKET)
         return flying < limit or flying < min(limit + self._stuck(now), _MAX_SOCKETS)
@@ -329,7 +329,7 @@ class BulkPosts:
         attempt = channel.attempt
         assert attempt is not None and outgoing is not None
         self._flying.pop(channel, None)
-        if keep and len(self._idle) < _BUSY_SOCKETS:
+        if keep and len(self._idle) < BUSY_SOCKETS:
             channel.attempt, channel.reused = None, True
             self._idle.append(channel)
         else:
