@@ -41,7 +41,7 @@ from tidegate.domain.profiles import BrokerProfile, Transport
 from tidegate.domain.stream_policy import stream_for
 from tidegate.domain.subscriptions import SubscriptionKey
 from tidegate.tables import ACCESS
-from tidegate.usecases.subscribe import shard_of
+from tidegate.usecases.gateway.subscribe import shard_of
 
 #: Viewers of one upstream, and messages a second its source offers: far above what the relay can pass on to so many.
 THROUGH = {1: 1_000, 100: 500, 1_000: 100}

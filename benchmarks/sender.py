@@ -26,7 +26,7 @@ from tidegate.adapters.aws.http import tls_context
 from tidegate.adapters.aws.management_api import ManagementApi
 from tidegate.adapters.aws.sigv4 import Credentials
 from tidegate.adapters.memory.doubles import MemoryObserver
-from tidegate.ports import Delivery, Post
+from tidegate.ports.delivery import Delivery, Post
 
 POSTS, FEWER = 10_000, 2_000
 ROUNDS = 3

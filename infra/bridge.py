@@ -87,7 +87,7 @@ class Bridge(Construct):
             stage=stage,
             layers=layers,
             tables=tables,
-            handler="mqtt_bridge.second_look.handler",
+            handler="mqtt_bridge.catch_up.handler",
             actions={
                 **END_CONNECTION,
                 t.ACCESS: ["GetItem", "BatchGetItem"],

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from functions.api import internal, routes
 from tidegate.bootstrap import ORIGIN_HEADER
 from tidegate.bootstrap_api import ApiServices
-from tidegate.domain.errors import Conflict, CouldNotCheck, LimiterUnavailable, LimitReached, TidegateError
+from tidegate.errors import Conflict, CouldNotCheck, LimiterUnavailable, LimitReached, TidegateError
 
 
 def create_app(services: ApiServices) -> FastAPI:

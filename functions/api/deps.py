@@ -8,8 +8,8 @@ from fastapi import Depends, Header, Request
 
 from tidegate.bootstrap_api import ApiServices
 from tidegate.domain.client_ip import client_ip, ip_key
-from tidegate.domain.errors import Unauthenticated
 from tidegate.domain.users import User
+from tidegate.errors import Unauthenticated
 
 
 def services_of(request: Request) -> ApiServices:

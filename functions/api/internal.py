@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from functions.api.deps import address_of, services_of
 from tidegate.bootstrap_api import ApiServices
-from tidegate.domain.errors import CouldNotCheck, InvalidInput, LimiterUnavailable, TidegateError, Unauthenticated
+from tidegate.errors import CouldNotCheck, InvalidInput, LimiterUnavailable, TidegateError, Unauthenticated
 
 
 class FlatError(BaseModel):

@@ -8,13 +8,14 @@ from fastapi import APIRouter, Header, Query, Response
 
 from functions.api import models as m
 from functions.api.deps import Address, CurrentUser, MaybeUser, Services
-from tidegate.domain import messages, rights
+from tidegate.domain import rights
 from tidegate.domain.access import Role
 from tidegate.domain.dashboards import Dashboard
-from tidegate.domain.errors import Denied, InvalidInput
 from tidegate.domain.profiles import BROKER, CREDENTIAL
 from tidegate.domain.users import User
-from tidegate.usecases.mint import MintRequest
+from tidegate.errors import Denied, InvalidInput
+from tidegate.protocol import messages
+from tidegate.usecases.control_plane.mint import MintRequest
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": m.ErrorAnswer, "description": description}

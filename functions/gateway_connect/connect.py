@@ -8,8 +8,8 @@ from functions.gateway_connect.events import context_of, header_values
 from tidegate import bootstrap
 from tidegate.bootstrap import ORIGIN_HEADER, ConnectServices, Handler
 from tidegate.domain.client_ip import client_ip, ip_key
-from tidegate.domain.errors import Denied, TidegateError
-from tidegate.usecases.connect import Handshake
+from tidegate.errors import Denied, TidegateError
+from tidegate.usecases.gateway.connect import Handshake
 
 
 def make_handler(services: ConnectServices) -> Handler:

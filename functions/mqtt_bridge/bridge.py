@@ -9,7 +9,7 @@ from typing import Any
 
 from tidegate import bootstrap
 from tidegate.bootstrap import BridgeServices, Handler
-from tidegate.usecases.bridge import DeviceMessage
+from tidegate.usecases.delivery.bridge import DeviceMessage
 
 
 class WrongEvent(ValueError):

@@ -7,9 +7,9 @@ from typing import Any
 from tidegate import bootstrap, bootstrap_revalidation
 from tidegate.bootstrap import Handler
 from tidegate.bootstrap_revalidation import DispatchServices, ScheduleServices
-from tidegate.domain.errors import CouldNotCheck
 from tidegate.domain.revocations import Revocation, RevocationReason, Task, TaskKind, task_for
-from tidegate.usecases.follow_feed import queue_task
+from tidegate.errors import CouldNotCheck
+from tidegate.usecases.revocation.follow_feed import queue_task
 
 #: EventBridge Scheduler calls once a minute at the finest; more frequent polls are delayed messages, seconds.
 SCHEDULE_S = 60

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from tidegate import bootstrap, bootstrap_revalidation
-from tidegate.adapters.revalidations_sqs import read_task
+from tidegate.adapters.aws.revalidation_queue import read_task
 from tidegate.bootstrap import Handler
 from tidegate.bootstrap_revalidation import RevalidateServices
 

@@ -16,19 +16,19 @@ from hypothesis import strategies as st
 
 from tests.adapters.management_server import ManagementServer
 from tidegate import tables
+from tidegate.adapters.aws.credential_cipher import KmsCredentialCipher
 from tidegate.adapters.aws.http import HttpClient, NotAnswered, endpoint_url
 from tidegate.adapters.aws.json_client import AwsError, JsonClient
+from tidegate.adapters.aws.secrets_manager import REFRESH_S, TTL_S, Secret, WeakSecret
 from tidegate.adapters.aws.sigv4 import Credentials, PostSigner, Signer, credentials_from
-from tidegate.adapters.credential_cipher import KmsCredentialCipher
 from tidegate.adapters.dynamodb.client import DynamoDb, decode, encode
 from tidegate.adapters.memory.doubles import ManualClock
 from tidegate.adapters.password_argon2 import Argon2Passwords
-from tidegate.adapters.secrets_manager import REFRESH_S, TTL_S, Secret, WeakSecret
 from tidegate.adapters.tokens_jwt import JwtSessionTokens, JwtUserTokens
 from tidegate.bootstrap import World, management_endpoint
 from tidegate.domain.access import Role
-from tidegate.domain.errors import CouldNotCheck, Unauthenticated
 from tidegate.domain.tokens import SessionClaims, UserClaims
+from tidegate.errors import CouldNotCheck, Unauthenticated
 
 CREDENTIALS = Credentials("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", "session/token==")
 

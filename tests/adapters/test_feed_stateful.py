@@ -18,17 +18,17 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from fixtures.tables import create_table
 from tests.conftest import aws
-from tests.usecases.revalidation_world import Tasks
+from tests.usecases.revalidation_container import Tasks
 from tidegate.adapters.dynamodb.client import DynamoDb
 from tidegate.adapters.dynamodb.revocations import DynamoRevocations
 from tidegate.adapters.memory.doubles import ManualClock, MemoryObserver
 from tidegate.adapters.memory.stores import MemoryFullPasses
 from tidegate.bootstrap import World
-from tidegate.domain.errors import CouldNotCheck
 from tidegate.domain.revocations import Revocation, RevocationReason, Task
+from tidegate.errors import CouldNotCheck
 from tidegate.tables import REVOCATIONS
-from tidegate.usecases.follow_feed import FollowFeed
-from tidegate.usecases.internal_contract import ReadRevokedTokens
+from tidegate.usecases.control_plane.internal_api import ReadRevokedTokens
+from tidegate.usecases.revocation.follow_feed import FollowFeed
 
 RETENTION_S = 100
 _NAMES = count()

@@ -13,14 +13,14 @@ from tests.conftest import aws
 from tidegate import tables
 from tidegate.adapters.memory.doubles import CountingIds, ManualClock, MemoryObserver
 from tidegate.bootstrap_revalidation import ControlWorld
-from tidegate.control_plane_ports import DashboardWrite
 from tidegate.domain.access import Role, Visibility
 from tidegate.domain.dashboards import Dashboard, access_of
-from tidegate.domain.errors import CouldNotCheck
 from tidegate.domain.profiles import BROKER, BrokerProfile, Transport
 from tidegate.domain.users import User
-from tidegate.usecases.follow_profiles import FollowProfiles
-from tidegate.usecases.manage_profiles import ManageProfiles
+from tidegate.errors import CouldNotCheck
+from tidegate.ports.control_plane import DashboardWrite
+from tidegate.usecases.control_plane.follow_profiles import FollowProfiles
+from tidegate.usecases.control_plane.manage_profiles import ManageProfiles
 
 ADMIN = User("admin", "a@x.example", Role.ADMIN, True, 0, "")
 DASHBOARDS = ("d1", "d2", "d3")

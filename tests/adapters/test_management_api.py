@@ -9,11 +9,11 @@ import pytest
 
 from tests.adapters.management_server import ManagementServer
 from tests.settling import settle
-from tidegate.adapters.aws.bulk_posts import parse_answer
+from tidegate.adapters.aws.bulk_sender import parse_answer
 from tidegate.adapters.aws.management_api import ManagementApi
 from tidegate.adapters.aws.sigv4 import Credentials
 from tidegate.adapters.memory.doubles import MemoryObserver
-from tidegate.ports import Delivery, Post, Posted
+from tidegate.ports.delivery import Delivery, Post, Posted
 
 
 def api(server: ManagementServer) -> ManagementApi:

@@ -18,8 +18,8 @@ from tests.fixtures_sources.tools import CREDENTIALS, World, run
 from tidegate.adapters.upstreams.mqtt_brokers import CONNECTS, Limits, MqttUpstreams
 from tidegate.adapters.upstreams.resolving import Resolve, resolve
 from tidegate.domain.egress import EgressPolicy
-from tidegate.domain.messages import ErrorCode
-from tidegate.relay_ports import Broker, MqttRequest, Opened, Oversize, UpstreamEvent, UpstreamFault, UpstreamMessage
+from tidegate.ports.relay import Broker, MqttRequest, Opened, Oversize, UpstreamEvent, UpstreamFault, UpstreamMessage
+from tidegate.protocol.messages import ErrorCode
 
 NORTH, SOUTH = "site/north/temperature", "site/south/temperature"
 LIMITS = Limits(max_qos=1, max_connections=10, idle_s=0.2, max_bytes=10_000, pause_s=(0.05, 60.0))

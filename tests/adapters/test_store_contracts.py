@@ -34,17 +34,9 @@ from tidegate.domain.subscriptions import (
     Subscription,
     SubscriptionKey,
 )
-from tidegate.ports import (
-    CapStore,
-    ConnectionStore,
-    FullPasses,
-    Hold,
-    LastValueStore,
-    PassRun,
-    RateStore,
-    StreamStore,
-    SubscriptionStore,
-)
+from tidegate.ports.gateway import ConnectionStore, Hold, LastValueStore, StreamStore, SubscriptionStore
+from tidegate.ports.limits import CapStore, RateStore
+from tidegate.ports.revocation import FullPasses, PassRun
 
 KEY = SubscriptionKey("d", "c=", "s#1")
 MARK = CutMark("run", 1000)

@@ -14,8 +14,7 @@ from tests.adapters.number_sources import SOURCES, make_app, message
 from tidegate.adapters.upstreams.aiohttp_streams import AiohttpUpstreams
 from tidegate.adapters.upstreams.resolving import Resolve, resolve
 from tidegate.domain.egress import EgressPolicy
-from tidegate.domain.messages import ErrorCode
-from tidegate.relay_ports import (
+from tidegate.ports.relay import (
     Opened,
     Oversize,
     RetryAfter,
@@ -24,6 +23,7 @@ from tidegate.relay_ports import (
     UpstreamMessage,
     UpstreamRequest,
 )
+from tidegate.protocol.messages import ErrorCode
 
 SECRET = "s3cret-of-the-sources"
 

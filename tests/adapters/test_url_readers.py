@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from yarl import URL
 
 from tidegate.domain.egress import EgressPolicy, check_url
-from tidegate.domain.errors import PolicyBlocked
+from tidegate.errors import PolicyBlocked
 
 OPEN = EgressPolicy((), (80, 443), production=False)
 

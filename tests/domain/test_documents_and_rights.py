@@ -8,9 +8,9 @@ from tidegate.domain import rights
 from tidegate.domain.access import AclLevel, Role, Visibility
 from tidegate.domain.dashboards import AclEntry, Dashboard, access_of
 from tidegate.domain.documents import InvalidDocument, check_document
-from tidegate.domain.errors import InvalidInput
 from tidegate.domain.passwords import check_password, normalise_email
 from tidegate.domain.users import User
+from tidegate.errors import InvalidInput
 
 GOOD = {"schemaVersion": 1, "title": "T", "datasources": [{"id": "a", "type": "mqtt", "settings": {}}]}
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidegate.domain.egress import Destination, EgressPolicy, check_addresses, check_url, is_blocked, parse_address
-from tidegate.domain.errors import PolicyBlocked
+from tidegate.errors import PolicyBlocked
 
 PORTS = (80, 443, 1883, 8883)
 OPEN = EgressPolicy((), PORTS, production=False)

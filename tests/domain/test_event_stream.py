@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate.domain.event_stream import MAX_RETRY_MS, EventStream, ServerSentEvent, TooLarge
+from tidegate.protocol.event_stream import MAX_RETRY_MS, EventStream, ServerSentEvent, TooLarge
 
 Event = ServerSentEvent
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from tidegate.domain.errors import Denied, InvalidInput, NotFound, TidegateError
 from tidegate.domain.intents import build_intent, intent_hash, stream_key
 from tidegate.domain.profiles import BrokerProfile, CredentialProfile, CredentialType, Transport
+from tidegate.errors import Denied, InvalidInput, NotFound, TidegateError
 
 BROKER = BrokerProfile("b", "broker", Transport.IOT_CORE)
 BEARER = CredentialProfile("c", "bearer", CredentialType.BEARER)

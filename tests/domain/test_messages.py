@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate.domain import messages
-from tidegate.domain.errors import (
+from tidegate.errors import (
     CouldNotCheck,
     Denied,
     LimiterUnavailable,
@@ -17,7 +16,8 @@ from tidegate.domain.errors import (
     TidegateError,
     Unauthenticated,
 )
-from tidegate.domain.messages import BadMessage, ErrorCode, Ping, Subscribe, Unsubscribe, parse
+from tidegate.protocol import messages
+from tidegate.protocol.messages import BadMessage, ErrorCode, Ping, Subscribe, Unsubscribe, parse
 
 SUBSCRIBE = {"type": "subscribe", "requestId": "r", "dashboardId": "d", "datasourceId": "s", "sessionToken": "t"}
 

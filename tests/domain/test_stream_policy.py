@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 
 from tidegate.domain.egress import EgressPolicy
-from tidegate.domain.errors import PolicyBlocked
 from tidegate.domain.intents import build_intent
 from tidegate.domain.profiles import BrokerProfile, Transport
 from tidegate.domain.relay import shard_of
 from tidegate.domain.stream_policy import StreamPolicy, stream_for
 from tidegate.domain.subscriptions import Stream
+from tidegate.errors import PolicyBlocked
 
 EGRESS = EgressPolicy(("broker.example",), (1883, 8883))
 POLICY = StreamPolicy(frozenset({"mqtt"}), (), EGRESS)

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate.domain.errors import InvalidInput
-from tidegate.domain.topics import check_filter, covers, first_covering, matches
+from tidegate.errors import InvalidInput
+from tidegate.protocol.topics import check_filter, covers, first_covering, matches
 
 levels = st.sampled_from(["a", "b", "$SYS", ""])
 topics = st.lists(levels, min_size=1, max_size=4).map("/".join).filter(bool)

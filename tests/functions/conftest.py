@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.adapters.contract_server import ContractServer
 from tests.adapters.management_server import ManagementServer
+from tests.adapters.remote_api_server import ContractServer
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from fixtures.local_stack.seed import document, mqtt
 from functions.api.main import make_handler as api_handler
 from functions.gateway_connect import connect, disconnect, messages
 from functions.gateway_connect.events import WrongEvent
-from functions.mqtt_bridge import bridge, second_look
+from functions.mqtt_bridge import bridge, catch_up
 from tests.adapters.management_server import ManagementServer
 from tests.conftest import aws
 from tests.functions.events import event, message, request
@@ -75,7 +75,7 @@ def gateway_over(env: Mapping[str, str], platform: ManagementServer) -> Gateway:
         disconnect.make_handler(bootstrap.disconnect_services(world)),
         messages.make_handler(bootstrap.message_services(world)),
         bridge.make_handler(bootstrap.bridge_services(world)),
-        second_look.make_handler(bootstrap.second_look_services(world)),
+        catch_up.make_handler(bootstrap.second_look_services(world)),
     )
 
 
@@ -148,7 +148,7 @@ def test_the_second_look_brings_what_was_missed(gateway: Gateway, demo: Demo) ->
     gateway.platform.answer = lambda method, connection_id, nth: 429
     gateway.publish(b'"newest"')
     gateway.platform.answer = lambda method, connection_id, nth: 200
-    records = event("sqs_second_look")
+    records = event("sqs_catch_up")
     records["Records"][0]["body"] = received[0]["Body"]
     broken = dict(records["Records"][0], messageId="broken", body="{}")
     answer = gateway.second_look({"Records": [*records["Records"], broken]}, None)

@@ -23,7 +23,7 @@ GATEWAY = [
     "functions.gateway_connect.disconnect",
     "functions.gateway_connect.messages",
     "functions.mqtt_bridge.bridge",
-    "functions.mqtt_bridge.second_look",
+    "functions.mqtt_bridge.catch_up",
     "functions.revalidate.worker",
     "functions.revalidate.dispatch",
     "functions.revalidate.profiles",

@@ -107,5 +107,5 @@ def test_a_function_holds_its_own_package_only(tmp_path: Path) -> None:
     app.synth()
     (asset,) = [path for path in tmp_path.glob("asset.*") if path.is_dir()]
     held = {str(path.relative_to(asset)) for path in asset.rglob("*") if path.is_file()}
-    assert {"functions/__init__.py", "functions/mqtt_bridge/bridge.py", "functions/mqtt_bridge/second_look.py"} <= held
+    assert {"functions/__init__.py", "functions/mqtt_bridge/bridge.py", "functions/mqtt_bridge/catch_up.py"} <= held
     assert all(name.endswith(".py") and name.split("/")[1] in ("__init__.py", "mqtt_bridge") for name in held)

@@ -9,19 +9,19 @@ from typing import Any
 import pytest
 
 from fixtures.local_stack.config import Config
-from tests.usecases.gateway_world import DASHBOARD, DATASOURCE, GatewayWorld
+from tests.usecases.gateway_container import DASHBOARD, DATASOURCE, GatewayWorld
 from tidegate.adapters.dynamodb.access import put_dashboard
 from tidegate.adapters.memory.doubles import MemoryObserver, MemorySender
 from tidegate.bootstrap import World
-from tidegate.domain.errors import TidegateError
 from tidegate.domain.limits import FailureMode
 from tidegate.domain.subscriptions import Connection
-from tidegate.usecases.cut_viewers import CutViewers
-from tidegate.usecases.end_connection import EndConnection
-from tidegate.usecases.grant import Grant
-from tidegate.usecases.hold_slots import Slots
-from tidegate.usecases.judge import Judge
-from tidegate.usecases.subscribe import Subscribe, SubscribePolicy
+from tidegate.errors import TidegateError
+from tidegate.usecases.gateway.authorizer import Grant
+from tidegate.usecases.gateway.end_connection import EndConnection
+from tidegate.usecases.gateway.subscribe import Subscribe, SubscribePolicy
+from tidegate.usecases.limits.connection_quota import Slots
+from tidegate.usecases.revocation.evaluate import Judge
+from tidegate.usecases.revocation.terminate_subscriptions import CutViewers
 
 VIEWERS, ROTATIONS = 200, 20
 

@@ -24,7 +24,7 @@ from tidegate.adapters.dynamodb.limits import DynamoCaps, DynamoRates
 from tidegate.bootstrap import World
 from tidegate.domain.access import PUBLIC_SUBJECT, Claim, Principal
 from tidegate.domain.subscriptions import Connection, Subscription, SubscriptionKey
-from tidegate.ports import Hold
+from tidegate.ports.gateway import Hold
 
 
 def test_the_smoke_run_is_green(stack: Mapping[str, Any], device: Publisher) -> None:

@@ -9,27 +9,24 @@ from typing import Any, cast
 from tests.model.explorer import Answers, Script, Store
 from tidegate.adapters.memory.doubles import ManualClock, MemoryObserver, MemorySecondLooks
 from tidegate.adapters.memory.stores import MemoryLastValues
-from tidegate.domain.access import (
-    PUBLIC_SUBJECT,
-    Role,
-    UserAccess,
-)
-from tidegate.domain.errors import TidegateError
+from tidegate.domain.access import PUBLIC_SUBJECT, Role, UserAccess
 from tidegate.domain.revocations import Task, TaskKind
 from tidegate.domain.subscriptions import LastValue, Stream, Subscription, SubscriptionKey
 from tidegate.domain.tokens import STREAM_SCOPE, SessionClaims
-from tidegate.ports import Clock, Delivery, Outgoing, Post, Posted
-from tidegate.usecases.cut_viewers import CutViewers
-from tidegate.usecases.end_connection import EndConnection
-from tidegate.usecases.fan_out import FanOut
-from tidegate.usecases.fresh_access import FreshAccess
-from tidegate.usecases.grant import Grant, Granted
-from tidegate.usecases.handle_message import HandleMessage
-from tidegate.usecases.judge import Judge
-from tidegate.usecases.revalidate import Revalidate
-from tidegate.usecases.send_frames import FollowUp, SendFrames
-from tidegate.usecases.subscribe import Subscribe, SubscribePolicy
-from tidegate.usecases.unsubscribe import Unsubscribe
+from tidegate.errors import TidegateError
+from tidegate.ports.delivery import Delivery, Outgoing, Post, Posted
+from tidegate.ports.runtime import Clock
+from tidegate.usecases.delivery.fan_out import FanOut
+from tidegate.usecases.delivery.fresh_access import FreshAccess
+from tidegate.usecases.delivery.senders import FollowUp, SendFrames
+from tidegate.usecases.gateway.authorizer import Grant, Granted
+from tidegate.usecases.gateway.end_connection import EndConnection
+from tidegate.usecases.gateway.handle_message import HandleMessage
+from tidegate.usecases.gateway.subscribe import Subscribe, SubscribePolicy
+from tidegate.usecases.gateway.unsubscribe import Unsubscribe
+from tidegate.usecases.revocation.evaluate import Judge
+from tidegate.usecases.revocation.revalidate import Revalidate
+from tidegate.usecases.revocation.terminate_subscriptions import CutViewers
 
 DASHBOARD, DATASOURCE, HASH, MEMBER = "d", "s", "hash", "member"
 NOW = ManualClock().now()

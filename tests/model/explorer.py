@@ -15,7 +15,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
-from tidegate.domain.errors import CouldNotCheck
+from tidegate.errors import CouldNotCheck
 
 W = TypeVar("W")
 

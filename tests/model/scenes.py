@@ -21,9 +21,10 @@ from tidegate.domain.access import (
     Visibility,
     allowed,
 )
-from tidegate.domain.outgoing import Sending
+from tidegate.domain.client_queues import Sending
 from tidegate.domain.subscriptions import Connection, LastValue, Subscription, SubscriptionKey
-from tidegate.ports import AccessSnapshot, Delivery, Post
+from tidegate.ports.delivery import Delivery, Post
+from tidegate.ports.gateway import AccessSnapshot
 
 #: How long a decision may be used, seconds: the bound of invariant 2.
 BOUND_S = 1.0

@@ -12,9 +12,9 @@ import pytest
 from tests.model.actors import StepClock
 from tests.model.explorer import Actor, Answer, Answers, Call, Explored, Explorer, Scene, Script, Store, Violation
 from tidegate.adapters.memory.relay_leases import MemoryRelayLeases
-from tidegate.domain.errors import CouldNotCheck
 from tidegate.domain.relay import LEASE_S, Lease
-from tidegate.usecases.keep_lease import KeepLease
+from tidegate.errors import CouldNotCheck
+from tidegate.usecases.relay.keep_lease import KeepLease
 
 #: How far time moves at once, seconds: a renewal may come just in time, too late for the holder, or too late for all.
 TICK_S = 9.0

@@ -15,10 +15,11 @@ from tests.model.scenes import Rows, Viewers, deactivate, remove_member, rotate
 from tidegate.domain.access import allowed
 from tidegate.domain.revocations import Task, TaskKind
 from tidegate.domain.subscriptions import CutMark, Subscription, SubscriptionKey, same_grant
-from tidegate.usecases import cut_viewers, handle_message
-from tidegate.usecases import subscribe as subscribing
-from tidegate.usecases.fresh_access import FreshAccess
-from tidegate.usecases.subscribe import Subscribe
+from tidegate.usecases.delivery.fresh_access import FreshAccess
+from tidegate.usecases.gateway import handle_message
+from tidegate.usecases.gateway import subscribe as subscribing
+from tidegate.usecases.gateway.subscribe import Subscribe
+from tidegate.usecases.revocation import terminate_subscriptions as cut_viewers
 
 
 @pytest.fixture(autouse=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 
-from tests.usecases.gateway_world import DASHBOARD, DATASOURCE, GatewayWorld
-from tidegate.domain import messages
-from tidegate.domain.outgoing import Frame
-from tidegate.ports import Delivery
+from tests.usecases.gateway_container import DASHBOARD, DATASOURCE, GatewayWorld
+from tidegate.domain.client_queues import Frame
+from tidegate.ports.delivery import Delivery
+from tidegate.protocol import messages
 
 
 def subscribe_message(world: GatewayWorld, datasource: str = DATASOURCE) -> str:

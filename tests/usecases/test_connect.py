@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.usecases.gateway_world import GatewayWorld
-from tidegate.domain.errors import CouldNotCheck, Denied, Disabled, LimiterUnavailable, LimitReached
+from tests.usecases.gateway_container import GatewayWorld
 from tidegate.domain.limits import FailureMode
-from tidegate.usecases.connect import Handshake
+from tidegate.errors import CouldNotCheck, Denied, Disabled, LimiterUnavailable, LimitReached
+from tidegate.usecases.gateway.connect import Handshake
 
 
 def handshake(number: int = 0, ip: str = "1.2.3.4", origin: str | None = None) -> Handshake:

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.usecases.gateway_world import DASHBOARD, DATASOURCE, GatewayWorld
+from tests.usecases.gateway_container import DASHBOARD, DATASOURCE, GatewayWorld
 from tidegate.domain.access import Role, UserAccess, Visibility
-from tidegate.domain.errors import CouldNotCheck
 from tidegate.domain.subscriptions import Look, SubscriptionKey
-from tidegate.ports import Delivery
-from tidegate.usecases.parse import Unparsable, parsed
+from tidegate.errors import CouldNotCheck
+from tidegate.ports.delivery import Delivery
+from tidegate.protocol.payloads import Unparsable, parsed
 
 KEY = SubscriptionKey(DASHBOARD, "c", DATASOURCE)
 

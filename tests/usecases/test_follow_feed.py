@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.usecases.revalidation_world import RevalidationWorld
-from tidegate.domain.errors import CouldNotCheck
+from tests.usecases.revalidation_container import RevalidationWorld
 from tidegate.domain.revocations import Revocation, RevocationReason, Task, TaskKind, task_for
-from tidegate.usecases.follow_feed import INDEX_LAG_S
+from tidegate.errors import CouldNotCheck
+from tidegate.usecases.revocation.follow_feed import INDEX_LAG_S
 
 
 def rotated(number: int) -> Revocation:

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from tests.usecases.gateway_world import DASHBOARD, DATASOURCE, GatewayWorld
-from tidegate.domain.errors import CouldNotCheck
+from tests.usecases.gateway_container import DASHBOARD, DATASOURCE, GatewayWorld
+from tidegate.domain.access import FRESH_S
 from tidegate.domain.subscriptions import Look, Subscription, SubscriptionKey
-from tidegate.ports import Delivery
-from tidegate.usecases.fresh_access import FRESH_S
+from tidegate.errors import CouldNotCheck
+from tidegate.ports.delivery import Delivery
 
 KEY = SubscriptionKey(DASHBOARD, "c", DATASOURCE)
 

@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from tests.usecases.external_world import HOUR, INTENT, KEY, SSE, ExternalWorld
-from tests.usecases.gateway_world import DASHBOARD
+from tests.usecases.gateway_container import DASHBOARD
+from tests.usecases.remote_api_container import HOUR, INTENT, KEY, SSE, ExternalWorld
 from tidegate.domain.access import Refusal
-from tidegate.domain.errors import (
+from tidegate.domain.remote_api import TokenClass
+from tidegate.domain.revocations import Task, TaskKind
+from tidegate.errors import (
     ApiBusy,
     ApiTimeout,
     CouldNotCheck,
@@ -17,9 +19,7 @@ from tidegate.domain.errors import (
     TidegateError,
     Unauthenticated,
 )
-from tidegate.domain.external_api import TokenClass
-from tidegate.domain.revocations import Task, TaskKind
-from tidegate.usecases.reintrospect import SKEW_S
+from tidegate.usecases.remote_api.reintrospect import SKEW_S
 
 
 def test_one_question_for_a_class_with_its_freshest_token() -> None:

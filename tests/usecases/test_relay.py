@@ -16,12 +16,11 @@ from tidegate.adapters.memory.doubles import CountingIds, MemoryObserver, Memory
 from tidegate.adapters.memory.relay_leases import MemoryRelayLeases
 from tidegate.adapters.memory.stores import MemoryLastValues, MemoryStreams
 from tidegate.adapters.system import SystemClock
-from tidegate.domain.errors import CouldNotCheck
-from tidegate.domain.messages import ErrorCode
 from tidegate.domain.profiles import BrokerProfile, CredentialProfile, CredentialType, Transport
 from tidegate.domain.relay import CLAIM_AFTER_S, LEASE_S, OVERDUE_S, shard_of
 from tidegate.domain.subscriptions import LastValue, Stream
-from tidegate.relay_ports import (
+from tidegate.errors import CouldNotCheck
+from tidegate.ports.relay import (
     Broker,
     MqttRequest,
     NobodyListens,
@@ -31,11 +30,12 @@ from tidegate.relay_ports import (
     UpstreamMessage,
     UpstreamRequest,
 )
-from tidegate.usecases import keep_lease, upstream
-from tidegate.usecases import relay as relaying
-from tidegate.usecases.relay import Relay
-from tidegate.usecases.upstream import Upstream
-from tidegate.usecases.upstream_requests import StoredRequests
+from tidegate.protocol.messages import ErrorCode
+from tidegate.usecases.relay import keep_lease, upstream
+from tidegate.usecases.relay import worker as relaying
+from tidegate.usecases.relay.upstream import Upstream
+from tidegate.usecases.relay.upstream_requests import StoredRequests
+from tidegate.usecases.relay.worker import Relay
 
 
 class Source:

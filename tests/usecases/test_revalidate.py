@@ -5,17 +5,14 @@ from typing import Any
 
 import pytest
 
-from tests.usecases.gateway_world import DASHBOARD, DATASOURCE
-from tests.usecases.revalidation_world import KEY, PASS, RevalidationWorld
+from tests.usecases.gateway_container import DASHBOARD, DATASOURCE
+from tests.usecases.revalidation_container import KEY, PASS, RevalidationWorld
 from tidegate.domain.access import Role, UserAccess
-from tidegate.domain.errors import CouldNotCheck
-from tidegate.domain.revocations import (
-    Task,
-    TaskKind,
-)
+from tidegate.domain.revocations import Task, TaskKind
 from tidegate.domain.subscriptions import CUT_LEASE_S, CUT_TELL_S, CutMark
-from tidegate.ports import Delivery
-from tidegate.usecases.unsubscribe import Unsubscribe
+from tidegate.errors import CouldNotCheck
+from tidegate.ports.delivery import Delivery
+from tidegate.usecases.gateway.unsubscribe import Unsubscribe
 
 
 def test_a_revoked_viewer_is_told_deleted_and_closed_and_the_valid_one_is_not() -> None:

@@ -7,9 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from tests.usecases.gateway_world import DASHBOARD, DATASOURCE, GatewayWorld
+from tests.usecases.gateway_container import DASHBOARD, DATASOURCE, GatewayWorld
 from tidegate.domain.access import PUBLIC_SUBJECT, Role, UserAccess, Visibility
-from tidegate.domain.errors import (
+from tidegate.domain.limits import FailureMode
+from tidegate.domain.profiles import BrokerProfile, Transport
+from tidegate.domain.subscriptions import CutMark, Subscription, SubscriptionKey
+from tidegate.errors import (
     CouldNotCheck,
     Denied,
     LimiterUnavailable,
@@ -19,10 +22,7 @@ from tidegate.domain.errors import (
     TidegateError,
     Unauthenticated,
 )
-from tidegate.domain.limits import FailureMode
-from tidegate.domain.profiles import BrokerProfile, Transport
-from tidegate.domain.subscriptions import CutMark, Subscription, SubscriptionKey
-from tidegate.usecases.subscribe import Busy
+from tidegate.usecases.gateway.subscribe import Busy
 
 KEY = SubscriptionKey(DASHBOARD, "c", DATASOURCE)
 
@@ -347,7 +347,7 @@ def test_unsubscribe_and_ping() -> None:
 
 
 def test_an_answer_to_nobody_ends_the_connection() -> None:
-    from tidegate.ports import Delivery
+    from tidegate.ports.delivery import Delivery
 
     world = GatewayWorld()
     world.subscribed()

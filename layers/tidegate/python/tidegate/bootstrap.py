@@ -13,9 +13,12 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from tidegate import tables
+from tidegate.adapters.aws.catch_up_queue import SqsSecondLooks
 from tidegate.adapters.aws.http import HttpClient, endpoint_url
 from tidegate.adapters.aws.json_client import JsonClient
 from tidegate.adapters.aws.management_api import ManagementApi
+from tidegate.adapters.aws.relay_workers import LambdaRelays
+from tidegate.adapters.aws.secrets_manager import Secret
 from tidegate.adapters.aws.sigv4 import Credentials, Signer, credentials_from
 from tidegate.adapters.dynamodb.access import DynamoAccess, DynamoAttestedAccess
 from tidegate.adapters.dynamodb.client import DynamoDb
@@ -25,36 +28,34 @@ from tidegate.adapters.dynamodb.profiles import DynamoProfiles
 from tidegate.adapters.dynamodb.relay_leases import DynamoRelayLeases
 from tidegate.adapters.dynamodb.streams import DynamoLastValues, DynamoStreams
 from tidegate.adapters.dynamodb.subscriptions import DynamoSubscriptions
-from tidegate.adapters.external.client import ContractClient
-from tidegate.adapters.external.contract import ContractKeys, HttpIntrospections, HttpRates
 from tidegate.adapters.key_hasher import SaltedKeys
-from tidegate.adapters.lambda_relays import LambdaRelays
 from tidegate.adapters.memory.stores import MemoryRates
 from tidegate.adapters.powertools import PowertoolsObserver
-from tidegate.adapters.second_looks_sqs import SqsSecondLooks
-from tidegate.adapters.secrets_manager import Secret
+from tidegate.adapters.remote_api.adapters import ContractKeys, HttpIntrospections, HttpRates
+from tidegate.adapters.remote_api.client import ContractClient
 from tidegate.adapters.system import SystemClock, SystemIds
 from tidegate.adapters.tokens_jwt import JwtSessionTokens
 from tidegate.domain.egress import EgressPolicy
 from tidegate.domain.limits import FailureMode
 from tidegate.domain.stream_policy import StreamPolicy
-from tidegate.ports import AccessStore, KeyHasher, RateCounter, RateStore
+from tidegate.ports.gateway import AccessStore
+from tidegate.ports.limits import KeyHasher, RateCounter, RateStore
 from tidegate.settings import Settings, load
 from tidegate.tables import Table
-from tidegate.usecases.bridge import Bridge
-from tidegate.usecases.connect import Connect, ConnectPolicy
-from tidegate.usecases.end_connection import EndConnection
-from tidegate.usecases.fan_out import FanOut
-from tidegate.usecases.fresh_access import FreshAccess
-from tidegate.usecases.grant import Grant, Granting
-from tidegate.usecases.grant_external import ExternalGrant
-from tidegate.usecases.handle_message import HandleMessage
-from tidegate.usecases.hold_slots import Slots
-from tidegate.usecases.limit_rate import RateLimits
-from tidegate.usecases.second_look import SecondLook
-from tidegate.usecases.send_frames import FollowUp, SendFrames
-from tidegate.usecases.subscribe import Subscribe, SubscribePolicy
-from tidegate.usecases.unsubscribe import Unsubscribe
+from tidegate.usecases.delivery.bridge import Bridge
+from tidegate.usecases.delivery.catch_up import SecondLook
+from tidegate.usecases.delivery.fan_out import FanOut
+from tidegate.usecases.delivery.fresh_access import FreshAccess
+from tidegate.usecases.delivery.senders import FollowUp, SendFrames
+from tidegate.usecases.gateway.authorizer import Grant, Granting
+from tidegate.usecases.gateway.connect import Connect, ConnectPolicy
+from tidegate.usecases.gateway.end_connection import EndConnection
+from tidegate.usecases.gateway.handle_message import HandleMessage
+from tidegate.usecases.gateway.subscribe import Subscribe, SubscribePolicy
+from tidegate.usecases.gateway.unsubscribe import Unsubscribe
+from tidegate.usecases.limits.connection_quota import Slots
+from tidegate.usecases.limits.rate_limits import RateLimits
+from tidegate.usecases.remote_api.authorizer import ExternalGrant
 
 S = TypeVar("S")
 Handler = Callable[[dict[str, Any], Any], Any]

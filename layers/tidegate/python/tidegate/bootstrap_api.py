@@ -6,25 +6,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tidegate import tables
-from tidegate.adapters.credential_cipher import KmsCredentialCipher
+from tidegate.adapters.aws.credential_cipher import KmsCredentialCipher
+from tidegate.adapters.aws.secrets_manager import Secret
 from tidegate.adapters.dynamodb.audit import DynamoAudit
 from tidegate.adapters.dynamodb.users import DynamoUsers
 from tidegate.adapters.password_argon2 import Argon2Passwords
 from tidegate.adapters.powertools import PowertoolsObserver
-from tidegate.adapters.secrets_manager import Secret
 from tidegate.adapters.tokens_jwt import JwtUserTokens
 from tidegate.bootstrap import stream_policy
 from tidegate.bootstrap_revalidation import ControlWorld
-from tidegate.control_plane_ports import AuditLog
+from tidegate.ports.control_plane import AuditLog
 from tidegate.settings import Settings
-from tidegate.usecases.grant import Grant
-from tidegate.usecases.internal_contract import ConsumeRateLimit, Introspect, ReadRevokedTokens
-from tidegate.usecases.limit_rate import RateLimits
-from tidegate.usecases.login import Authenticate, Login, LoginPolicy
-from tidegate.usecases.manage_dashboards import ManageDashboards
-from tidegate.usecases.manage_profiles import ManageProfiles
-from tidegate.usecases.manage_users import ManageUsers
-from tidegate.usecases.mint import Mint, MintPolicy
+from tidegate.usecases.control_plane.internal_api import ConsumeRateLimit, Introspect, ReadRevokedTokens
+from tidegate.usecases.control_plane.login import Authenticate, Login, LoginPolicy
+from tidegate.usecases.control_plane.manage_dashboards import ManageDashboards
+from tidegate.usecases.control_plane.manage_profiles import ManageProfiles
+from tidegate.usecases.control_plane.manage_users import ManageUsers
+from tidegate.usecases.control_plane.mint import Mint, MintPolicy
+from tidegate.usecases.gateway.authorizer import Grant
+from tidegate.usecases.limits.rate_limits import RateLimits
 
 
 @dataclass(frozen=True, slots=True)

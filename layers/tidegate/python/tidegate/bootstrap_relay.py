@@ -9,26 +9,26 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-from tidegate.adapters.credential_cipher import KmsCredentialCipher
+from tidegate.adapters.aws.credential_cipher import KmsCredentialCipher
 from tidegate.adapters.powertools import PowertoolsObserver
 from tidegate.adapters.upstreams.aiohttp_streams import AiohttpUpstreams
 from tidegate.adapters.upstreams.by_protocol import UpstreamsByProtocol
 from tidegate.adapters.upstreams.mqtt_brokers import Limits, MqttUpstreams
 from tidegate.bootstrap import World, egress_policy, stream_policy
-from tidegate.domain.messages import ErrorCode
 from tidegate.domain.relay import SHARDS
 from tidegate.domain.stream_policy import disabled_text
 from tidegate.domain.subscriptions import Stream
-from tidegate.relay_ports import MqttRequest, Requests, UpstreamRequest
+from tidegate.ports.relay import MqttRequest, Requests, UpstreamRequest
+from tidegate.protocol.messages import ErrorCode
 from tidegate.settings import Settings
-from tidegate.usecases.asking import AskingLimit
-from tidegate.usecases.fan_out import FanOut
-from tidegate.usecases.fresh_access import FreshAccess
-from tidegate.usecases.introspected_requests import IntrospectedRequests
-from tidegate.usecases.relay import Relay
-from tidegate.usecases.send_frames import KeepSending
-from tidegate.usecases.upstream import Upstream
-from tidegate.usecases.upstream_requests import StoredRequests
+from tidegate.usecases.delivery.fan_out import FanOut
+from tidegate.usecases.delivery.fresh_access import FreshAccess
+from tidegate.usecases.delivery.senders import KeepSending
+from tidegate.usecases.relay.upstream import Upstream
+from tidegate.usecases.relay.upstream_requests import StoredRequests
+from tidegate.usecases.relay.worker import Relay
+from tidegate.usecases.remote_api.introspection import AskingLimit
+from tidegate.usecases.remote_api.upstream_requests import IntrospectedRequests
 
 #: Threads that write values and read audiences: what a store keeps one stream waiting does not keep all others waiting.
 _LANES = 8

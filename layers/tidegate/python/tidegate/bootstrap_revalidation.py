@@ -8,25 +8,27 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from tidegate import tables
+from tidegate.adapters.aws.revalidation_queue import SqsFollowRequests, SqsRevalidations
 from tidegate.adapters.dynamodb.dashboards import DynamoDashboards
 from tidegate.adapters.dynamodb.revocations import DynamoExternalCursor, DynamoRevocations
-from tidegate.adapters.external.contract import HttpFeed
 from tidegate.adapters.powertools import PowertoolsObserver
-from tidegate.adapters.revalidations_sqs import SqsFollowRequests, SqsRevalidations
+from tidegate.adapters.remote_api.adapters import HttpFeed
 from tidegate.bootstrap import World
 from tidegate.domain.intents import IntentDefaults
 from tidegate.domain.relay import SHARDS
-from tidegate.ports import FollowRequests, Relays, Revalidations
-from tidegate.usecases.cut_viewers import CutViewers
-from tidegate.usecases.follow_external_feed import FollowExternalFeed
-from tidegate.usecases.follow_feed import FollowFeed
-from tidegate.usecases.follow_profiles import FollowProfiles
-from tidegate.usecases.full_pass import FullPass
-from tidegate.usecases.judge import Judge
-from tidegate.usecases.reintrospect import Reintrospect
-from tidegate.usecases.replace_relays import ReplaceRelays
-from tidegate.usecases.resolve_intents import ResolveIntents
-from tidegate.usecases.revalidate import Revalidate
+from tidegate.ports.control_plane import FollowRequests
+from tidegate.ports.relay import Relays
+from tidegate.ports.revocation import Revalidations
+from tidegate.usecases.control_plane.follow_profiles import FollowProfiles
+from tidegate.usecases.control_plane.resolve_intents import ResolveIntents
+from tidegate.usecases.remote_api.follow_feed import FollowExternalFeed
+from tidegate.usecases.remote_api.reintrospect import Reintrospect
+from tidegate.usecases.revocation.evaluate import Judge
+from tidegate.usecases.revocation.follow_feed import FollowFeed
+from tidegate.usecases.revocation.full_revalidation import FullPass
+from tidegate.usecases.revocation.replace_relay_workers import ReplaceRelays
+from tidegate.usecases.revocation.revalidate import Revalidate
+from tidegate.usecases.revocation.terminate_subscriptions import CutViewers
 
 
 class ControlWorld(World):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 
-from tidegate.adapters.secrets_manager import Secret
+from tidegate.adapters.aws.secrets_manager import Secret
 
 
 class SaltedKeys:

@@ -12,16 +12,9 @@ from typing import Any
 import jwt
 from jwt.types import Options
 
-from tidegate.adapters.secrets_manager import Secret
-from tidegate.domain.errors import Unauthenticated
-from tidegate.domain.tokens import (
-    SessionClaims,
-    UserClaims,
-    session_claims,
-    session_payload,
-    user_claims,
-    user_payload,
-)
+from tidegate.adapters.aws.secrets_manager import Secret
+from tidegate.domain.tokens import SessionClaims, UserClaims, session_claims, session_payload, user_claims, user_payload
+from tidegate.errors import Unauthenticated
 
 _ALGORITHM = "HS256"
 #: Nobody signs a token longer than this; what is longer is not even decoded.

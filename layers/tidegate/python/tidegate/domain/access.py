@@ -42,6 +42,10 @@ class Visibility(StrEnum):
 PUBLIC_SUBJECT = "public"
 
 
+#: How long an answer of the access table, or an audience, may be used, seconds from the start of its read.
+FRESH_S = 1.0
+
+
 @dataclass(frozen=True, slots=True)
 class DashboardAccess:
     """The access item of one dashboard.

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from tidegate.domain.errors import InvalidInput
+from tidegate.errors import InvalidInput
 
 MAX_DATASOURCES, MAX_PANES, MAX_DEPTH = 200, 200, 32
 #: A DynamoDB item holds 400 KB, the rest of the dashboard included.

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from tidegate.domain.errors import PolicyBlocked
+from tidegate.errors import PolicyBlocked
 
 #: Schemes by protocol, each with its default port.
 SCHEMES = {

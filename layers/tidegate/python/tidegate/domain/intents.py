@@ -14,9 +14,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tidegate.domain.errors import Denied, InvalidInput, NotFound
 from tidegate.domain.profiles import BrokerProfile, CredentialProfile, CredentialType, Transport
-from tidegate.domain.topics import check_filter
+from tidegate.errors import Denied, InvalidInput, NotFound
+from tidegate.protocol.topics import check_filter
 
 #: Types of datasource that stream. Others (a clock, static values) need no session token.
 STREAM_TYPES = ("sse", "websocket", "mqtt")

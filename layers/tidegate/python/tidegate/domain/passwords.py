@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tidegate.domain.errors import InvalidInput
+from tidegate.errors import InvalidInput
 
 #: Argon2 hashes any length; a bound keeps a request from costing more than it should.
 MAX_LENGTH = 256

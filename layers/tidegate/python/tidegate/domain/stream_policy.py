@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tidegate.domain.egress import EgressPolicy, check_url
-from tidegate.domain.errors import Denied, PolicyBlocked
 from tidegate.domain.intents import Intent, stream_key
 from tidegate.domain.profiles import BrokerProfile, CredentialProfile, Transport
 from tidegate.domain.subscriptions import Stream
-from tidegate.domain.topics import first_covering
+from tidegate.errors import Denied, PolicyBlocked
+from tidegate.protocol.topics import first_covering
 
 
 @dataclass(frozen=True, slots=True)

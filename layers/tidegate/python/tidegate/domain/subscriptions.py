@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tidegate.domain.access import Claim
+from tidegate.domain.access import Claim, Refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +106,10 @@ class Subscription:
     def version(self) -> int:
         """What orders the attempts of guests on one row: the share version; -1 for members."""
         return -1 if self.claim.principal.share_version is None else self.claim.principal.share_version
+
+
+#: A subscription that is to be ended, and why.
+Judged = tuple[Subscription, Refusal]
 
 
 def same_grant(one: Claim, other: Claim) -> bool:

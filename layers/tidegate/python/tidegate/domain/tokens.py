@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tidegate.domain.access import PUBLIC_SUBJECT, Claim, Principal, Role
-from tidegate.domain.errors import Unauthenticated
+from tidegate.errors import Unauthenticated
 
 #: Scope of a session token that may stream.
 STREAM_SCOPE = "datasource:stream"

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Sequence
 from time import monotonic, time
 from urllib.parse import quote, urlsplit
 
-from tidegate.adapters.aws.bulk_posts import BulkPosts
+from tidegate.adapters.aws.bulk_sender import BulkPosts
 from tidegate.adapters.aws.http import HttpClient, NotAnswered
 from tidegate.adapters.aws.sigv4 import Credentials, PostSigner, Signer
-from tidegate.domain.errors import CouldNotCheck
-from tidegate.ports import Delivery, Observer, Outgoing, Post, Posted
+from tidegate.errors import CouldNotCheck
+from tidegate.ports.delivery import Delivery, Outgoing, Post, Posted
+from tidegate.ports.runtime import Observer
 
 _SERVICE = "execute-api"
 _TIMEOUT_S = 10.0

@@ -14,7 +14,7 @@ from typing import Any
 
 from tidegate.adapters.dynamodb.client import ConditionFailed, DynamoDb, Item, put_action
 from tidegate.domain.access import AclLevel, DashboardAccess, Role, UserAccess, Visibility, attested
-from tidegate.ports import AccessSnapshot
+from tidegate.ports.gateway import AccessSnapshot
 
 _DASHBOARD, _USER, _INTENTS, _REVOKED = "dash#", "user#", "intents#", "revoked#"
 

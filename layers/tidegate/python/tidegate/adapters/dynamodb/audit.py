@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from tidegate.adapters.dynamodb.client import DynamoDb, Item
-from tidegate.control_plane_ports import AuditEvent
-from tidegate.domain.errors import TidegateError
-from tidegate.ports import Ids, Observer
+from tidegate.errors import TidegateError
+from tidegate.ports.control_plane import AuditEvent
+from tidegate.ports.runtime import Ids, Observer
 
 #: How long audit events are kept, seconds: 400 days.
 LIFE_S = 400 * 86_400

@@ -17,7 +17,7 @@ from time import monotonic, sleep
 from typing import Any
 
 from tidegate.adapters.aws.json_client import DEFAULT_TIMEOUT_S, AwsError, JsonClient
-from tidegate.domain.errors import CouldNotCheck
+from tidegate.errors import CouldNotCheck
 
 Item = dict[str, Any]
 

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator
 
 from tidegate.adapters.dynamodb.client import ConditionFailed, DynamoDb, Item
 from tidegate.domain.subscriptions import Connection, SubscriptionKey
-from tidegate.ports import Hold, ScanPage
+from tidegate.ports.gateway import Hold
+from tidegate.ports.runtime import ScanPage
 
 #: A connection lives two hours at most; rows a missed `$disconnect` left are gone soon after in any case.
 ROW_LIFE_S = 4 * 3600

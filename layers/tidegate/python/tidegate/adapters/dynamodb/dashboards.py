@@ -18,10 +18,10 @@ from tidegate.adapters.dynamodb.client import (
 )
 from tidegate.adapters.dynamodb.profiles import follow_action, use_actions
 from tidegate.adapters.dynamodb.revocations import DynamoRevocations
-from tidegate.control_plane_ports import DashboardWrite, Page
 from tidegate.domain.access import AclLevel, Visibility
 from tidegate.domain.dashboards import AclEntry, Dashboard, DashboardSummary
-from tidegate.domain.errors import Conflict
+from tidegate.errors import Conflict
+from tidegate.ports.control_plane import DashboardWrite, Page
 
 _KIND = "dashboard"
 #: DynamoDB's limit of a transaction.

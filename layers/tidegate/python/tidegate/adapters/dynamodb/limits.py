@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from time import monotonic
 
 from tidegate.adapters.dynamodb.client import ConditionFailed, DynamoDb, Throttled
-from tidegate.domain.errors import CouldNotCheck
 from tidegate.domain.limits import RateDecision, decide_rate, window_of
-from tidegate.ports import ScanPage
+from tidegate.errors import CouldNotCheck
+from tidegate.ports.runtime import ScanPage
 
 _RATE, _CAP = "rate#", "cap#"
 

@@ -22,8 +22,6 @@ from tidegate.adapters.dynamodb.client import (
     delete_action,
     put_action,
 )
-from tidegate.control_plane_ports import ProfileUse
-from tidegate.domain.errors import Conflict
 from tidegate.domain.profiles import (
     BROKER,
     CREDENTIAL,
@@ -33,6 +31,8 @@ from tidegate.domain.profiles import (
     ProfileChange,
     Transport,
 )
+from tidegate.errors import Conflict
+from tidegate.ports.control_plane import ProfileUse
 
 _CHANGE = "change"
 

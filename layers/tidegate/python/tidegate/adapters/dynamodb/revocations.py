@@ -21,9 +21,9 @@ from tidegate.adapters.dynamodb.client import (
     put_action,
     update_action,
 )
-from tidegate.domain.errors import CouldNotCheck
 from tidegate.domain.revocations import FeedPage, Revocation, RevocationEvent, RevocationReason
-from tidegate.ports import PassRun
+from tidegate.errors import CouldNotCheck
+from tidegate.ports.revocation import PassRun
 
 _FEED, _HEAD = "feed", {"feed": "head", "event_id": 0}
 _FULL = {"feed": "full", "event_id": 0}

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from tidegate.adapters.dynamodb.client import ConditionFailed, DynamoDb, Item
 from tidegate.domain.subscriptions import LastValue, Stream
-from tidegate.ports import EntryStreams
+from tidegate.ports.gateway import EntryStreams
 
 #: Subscriptions end within two hours; a day later nobody can be on a stream that nobody subscribed to since.
 STREAM_LIFE_S = 86_400

@@ -20,7 +20,7 @@ from tidegate.adapters.dynamodb.client import (
 )
 from tidegate.domain.access import Claim, Principal
 from tidegate.domain.subscriptions import CUT_LEASE_S, Connection, CutMark, Subscription, SubscriptionKey
-from tidegate.ports import ScanPage
+from tidegate.ports.runtime import ScanPage
 
 #: Shards of a dashboard's rows. Constant: a row's place must be computable from its key alone.
 SHARDS = 8

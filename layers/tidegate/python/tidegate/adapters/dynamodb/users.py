@@ -9,10 +9,10 @@ from typing import Any
 from tidegate.adapters.dynamodb.access import put_user
 from tidegate.adapters.dynamodb.client import DynamoDb, Item, TransactionFailed, put_action
 from tidegate.adapters.dynamodb.revocations import DynamoRevocations
-from tidegate.control_plane_ports import Page, UserWrite
 from tidegate.domain.access import Role
-from tidegate.domain.errors import Conflict
 from tidegate.domain.users import User, access_of
+from tidegate.errors import Conflict
+from tidegate.ports.control_plane import Page, UserWrite
 
 _KIND = "user"
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from tidegate.domain.subscriptions import LastValue, SubscriptionKey
-from tidegate.ports import Delivery, Outgoing, Post, Posted
+from tidegate.ports.delivery import Delivery, Outgoing, Post, Posted
 
 
 class ManualClock:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tidegate.domain.errors import CouldNotCheck
 from tidegate.domain.relay import CLAIM_AFTER_S, LEASE_S, Lease
+from tidegate.errors import CouldNotCheck
 
 
 class MemoryRelayLeases:

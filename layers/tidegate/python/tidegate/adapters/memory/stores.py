@@ -23,7 +23,9 @@ from tidegate.domain.subscriptions import (
     SubscriptionKey,
     same_grant,
 )
-from tidegate.ports import AccessSnapshot, EntryStreams, Hold, PassRun, ScanPage
+from tidegate.ports.gateway import AccessSnapshot, EntryStreams, Hold
+from tidegate.ports.revocation import PassRun
+from tidegate.ports.runtime import ScanPage
 
 T = TypeVar("T")
 

@@ -19,10 +19,8 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from tidegate.adapters.upstreams.resolving import Resolve, resolve
 from tidegate.domain.egress import EgressPolicy, check_addresses, check_url, is_blocked, parse_address
-from tidegate.domain.errors import PolicyBlocked
-from tidegate.domain.event_stream import EventStream, ServerSentEvent
-from tidegate.domain.messages import ErrorCode
-from tidegate.relay_ports import (
+from tidegate.errors import PolicyBlocked
+from tidegate.ports.relay import (
     Opened,
     Oversize,
     RetryAfter,
@@ -31,6 +29,8 @@ from tidegate.relay_ports import (
     UpstreamMessage,
     UpstreamRequest,
 )
+from tidegate.protocol.event_stream import EventStream, ServerSentEvent
+from tidegate.protocol.messages import ErrorCode
 
 #: Headers that are the connection's own; a datasource's document may not set them.
 _OWN_HEADERS = frozenset(

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 from tidegate.adapters.upstreams.aiohttp_streams import AiohttpUpstreams
 from tidegate.adapters.upstreams.mqtt_brokers import MqttUpstreams
-from tidegate.relay_ports import MqttRequest, UpstreamEvent, UpstreamRequest
+from tidegate.ports.relay import MqttRequest, UpstreamEvent, UpstreamRequest
 
 
 class UpstreamsByProtocol:

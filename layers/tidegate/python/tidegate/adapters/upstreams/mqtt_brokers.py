@@ -22,18 +22,10 @@ import aiomqtt
 
 from tidegate.adapters.upstreams.resolving import Resolve, resolve
 from tidegate.domain.egress import EgressPolicy, check_addresses, check_url
-from tidegate.domain.errors import PolicyBlocked
-from tidegate.domain.messages import ErrorCode
-from tidegate.domain.topics import matches
-from tidegate.relay_ports import (
-    Broker,
-    MqttRequest,
-    Opened,
-    Oversize,
-    UpstreamEvent,
-    UpstreamFault,
-    UpstreamMessage,
-)
+from tidegate.errors import PolicyBlocked
+from tidegate.ports.relay import Broker, MqttRequest, Opened, Oversize, UpstreamEvent, UpstreamFault, UpstreamMessage
+from tidegate.protocol.messages import ErrorCode
+from tidegate.protocol.topics import matches
 
 #: CONNACK: bad user name or password, not authorized. 3.1.1 numbers, and the reason codes the client makes of them.
 _NOT_ADMITTED = frozenset({4, 5, 134, 135})

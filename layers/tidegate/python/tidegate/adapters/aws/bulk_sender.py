@@ -1,0 +1,390 @@
+"""Many posts at once: one thread over kept-alive sockets. Each socket carries one request at a time, a selector tells
+which answered. Why our own: this is the product's hot path, and an SDK spends tens of times the CPU on a post.
+
+A post that is not answered soon keeps no other: more sockets are opened beside it, and in the end it is given up.
+
+Invariant of this file: a socket whose answer was not read whole is closed, never reused, so an answer can never be
+taken for another post's.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+import selectors
+import socket
+import ssl
+from collections.abc import Callable
+from contextlib import suppress
+from time import monotonic
+
+from tidegate.adapters.aws.http import tls_context
+from tidegate.ports.delivery import Delivery, Outgoing, Post
+
+_ATTEMPTS = 4
+_BASE_DELAY_S = 0.05
+#: How long an answer may take, seconds. Whether the post was carried out is then not known, so it is not repeated.
+ANSWER_S = 3.0
+_CONNECT_S = 3.0
+#: A post without an answer for so long, seconds, no longer counts among those whose socket will soon be free.
+_STUCK_S = 0.05
+#: With a server that takes 10 ms these carry some 16,000 posts a second, more than one core signs and sends there.
+BUSY_SOCKETS = 192
+#: Those that are stuck come on top of them, up to this; a function has 1,024 descriptors for everything.
+_MAX_SOCKETS = 320
+#: Posts a socket should have to do before another one is opened.
+_POSTS_PER_SOCKET = 4
+_NEVER = float("inf")
+
+_BY_STATUS = {
+    200: Delivery.DELIVERED,
+    403: Delivery.FORBIDDEN,
+    410: Delivery.GONE,
+    413: Delivery.TOO_LARGE,
+    429: Delivery.THROTTLED,
+}
+
+
+class _Attempt:
+    """One post on its way. `due` is monotonic seconds, when it is tried again."""
+
+    __slots__ = ("due", "last", "post", "tries")
+
+    def __init__(self, post: Post) -> None:
+        self.post = post
+        self.tries = 0
+        self.due = 0.0
+        self.last = Delivery.FAILED
+
+    def __lt__(self, other: _Attempt) -> bool:
+        return self.due < other.due
+
+
+class _Channel:
+    """One socket and the answer it is waiting for."""
+
+    __slots__ = ("attempt", "incoming", "outgoing", "reused", "socket", "started")
+
+    def __init__(self, connected: socket.socket) -> None:
+        self.socket = connected
+        self.attempt: _Attempt | None = None
+        self.outgoing = b""
+        self.incoming = b""
+        self.reused = False
+        self.started = 0.0
+
+    def flush(self) -> bool:
+        """Write what fits. True when all is written."""
+        while self.outgoing:
+            try:
+                sent = self.socket.send(self.outgoing)
+            except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
+                return False
+            self.outgoing = self.outgoing[sent:]
+        return True
+
+    def answer(self) -> tuple[int, bool] | None:
+        """(status, keep alive) once the whole answer is here, None before. Raises `ConnectionError` when it ended."""
+        while True:
+            try:
+                chunk = self.socket.recv(16_384)
+            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                return None
+            if not chunk:
+                raise ConnectionError("closed by the server")
+            if self.attempt is None:
+                raise ConnectionError("an answer nobody asked for")
+            self.incoming += chunk
+            parsed = parse_answer(self.incoming)
+            if parsed is not None:
+                status, keep, length = parsed
+                keep = keep and length == len(self.incoming)
+                self.incoming = b""
+                return status, keep
+
+
+def parse_answer(data: bytes) -> tuple[int, bool, int] | None:
+    """(status, keep alive, bytes it took) of a whole HTTP/1.1 answer at the head of `data`, None when more is needed.
+
+    Raises:
+        ConnectionError: not an HTTP/1.x answer, or without a length.
+    """
+    head_end = data.find(b"\r\n\r\n")
+    if head_end < 0:
+        if len(data) > 65_536:
+            raise ConnectionError("answer head too long")
+        return None
+    head = data[:head_end].lower()
+    if not head.startswith(b"http/1.") or head[8:9] != b" " or not head[9:12].isdigit() or head[12:13].isalnum():
+        raise ConnectionError("not an HTTP answer")
+    status, body_start = int(head[9:12]), head_end + 4
+    keep = head[7:8] == b"1" and _header(head, b"connection") != b"close"
+    length = _header(head, b"content-length")
+    if _header(head, b"transfer-encoding") == b"chunked":
+        end = _chunks_end(data, body_start)
+        return None if end is None else (status, keep, end)
+    if not length.isdigit():
+        if status == 204:
+            return status, keep, body_start
+        raise ConnectionError("answer without a length")
+    body_end = body_start + int(length)
+    return (status, keep, body_end) if len(data) >= body_end else None
+
+
+def _header(head: bytes, name: bytes) -> bytes:
+    """A header's value, empty without it. `head` is in lower case."""
+    at = head.find(b"\r\n" + name + b":")
+    if at < 0:
+        return b""
+    start = at + len(name) + 3
+    end = head.find(b"\r\n", start)
+    return head[start : end if end >= 0 else len(head)].strip()
+
+
+def _chunks_end(data: bytes, at: int) -> int | None:
+    while True:
+        line_end = data.find(b"\r\n", at)
+        if line_end < 0:
+            return None
+        try:
+            size = int(data[at:line_end].split(b";")[0], 16)
+        except ValueError as error:
+            raise ConnectionError("bad chunk") from error
+        at = line_end + 2 + size + 2
+        if len(data) < at:
+            return None
+        if size == 0:
+            return at
+
+
+class BulkPosts:
+    """The sockets to one address. `send` is for one thread at a time."""
+
+    def __init__(self, host: str, port: int, *, tls: bool, encoded: Callable[[Post], bytes]) -> None:
+        """`encoded` makes the whole HTTP request of a post."""
+        self._address = (host, port)
+        self._tls = tls
+        self._encoded = encoded
+        self._selector: selectors.BaseSelector | None = None
+        self._idle: list[_Channel] = []
+        self._flying: dict[_Channel, None] = {}  # in the order they started
+        self._retries: list[_Attempt] = []
+        self._asleep = False
+        self._waking: tuple[socket.socket, socket.socket] | None = None
+
+    def send(self, outgoing: Outgoing, deadline: float = _NEVER) -> None:
+        """Send until all is answered; at `deadline` (monotonic seconds) give up the rest of what was taken."""
+        if self._selector is None:
+            self._begin()
+        self._progress(0)  # sockets that were closed meanwhile are not used again
+        try:
+            while True:
+                now = monotonic()
+                self._expire(outgoing, now)
+                self._start(outgoing, now)
+                if self._finished(outgoing, now):
+                    return
+                if now >= deadline:
+                    return
+                self._wait(outgoing, now, deadline)
+        finally:
+            self._give_up(outgoing)
+
+    def wake(self) -> None:
+        """Safe from any thread."""
+        waking = self._waking
+        if self._asleep and waking is not None:
+            self._asleep = False
+            with suppress(OSError):  # woken already, many times over; or ended meanwhile
+                waking[1].send(b"\0")
+
+    def end(self) -> None:
+        """Close all sockets. `send` begins anew."""
+        if self._selector is None or self._waking is None:
+            return
+        for channel in self._idle:
+            channel.socket.close()
+        for waking in self._waking:
+            waking.close()
+        self._selector.close()
+        self._idle, self._selector, self._waking = [], None, None
+
+    # --- starting -----------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._waking = socket.socketpair()
+        for end in self._waking:
+            end.setblocking(False)
+        self._selector.register(self._waking[0], selectors.EVENT_READ, None)
+
+    def _finished(self, outgoing: Outgoing, now: float) -> bool:
+        nothing_under_way = not self._flying and not self._retries
+        return nothing_under_way and outgoing.ended and not outgoing.ready(now) and outgoing.due is None
+
+    def _start(self, outgoing: Outgoing, now: float) -> None:
+        while self._retries and self._retries[0].due <= now and self._room(outgoing, now):
+            self._try(outgoing, heapq.heappop(self._retries), now)
+        while self._room(outgoing, now):
+            post = outgoing.take(now)
+            if post is None:
+                return
+            self._try(outgoing, _Attempt(post), now)
+
+    def _room(self, outgoing: Outgoing, now: float) -> bool:
+        """Whether another post may be under way."""
+        flying, limit = len(self._flying), BUSY_SOCKETS
+        if not self._idle:  # it would need one more
+            limit = min(limit, 1 + (outgoing.ready(now) + len(self._retries) + flying) // _POSTS_PER_SOCKET)
+        return flying < limit or flying < min(limit + self._stuck(now), _MAX_SOCKETS)
+
+    def _stuck(self, now: float) -> int:
+        count = 0
+        for channel in self._flying:
+            if channel.started > now - _STUCK_S:
+                break
+            count += 1
+        return count
+
+    def _try(self, outgoing: Outgoing, attempt: _Attempt, now: float) -> None:
+        post = outgoing.before(attempt.post)
+        if post is None:
+            return
+        attempt.post = post
+        attempt.tries += 1
+        try:
+            channel = self._idle.pop() if self._idle else self._open()
+        except OSError:
+            self._again(outgoing, attempt, Delivery.FAILED)
+            return
+        channel.attempt, channel.outgoing, channel.started = attempt, self._encoded(post), now
+        self._flying[channel] = None
+        try:
+            if not channel.flush():
+                self._watch(channel, selectors.EVENT_READ | selectors.EVENT_WRITE)
+        except OSError:
+            self._lost(outgoing, channel)
+
+    def _open(self) -> _Channel:
+        """Raises `OSError`."""
+        connected = socket.create_connection(self._address, timeout=_CONNECT_S)
+        try:
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._tls:
+                connected = tls_context().wrap_socket(connected, server_hostname=self._address[0])
+            connected.setblocking(False)
+        except OSError:
+            connected.close()
+            raise
+        channel = _Channel(connected)
+        assert self._selector is not None
+        self._selector.register(connected, selectors.EVENT_READ, channel)
+        return channel
+
+    def _watch(self, channel: _Channel, events: int) -> None:
+        assert self._selector is not None
+        self._selector.modify(channel.socket, events, channel)
+
+    # --- waiting ------------------------------------------------------------------------------------------
+
+    def _wait(self, outgoing: Outgoing, now: float, deadline: float) -> None:
+        self._asleep = True  # from here on whoever adds something wakes; so nothing is added unseen
+        until = deadline
+        if self._retries and self._room(outgoing, now):
+            until = min(until, self._retries[0].due)
+        if (due := outgoing.due) is not None:
+            until = min(until, due)
+        if self._flying:
+            until = min(until, next(iter(self._flying)).started + ANSWER_S)
+            if outgoing.ready(now) or self._retries:  # a socket more when the next one is stuck
+                stuck = self._stuck(now)
+                waited = next((one.started for n, one in enumerate(self._flying) if n == stuck), _NEVER)
+                until = min(until, waited + _STUCK_S)
+        if self._finished(outgoing, now) or (outgoing.ready(now) and self._room(outgoing, now)):
+            until = now
+        self._progress(max(0.0, until - monotonic()) if until < _NEVER else None, outgoing)
+        self._asleep = False
+
+    def _progress(self, timeout: float | None, outgoing: Outgoing | None = None) -> None:
+        assert self._selector is not None and self._waking is not None
+        for key, _ in self._selector.select(timeout):
+            if key.data is None:
+                self._waking[0].recv(4096)
+            else:
+                self._advance(key.data, outgoing)
+
+    def _advance(self, channel: _Channel, outgoing: Outgoing | None) -> None:
+        try:
+            if channel.outgoing:
+                if not channel.flush():
+                    return
+                self._watch(channel, selectors.EVENT_READ)
+            answered = channel.answer()
+        except (OSError, ssl.SSLError):
+            self._lost(outgoing, channel)
+            return
+        if answered is None:
+            return
+        status, keep = answered
+        attempt = channel.attempt
+        assert attempt is not None and outgoing is not None
+        self._flying.pop(channel, None)
+        if keep and len(self._idle) < BUSY_SOCKETS:
+            channel.attempt, channel.reused = None, True
+            self._idle.append(channel)
+        else:
+            self._drop(channel)
+        delivery = _BY_STATUS.get(status, Delivery.FAILED)
+        if status == 429 or status >= 500:
+            self._again(outgoing, attempt, delivery)
+        else:
+            outgoing.answered(attempt.post, delivery)
+
+    # --- what goes wrong ----------------------------------------------------------------------------------
+
+    def _drop(self, channel: _Channel) -> None:
+        assert self._selector is not None
+        self._selector.unregister(channel.socket)
+        channel.socket.close()
+        self._flying.pop(channel, None)
+
+    def _lost(self, outgoing: Outgoing | None, channel: _Channel) -> None:
+        """The socket ended without an answer. A kept one was most likely closed before it read the request."""
+        attempt = channel.attempt
+        self._drop(channel)
+        if attempt is None:
+            self._idle.remove(channel)
+            return
+        if channel.reused:
+            attempt.tries -= 1
+        assert outgoing is not None
+        self._again(outgoing, attempt, Delivery.FAILED)
+
+    def _again(self, outgoing: Outgoing, attempt: _Attempt, outcome: Delivery) -> None:
+        attempt.last = outcome
+        if attempt.tries >= _ATTEMPTS:
+            outgoing.answered(attempt.post, outcome)
+            return
+        attempt.due = monotonic() + random.uniform(0, _BASE_DELAY_S * 2**attempt.tries)
+        heapq.heappush(self._retries, attempt)
+
+    def _expire(self, outgoing: Outgoing, now: float) -> None:
+        while self._flying:
+            channel = next(iter(self._flying))
+            if channel.started > now - ANSWER_S:
+                return
+            self._abandon(outgoing, channel)
+
+    def _abandon(self, outgoing: Outgoing, channel: _Channel) -> None:
+        attempt = channel.attempt
+        assert attempt is not None
+        self._drop(channel)
+        outgoing.answered(attempt.post, attempt.last)
+
+    def _give_up(self, outgoing: Outgoing) -> None:
+        """What is under way when the time is over, or something broke."""
+        for channel in list(self._flying):
+            self._abandon(outgoing, channel)
+        retries, self._retries = self._retries, []
+        for attempt in retries:
+            outgoing.answered(attempt.post, attempt.last)

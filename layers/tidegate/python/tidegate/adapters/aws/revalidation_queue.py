@@ -1,0 +1,47 @@
+"""Revalidation work, and following of profiles, as SQS messages: what a crash leaves undone comes back by itself."""
+
+from __future__ import annotations
+
+import json
+
+from tidegate.adapters.aws.json_client import AwsError, JsonClient
+from tidegate.domain.revocations import Task, TaskKind
+from tidegate.errors import CouldNotCheck
+
+
+class SqsRevalidations:
+    """`ports.Revalidations`."""
+
+    def __init__(self, client: JsonClient, queue_url: str) -> None:
+        self._client = client
+        self._queue_url = queue_url
+
+    def queue(self, task: Task, delay_s: int = 0) -> None:
+        body = json.dumps({"kind": task.kind.value, "target": task.target, "sinceMs": task.since_ms})
+        _send(self._client, self._queue_url, body, delay_s)
+
+
+class SqsFollowRequests:
+    """`ports.FollowRequests`."""
+
+    def __init__(self, client: JsonClient, queue_url: str) -> None:
+        self._client = client
+        self._queue_url = queue_url
+
+    def ask(self) -> None:
+        _send(self._client, self._queue_url, "{}", 0)
+
+
+def _send(client: JsonClient, queue_url: str, body: str, delay_s: int) -> None:
+    try:
+        client.call("SendMessage", {"QueueUrl": queue_url, "MessageBody": body, "DelaySeconds": delay_s})
+    except AwsError as error:
+        if error.temporary:
+            raise CouldNotCheck("The queue did not answer", code="queue_unavailable") from error
+        raise
+
+
+def read_task(body: str) -> Task:
+    """The message `queue` wrote. Raises `ValueError` or `KeyError` when it is not one."""
+    fields = json.loads(body)
+    return Task(TaskKind(fields["kind"]), str(fields["target"]), int(fields.get("sinceMs", 0)))

@@ -1,0 +1,111 @@
+"""The internal contract of an external API over HTTP.
+
+Invariants of this file: the service token is in no error and no log, and goes to the configured API only (redirects are
+not followed); and a refusal counts only when it has the contract's form, `{"error": "text"}`: what a proxy in between
+says, a "403" of a firewall or a "404" while the API is being deployed, is no answer of the API. Statuses decide, texts
+are never looked at and go nowhere.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from time import monotonic
+
+from tidegate.adapters.aws.http import Answer, HttpClient, NotAnswered
+from tidegate.adapters.aws.secrets_manager import Secret
+from tidegate.errors import ApiBusy, ApiTimeout, CouldNotCheck
+
+INTROSPECT = "/internal/gateway/datasource-introspect"
+REVOKED_TOKENS = "/internal/gateway/revoked-tokens"
+CONSUME = "/internal/gateway/rate-limit/consume"
+
+#: Largest answer, bytes. A page of a thousand events is about 200 KB.
+MAX_BODY = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer in the contract's form."""
+
+    status: int
+    body: Mapping[str, object] = field(repr=False)
+
+
+class ContractClient:
+    """Calls one API. Safe to use from several threads."""
+
+    def __init__(self, base_url: str, service_token: Secret) -> None:
+        self._http = HttpClient(base_url, max_body=MAX_BODY)
+        self._secret = service_token
+        self._accepted: str | None = None
+
+    def post(self, path: str, payload: Mapping[str, object], timeout_s: float) -> Reply:
+        """Call, all attempts together within `timeout_s`.
+
+        A reply of 401 is about the payload: the service token was accepted.
+
+        Raises:
+            ApiTimeout, ApiBusy: see there. CouldNotCheck: the API did not answer in the contract's form, failed (5xx),
+            or does not accept our service token.
+        """
+        deadline = monotonic() + timeout_s
+        bearer = self._bearer()
+        reply = self._once(path, payload, bearer, deadline)
+        if reply.status != 401:
+            return reply
+        accepted = self._find_accepted(deadline)
+        return reply if accepted == bearer else self._once(path, payload, accepted, deadline)
+
+    def _bearer(self) -> str:
+        values = self._secret.values()
+        return self._accepted if self._accepted in values else values[0]
+
+    def _find_accepted(self, deadline: float) -> str:
+        """The value of our service token the API accepts; during a rotation it may know another one than we do.
+
+        A 401 says either that it does not, or that a session token is not valid. A question without a session token
+        tells them apart: who is accepted hears that it is missing.
+        """
+        for again in (False, True):
+            if again and not self._secret.refresh():
+                break
+            for value in self._secret.values():
+                if self._once(INTROSPECT, {}, value, deadline).status != 401:
+                    self._accepted = value
+                    return value
+        raise CouldNotCheck("The API does not accept the service token", code="api_unauthorized")
+
+    def _once(self, path: str, payload: Mapping[str, object], bearer: str, deadline: float) -> Reply:
+        if not bearer.isascii() or not bearer.isprintable():
+            # `http.client` would refuse it with an error that quotes it.
+            raise CouldNotCheck("The service token is not fit for a header", code="api_unauthorized")
+        headers = {
+            "authorization": f"Bearer {bearer}",
+            "content-type": "application/json",
+            "accept": "application/json",
+        }
+        body = json.dumps(payload, separators=(",", ":")).encode()
+        try:
+            answer = self._http.request("POST", self._http.prefix + path, headers, body, deadline)
+        except NotAnswered as error:
+            if error.late:
+                raise ApiTimeout("The API did not answer in time") from error
+            raise CouldNotCheck("The API did not answer", code="api_unavailable") from error
+        return _reply(answer)
+
+
+def _reply(answer: Answer) -> Reply:
+    if answer.status == 429:
+        raise ApiBusy("The API is asked too often")
+    if answer.status >= 500:
+        raise CouldNotCheck("The API failed", code="api_unavailable")
+    try:
+        body = json.loads(answer.body)
+    except (ValueError, RecursionError):
+        body = None
+    in_form = isinstance(body, dict) and (answer.status == 200 or isinstance(body.get("error"), str))
+    if not in_form or answer.status not in (200, 400, 401, 403, 404):
+        raise CouldNotCheck("The answer does not have the contract's form", code="api_malformed")
+    return Reply(answer.status, body)

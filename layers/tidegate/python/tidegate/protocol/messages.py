@@ -1,0 +1,215 @@
+"""The browser protocol's messages: reading what a client sends, shaping what it is sent. No I/O.
+
+Invariant of this file: whatever bytes arrive, `parse` returns a message or raises `BadMessage` with the one frame
+that answers it; optional keys of outgoing messages are absent, never null.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from tidegate.errors import CouldNotCheck, LimiterUnavailable, TidegateError
+
+
+class ErrorCode(StrEnum):
+    """Every error code the protocol knows."""
+
+    CONNECT_TIMEOUT = "STREAM_CONNECT_TIMEOUT"
+    CONNECT_REFUSED = "STREAM_CONNECT_REFUSED"
+    CONNECT_FAILED = "STREAM_CONNECT_FAILED"
+    AUTH_FAILED = "STREAM_AUTH_FAILED"
+    IDLE_TIMEOUT = "STREAM_IDLE_TIMEOUT"
+    MESSAGE_TOO_LARGE = "STREAM_MESSAGE_TOO_LARGE"
+    PROTOCOL_ERROR = "STREAM_PROTOCOL_ERROR"
+    POLICY_BLOCKED = "STREAM_POLICY_BLOCKED"
+    RATE_LIMITED = "STREAM_RATE_LIMITED"
+
+
+class Status(StrEnum):
+    """States of a subscription's stream as a client sees them."""
+
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
+    DISCONNECTED = "disconnected"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    request_id: str
+    dashboard_id: str
+    datasource_id: str
+    session_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unsubscribe:
+    request_id: str
+    datasource_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    request_id: str | None
+
+
+ClientMessage = Subscribe | Unsubscribe | Ping
+
+
+class BadMessage(Exception):
+    """A message that cannot be understood. `answer` is what its sender is told."""
+
+    def __init__(self, answer: Mapping[str, object]) -> None:
+        super().__init__(str(answer.get("message", "")))
+        self.answer = answer
+
+
+def parse(text: str, max_bytes: int, now: float) -> ClientMessage:
+    """Read one client message.
+
+    Args:
+        text: as received.
+        max_bytes: largest accepted size in UTF-8 bytes.
+        now: epoch seconds, for the answer's timestamp.
+
+    Raises:
+        BadMessage: too large, not JSON, of an unknown type, or with a field missing, blank or not a string.
+    """
+    if len(text) > max_bytes or len(text.encode("utf-8", "surrogatepass")) > max_bytes:
+        raise BadMessage(error(None, ErrorCode.MESSAGE_TOO_LARGE, "Realtime message exceeded size limit", now))
+    try:
+        message = json.loads(text)
+    except (ValueError, RecursionError):
+        raise BadMessage(error(None, ErrorCode.PROTOCOL_ERROR, "Malformed realtime message", now)) from None
+    fields: dict[str, object] = message if isinstance(message, dict) else {}
+    kind = (_field(fields, "type") or "").lower()
+    request_id, datasource_id = _field(fields, "requestId"), _field(fields, "datasourceId")
+    if kind == "subscribe":
+        dashboard_id, token = _field(fields, "dashboardId"), _field(fields, "sessionToken")
+        if request_id and dashboard_id and datasource_id and token:
+            return Subscribe(request_id, dashboard_id, datasource_id, token)
+        needed = "subscribe requires requestId, dashboardId, datasourceId, and sessionToken"
+        raise BadMessage(refused(request_id, datasource_id, ErrorCode.PROTOCOL_ERROR, needed, now))
+    if kind == "unsubscribe":
+        if request_id and datasource_id:
+            return Unsubscribe(request_id, datasource_id)
+        needed = "unsubscribe requires requestId and datasourceId"
+        raise BadMessage(refused(request_id, datasource_id, ErrorCode.PROTOCOL_ERROR, needed, now))
+    if kind == "ping":
+        return Ping(request_id)
+    raise BadMessage(error(datasource_id, ErrorCode.PROTOCOL_ERROR, "Unsupported realtime message type", now))
+
+
+def _field(fields: Mapping[str, object], name: str) -> str | None:
+    value = fields.get(name)
+    return value.strip() or None if isinstance(value, str) else None
+
+
+# --- what a client is sent --------------------------------------------------------------------------------
+
+
+def ack(request_id: str | None, datasource_id: str | None, now: float) -> dict[str, object]:
+    return {
+        "type": "ack",
+        "requestId": request_id,
+        "datasourceId": datasource_id,
+        "ok": True,
+        "timestamp": timestamp(now),
+    }
+
+
+def refused(
+    request_id: str | None,
+    datasource_id: str | None,
+    code: ErrorCode,
+    message: str,
+    now: float,
+    retryable: bool | None = None,
+) -> dict[str, object]:
+    """A negative ack."""
+    frame = ack(request_id, datasource_id, now) | {"ok": False, "errorCode": code.value, "message": message}
+    return frame if retryable is None else frame | {"retryable": retryable}
+
+
+def error(
+    datasource_id: str | None, code: ErrorCode, message: str, now: float, retryable: bool | None = None
+) -> dict[str, object]:
+    frame: dict[str, object] = {
+        "type": "error",
+        "datasourceId": datasource_id,
+        "errorCode": code.value,
+        "message": message,
+        "timestamp": timestamp(now),
+    }
+    return frame if retryable is None else frame | {"retryable": retryable}
+
+
+#: What is told in place of a frame or payload that is too large.
+TOO_LARGE = "Realtime payload exceeded message limit"
+
+
+def too_large(datasource_id: str | None, now: float) -> bytes:
+    """What is sent in place of a frame that is too large."""
+    return encode(error(datasource_id, ErrorCode.MESSAGE_TOO_LARGE, TOO_LARGE, now))
+
+
+def status(
+    datasource_id: str, state: Status, now: float, code: ErrorCode | None = None, message: str | None = None
+) -> dict[str, object]:
+    frame: dict[str, object] = {"type": "status", "datasourceId": datasource_id, "status": state.value}
+    if code is not None:
+        frame["errorCode"] = code.value
+    if message is not None:
+        frame["message"] = message
+    frame["timestamp"] = timestamp(now)
+    return frame
+
+
+def pong(request_id: str | None, now: float) -> dict[str, object]:
+    return {"type": "pong", "requestId": request_id, "timestamp": timestamp(now)}
+
+
+def data(datasource_id: str, payload: str, at: float, *, retained: bool = False) -> bytes:
+    """A `data` frame, ready to send. `payload` is JSON text and is spliced in as it is, so it is never re-encoded."""
+    head = json.dumps({"type": "data", "datasourceId": datasource_id}, separators=(",", ":"), ensure_ascii=False)
+    tail = f'"timestamp":"{timestamp(at)}"' + (',"retained":true}' if retained else "}")
+    return f'{head[:-1]},"payload":{payload},{tail}'.encode("utf-8", "surrogatepass")
+
+
+def encode(frame: Mapping[str, object]) -> bytes:
+    """Compact UTF-8 JSON."""
+    return json.dumps(frame, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
+
+
+def timestamp(at: float) -> str:
+    """ISO 8601, UTC, milliseconds, for example `2026-01-02T03:04:05.678Z`."""
+    moment = datetime.fromtimestamp(int(at * 1000) / 1000, UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+
+
+def code_for(failure: TidegateError) -> ErrorCode:
+    """The error code of a refused subscribe, by the HTTP status the error stands for."""
+    if isinstance(failure, LimiterUnavailable):
+        return ErrorCode.RATE_LIMITED
+    match failure.status:
+        case 401 | 403:
+            return ErrorCode.AUTH_FAILED
+        case 429:
+            return ErrorCode.RATE_LIMITED
+        case 504:
+            return ErrorCode.CONNECT_TIMEOUT
+        case status if 400 <= status < 500:
+            return ErrorCode.POLICY_BLOCKED
+        case _:
+            return ErrorCode.CONNECT_FAILED
+
+
+def text_for(failure: TidegateError) -> str:
+    """What a client is told. A limiter that is down says so; other internal faults stay internal."""
+    if isinstance(failure, CouldNotCheck) and not isinstance(failure, LimiterUnavailable):
+        return "Subscription failed"
+    return failure.message if failure.status < 500 or isinstance(failure, LimiterUnavailable) else "Subscription failed"

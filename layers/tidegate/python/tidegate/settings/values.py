@@ -1,0 +1,114 @@
+"""How the text of an environment variable becomes a value. Each parser raises `ValueError`, whose text says what is
+allowed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from tidegate.domain.limits import FailureMode
+from tidegate.errors import InvalidInput
+from tidegate.protocol.topics import check_filter
+
+
+def boolean(text: str) -> bool:
+    lowered = text.strip().lower()
+    if lowered in ("1", "true", "yes", "on"):
+        return True
+    if lowered in ("0", "false", "no", "off"):
+        return False
+    raise ValueError("allowed: true, false (also 1, yes, on, 0, no, off)")
+
+
+def integer(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"-?\d{1,18}", text.strip()) or not low <= int(text) <= high:
+            raise ValueError(f"allowed: a whole number from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+def csv(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def topics(text: str) -> tuple[str, ...]:
+    try:
+        return tuple(check_filter(entry) for entry in csv(text))
+    except InvalidInput as error:
+        raise ValueError(f"allowed: MQTT topic filters separated by commas; {error.message}") from error
+
+
+def origins(text: str) -> tuple[str, ...]:
+    given = csv(text.lower())
+    for origin in given:
+        if not re.fullmatch(r"https?://[a-z0-9.\-\[\]:]+", origin):
+            raise ValueError("allowed: origins like https://dash.example.com, separated by commas, without a path")
+    return given
+
+
+def hosts(text: str) -> tuple[str, ...]:
+    given = csv(text.lower())
+    for host in given:
+        if not re.fullmatch(r"\*|(\*\.)?[a-z0-9]([a-z0-9.\-]*[a-z0-9])?|\[?[0-9a-f:]+\]?", host):
+            raise ValueError("allowed: host names, *.suffix or *, separated by commas")
+    return given
+
+
+def ports(text: str) -> tuple[int, ...]:
+    parse = integer(1, 65535)
+    try:
+        return tuple(parse(part) for part in csv(text))
+    except ValueError as error:
+        raise ValueError("allowed: ports from 1 to 65535, separated by commas") from error
+
+
+def choice(*allowed: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text.strip().lower() not in allowed:
+            raise ValueError(f"allowed: {', '.join(allowed)}")
+        return text.strip().lower()
+
+    return parse
+
+
+def failure_mode(text: str) -> FailureMode:
+    return FailureMode(choice(*(mode.value for mode in FailureMode))(text))
+
+
+def matching(pattern: str, allowed: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if not re.fullmatch(pattern, text.strip()):
+            raise ValueError(f"allowed: {allowed}")
+        return text.strip()
+
+    return parse
+
+
+def base_url(text: str) -> str:
+    allowed = "allowed: an http:// or https:// URL with a host, without user, query or fragment"
+    if not re.fullmatch(r"https?://[^\s?#@]+", text.strip()):
+        raise ValueError(allowed)
+    try:
+        parts = urlsplit(text.strip())
+        usable = bool(parts.hostname) and parts.port != 0
+    except ValueError as error:
+        raise ValueError(allowed) from error
+    if not usable:
+        raise ValueError(allowed)
+    return text.strip().rstrip("/")
+
+
+def keeps_secrets(url: str) -> bool:
+    """Whether what is sent to the URL stays readable to nobody else: over TLS, or within this host."""
+    parts = urlsplit(url)
+    if parts.scheme == "https" or parts.hostname == "localhost":
+        return True
+    try:
+        return ip_address(parts.hostname or "").is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,140 @@
+"""Log in, and know who a login token speaks for.
+
+Invariant of this file: an unknown e-mail, a wrong password and a deactivated account cost the same time and count
+the same towards the lock, so nobody learns which accounts exist.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tidegate.domain.limits import FailureMode
+from tidegate.domain.tokens import UserClaims
+from tidegate.domain.users import User
+from tidegate.errors import CouldNotCheck, LimiterUnavailable, LimitReached, Unauthenticated
+from tidegate.ports.control_plane import AuditEvent, AuditLog, PasswordHasher, UserStore, UserTokens
+from tidegate.ports.limits import RateStore
+from tidegate.ports.runtime import Clock, Ids
+from tidegate.usecases.limits.rate_limits import RateLimits
+
+#: Login attempts of one address in a minute, whatever the e-mails.
+ATTEMPTS_PER_IP = 30
+
+
+@dataclass(frozen=True, slots=True)
+class LoginPolicy:
+    """Settings of the throttle; durations in seconds."""
+
+    max_attempts: int
+    window_s: int
+    lock_s: int
+    token_ttl_s: int
+    failure_mode: FailureMode
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedIn:
+    token: str
+    expires_at: int
+    user: User
+
+
+class Login:
+    """E-mail and password to a login token."""
+
+    def __init__(
+        self,
+        *,
+        policy: LoginPolicy,
+        users: UserStore,
+        passwords: PasswordHasher,
+        tokens: UserTokens,
+        rates: RateLimits,
+        store: RateStore,
+        audit: AuditLog,
+        clock: Clock,
+        ids: Ids,
+    ) -> None:
+        self._policy = policy
+        self._users = users
+        self._passwords = passwords
+        self._tokens = tokens
+        self._rates = rates
+        self._store = store
+        self._audit = audit
+        self._clock = clock
+        self._ids = ids
+        self._nobody = passwords.hash(ids.new_id())
+
+    def __call__(self, email: str, password: str, address: str) -> LoggedIn:
+        """Log in.
+
+        Raises:
+            Unauthenticated: wrong. LimitReached: too many attempts. LimiterUnavailable: could not be checked.
+        """
+        self._rates.consume("login-ip", address, ATTEMPTS_PER_IP, refusal="Too many login attempts")
+        email = email.strip().lower()
+        key = self._rates.key("login", f"{email}|{address}")
+        self._refuse_locked(key, email)
+        user = self._users.by_email(email)
+        right = self._passwords.verify(user.password_hash if user else self._nobody, password)
+        if user is None or not right or not user.active:
+            self._count_failure(key, email)
+            raise Unauthenticated("Invalid credentials", code="invalid_credentials")
+        now = int(self._clock.now())
+        self._forget_failures(key)
+        expires_at = now + self._policy.token_ttl_s
+        claims = UserClaims(user.user_id, user.email, user.role, user.session_version, now, expires_at)
+        return LoggedIn(self._tokens.sign(claims), expires_at, user)
+
+    def _refuse_locked(self, key: str, email: str) -> None:
+        try:
+            until_ms = self._store.locked_until_ms(key, self._rates.deadline())
+        except CouldNotCheck as error:
+            if self._policy.failure_mode is FailureMode.OPEN:
+                return
+            raise LimiterUnavailable("Login is temporarily unavailable. Try again shortly.") from error
+        left_ms = until_ms - int(self._clock.now() * 1000)
+        if left_ms > 0:
+            self._record("auth.login.blocked", email)
+            seconds = -(-left_ms // 1000)
+            raise LimitReached(f"Too many login attempts. Try again in {seconds} seconds.", retry_after_ms=left_ms)
+
+    def _count_failure(self, key: str, email: str) -> None:
+        policy, now_ms = self._policy, int(self._clock.now() * 1000)
+        try:
+            decision = self._store.count(
+                key, policy.max_attempts, now_ms, policy.window_s * 1000, self._ids.new_id(), self._rates.deadline()
+            )
+            if decision.remaining == 0:
+                self._store.lock(key, now_ms + policy.lock_s * 1000, self._rates.deadline())
+                self._record("auth.login.locked", email)
+        except CouldNotCheck as error:
+            if policy.failure_mode is FailureMode.CLOSED:
+                raise LimiterUnavailable("Login is temporarily unavailable. Try again shortly.") from error
+
+    def _forget_failures(self, key: str) -> None:
+        try:
+            self._store.clear(key, int(self._clock.now() * 1000), self._policy.window_s * 1000)
+        except CouldNotCheck:
+            return  # they run out with their window
+
+    def _record(self, action: str, email: str) -> None:
+        self._audit.record(AuditEvent(action, None, "user", email, int(self._clock.now() * 1000)))
+
+
+class Authenticate:
+    """A login token to its user, read again every time: a reset or deactivation holds at once."""
+
+    def __init__(self, *, users: UserStore, tokens: UserTokens, clock: Clock) -> None:
+        self._users = users
+        self._tokens = tokens
+        self._clock = clock
+
+    def __call__(self, token: str) -> User:
+        """Raises `Unauthenticated`."""
+        claims = self._tokens.verify(token, self._clock.now())
+        user = self._users.get(claims.user_id)
+        if user is None or not user.active or user.session_version != claims.session_version:
+            raise Unauthenticated("Invalid or expired login")
+        return user

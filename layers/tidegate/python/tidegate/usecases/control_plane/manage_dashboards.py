@@ -1,0 +1,280 @@
+"""Dashboards: create, read, update, delete, and who may see them.
+
+Invariant of this file: every write is one `DashboardWrite`; what takes a right away carries its event in it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from tidegate.domain import rights
+from tidegate.domain.access import AclLevel, Visibility
+from tidegate.domain.dashboards import AclEntry, Dashboard, DashboardSummary, access_of
+from tidegate.domain.documents import check_document
+from tidegate.domain.intents import profile_ids
+from tidegate.domain.revocations import Revocation, RevocationReason
+from tidegate.domain.users import User
+from tidegate.errors import Conflict, Denied, InvalidInput, NotFound
+from tidegate.ports.control_plane import (
+    AuditEvent,
+    AuditLog,
+    DashboardStore,
+    DashboardWrite,
+    Page,
+    ProfileStore,
+    UserStore,
+)
+from tidegate.ports.runtime import Clock, Ids
+from tidegate.usecases.control_plane.resolve_intents import Resolved, ResolveIntents
+
+
+class ManageDashboards:
+    """What users do with dashboards. Refusals hide what the user may not know of."""
+
+    def __init__(
+        self,
+        *,
+        dashboards: DashboardStore,
+        users: UserStore,
+        profiles: ProfileStore,
+        resolve: ResolveIntents,
+        audit: AuditLog,
+        clock: Clock,
+        ids: Ids,
+    ) -> None:
+        self._dashboards = dashboards
+        self._users = users
+        self._profiles = profiles
+        self._resolve = resolve
+        self._audit = audit
+        self._clock = clock
+        self._ids = ids
+
+    # --- reading ------------------------------------------------------------------------------------------
+
+    def get(self, user: User | None, dashboard_id: str) -> Dashboard:
+        dashboard = self._dashboards.get(dashboard_id)
+        if dashboard is None:
+            raise NotFound("Dashboard not found")
+        public = dashboard.visibility is Visibility.PUBLIC
+        if not public and (user is None or not rights.may_read(dashboard, user)):
+            raise NotFound("Dashboard not found")
+        return dashboard
+
+    def by_share_token(self, share_token: str) -> Dashboard:
+        dashboard = self._dashboards.by_share_token(share_token)
+        if dashboard is None or dashboard.visibility is Visibility.PRIVATE:
+            raise NotFound("Dashboard not found")
+        return dashboard
+
+    def owned(self, user: User, limit: int, cursor: str | None) -> Page[DashboardSummary]:
+        """Own dashboards; admins see all."""
+        if user.role.value == "admin":
+            return self._dashboards.all(limit, cursor)
+        return self._dashboards.owned_by(user.user_id, limit, cursor)
+
+    def shared_with(self, user: User) -> Iterable[DashboardSummary]:
+        return self._dashboards.summaries(user.shared_dashboards)
+
+    # --- the document -------------------------------------------------------------------------------------
+
+    def create(self, user: User, document: Mapping[str, Any]) -> Dashboard:
+        if not rights.may_create(user):
+            raise Denied("Only editors and administrators may create dashboards")
+        checked, now_ms = check_document(document), self._now_ms()
+        dashboard = Dashboard(
+            dashboard_id=self._ids.new_id(),
+            owner_id=user.user_id,
+            visibility=Visibility.PRIVATE,
+            share_token=self._ids.new_share_token(),
+            share_version=0,
+            document=checked,
+            created_at_ms=now_ms,
+            updated_at_ms=now_ms,
+        )
+        resolved = self._resolve(dashboard.dashboard_id, checked)
+        _refuse_problems(resolved, {one["id"] for one in checked["datasources"]})
+        self._dashboards.write(
+            DashboardWrite(
+                None, dashboard, access_of(dashboard, resolved.hashes), resolved.intents, uses=frozenset(resolved.uses)
+            ),
+            now_ms,
+        )
+        self._record("dashboard.created", user, dashboard, {})
+        return dashboard
+
+    def update(self, user: User, dashboard_id: str, document: Mapping[str, Any], expected_revision: int) -> Dashboard:
+        """Replace the document of the revision the caller saw."""
+        before = self._readable(user, dashboard_id)
+        if not rights.may_edit(before, user):
+            raise Denied("You may not edit this dashboard")
+        if before.revision != expected_revision:
+            raise Conflict(
+                "Dashboard was changed since you loaded it. Reload to get the latest version.",
+                current_revision=before.revision,
+            )
+        checked = check_document(document)
+        changed = _changed_datasources(before.document, checked)
+        if not rights.trusted_author(user):
+            self._check_author(checked, changed)
+        resolved = self._resolve(dashboard_id, checked)
+        _refuse_problems(resolved, changed)
+        after = replace(before, document=checked, revision=before.revision + 1)
+        old = self._resolve(dashboard_id, before.document)
+        gone = {one for one, was in old.hashes.items() if resolved.hashes.get(one) != was}
+        reason = RevocationReason.DATASOURCES_CHANGED if gone else None
+        after = self._write(user, before, after, reason, resolved=resolved)
+        self._record("dashboard.updated", user, after, {"fields": ["document"]})
+        return after
+
+    def delete(self, user: User, dashboard_id: str) -> None:
+        before = self._readable(user, dashboard_id)
+        if not rights.may_delete(before, user):
+            raise Denied("Only the owner or an administrator may delete this dashboard")
+        now_ms = self._now_ms()
+        tombstone = replace(before, share_version=before.share_version + 1)
+        self._dashboards.write(
+            DashboardWrite(
+                before,
+                None,
+                access_of(tombstone, {}, deleted=True),
+                {},
+                uses_before=frozenset(self._resolve(dashboard_id, before.document).uses),
+                revocation=_event(RevocationReason.DASHBOARD_DELETED, tombstone),
+            ),
+            now_ms,
+        )
+        self._record("dashboard.deleted", user, before, {})
+
+    # --- sharing ------------------------------------------------------------------------------------------
+
+    def set_visibility(self, user: User, dashboard_id: str, visibility: Visibility) -> Dashboard:
+        before = self._shareable(user, dashboard_id)
+        if before.visibility is visibility:
+            return before
+        was_private = before.visibility is Visibility.PRIVATE
+        after = replace(
+            before,
+            visibility=visibility,
+            share_token=self._ids.new_share_token() if was_private else before.share_token,
+            share_version=before.share_version + 1,
+        )
+        after = self._write(user, before, after, RevocationReason.VISIBILITY_CHANGED)
+        change = {"from": before.visibility.value, "to": visibility.value}
+        self._record("dashboard.visibility.updated", user, after, change)
+        return after
+
+    def rotate_share_token(self, user: User, dashboard_id: str) -> Dashboard:
+        before = self._shareable(user, dashboard_id)
+        after = replace(before, share_token=self._ids.new_share_token(), share_version=before.share_version + 1)
+        after = self._write(user, before, after, RevocationReason.SHARE_TOKEN_ROTATED)
+        self._record("dashboard.share_token.rotated", user, after, {})
+        return after
+
+    def grant(self, user: User, dashboard_id: str, email: str, level: AclLevel) -> Dashboard:
+        before = self._shareable(user, dashboard_id)
+        member = self._users.by_email(email.strip().lower())
+        if member is None or not member.active:
+            raise NotFound("No active user has this e-mail", code="user_not_found")
+        if member.user_id == before.owner_id:
+            raise InvalidInput("The owner needs no entry")
+        entry = AclEntry(member.user_id, level, user.user_id, self._now_ms())
+        after = replace(before, acl={**before.acl, member.user_id: entry})
+        after = self._write(user, before, after, None)
+        self._record("dashboard.acl.upserted", user, after, {"userId": member.user_id, "level": level.value})
+        return after
+
+    def revoke(self, user: User, dashboard_id: str, member_id: str) -> Dashboard:
+        before = self._shareable(user, dashboard_id)
+        if member_id not in before.acl:
+            return before
+        after = replace(before, acl={one: entry for one, entry in before.acl.items() if one != member_id})
+        after = self._write(user, before, after, RevocationReason.ACL_REMOVED, member_id=member_id)
+        self._record("dashboard.acl.revoked", user, after, {"userId": member_id})
+        return after
+
+    # --- how ----------------------------------------------------------------------------------------------
+
+    def _write(
+        self,
+        user: User,
+        before: Dashboard,
+        after: Dashboard,
+        reason: RevocationReason | None,
+        *,
+        resolved: Resolved | None = None,
+        member_id: str | None = None,
+    ) -> Dashboard:
+        now_ms = self._now_ms()
+        resolved = resolved or self._resolve(after.dashboard_id, after.document)
+        after = replace(after, stamp=before.stamp + 1, updated_at_ms=now_ms)
+        uses_before = self._resolve(before.dashboard_id, before.document).uses
+        self._dashboards.write(
+            DashboardWrite(
+                before,
+                after,
+                access_of(after, resolved.hashes),
+                resolved.intents,
+                uses_before=frozenset(uses_before),
+                uses=frozenset(resolved.uses),
+                revocation=_event(reason, after, member_id) if reason else None,
+            ),
+            now_ms,
+        )
+        return after
+
+    def _check_author(self, document: Mapping[str, Any], changed: set[str]) -> None:
+        """An author who is neither editor nor admin may only attach profiles that are for public use."""
+        for index, one in enumerate(document["datasources"]):
+            if one["id"] not in changed:
+                continue
+            broker_id, credential_id = profile_ids(one)
+            broker = self._profiles.broker(broker_id) if broker_id else None
+            credential = self._profiles.credential(credential_id) if credential_id else None
+            refused = (broker_id and (broker is None or not broker.allow_public_use)) or (
+                credential_id and (credential is None or not credential.allow_public_use)
+            )
+            if refused:
+                raise Denied(
+                    f"Datasource at index {index} references a credential or broker profile you are not "
+                    "permitted to use"
+                )
+
+    def _readable(self, user: User, dashboard_id: str) -> Dashboard:
+        dashboard = self._dashboards.get(dashboard_id)
+        if dashboard is None or not rights.may_read(dashboard, user):
+            raise NotFound("Dashboard not found")
+        return dashboard
+
+    def _shareable(self, user: User, dashboard_id: str) -> Dashboard:
+        dashboard = self._readable(user, dashboard_id)
+        if not rights.may_share(dashboard, user):
+            raise Denied("You may not manage the sharing of this dashboard")
+        return dashboard
+
+    def _record(self, action: str, user: User, dashboard: Dashboard, metadata: Mapping[str, object]) -> None:
+        event = AuditEvent(action, user.user_id, "dashboard", dashboard.dashboard_id, self._now_ms(), metadata)
+        self._audit.record(event)
+
+    def _now_ms(self) -> int:
+        return int(self._clock.now() * 1000)
+
+
+def _event(reason: RevocationReason, dashboard: Dashboard, member_id: str | None = None) -> Revocation:
+    return Revocation(reason, dashboard.dashboard_id, dashboard.share_version, member_id)
+
+
+def _changed_datasources(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[str]:
+    """Ids of datasources that are new or not what they were; the order of keys does not count."""
+    was = {one["id"]: json.dumps(one, sort_keys=True) for one in before["datasources"]}
+    return {one["id"] for one in after["datasources"] if was.get(one["id"]) != json.dumps(one, sort_keys=True)}
+
+
+def _refuse_problems(resolved: Resolved, changed: set[str]) -> None:
+    """What an author just wrote must resolve; what broke underneath them may stay as it is."""
+    for datasource_id, problem in resolved.problems.items():
+        if datasource_id in changed:
+            raise InvalidInput(f"Datasource '{datasource_id}': {problem.message}", code="datasource_unresolved")

@@ -1,0 +1,257 @@
+"""Credential and broker profiles: what an admin creates so that secrets never reach a browser.
+
+Invariant of this file: a secret goes in and is never given out again; whoever withdraws a profile's public use, or
+deletes it, ends the public viewers of every dashboard using it. The profile and what its dashboards have yet to follow
+are written together; see `follow_profiles`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from urllib.parse import urlsplit
+
+from tidegate.domain.access import Role
+from tidegate.domain.profiles import (
+    BROKER,
+    CREDENTIAL,
+    BrokerProfile,
+    CredentialProfile,
+    CredentialType,
+    ProfileChange,
+    Transport,
+)
+from tidegate.domain.users import User
+from tidegate.errors import CouldNotCheck, Denied, InvalidInput, NotFound
+from tidegate.ports.control_plane import AuditEvent, AuditLog, CredentialCipher, FollowRequests, ProfileStore
+from tidegate.ports.runtime import Clock, Ids
+from tidegate.protocol.topics import check_filter
+from tidegate.usecases.control_plane.follow_profiles import FollowProfiles
+
+#: How long a request follows a change itself, seconds: the API answers within 29.
+_FOLLOW_S = 15
+#: The parts of a secret each type needs.
+SECRET_KEYS = {
+    CredentialType.NONE: (),
+    CredentialType.BEARER: ("token",),
+    CredentialType.BASIC: ("username", "password"),
+    CredentialType.HEADER: ("headerValue",),
+}
+
+
+class ManageProfiles:
+    """What admins do with profiles."""
+
+    def __init__(
+        self,
+        *,
+        profiles: ProfileStore,
+        follow: FollowProfiles,
+        requests: FollowRequests,
+        cipher: CredentialCipher,
+        audit: AuditLog,
+        clock: Clock,
+        ids: Ids,
+    ) -> None:
+        self._profiles = profiles
+        self._follow = follow
+        self._requests = requests
+        self._cipher = cipher
+        self._audit = audit
+        self._clock = clock
+        self._ids = ids
+
+    def credentials(self, actor: User) -> Sequence[CredentialProfile]:
+        _author(actor)
+        return self._profiles.credentials()
+
+    def brokers(self, actor: User) -> Sequence[BrokerProfile]:
+        _author(actor)
+        return self._profiles.brokers()
+
+    def create_credential(self, actor: User, wanted: CredentialProfile, secret: Mapping[str, str]) -> CredentialProfile:
+        """Create; `wanted` carries what the admin stated, ids and times are ours."""
+        _admin(actor)
+        now_ms = self._now_ms()
+        profile = replace(wanted, profile_id=self._ids.new_id(), created_at_ms=now_ms, updated_at_ms=now_ms)
+        profile = _checked_credential(profile, secret)
+        sealed = self._cipher.encrypt(profile.profile_id, secret) if secret else None
+        self._profiles.write_credential(None, profile, sealed)
+        self._record("credential_profile.created", actor, profile.profile_id, profile.allow_public_use)
+        return profile
+
+    def update_credential(
+        self, actor: User, profile_id: str, wanted: CredentialProfile, secret: Mapping[str, str] | None
+    ) -> CredentialProfile:
+        """Replace; without `secret` the stored one stays."""
+        _admin(actor)
+        before = self._profiles.credential(profile_id)
+        if before is None:
+            raise NotFound("Credential profile not found")
+        keys = dict.fromkeys(before.secret_keys, "kept") if secret is None else secret
+        after = _checked_credential(
+            replace(
+                wanted,
+                profile_id=profile_id,
+                revision=before.revision + 1,
+                connection_revision=before.connection_revision,
+                created_at_ms=before.created_at_ms,
+                updated_at_ms=self._now_ms(),
+            ),
+            keys,
+        )
+        reconnect = secret is not None or (after.type, after.header_name) != (before.type, before.header_name)
+        if reconnect:
+            after = replace(after, connection_revision=before.connection_revision + 1)
+        sealed = self._cipher.encrypt(profile_id, secret) if secret else None
+        withdrawn = before.allow_public_use and not after.allow_public_use
+        change = _change(CREDENTIAL, after, withdrawn) if withdrawn or reconnect else None
+        self._profiles.write_credential(before, after, sealed, change)
+        self._record("credential_profile.updated", actor, profile_id, after.allow_public_use)
+        self._follow_now(change)
+        return after
+
+    def create_broker(self, actor: User, wanted: BrokerProfile) -> BrokerProfile:
+        _admin(actor)
+        now_ms = self._now_ms()
+        profile = replace(wanted, profile_id=self._ids.new_id(), created_at_ms=now_ms, updated_at_ms=now_ms)
+        profile = self._checked_broker(profile)
+        self._profiles.write_broker(None, profile)
+        self._record("broker_profile.created", actor, profile.profile_id, profile.allow_public_use)
+        return profile
+
+    def update_broker(self, actor: User, profile_id: str, wanted: BrokerProfile) -> BrokerProfile:
+        _admin(actor)
+        before = self._profiles.broker(profile_id)
+        if before is None:
+            raise NotFound("Broker profile not found")
+        after = self._checked_broker(
+            replace(
+                wanted,
+                profile_id=profile_id,
+                revision=before.revision + 1,
+                connection_revision=before.connection_revision,
+                created_at_ms=before.created_at_ms,
+                updated_at_ms=self._now_ms(),
+            )
+        )
+        reconnect = _connection(before) != _connection(after)
+        if reconnect:
+            after = replace(after, connection_revision=before.connection_revision + 1)
+        withdrawn = before.allow_public_use and not after.allow_public_use
+        # A narrower allowlist takes topics away as well: rows of the old policy must not outlive it.
+        narrowed = before.topic_allowlist != after.topic_allowlist
+        change = _change(BROKER, after, withdrawn) if withdrawn or reconnect or narrowed else None
+        self._profiles.write_broker(before, after, change)
+        self._record("broker_profile.updated", actor, profile_id, after.allow_public_use)
+        self._follow_now(change)
+        return after
+
+    def delete(self, actor: User, kind: str, profile_id: str) -> None:
+        """Delete; datasources that name it lose their intent, public viewers their right."""
+        _admin(actor)
+        profile = self._profiles.credential(profile_id) if kind == CREDENTIAL else self._profiles.broker(profile_id)
+        if profile is None:
+            raise NotFound(f"{kind.title()} profile not found")
+        change = ProfileChange(kind, profile_id, profile.revision + 1, withdrawn=True)
+        self._profiles.delete(kind, profile_id, profile.revision, change)
+        self._record(f"{kind}_profile.deleted", actor, profile_id, profile.allow_public_use)
+        self._follow_now(change)
+
+    def _follow_now(self, change: ProfileChange | None) -> None:
+        """Usually every dashboard has followed when the request is answered; what has not is queued.
+
+        From the profile's write on the change happens, whatever the store does: its dashboards are never forgotten, so
+        a store that stops answering here is no failure of the request.
+        """
+        if change is None:
+            return
+        try:
+            done = self._follow.one(change, self._clock.monotonic() + _FOLLOW_S)
+        except CouldNotCheck:
+            done = False
+        if not done:
+            with suppress(CouldNotCheck):  # the schedule asks for it every minute in any case
+                self._requests.ask()
+
+    def _checked_broker(self, profile: BrokerProfile) -> BrokerProfile:
+        if not profile.name.strip():
+            raise InvalidInput("Broker profile name is required")
+        for pattern in profile.topic_allowlist:
+            check_filter(pattern)
+        if unknown := profile.tls.keys() - {"ca"}:
+            raise InvalidInput(
+                f"TLS options can only add trust; not allowed: {', '.join(sorted(unknown))}; allowed: ca"
+            )
+        allowlist = tuple(dict.fromkeys(pattern.strip() for pattern in profile.topic_allowlist if pattern.strip()))
+        profile = replace(profile, name=profile.name.strip(), topic_allowlist=allowlist)
+        if profile.transport is Transport.IOT_CORE:
+            if profile.broker_url or profile.credential_profile_id:
+                raise InvalidInput("An iot-core broker profile has neither brokerUrl nor credentialProfileId")
+            return profile
+        if profile.credential_profile_id is not None:
+            credential = self._profiles.credential(profile.credential_profile_id)
+            if credential is None:
+                raise InvalidInput("Credential profile not found")
+            if credential.type is not CredentialType.BASIC:
+                raise InvalidInput("MQTT broker credentials must use a basic credential profile")
+        return replace(profile, broker_url=_broker_url(profile.broker_url))
+
+    def _record(self, action: str, actor: User, profile_id: str, allow_public_use: bool) -> None:
+        metadata = {"allowPublicUse": allow_public_use}
+        self._audit.record(AuditEvent(action, actor.user_id, "profile", profile_id, self._now_ms(), metadata))
+
+    def _now_ms(self) -> int:
+        return int(self._clock.now() * 1000)
+
+
+def _change(kind: str, after: CredentialProfile | BrokerProfile, withdrawn: bool) -> ProfileChange:
+    return ProfileChange(kind, after.profile_id, after.revision, withdrawn)
+
+
+def _checked_credential(profile: CredentialProfile, secret: Mapping[str, str]) -> CredentialProfile:
+    kind = profile.type
+    if not profile.name.strip():
+        raise InvalidInput("Credential profile name is required")
+    for key in SECRET_KEYS[kind]:
+        if not secret.get(key, "").strip():
+            raise InvalidInput(f"{kind.value.title()} credential profile requires secret.{key}")
+    if unknown := secret.keys() - set(SECRET_KEYS[kind]):
+        raise InvalidInput(f"{kind.value.title()} credential profile does not take secret.{min(unknown)}")
+    header = profile.header_name.strip() if profile.header_name else None
+    if kind is CredentialType.HEADER and not header:
+        raise InvalidInput("Header credential profile requires headerName")
+    return replace(profile, name=profile.name.strip(), header_name=header, secret_keys=tuple(sorted(secret)))
+
+
+def _broker_url(text: str | None) -> str:
+    if not text or not text.strip():
+        raise InvalidInput("Broker URL is required")
+    try:
+        parts = urlsplit(text.strip())
+        port = parts.port
+    except ValueError as error:
+        raise InvalidInput("Broker URL is invalid") from error
+    if parts.scheme.lower() not in ("mqtt", "mqtts"):
+        raise InvalidInput("MQTT broker URL must use mqtt:// or mqtts://")
+    if not parts.hostname:
+        raise InvalidInput("Broker URL hostname is required")
+    if parts.username or parts.password:
+        raise InvalidInput("Broker URL must not hold credentials; use a basic credential profile")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{parts.scheme.lower()}://{host}" + (f":{port}" if port else "")
+
+
+def _connection(profile: BrokerProfile) -> tuple[object, ...]:
+    return (profile.transport, profile.broker_url, profile.credential_profile_id, sorted(profile.tls.items()))
+
+
+def _admin(actor: User) -> None:
+    if actor.role is not Role.ADMIN:
+        raise Denied("Only administrators may do this")
+
+
+def _author(actor: User) -> None:
+    if actor.role not in (Role.ADMIN, Role.EDITOR):
+        raise Denied("Only editors and administrators may do this")

@@ -1,0 +1,132 @@
+"""Create users, change roles and passwords, deactivate. Whatever takes a right away raises the session version and
+writes an event in the same transaction."""
+
+from __future__ import annotations
+
+import secrets
+import string
+from collections.abc import Mapping
+from dataclasses import replace
+
+from tidegate.domain.access import Role
+from tidegate.domain.passwords import check_password, normalise_email
+from tidegate.domain.revocations import Revocation, RevocationReason
+from tidegate.domain.users import User
+from tidegate.errors import Denied, InvalidInput, NotFound
+from tidegate.ports.control_plane import AuditEvent, AuditLog, Page, PasswordHasher, UserStore, UserWrite
+from tidegate.ports.runtime import Clock, Ids
+
+
+class ManageUsers:
+    """What admins do with accounts, and users with their own."""
+
+    def __init__(self, *, users: UserStore, passwords: PasswordHasher, audit: AuditLog, clock: Clock, ids: Ids) -> None:
+        self._users = users
+        self._passwords = passwords
+        self._audit = audit
+        self._clock = clock
+        self._ids = ids
+
+    def all(self, actor: User, limit: int, cursor: str | None) -> Page[User]:
+        _admin(actor)
+        return self._users.all(limit, cursor)
+
+    def create(self, actor: User | None, email: str, role: Role, password: str | None = None) -> tuple[User, str]:
+        """Create a user; without a password a one-time one is made. Returns (user, password).
+
+        `actor` is None when the first admin is written from outside the API.
+        """
+        if actor is not None:
+            _admin(actor)
+        one_time = password is None
+        password = one_time_password() if password is None else check_password(password)
+        now_ms = self._now_ms()
+        user = User(
+            user_id=self._ids.new_id(),
+            email=normalise_email(email),
+            role=role,
+            active=True,
+            session_version=1,
+            password_hash=self._passwords.hash(password),
+            must_change_password=one_time,
+            created_at_ms=now_ms,
+            updated_at_ms=now_ms,
+        )
+        self._users.write(UserWrite(None, user), now_ms)
+        self._record("user.admin_created", actor, user, {"role": role.value})
+        return user, password
+
+    def change(self, actor: User, user_id: str, *, role: Role | None = None, active: bool | None = None) -> User:
+        """Change role or activity."""
+        _admin(actor)
+        user = self._get(user_id)
+        if user_id == actor.user_id and (active is False or role not in (None, Role.ADMIN)):
+            raise InvalidInput("You cannot take your own admin rights; ask another admin")
+        changed = replace(
+            user, role=user.role if role is None else role, active=user.active if active is None else active
+        )
+        if changed == user:
+            return user
+        revocation = None
+        loses = (user.active and not changed.active) or (user.role is Role.ADMIN and changed.role is not Role.ADMIN)
+        if loses:
+            revocation = Revocation(RevocationReason.USER_DEACTIVATED, user_id=user_id)
+            if not changed.active:
+                changed = replace(changed, session_version=user.session_version + 1)
+        changed = self._write(user, changed, revocation)
+        self._record("user.admin_updated", actor, changed, {"role": changed.role.value, "active": changed.active})
+        return changed
+
+    def reset_password(self, actor: User, user_id: str) -> str:
+        """Give a user a one-time password; everything they were signed in with ends."""
+        _admin(actor)
+        user, password = self._get(user_id), one_time_password()
+        self._set_password(user, password, must_change=True)
+        self._record("password_reset.admin_issued", actor, user, {})
+        return password
+
+    def change_password(self, user: User, current: str, new: str) -> None:
+        """A user changes their own."""
+        if not self._passwords.verify(user.password_hash, current):
+            raise Denied("The current password is wrong", code="wrong_password")
+        self._set_password(user, check_password(new), must_change=False)
+        self._record("password_reset.completed", user, user, {})
+
+    def _set_password(self, user: User, password: str, *, must_change: bool) -> None:
+        changed = replace(
+            user,
+            password_hash=self._passwords.hash(password),
+            must_change_password=must_change,
+            session_version=user.session_version + 1,
+        )
+        self._write(user, changed, Revocation(RevocationReason.PASSWORD_RESET, user_id=user.user_id))
+
+    def _write(self, before: User, after: User, revocation: Revocation | None) -> User:
+        now_ms = self._now_ms()
+        after = replace(after, stamp=before.stamp + 1, updated_at_ms=now_ms)
+        self._users.write(UserWrite(before, after, revocation), now_ms)
+        return after
+
+    def _get(self, user_id: str) -> User:
+        user = self._users.get(user_id)
+        if user is None:
+            raise NotFound("User not found")
+        return user
+
+    def _record(self, action: str, actor: User | None, user: User, metadata: Mapping[str, object]) -> None:
+        actor_id = actor.user_id if actor else None
+        self._audit.record(AuditEvent(action, actor_id, "user", user.user_id, self._now_ms(), metadata))
+
+    def _now_ms(self) -> int:
+        return int(self._clock.now() * 1000)
+
+
+def one_time_password() -> str:
+    """20 random characters that satisfy `check_password`."""
+    alphabet = string.ascii_letters + string.digits
+    return "".join(secrets.choice(alphabet) for _ in range(16)) + "-aZ7"
+
+
+def _admin(actor: User) -> None:
+    if actor.role is not Role.ADMIN:
+        raise Denied("Only administrators may do this")

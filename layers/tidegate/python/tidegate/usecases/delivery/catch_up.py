@@ -1,0 +1,72 @@
+"""Some seconds after a subscribe, or after a send that failed: has a newer value been written meanwhile?
+
+Invariant of this file: whoever subscribed ends with the newest value, though indexes lag and audiences are cached.
+Looking twice is harmless. A newer value may be fanned out between a look's reading and its sending, and the viewer
+would end with the older one: so what is newest is asked once more after every send.
+"""
+
+from __future__ import annotations
+
+from tidegate.domain.subscriptions import LastValue, Look, Subscription
+from tidegate.errors import CouldNotCheck
+from tidegate.ports.delivery import Delivery, Sender
+from tidegate.ports.gateway import AccessStore, LastValueStore, SubscriptionStore
+from tidegate.ports.runtime import Clock, Observer
+from tidegate.protocol import messages
+from tidegate.usecases.delivery.fresh_access import FreshAccess
+from tidegate.usecases.gateway.end_connection import EndConnection
+
+#: A stream that has a newer value after every send is lively: its next message brings what this look does not.
+_SENDS = 3
+
+
+class SecondLook:
+    """The use case behind the second-look queue."""
+
+    def __init__(
+        self,
+        *,
+        subscriptions: SubscriptionStore,
+        last_values: LastValueStore,
+        access: AccessStore,
+        sender: Sender,
+        end_connection: EndConnection,
+        clock: Clock,
+        observer: Observer,
+    ) -> None:
+        self._subscriptions = subscriptions
+        self._last_values = last_values
+        self._access = access
+        self._sender = sender
+        self._end_connection = end_connection
+        self._clock = clock
+        self._observer = observer
+
+    def __call__(self, look: Look) -> bool:
+        """Send the newest value if the viewer may have missed it. True when it was sent.
+
+        Raises `CouldNotCheck` when a store did not answer or the platform is throttling: look again.
+        """
+        row = self._subscriptions.get(look.key)
+        if row is None or row.attempt != look.attempt or not row.live:
+            return False
+        seen, sent = look.seen, False
+        for _ in range(_SENDS):
+            value = self._last_values.get(look.stream_key)
+            if value is None or (seen is not None and value.order <= seen) or not self._send(row, value):
+                break
+            seen, sent = value.order, True
+        return sent
+
+    def _send(self, row: Subscription, value: LastValue) -> bool:
+        if not FreshAccess(self._access, self._clock).allows(row):
+            return False
+        at = value.timestamp_ms / 1000
+        body = messages.data(row.key.datasource_id, value.payload, at, retained=True)
+        delivery = self._sender.post(row.key.connection_id, body)
+        if delivery is Delivery.GONE:
+            self._end_connection.gone(row.key.connection_id)
+        elif delivery in (Delivery.THROTTLED, Delivery.FAILED):
+            raise CouldNotCheck("The newest value could not be sent", code="not_sent")
+        self._observer.count("second_looks", outcome=delivery.value)
+        return delivery is Delivery.DELIVERED

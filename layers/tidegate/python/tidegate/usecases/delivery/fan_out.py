@@ -1,0 +1,116 @@
+"""Deliver one message of a stream to its subscriptions.
+
+Who may have it at the moment it is sent is the outbox's business; here is what they are sent, and in what order values
+come: the newest is written before it is sent, and an older one is dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from tidegate.domain.access import FRESH_S
+from tidegate.domain.client_queues import Frame
+from tidegate.domain.subscriptions import LastValue, Stream, Subscription
+from tidegate.ports.delivery import Delivery
+from tidegate.ports.gateway import LastValueStore, SubscriptionStore
+from tidegate.ports.runtime import Clock, Observer
+from tidegate.protocol import messages
+from tidegate.protocol.messages import ErrorCode, Status
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """What became of one message: viewers per outcome, as far as it is known yet."""
+
+    outcomes: Mapping[Delivery, int]
+
+    @property
+    def count(self) -> int:
+        return self.outcomes.get(Delivery.DELIVERED, 0)
+
+
+class FanOut:
+    """Deliver messages; keeps audiences for at most a second."""
+
+    def __init__(
+        self,
+        *,
+        subscriptions: SubscriptionStore,
+        last_values: LastValueStore,
+        send: Callable[[Sequence[Frame]], Mapping[Delivery, int]],
+        max_message_bytes: int,
+        clock: Clock,
+        observer: Observer,
+    ) -> None:
+        """`send`: `SendFrames` or `KeepSending`."""
+        self._subscriptions = subscriptions
+        self._last_values = last_values
+        self._send = send
+        self._max_bytes = max_message_bytes
+        self._clock = clock
+        self._observer = observer
+        self._audiences: dict[str, tuple[float, Sequence[Subscription]]] = {}
+
+    def deliver(self, stream: Stream, value: LastValue) -> Delivered:
+        """Keep the value as the stream's newest and send it to everyone who may have it.
+
+        A message older than the newest is dropped. Raises `CouldNotCheck` when nothing was sent because a store
+        did not answer.
+        """
+        # The shortest frame there can be; each datasource id is checked again on its own frame.
+        if len(value.payload.encode("utf-8", "surrogatepass")) > self._max_bytes:
+            return self.tell(stream, ErrorCode.MESSAGE_TOO_LARGE, messages.TOO_LARGE)
+        if not self._last_values.put_if_newer(stream.stream_key, value):
+            self._observer.count("messages_outdated")
+            return Delivered({})
+        at = value.timestamp_ms / 1000
+        delivered = self._send_all(
+            stream, lambda datasource_id: messages.data(datasource_id, value.payload, at), is_data=True
+        )
+        self._observer.count("messages_fanned_out")
+        return delivered
+
+    def tell(self, stream: Stream, code: ErrorCode, text: str, *, status: bool = False) -> Delivered:
+        """Tell the stream's viewers of a fault: of one message, or, with `status`, of the upstream."""
+        now = self._clock.now()
+        told = self._send_all(
+            stream, lambda datasource_id: messages.encode(messages.error(datasource_id, code, text, now))
+        )
+        if status:
+            told = self._send_all(
+                stream,
+                lambda datasource_id: messages.encode(messages.status(datasource_id, Status.ERROR, now, code, text)),
+            )
+        return told
+
+    def connected(self, stream: Stream) -> Delivered:
+        """Tell the stream's viewers that its upstream is connected."""
+        now = self._clock.now()
+        return self._send_all(
+            stream, lambda datasource_id: messages.encode(messages.status(datasource_id, Status.CONNECTED, now))
+        )
+
+    def has_audience(self, stream: Stream) -> bool:
+        """*Index.* Whether anybody is subscribed, asked now."""
+        return any(self._subscriptions.audience(shard) for shard in stream.shard_keys)
+
+    def _send_all(self, stream: Stream, frame: Callable[[str], bytes], *, is_data: bool = False) -> Delivered:
+        rows = [row for shard in stream.shard_keys for row in self._audience(shard)]
+        bodies = {one: self._fitting(one, frame(one)) for one in {row.key.datasource_id for row in rows}}
+        frames = [Frame(row, bodies[row.key.datasource_id], is_data) for row in rows]
+        return Delivered(self._send(frames))
+
+    def _audience(self, shard: str) -> Sequence[Subscription]:
+        started = self._clock.monotonic()
+        kept = self._audiences.get(shard)
+        if kept is None or started - kept[0] >= FRESH_S:
+            kept = (started, self._subscriptions.audience(shard))
+            self._audiences = {
+                one: audience for one, audience in self._audiences.items() if started - audience[0] < FRESH_S
+            }
+            self._audiences[shard] = kept
+        return kept[1]
+
+    def _fitting(self, datasource_id: str, body: bytes) -> bytes:
+        return body if len(body) <= self._max_bytes else messages.too_large(datasource_id, self._clock.now())

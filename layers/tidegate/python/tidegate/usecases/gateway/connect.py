@@ -1,0 +1,110 @@
+"""`$connect`: admit or refuse a browser's WebSocket. Nothing is posted and no token is asked for here.
+
+Order of checks: switched on, origin, rate of this address, open connections of this address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from tidegate.domain.subscriptions import Connection
+from tidegate.errors import Denied, Disabled
+from tidegate.ports.gateway import ConnectionStore
+from tidegate.ports.limits import KeyHasher
+from tidegate.ports.runtime import Clock, Observer
+from tidegate.usecases.limits.connection_quota import Slots
+from tidegate.usecases.limits.rate_limits import RateLimits
+
+#: The limiter's scope of the connect rate, as the internal contract names it.
+CONNECT_SCOPE = "realtime-connect-ip"
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """What `$connect` knows of a browser.
+
+    Attributes:
+        connection_id: the platform's id.
+        ip_key: the client's address as limits count it (`domain.client_ip.ip_key`).
+        origin: the Origin header, None when absent.
+        batch: whether the query asked for `batch` frames.
+    """
+
+    connection_id: str
+    ip_key: str
+    origin: str | None
+    batch: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectPolicy:
+    """Settings of the handshake."""
+
+    enabled: bool
+    allowed_origins: Collection[str]
+    rate_per_minute: int
+    connections_per_ip: int
+    limiter_timeout_ms: int
+
+
+class Connect:
+    """Admit a connection."""
+
+    def __init__(
+        self,
+        *,
+        policy: ConnectPolicy,
+        rates: RateLimits,
+        slots: Slots,
+        connections: ConnectionStore,
+        keys: KeyHasher,
+        clock: Clock,
+        observer: Observer,
+    ) -> None:
+        self._policy = policy
+        self._rates = rates
+        self._slots = slots
+        self._connections = connections
+        self._keys = keys
+        self._clock = clock
+        self._observer = observer
+
+    def __call__(self, handshake: Handshake) -> None:
+        """Admit, or raise what refuses.
+
+        Raises:
+            Disabled: realtime is off. Denied: the origin is not allowed.
+            LimitReached: rate or cap. CouldNotCheck: a store did not answer; the connection is not counted.
+        """
+        policy = self._policy
+        if not policy.enabled:
+            raise Disabled("Realtime is disabled")
+        if policy.allowed_origins and (handshake.origin or "").lower() not in policy.allowed_origins:
+            raise Denied("Origin is not allowed", code="origin_not_allowed")
+        deadline = self._clock.monotonic() + policy.limiter_timeout_ms / 1000
+        self._rates.consume(CONNECT_SCOPE, handshake.ip_key, policy.rate_per_minute, deadline=deadline)
+        ip = self._keys.key("ip", handshake.ip_key)
+        slot = self._slots.take(
+            f"ip#{ip}",
+            handshake.connection_id,
+            policy.connections_per_ip,
+            refusal="Too many open connections",
+            deadline=deadline,
+        )
+        taken = frozenset() if slot is None else frozenset({slot})
+        try:
+            self._connections.open(
+                Connection(
+                    connection_id=handshake.connection_id,
+                    ip=ip,
+                    opened_at=int(self._clock.now()),
+                    batch=handshake.batch,
+                    slots=taken,
+                )
+            )
+        except BaseException:
+            # Not admitted, so not counted: whatever went wrong, the slot goes back.
+            self._slots.free(taken, handshake.connection_id)
+            raise
+        self._observer.count("connections_opened")

@@ -1,0 +1,174 @@
+"""One message of a browser: understand it, act on it, answer through the management API.
+
+Invariant of this file: every message is answered, whatever goes wrong, and no answer holds an internal fault's text.
+"""
+
+from __future__ import annotations
+
+from tidegate.domain.access import FRESH_S
+from tidegate.domain.relay import shard_of
+from tidegate.domain.subscriptions import LastValue, Stream
+from tidegate.errors import CouldNotCheck, TidegateError
+from tidegate.ports.delivery import Delivery, SecondLooks, Sender
+from tidegate.ports.gateway import LastValueStore
+from tidegate.ports.relay import Relays
+from tidegate.ports.runtime import Clock, Observer
+from tidegate.protocol import batches, messages
+from tidegate.protocol.messages import ErrorCode, Status
+from tidegate.usecases.gateway.end_connection import EndConnection
+from tidegate.usecases.gateway.subscribe import Subscribe, Subscribed
+from tidegate.usecases.gateway.unsubscribe import Unsubscribe
+
+#: Refusals that a session token minted now may turn into a yes.
+_FRESH_TOKEN_HELPS = frozenset({"token_expired", "token_intent_changed", "intent_changed", "connection_closed"})
+
+#: How long a process that asked for a relay worker does not ask again, seconds; less than a worker stays idle.
+_STARTED_S = 10.0
+
+
+class HandleMessage:
+    """Dispatch `subscribe`, `unsubscribe` and `ping`, however they were routed."""
+
+    def __init__(
+        self,
+        *,
+        max_message_bytes: int,
+        subscribe: Subscribe,
+        unsubscribe: Unsubscribe,
+        last_values: LastValueStore,
+        second_looks: SecondLooks,
+        relays: Relays,
+        end_connection: EndConnection,
+        sender: Sender,
+        clock: Clock,
+        observer: Observer,
+    ) -> None:
+        self._max_bytes = max_message_bytes
+        self._subscribe = subscribe
+        self._unsubscribe = unsubscribe
+        self._last_values = last_values
+        self._second_looks = second_looks
+        self._relays = relays
+        self._started: dict[int, float] = {}
+        self._end_connection = end_connection
+        self._sender = sender
+        self._clock = clock
+        self._observer = observer
+
+    def __call__(self, connection_id: str, text: str) -> None:
+        """Handle one text message of one connection."""
+        self._observer.count("messages_in")
+        try:
+            message = messages.parse(text, self._max_bytes, self._clock.now())
+        except messages.BadMessage as bad:
+            self._send(connection_id, messages.encode(bad.answer))
+            return
+        match message:
+            case messages.Ping(request_id):
+                self._send(connection_id, messages.encode(messages.pong(request_id, self._clock.now())))
+            case messages.Unsubscribe():
+                self._on_unsubscribe(connection_id, message)
+            case messages.Subscribe():
+                self._on_subscribe(connection_id, message)
+
+    def _on_subscribe(self, connection_id: str, message: messages.Subscribe) -> None:
+        try:
+            done = self._subscribe(connection_id, message.dashboard_id, message.datasource_id, message.session_token)
+        except Exception as error:  # answered below, whatever it is
+            self._refuse(connection_id, message.request_id, message.datasource_id, error)
+            return
+        ack = messages.encode(messages.ack(message.request_id, message.datasource_id, self._clock.now()))
+        if done.refreshed:
+            self._send(connection_id, ack)
+            return
+        self._welcome(done, ack)
+        if done.stream.relayed:
+            self._start_relay(done.stream)
+
+    def _start_relay(self, stream: Stream) -> None:
+        """A worker that runs looks for new streams by itself; asking for one now and then is enough."""
+        shard, now = shard_of(stream), self._clock.monotonic()
+        if now - self._started.get(shard, float("-inf")) < _STARTED_S:
+            return
+        try:
+            self._relays.start(shard)
+            self._started[shard] = now
+        except CouldNotCheck as error:  # the schedule starts it within a minute
+            self._observer.fault("relay not started", error)
+
+    def _welcome(self, done: Subscribed, ack: bytes) -> None:
+        """Ack, status and newest value, in one message where the connection asked for that; and a second look, because
+        a message may have passed while indexes lagged and audiences were cached."""
+        row, stream_key = done.row, done.row.stream_key
+        # A stream of the relay may yet have to be connected: the relay says so when it is.
+        state = Status.CONNECTED if done.stream.connected or not done.stream.relayed else Status.CONNECTING
+        frames = [ack, messages.encode(messages.status(row.key.datasource_id, state, self._clock.now()))]
+        if not row.batch:
+            if any(self._send(row.key.connection_id, frame) is Delivery.GONE for frame in frames):
+                return
+            frames = []
+        try:
+            value = self._newest(stream_key, done.checked_at)
+            if value is not None:
+                at = value.timestamp_ms / 1000
+                frames.append(messages.data(row.key.datasource_id, value.payload, at, retained=True))
+        except Exception as error:  # the subscription stands: the next message brings what this one could not
+            self._observer.fault("last value not read", error, connection_id=row.key.connection_id)
+            value = None
+        fitting = [self._fitting(frame) for frame in frames]
+        for message in batches.split(fitting) if row.batch else fitting:
+            delivery = self._post(row.key.connection_id, message)
+            if delivery is Delivery.GONE:
+                return
+            if delivery in (Delivery.THROTTLED, Delivery.FAILED):
+                value = None  # not seen: the second look brings it
+        try:
+            self._second_looks.queue(row.key, row.attempt, stream_key, value)
+        except CouldNotCheck as error:
+            self._observer.fault("no second look", error, connection_id=row.key.connection_id)
+
+    def _newest(self, stream_key: str, checked_at: float) -> LastValue | None:
+        """The stream's newest value, read only now that the row is visible. Where all this took long, the right may be
+        lost again by now: None, and the second look, which asks anew, is what brings the value."""
+        value = self._last_values.get(stream_key)
+        return None if self._clock.monotonic() - checked_at >= FRESH_S else value
+
+    def _on_unsubscribe(self, connection_id: str, message: messages.Unsubscribe) -> None:
+        try:
+            ended = self._unsubscribe(connection_id, message.datasource_id)
+        except Exception as error:  # answered below, whatever it is
+            self._refuse(connection_id, message.request_id, message.datasource_id, error)
+            return
+        now = self._clock.now()
+        if ended:
+            self._send(connection_id, messages.encode(messages.status(message.datasource_id, Status.DISCONNECTED, now)))
+        self._send(connection_id, messages.encode(messages.ack(message.request_id, message.datasource_id, now)))
+
+    def _refuse(self, connection_id: str, request_id: str, datasource_id: str, error: Exception) -> None:
+        code, text, retryable = ErrorCode.CONNECT_FAILED, "Subscription failed", True
+        if isinstance(error, TidegateError):
+            code, text = messages.code_for(error), messages.text_for(error)
+            retryable = error.temporary or error.code in _FRESH_TOKEN_HELPS
+            self._observer.count("refusals", code=error.code)
+            self._observer.info("refused", connection_id=connection_id, code=error.code)
+        else:
+            self._observer.count("faults")
+            self._observer.fault("message failed", error, connection_id=connection_id)
+        frame = messages.refused(request_id, datasource_id, code, text, self._clock.now(), retryable)
+        self._send(connection_id, messages.encode(frame))
+
+    def _fitting(self, frame: bytes) -> bytes:
+        return frame if len(frame) <= self._max_bytes else messages.too_large(None, self._clock.now())
+
+    def _send(self, connection_id: str, frame: bytes) -> Delivery:
+        """Send one frame; what is larger than a frame may be becomes an error."""
+        return self._post(connection_id, self._fitting(frame))
+
+    def _post(self, connection_id: str, message: bytes) -> Delivery:
+        """Send one message. A viewer that is gone is released."""
+        delivery = self._sender.post(connection_id, message)
+        if delivery is Delivery.GONE:
+            self._end_connection.gone(connection_id)
+        elif delivery is not Delivery.DELIVERED:
+            self._observer.count("answers_not_delivered", delivery=delivery.value)
+        return delivery

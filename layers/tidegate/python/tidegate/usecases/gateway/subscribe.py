@@ -1,0 +1,236 @@
+"""Subscribe one datasource on one connection, or refresh its token.
+
+Messages of one connection may run at the same time, twice and out of order; a revocation may run beside them. The
+order of steps is what keeps invariant 1 (a revoked viewer is never left subscribed):
+
+    hold the key -> take the slot -> put the row hidden -> verify -> make visible
+
+A row put before a pass's query is seen by the pass; one put after it is verified after the change. Every write is
+conditional on the attempt that made the row, so attempts never act on each other's rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tidegate.domain.access import Refusal
+from tidegate.domain.subscriptions import Connection, Stream, Subscription, SubscriptionKey, same_grant
+from tidegate.domain.tokens import SessionClaims
+from tidegate.errors import CouldNotCheck, Denied, LimitReached, TidegateError, Unauthenticated
+from tidegate.ports.gateway import ConnectionStore, Hold, SessionTokens, StreamStore, SubscriptionStore
+from tidegate.ports.runtime import Clock, Ids, Observer
+from tidegate.usecases.gateway.authorizer import Granted, Granting
+from tidegate.usecases.limits.connection_quota import Slots, home_slot
+from tidegate.usecases.limits.rate_limits import RateLimits
+
+IP_SCOPE = "realtime-public-subscribe-ip"
+SHARE_SCOPE = "realtime-public-subscribe-share"
+
+#: How often an attempt that lost its row, or met one that is being ended, starts over before it is refused.
+ROUNDS = 4
+
+
+class Busy(CouldNotCheck):
+    """Other attempts on the same row kept winning, or its end has not been told yet."""
+
+    code = "subscription_busy"
+
+
+@dataclass(frozen=True, slots=True)
+class SubscribePolicy:
+    """Settings of subscribing."""
+
+    subscriptions_per_connection: int
+    connections_per_dashboard: int
+    rate_per_ip: int
+    rate_per_share_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribed:
+    """What came of it.
+
+    Attributes:
+        row: the live row.
+        stream: its stream as stored.
+        refreshed: whether the row was there before: a refresh sends no status and no value.
+        checked_at: monotonic seconds at which the access read that admitted it began.
+    """
+
+    row: Subscription
+    stream: Stream
+    refreshed: bool
+    checked_at: float
+
+
+class Subscribe:
+    """The use case behind `subscribe`."""
+
+    def __init__(
+        self,
+        *,
+        policy: SubscribePolicy,
+        tokens: SessionTokens,
+        rates: RateLimits,
+        grant: Granting,
+        slots: Slots,
+        connections: ConnectionStore,
+        subscriptions: SubscriptionStore,
+        streams: StreamStore,
+        clock: Clock,
+        ids: Ids,
+        observer: Observer,
+    ) -> None:
+        self._policy = policy
+        self._tokens = tokens
+        self._rates = rates
+        self._grant = grant
+        self._slots = slots
+        self._connections = connections
+        self._subscriptions = subscriptions
+        self._streams = streams
+        self._clock = clock
+        self._ids = ids
+        self._observer = observer
+
+    def __call__(self, connection_id: str, dashboard_id: str, datasource_id: str, token: str) -> Subscribed:
+        """Subscribe or refresh.
+
+        Raises:
+            TidegateError: what refuses; a running subscription is not touched by a refusal.
+        """
+        claims = self._tokens.verify(token, self._clock.now())
+        if (claims.dashboard_id, claims.datasource_id) != (dashboard_id, datasource_id):
+            raise Denied("Datasource identifiers do not match token claims")
+        connection = self._open_connection(connection_id)
+        if claims.principal.is_public:
+            self._limit(claims, connection)
+        checked_at = self._clock.monotonic()
+        granted = self._grant(claims, token, self._clock.now())
+        key = SubscriptionKey(dashboard_id, connection_id, datasource_id)
+        for _ in range(ROUNDS):
+            if connection.subscriptions.get(datasource_id, dashboard_id) != dashboard_id:
+                raise Denied("Datasource token dashboard mismatch")
+            done = self._round(key, connection, granted, checked_at)
+            if done is not None:
+                self._observer.count("subscribes", refreshed=str(done.refreshed).lower())
+                return done
+            connection = self._open_connection(connection_id)
+        raise Busy("Subscription update already in progress")
+
+    def _limit(self, claims: SessionClaims, connection: Connection) -> None:
+        refusal = "Too many public realtime subscribe requests"
+        deadline = self._rates.deadline()
+        self._rates.consume(IP_SCOPE, connection.ip, self._policy.rate_per_ip, deadline=deadline, refusal=refusal)
+        share = f"{claims.dashboard_id}:{claims.principal.share_version}"
+        limit = self._policy.rate_per_share_version
+        self._rates.consume(SHARE_SCOPE, share, limit, deadline=deadline, refusal=refusal)
+
+    def _open_connection(self, connection_id: str) -> Connection:
+        connection = self._connections.get(connection_id)
+        if connection is None or connection.closing:
+            raise Unauthenticated("The connection is closed", code="connection_closed")
+        return connection
+
+    def _round(
+        self, key: SubscriptionKey, connection: Connection, granted: Granted, checked_at: float
+    ) -> Subscribed | None:
+        """One try; None = another attempt or a cut was in the way, start over."""
+        there = self._subscriptions.get(key)
+        if there is not None and there.cut:
+            return None
+        if there is not None and there.live and same_grant(there.claim, granted.claim):
+            moved = self._subscriptions.move_expiry(there, granted.claim.expires_at, granted.session_token)
+            return Subscribed(there, granted.stream, True, checked_at) if moved else None
+        slot = self._admit(key, connection)
+        stream = self._streams.want(granted.stream)
+        row = Subscription(
+            key=key,
+            attempt=self._ids.new_id(),
+            claim=granted.claim,
+            stream=shard_of(stream, key.connection_id),
+            batch=connection.batch,
+            session_token=granted.session_token,
+        )
+        if not self._subscriptions.put_hidden(row):
+            return None
+        checked_at = self._clock.monotonic()
+        if self._verified(row, slot) and self._subscriptions.make_visible(row):
+            return Subscribed(row, stream, False, checked_at)
+        return None
+
+    def _admit(self, key: SubscriptionKey, connection: Connection) -> str | None:
+        """Hold the key and the dashboard's slot, or neither. Returns the slot taken, None when failing open."""
+        cap, limit = f"dash#{key.dashboard_id}", self._policy.connections_per_dashboard
+        noted = {slot for slot in connection.slots if slot.rpartition("#")[0] == cap}
+        noted = noted or {home_slot(cap, key.connection_id, limit)}
+        match self._connections.hold(key, self._policy.subscriptions_per_connection, min(noted)):
+            case Hold.GONE:
+                raise Unauthenticated("The connection is closed", code="connection_closed")
+            case Hold.FULL:
+                raise LimitReached("Realtime subscription limit reached for this connection", code="cap_reached")
+            case Hold.OTHER_DASHBOARD:
+                raise Denied("Datasource token dashboard mismatch")
+            case Hold.HELD:
+                pass
+
+        def note(slot: str) -> bool:
+            noted.add(slot)
+            return self._connections.note_slot(key.connection_id, slot)
+
+        try:
+            slot = self._slots.take(
+                cap,
+                key.connection_id,
+                limit,
+                refusal="Realtime dashboard connection limit reached",
+                noted=frozenset(noted),
+                note=note,
+            )
+        except TidegateError:
+            self._subscriptions.release_key(key)
+            raise
+        if slot is not None:
+            # Left noted, a slot that was full now could be taken beside this one by the next subscribe.
+            self._connections.forget_slots(key.connection_id, noted - {slot})
+        return slot
+
+    def _verified(self, row: Subscription, slot: str | None) -> bool:
+        """Read everything again, strongly, after the row was put. Not right any more: take the own row back.
+
+        Returns:
+            False when only the key was lost to another attempt's end: start over.
+        """
+        try:
+            refusal = self._grant.still(row.claim, self._clock.now())
+            connection = self._connections.get(row.key.connection_id)
+        except CouldNotCheck:
+            self._take_back(row)
+            raise
+        if connection is None or connection.closing:
+            self._take_back(row)
+            if connection is None and slot is not None:
+                # Whoever removed the connection may have freed its slots before this one was taken.
+                self._slots.free([slot], row.key.connection_id)
+            raise Unauthenticated("The connection is closed", code="connection_closed")
+        if refusal is not None:
+            self._take_back(row)
+            if refusal is Refusal.REVOKED:
+                raise Denied("Dashboard access denied")
+            raise Unauthenticated("Datasource session token is no longer valid", code=f"token_{refusal.value}")
+        if connection.subscriptions.get(row.key.datasource_id) != row.key.dashboard_id:
+            self._take_back(row)
+            return False
+        return True
+
+    def _take_back(self, row: Subscription) -> None:
+        try:
+            self._subscriptions.remove(row)
+        except CouldNotCheck:
+            # It stays hidden, so nobody is sent anything; the full pass removes it.
+            self._observer.count("rows_not_taken_back")
+
+
+def shard_of(stream: Stream, connection_id: str) -> str:
+    """The shard of a stream a connection is delivered from: `streamKey#shard`."""
+    return stream.shard_keys[sum(connection_id.encode()) % stream.shards]

@@ -1,0 +1,101 @@
+"""Take and free slots of caps: open connections of an address, connections of a dashboard.
+
+A slot is a place in the set of holders of one shard of a cap. Its name, `cap#shard`, is noted on the connection
+*before* it is taken, so that whoever removes the connection frees it whatever crashed in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+
+from tidegate.domain.limits import FailureMode, Outcome, shards_for
+from tidegate.errors import CouldNotCheck, LimiterUnavailable, LimitReached
+from tidegate.ports.limits import CapStore
+from tidegate.ports.runtime import Clock, Observer
+
+
+def slot_name(cap: str, shard: int) -> str:
+    """The name a slot is noted by on its connection."""
+    return f"{cap}#{shard}"
+
+
+def home_slot(cap: str, holder: str, limit: int) -> str:
+    """The slot this holder tries first."""
+    return slot_name(cap, next(shards_for(holder, limit)).index)
+
+
+class Slots:
+    """Caps kept as sets of holders; a holder is a connection id."""
+
+    def __init__(
+        self, *, store: CapStore, failure_mode: FailureMode, timeout_ms: int, clock: Clock, observer: Observer
+    ) -> None:
+        self._store = store
+        self._failure_mode = failure_mode
+        self._timeout_s = timeout_ms / 1000
+        self._clock = clock
+        self._observer = observer
+
+    def take(
+        self,
+        cap: str,
+        holder: str,
+        limit: int,
+        *,
+        refusal: str,
+        noted: Collection[str] = (),
+        note: Callable[[str], bool] = lambda _slot: True,
+        deadline: float | None = None,
+    ) -> str | None:
+        """Take a slot in the first shard that has room: one that is noted already first, then the holder's home.
+
+        Args:
+            cap: what is capped, for example `dash#<id>`.
+            limit: holders allowed over all shards.
+            refusal: what to tell the client when every shard is full.
+            noted: slots noted on the connection: taking one it holds already takes nothing.
+            note: called with the name of a slot that is not noted before it is tried; False = the connection
+                that should own it is gone, and the search ends.
+            deadline: monotonic seconds shared by all limiter calls of one decision.
+
+        Returns:
+            The slot's name; None when the store was down and the failure mode is fail-open.
+
+        Raises:
+            LimitReached: every shard is full, or the connection is gone.
+            LimiterUnavailable: the store did not answer, fail-closed.
+        """
+        if deadline is None:
+            deadline = self._clock.monotonic() + self._timeout_s
+        scope = cap.split("#", 1)[0]
+        try:
+            ring = list(shards_for(holder, limit))
+            ring.sort(key=lambda shard: slot_name(cap, shard.index) not in noted)
+            for shard in ring:
+                slot = slot_name(cap, shard.index)
+                if slot not in noted and not note(slot):
+                    break
+                if self._store.take(cap, shard.index, shard.limit, holder, deadline):
+                    self._count(scope, Outcome.ALLOWED)
+                    return slot
+        except CouldNotCheck as error:
+            self._count(scope, Outcome.BACKEND_ERROR)
+            if self._failure_mode is FailureMode.OPEN:
+                self._count(scope, Outcome.FAIL_OPEN)
+                return None
+            self._count(scope, Outcome.FAIL_CLOSED)
+            raise LimiterUnavailable("The connection limiter is temporarily unavailable") from error
+        self._count(scope, Outcome.REJECTED)
+        raise LimitReached(refusal, code="cap_reached")
+
+    def free(self, slots: Iterable[str], holder: str) -> None:
+        """Free the named slots. What cannot be freed now is freed by the next full pass; it is counted."""
+        for slot in slots:
+            cap, _, shard = slot.rpartition("#")
+            try:
+                self._store.release(cap, int(shard), holder)
+            except CouldNotCheck:
+                self._observer.count("slots_not_freed")
+
+    def _count(self, scope: str, outcome: Outcome) -> None:
+        self._observer.count("limiter", scope=f"cap-{scope}", outcome=outcome)

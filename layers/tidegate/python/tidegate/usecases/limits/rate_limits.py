@@ -1,0 +1,107 @@
+"""Count calls against rates, and say what happens when the limiter's store does not answer.
+
+Invariant of this file: a decision is made by the store, or by the failure mode, or repeated from a refusal that
+still holds; every one of them is counted under its outcome.
+"""
+
+from __future__ import annotations
+
+from tidegate.domain.limits import WINDOW_MS, FailureMode, Outcome, RateDecision
+from tidegate.errors import CouldNotCheck, LimiterUnavailable, LimitReached
+from tidegate.ports.limits import KeyHasher, RateCounter
+from tidegate.ports.runtime import Clock, Ids, Observer
+
+#: Refusals remembered per process; beyond that the oldest are asked of the store again.
+_REMEMBERED = 4096
+
+
+class RateLimits:
+    """Fixed-window limits over one store."""
+
+    def __init__(
+        self,
+        *,
+        store: RateCounter,
+        keys: KeyHasher,
+        namespace: str,
+        failure_mode: FailureMode,
+        timeout_ms: int,
+        clock: Clock,
+        ids: Ids,
+        observer: Observer,
+    ) -> None:
+        self._store = store
+        self._keys = keys
+        self._namespace = namespace
+        self._failure_mode = failure_mode
+        self._timeout_s = timeout_ms / 1000
+        self._clock = clock
+        self._ids = ids
+        self._observer = observer
+        self._refused_until_ms: dict[str, int] = {}
+
+    def deadline(self) -> float:
+        """Monotonic seconds by which all limiter calls of a decision that starts now must have answered."""
+        return self._clock.monotonic() + self._timeout_s
+
+    def consume(
+        self,
+        scope: str,
+        raw_key: str,
+        limit: int,
+        *,
+        deadline: float | None = None,
+        window_ms: int = WINDOW_MS,
+        refusal: str = "Too many requests",
+    ) -> RateDecision:
+        """Count one call and return the decision that allowed it.
+
+        Args:
+            scope: what is limited, as metrics show it.
+            raw_key: whose calls; only its HMAC is stored.
+            limit: calls per window.
+            deadline: monotonic seconds shared by all limiter calls of one decision.
+            refusal: what a refused client is told.
+
+        Raises:
+            LimitReached: over the limit. LimiterUnavailable: the store did not answer, fail-closed.
+        """
+        key = self.key(scope, raw_key)
+        now_ms = int(self._clock.now() * 1000)
+        until = self._refused_until_ms.get(key, 0)
+        if now_ms < until:
+            self._count(scope, Outcome.REJECTED)
+            raise LimitReached(refusal, retry_after_ms=until - now_ms)
+        try:
+            decision = self._store.count(
+                key, limit, now_ms, window_ms, self._ids.new_id(), self.deadline() if deadline is None else deadline
+            )
+        except CouldNotCheck as error:
+            return self._unanswered(scope, limit, error)
+        if decision.allowed:
+            if decision.counted:
+                self._count(scope, Outcome.ALLOWED)
+            else:
+                self._count(scope, Outcome.BACKEND_ERROR)
+                self._count(scope, Outcome.FAIL_OPEN)
+            return decision
+        self._count(scope, Outcome.REJECTED)
+        if len(self._refused_until_ms) >= _REMEMBERED:
+            self._refused_until_ms.pop(next(iter(self._refused_until_ms)))
+        self._refused_until_ms[key] = now_ms + decision.retry_after_ms
+        raise LimitReached(refusal, retry_after_ms=decision.retry_after_ms)
+
+    def key(self, scope: str, raw_key: str) -> str:
+        """The store's key of a scope and whose calls they are."""
+        return f"{self._namespace}#{scope}#{self._keys.key(scope, raw_key)}"
+
+    def _unanswered(self, scope: str, limit: int, error: CouldNotCheck) -> RateDecision:
+        self._count(scope, Outcome.BACKEND_ERROR)
+        if self._failure_mode is FailureMode.OPEN:
+            self._count(scope, Outcome.FAIL_OPEN)
+            return RateDecision(True, limit, 0, counted=False)
+        self._count(scope, Outcome.FAIL_CLOSED)
+        raise LimiterUnavailable("Security limiter is temporarily unavailable") from error
+
+    def _count(self, scope: str, outcome: Outcome) -> None:
+        self._observer.count("limiter", scope=scope, outcome=outcome.value)

@@ -1,0 +1,268 @@
+"""One upstream of the relay: connect, read, conflate, deliver; connect again with full jitter.
+
+Invariant of this file: nothing is delivered unless the worker's lease holds at that moment. A standby reads and keeps
+what it read; when it takes over, what its predecessor delivered already is dropped as far as the source's ids tell.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import TypeVar
+
+from tidegate.domain.backoff import delay_ms
+from tidegate.domain.conflation import Conflator
+from tidegate.domain.subscriptions import LastValue, Stream
+from tidegate.errors import CouldNotCheck
+from tidegate.ports.gateway import LastValueStore
+from tidegate.ports.relay import (
+    MqttRequest,
+    NobodyListens,
+    Opened,
+    Oversize,
+    RetryAfter,
+    UpstreamFault,
+    UpstreamMessage,
+    UpstreamRequest,
+    Upstreams,
+)
+from tidegate.ports.runtime import Clock, Observer
+from tidegate.protocol.messages import ErrorCode
+from tidegate.protocol.payloads import Unparsable, parsed
+from tidegate.usecases.delivery.fan_out import FanOut
+
+T = TypeVar("T")
+
+#: Messages kept while they wait: for a standby's take-over, or, without conflation, for a sender that is behind. Beyond
+#: it the reading stops, and the source feels it.
+_KEPT = 1000
+
+#: A message that could not be delivered, because a store did not answer, is tried again after so many seconds each,
+#: as long as it is the newest.
+_AGAIN_S = (0.2, 0.5, 1.0, 2.0, 4.0)
+
+#: How long it waits for somebody to listen, seconds, where nothing can be connected to before.
+_NOBODY_S = 0.5
+
+#: Runs blocking work of a stream on a thread; one stream's work is done in order.
+InOrder = Callable[[Callable[[], T]], Awaitable[T]]
+
+
+class Upstream:
+    """One stream's. `run` goes on until it is cancelled."""
+
+    def __init__(
+        self,
+        stream: Stream,
+        *,
+        upstreams: Upstreams,
+        request: Callable[[], Awaitable[UpstreamRequest | MqttRequest]],
+        last_values: LastValueStore,
+        fan_out: FanOut,
+        in_order: InOrder[object],
+        note: Callable[[bool], None],
+        reconnect_ms: tuple[int, int],
+        per_second: int,
+        chance: Callable[[], float],
+        clock: Clock,
+        observer: Observer,
+    ) -> None:
+        """`request` tells what to connect to, asked at every connect, see `relay_ports.Requests`. `note` stores whether
+        the stream is connected. `reconnect_ms`: least and most of a pause. `per_second`: values that are delivered at
+        most, 0 for all. `chance` gives numbers of [0, 1)."""
+        self._stream = stream
+        self._upstreams = upstreams
+        self._request = request
+        self._last_values = last_values
+        self._fan_out = fan_out
+        self._in_order = in_order
+        self._note = note
+        self._reconnect_ms = reconnect_ms
+        self._conflator: Conflator[UpstreamMessage] | None = Conflator(per_second) if per_second else None
+        self._chance = chance
+        self._clock = clock
+        self._observer = observer
+        self._waiting: deque[UpstreamMessage] = deque()
+        self._changed = asyncio.Condition()
+        self._standby = False
+        self._delivering = False
+        self._last_id = ""  # of what was delivered
+        self._received_id = ""  # of what was read: where a reconnect goes on
+        self._last_ms = 0
+        self.connected = asyncio.Event()
+
+    async def run(self, *, standby: bool) -> None:
+        """Hold the upstream. A standby delivers nothing until `take_over`."""
+        self._standby = standby
+        await self._recall()
+        self._received_id = self._last_id
+        # Neither goes on without the other: an upstream that is connected and delivers nothing would look well.
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._send())
+            both.create_task(self._hold())
+
+    async def take_over(self) -> None:
+        """Deliver from now on: first what was read and the predecessor had not delivered, as far as ids tell. Where the
+        newest value wins, of the rest the newest is enough: a source without ids would else repeat all that waits."""
+        await self._recall()
+        async with self._changed:
+            ids = [message.message_id for message in self._waiting]
+            if self._last_id and self._last_id in ids:
+                for _ in range(ids.index(self._last_id) + 1):
+                    self._waiting.popleft()
+            if self._conflator is not None:
+                while len(self._waiting) > 1:
+                    self._waiting.popleft()
+            self._standby = False
+            self._changed.notify_all()
+
+    async def pause(self) -> None:
+        """Deliver nothing more, once what is being delivered is; what is read is kept. For handing over."""
+        async with self._changed:
+            self._standby = True
+            await self._changed.wait_for(lambda: not self._delivering)
+
+    async def _recall(self) -> None:
+        """Where the stream was: its order goes on from there, whatever this clock says."""
+        value = await self._blocking(lambda: self._last_values.get(self._stream.stream_key))
+        if isinstance(value, LastValue):
+            self._last_ms, self._last_id = value.timestamp_ms, value.message_id
+
+    # --- connecting and reading -----------------------------------------------------------------------------
+
+    async def _hold(self) -> None:
+        attempt, asked_ms = 0, 0
+        while True:
+            try:
+                async for event in self._upstreams.open(await self._request(), self._received_id):
+                    match event:
+                        case Opened():
+                            attempt = 0
+                            await self._opened()
+                        case UpstreamMessage():
+                            await self._received(event)
+                        case Oversize():
+                            await self._tell(ErrorCode.MESSAGE_TOO_LARGE, "Message exceeded size limit")
+                        case RetryAfter(milliseconds):
+                            asked_ms = milliseconds
+                fault = UpstreamFault(ErrorCode.CONNECT_FAILED, "Upstream ended")
+            except NobodyListens:  # yet: the first viewer's row may not be seen so soon
+                await asyncio.sleep(_NOBODY_S)
+                continue
+            except UpstreamFault as error:
+                fault = error
+            except CouldNotCheck:
+                fault = UpstreamFault(ErrorCode.CONNECT_FAILED, "Upstream could not be prepared")
+            attempt += 1
+            await self._faulted(fault)
+            low, high = self._reconnect_ms
+            delay = delay_ms(attempt, self._chance(), max(low, min(asked_ms, high)), high, refused=fault.refused)
+            await asyncio.sleep(delay / 1000)
+
+    async def _opened(self) -> None:
+        self.connected.set()
+        self._observer.count("upstreams_connected", protocol=self._stream.protocol)
+        if not self._standby:
+            await self._state(True)
+
+    async def _faulted(self, fault: UpstreamFault) -> None:
+        was = self.connected.is_set()
+        self.connected.clear()
+        self._observer.count("upstream_faults", code=fault.code.value)
+        if not self._standby:
+            await self._state(False)
+            await self._tell(fault.code, fault.text, status=True)
+        if was:
+            self._observer.info("upstream ended", stream=self._stream.stream_key, code=fault.code.value)
+
+    async def _state(self, connected: bool) -> None:
+        with suppress(CouldNotCheck):
+            await self._blocking(lambda: self._note(connected))
+            if connected:
+                await self._blocking(lambda: self._fan_out.connected(self._stream))
+
+    async def _tell(self, code: ErrorCode, text: str, *, status: bool = False) -> None:
+        if self._standby:
+            return
+        with suppress(CouldNotCheck):
+            await self._blocking(lambda: self._fan_out.tell(self._stream, code, text, status=status))
+
+    # --- delivering -----------------------------------------------------------------------------------------
+
+    async def _received(self, message: UpstreamMessage) -> None:
+        self._received_id = message.message_id or self._received_id
+        async with self._changed:
+            if self._conflator is None or self._standby:
+                if not self._standby:
+                    await self._changed.wait_for(lambda: len(self._waiting) < _KEPT)
+                elif len(self._waiting) >= _KEPT:
+                    self._waiting.popleft()
+                self._waiting.append(message)
+            else:
+                ready = self._conflator.offer(message, self._clock.monotonic())
+                if ready is not None:
+                    self._newest(ready)
+            self._changed.notify_all()
+
+    def _newest(self, message: UpstreamMessage) -> None:
+        """What waits for the sender gives way to what is newer; the first may be on its way already."""
+        if len(self._waiting) > 1:
+            self._waiting[-1] = message
+        else:
+            self._waiting.append(message)
+
+    async def _send(self) -> None:
+        while True:
+            message = await self._next()
+            try:
+                for pause_s in _AGAIN_S:
+                    if await self._deliver(message) or self._standby or len(self._waiting) > 1:
+                        break
+                    await asyncio.sleep(pause_s)
+                else:
+                    await self._deliver(message)
+            finally:
+                async with self._changed:
+                    self._delivering = False
+                    self._waiting.popleft()
+                    self._changed.notify_all()
+
+    async def _next(self) -> UpstreamMessage:
+        """The next message to deliver; it stays in the queue until it was."""
+        async with self._changed:
+            while self._standby or not self._waiting:
+                wait_s = None
+                if not self._standby and self._conflator is not None and self._conflator.next_at is not None:
+                    wait_s = max(0.0, self._conflator.next_at - self._clock.monotonic())
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._changed.wait(), wait_s)
+                if self._conflator is not None and not self._standby:
+                    due = self._conflator.due(self._clock.monotonic())
+                    if due is not None:
+                        self._newest(due)
+            self._delivering = True
+            return self._waiting[0]
+
+    async def _deliver(self, message: UpstreamMessage) -> bool:
+        """False when it should be tried again, because a store did not answer."""
+        try:
+            payload = parsed(message.payload, self._stream.parser)
+        except Unparsable:
+            self._observer.count("messages_unparsable")
+            await self._tell(ErrorCode.PROTOCOL_ERROR, "Payload parsing failed")
+            return True
+        # The order of the stream: by arrival, and never back, though another worker's clock was ahead.
+        self._last_ms = max(int(self._clock.now() * 1000), self._last_ms + 1)
+        self._last_id = message.message_id or self._last_id
+        value = LastValue(payload, self._last_ms, message.message_id)
+        try:
+            await self._blocking(lambda: self._fan_out.deliver(self._stream, value))
+        except CouldNotCheck as error:
+            self._observer.fault("message not delivered", error, stream=self._stream.stream_key)
+            return False
+        return True
+
+    async def _blocking(self, work: Callable[[], object]) -> object:
+        return await self._in_order(work)

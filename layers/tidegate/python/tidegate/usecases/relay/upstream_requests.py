@@ -1,0 +1,92 @@
+"""What the relay connects to, made from the stored intent and its credential, as the profiles are now.
+
+Invariant of this file: a secret is read here, when something is to be connected to, and is nowhere but in the request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tidegate.domain.credentials import placed
+from tidegate.domain.intents import Intent
+from tidegate.domain.profiles import CredentialProfile
+from tidegate.domain.subscriptions import Stream
+from tidegate.errors import Denied
+from tidegate.ports.control_plane import CredentialCipher, ProfileStore
+from tidegate.ports.relay import Broker, MqttRequest, UpstreamFault, UpstreamRequest
+from tidegate.protocol.messages import ErrorCode
+
+
+class StoredRequests:
+    """`relay_ports.Requests` from our own tables."""
+
+    def __init__(self, *, profiles: ProfileStore, cipher: CredentialCipher) -> None:
+        self._profiles = profiles
+        self._cipher = cipher
+
+    def __call__(self, stream: Stream) -> UpstreamRequest | MqttRequest:
+        """Raises `UpstreamFault` when a profile has changed since the stream was announced."""
+        intent = stream.intent or {}
+        credential = self._credential(intent)
+        if stream.protocol == "mqtt":
+            return self._mqtt(intent, credential)
+        url, headers = str(intent["url"]), _texts(intent.get("headers"))
+        if credential is not None:
+            profile, secret = credential
+            placement = str(intent.get("authPlacement"))
+            url, headers = placed(url, headers, profile, secret, placement, intent.get("queryParamName"))
+        return http_request(intent, url, headers)
+
+    def _mqtt(self, intent: Intent, credential: tuple[CredentialProfile, Mapping[str, str]] | None) -> MqttRequest:
+        broker = self._profiles.broker(str(intent["brokerProfileId"]))
+        if broker is None or broker.connection_revision != intent.get("brokerRevision"):
+            raise UpstreamFault(ErrorCode.POLICY_BLOCKED, "The broker profile was changed", refused=True)
+        secret = credential[1] if credential is not None else {}
+        name, password = secret.get("username"), secret.get("password")
+        url, ca = str(broker.broker_url), broker.tls.get("ca", "")
+        return mqtt_request(intent, Broker(broker.profile_id, url, name, password, ca))
+
+    def _credential(self, intent: Intent) -> tuple[CredentialProfile, Mapping[str, str]] | None:
+        """The credential profile an intent names, with its secret; None when it names none."""
+        profile_id = intent.get("credentialProfileId")
+        if profile_id is None:
+            return None
+        profile = self._profiles.credential(str(profile_id))
+        if profile is None or profile.connection_revision != intent.get("credentialRevision"):
+            raise UpstreamFault(ErrorCode.POLICY_BLOCKED, "The credential profile was changed", refused=True)
+        return profile, self._secret(profile)
+
+    def _secret(self, profile: CredentialProfile) -> Mapping[str, str]:
+        sealed = self._profiles.sealed_secret(profile.profile_id)
+        if sealed is None:
+            return {}
+        try:
+            return self._cipher.decrypt(profile.profile_id, sealed)
+        except Denied as error:
+            raise UpstreamFault(ErrorCode.AUTH_FAILED, "The credential cannot be read", refused=True) from error
+
+
+def http_request(intent: Intent, url: str, headers: Mapping[str, str]) -> UpstreamRequest:
+    """The request of an SSE or WebSocket intent; a credential is in place in `url` and `headers`."""
+    protocols = intent.get("protocols")
+    return UpstreamRequest(
+        protocol=str(intent["protocol"]),
+        url=url,
+        headers=headers,
+        protocols=tuple(map(str, protocols)) if isinstance(protocols, list) else (),
+        idle_timeout_s=int(str(intent.get("idleTimeoutMs", 120_000))) / 1000,
+    )
+
+
+def mqtt_request(intent: Intent, broker: Broker) -> MqttRequest:
+    """The request of an MQTT intent at this broker."""
+    return MqttRequest(
+        broker,
+        topic=str(intent["topic"]),
+        qos=int(str(intent["qos"])),
+        keepalive_s=int(str(intent["keepaliveSeconds"])),
+    )
+
+
+def _texts(headers: object) -> dict[str, str]:
+    return {str(name): str(value) for name, value in headers.items()} if isinstance(headers, Mapping) else {}

@@ -1,0 +1,60 @@
+"""Grant a session token its stream by asking an external API.
+
+Invariant of this file: nobody is granted anything the API did not grant now; `still` asks `allowed`, as everywhere, of
+an attested access item, which knows what the API's feed revoked since.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tidegate.domain.access import Claim, Refusal, allowed
+from tidegate.domain.stream_policy import StreamPolicy
+from tidegate.domain.tokens import STREAM_SCOPE, SessionClaims
+from tidegate.errors import Denied
+from tidegate.ports.gateway import AccessStore
+from tidegate.ports.limits import KeyHasher
+from tidegate.ports.remote_api import Introspections
+from tidegate.ports.runtime import Observer
+from tidegate.usecases.gateway.authorizer import Granted
+from tidegate.usecases.remote_api.introspection import introspect
+
+
+class ExternalGrant:
+    """`usecases.grant.Granting` over the internal contract."""
+
+    def __init__(
+        self,
+        *,
+        introspections: Introspections,
+        access: AccessStore,
+        policy: StreamPolicy,
+        keys: KeyHasher,
+        observer: Observer,
+    ) -> None:
+        self._introspections = introspections
+        self._keys = keys
+        self._access = access
+        self._policy = policy
+        self._observer = observer
+
+    def __call__(self, claims: SessionClaims, token: str, now: float) -> Granted:
+        """Grant, or raise what refuses.
+
+        Raises:
+            Denied, NotFound, Unauthenticated, InvalidInput: the API says no. PolicyBlocked: nobody may.
+            CouldNotCheck: the API did not say.
+        """
+        if claims.scope != STREAM_SCOPE:
+            raise Denied("Datasource token scope mismatch")
+        ids = claims.dashboard_id, claims.datasource_id
+        introspected = introspect(self._introspections, self._observer, token, *ids)
+        stream = introspected.stream(self._policy, self._keys.key, int(now))
+        # What a token states of its intent is not all that makes another stream (a secret is not in it), so both do.
+        intent = f"{claims.intent_hash or ''}.{stream.stream_key}"
+        return Granted(replace(claims.claim(""), intent_hash=intent), stream, session_token=token)
+
+    def still(self, claim: Claim, now: float) -> Refusal | None:
+        """Ask `allowed` again with access items read now."""
+        snapshot = self._access.read([claim.dashboard_id], [])
+        return allowed(claim, snapshot.dashboards.get(claim.dashboard_id), None, now)

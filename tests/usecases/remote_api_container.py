@@ -1,0 +1,145 @@
+"""The gateway's world with an external API behind it, which tests let say anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tests.usecases.gateway_container import DASHBOARD, DATASOURCE, EGRESS, GatewayWorld
+from tests.usecases.revalidation_container import Tasks
+from tidegate.adapters.memory.doubles import PlainKeys
+from tidegate.adapters.memory.stores import MemoryAttestedAccess, MemoryFullPasses
+from tidegate.domain.access import Refusal
+from tidegate.domain.remote_api import Introspected
+from tidegate.domain.revocations import Task
+from tidegate.domain.stream_policy import StreamPolicy
+from tidegate.domain.subscriptions import Subscription, SubscriptionKey
+from tidegate.usecases.remote_api.authorizer import ExternalGrant
+from tidegate.usecases.remote_api.reintrospect import Reintrospect
+from tidegate.usecases.revocation.evaluate import Judge
+from tidegate.usecases.revocation.full_revalidation import FullPass
+from tidegate.usecases.revocation.revalidate import Revalidate
+from tidegate.usecases.revocation.terminate_subscriptions import CutViewers
+
+KEY = SubscriptionKey(DASHBOARD, "c", DATASOURCE)
+INTENT: dict[str, object] = {
+    "protocol": "mqtt",
+    "topic": "a/b",
+    "brokerProfileId": "b",
+    "transport": "iot-core",
+    "parser": "json",
+    "topicAllowlist": [],
+    "username": "u",
+    "password": "pw-7",
+}
+HOUR = 3600.0
+POLICY = StreamPolicy(frozenset({"mqtt", "sse"}), ("a/#",), EGRESS)
+EVERYTHING = StreamPolicy(frozenset({"mqtt", "sse", "websocket"}), ("a/#",), EGRESS)
+#: What the contract says of the relay's sources, secrets in place.
+SSE: dict[str, object] = {
+    "protocol": "sse",
+    "url": "https://source.example/stream?key=s3cret",
+    "parser": "json",
+    "headers": {"Authorization": "Bearer s3cret", "X-One": "1"},
+    "idleTimeoutMs": 120_000,
+    "protocols": [],
+    "authPlacement": "header",
+}
+WEBSOCKET = SSE | {"protocol": "websocket", "url": "wss://source.example/", "protocols": ["one"]}
+MQTT: dict[str, object] = {
+    "protocol": "mqtt",
+    "brokerProfileId": "b",
+    "brokerUrl": "mqtts://broker.example:443",
+    "topic": "a/b",
+    "qos": 1,
+    "parser": "json",
+    "keepaliveSeconds": 60,
+    "tls": {"ca": "PEM", "rejectUnauthorized": False},
+    "topicAllowlist": [],
+    "username": "u",
+    "password": "s3cret",
+}
+
+
+class Api:
+    """`external_ports.Introspections`; `answer` is an intent, or an error to raise."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.answer: Callable[[str], dict[str, object] | Exception] = lambda token: INTENT
+
+    def introspect(self, token: str, dashboard_id: str, datasource_id: str) -> Introspected:
+        self.asked.append(token)
+        answer = self.answer(token)
+        if isinstance(answer, Exception):
+            raise answer
+        return Introspected(answer)
+
+
+class ExternalWorld(GatewayWorld):
+    """The same gateway, asking `api`."""
+
+    def __init__(self, per_minute: int = 300, policy: StreamPolicy | None = None) -> None:
+        super().__init__()
+        self.api, self.attested = Api(), MemoryAttestedAccess()
+        self.subscribe._grant = ExternalGrant(
+            introspections=self.api,
+            access=self.attested,
+            policy=policy or POLICY,
+            keys=PlainKeys(),
+            observer=self.observer,
+        )
+        self.fresh._access = self.attested
+        self.judge = Judge(access=self.attested, clock=self.clock, observer=self.observer)
+        self.again = Reintrospect(
+            introspections=self.api, keys=PlainKeys(), per_minute=per_minute, clock=self.clock, observer=self.observer
+        )
+        self.cut = CutViewers(
+            subscriptions=self.subscriptions,
+            connections=self.connections,
+            sender=self.sender,
+            end_connection=self.end_connection,
+            clock=self.clock,
+            ids=self.ids,
+            observer=self.observer,
+        )
+        self.passes, self.tasks = MemoryFullPasses(), Tasks()
+        self.full_pass = FullPass(
+            connections=self.connections,
+            subscriptions=self.subscriptions,
+            caps=self.caps,
+            passes=self.passes,
+            access=self.attested,
+            cut=self.cut,
+            end_connection=self.end_connection,
+            sender=self.sender,
+            tasks=self.tasks,
+            interval_s=60,
+            idle_timeout_s=60,
+            clock=self.clock,
+            ids=self.ids,
+            observer=self.observer,
+            reintrospect=self.again,
+        )
+        self.revalidate = Revalidate(
+            subscriptions=self.subscriptions,
+            judge=self.judge,
+            cut=self.cut,
+            follow_feed=lambda: 0,
+            full_pass=self.full_pass,
+            replace_relays=lambda: 0,
+            tasks=self.tasks,
+            clock=self.clock,
+            observer=self.observer,
+            reintrospect=self.again,
+        )
+
+    def run(self, task: Task, seconds: float = 100) -> int:
+        return self.revalidate(task, self.clock.monotonic() + seconds)
+
+    def rows(self) -> list[Subscription]:
+        return list(self.subscriptions.rows.values())
+
+    def check(self, *, anew: bool = False) -> list[tuple[str, Refusal]]:
+        """Who would be cut, by connection."""
+        judged = self.again(self.rows(), self.clock.monotonic() + HOUR, anew=anew)
+        return sorted((row.key.connection_id, refusal) for row, refusal in judged)
