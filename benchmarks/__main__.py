@@ -22,11 +22,11 @@ def main() -> int:
         print(f"{part}: {(PARTS[part].__doc__ or '').splitlines()[0]}")
         with tempfile.TemporaryDirectory() as state:
             try:
-                lines = PARTS[part](on_free_ports(Path(state)))
+                queues = PARTS[part](on_free_ports(Path(state)))
             except StackError as error:
                 print(f"error: {error}", file=sys.stderr)
                 return 1
-        text = "\n".join(lines) + "\n"
+        text = "\n".join(queues) + "\n"
         print(text)
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / f"{part}.txt").write_text(text)

@@ -139,7 +139,7 @@ class Relayed:
         queue = client(fixtures.config, "sqs").create_queue(QueueName=f"{name}-looks")["QueueUrl"]
         self._tables.env.update(
             {
-                "SECOND_LOOK_QUEUE_URL": queue,
+                "CATCH_UP_QUEUE_URL": queue,
                 "CREDENTIAL_KEY_ID": "none",  # no source here asks for a credential
                 "RELAY_FUNCTION": "none",  # a plain process has no successor
                 "EGRESS_ALLOWED_PORTS": fixtures.ports,
@@ -166,7 +166,7 @@ class Relayed:
                 intent = build_intent(dashboard, {**one, "id": datasource}, broker=broker)
                 intents[datasource] = intent
                 stream = stream_for(intent, broker, world.stream_policy, int(time.time()))
-                wanted.append(partial(world.streams.want, stream))
+                wanted.append(partial(world.streams.touch, stream))
                 for number in range(viewers_each):
                     key = SubscriptionKey(dashboard, f"{datasource}-{number}", datasource)
                     rows.append((key, intent_hash(intent), shard_of(stream, key.connection_id)))
@@ -356,9 +356,9 @@ def _memory(fixtures: Fixtures, protocol: str) -> list[tuple[str, ...]]:
                 with show.step(f"{protocol}, {count:,} quiet upstreams"):
                     if count > FEW:
                         where.watch(datasources[held:count])
-                    held, wanted_at = count, time.monotonic()
+                    held, last_requested_at = count, time.monotonic()
                     _await_held(fixtures, url, protocol, count)
-                    shares = _cost_of_holding(where, wanted_at) if count == MANY else ["", ""]
+                    shares = _cost_of_holding(where, last_requested_at) if count == MANY else ["", ""]
                 counted, kib = fixtures.control()[protocol], where.rss_kib()
                 if counted["now"] != count:
                     raise StackError(f"Of {count} {protocol} upstreams {counted['now']} are left.")
@@ -374,10 +374,10 @@ def _await_held(fixtures: Fixtures, url: str, protocol: str, count: int) -> None
     time.sleep(_SETTLE_S)
 
 
-def _cost_of_holding(where: Relayed, wanted_at: float) -> list[str]:
+def _cost_of_holding(where: Relayed, last_requested_at: float) -> list[str]:
     """CPU shares of relay and emulator once the relay asks for every stream whether anybody is there yet: some time
     after the last was wanted (monotonic seconds)."""
-    time.sleep(max(0.0, wanted_at + _GRACE_S + _SETTLE_S - time.monotonic()))
+    time.sleep(max(0.0, last_requested_at + _GRACE_S + _SETTLE_S - time.monotonic()))
     before = where.read()
     time.sleep(2 * _WINDOW_S)
     return _shares(before, where.read())[:2]

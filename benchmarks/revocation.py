@@ -1,5 +1,5 @@
-"""What a revocation costs: cutting the affected among few and among many, a large cut, a full pass, and the whole push
-path with real viewers.
+"""What a revocation costs: cutting the affected among few and among many, a large cut, a full revalidation, and the
+whole push path with real viewers.
 
 The tables are the emulator's, the platform a stand-in that answers at once: calls are exact, CPU is this process's own,
 and seconds are this machine's. Nothing here is a figure of AWS.
@@ -26,7 +26,7 @@ from fixtures.local_stack.seed import Api, document, mqtt
 from fixtures.local_stack.up import down, up
 from fixtures.local_stack.viewer import Viewer
 from fixtures.tables import create_table
-from tidegate.bootstrap_revalidation import ControlWorld, RevalidateServices, revalidate_services
+from tidegate.bootstrap_revalidation import ControlContainer, RevalidateServices, revalidate_services
 from tidegate.domain.access import PUBLIC_SUBJECT, Claim, Principal
 from tidegate.domain.revocations import Task, TaskKind
 from tidegate.domain.subscriptions import Connection, Subscription, SubscriptionKey
@@ -71,7 +71,7 @@ class Tables:
         }
         for table in ALL_TABLES:
             create_table(self._dynamodb, table, self.env[table.variable])
-        self.world = ControlWorld(self.env)
+        self.world = ControlContainer(self.env)
 
     def viewers(self, dashboard_id: str, count: int) -> None:
         """Live subscriptions of one dashboard, each on a connection of its own."""
@@ -83,7 +83,7 @@ class Tables:
         """A live subscription on a new connection. `stream` is `streamKey#shard`."""
         now = int(time.time())
         self.world.connections.open(Connection(key.connection_id, "ip", now))
-        self.world.connections.hold(key, 1, f"{key.dashboard_id}#0")
+        self.world.connections.reserve(key, 1, f"{key.dashboard_id}#0")
         claim = Claim(key.dashboard_id, key.datasource_id, Principal(PUBLIC_SUBJECT, 0), intent_hash, now + 3000)
         row = Subscription(key, "attempt", claim, stream)
         self.world.subscriptions.put_hidden(row)

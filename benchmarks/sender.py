@@ -26,7 +26,7 @@ from tidegate.adapters.aws.http import tls_context
 from tidegate.adapters.aws.management_api import ManagementApi
 from tidegate.adapters.aws.sigv4 import Credentials
 from tidegate.adapters.memory.doubles import MemoryObserver
-from tidegate.ports.delivery import Delivery, Post
+from tidegate.ports.delivery import Delivery, OutboundMessage
 
 POSTS, FEWER = 10_000, 2_000
 ROUNDS = 3
@@ -58,7 +58,9 @@ def bulk(url: str) -> Callable[[int], None]:
     api = ManagementApi(f"{url}/live", region="us-east-1", credentials=Credentials(*_KEYS), observer=MemoryObserver())
 
     def work(posts: int) -> None:
-        done = api.post_many([Post(f"c{number}=", BODY) for number in range(posts)], deadline=time.monotonic() + 300)
+        done = api.post_many(
+            [OutboundMessage(f"c{number}=", BODY) for number in range(posts)], deadline=time.monotonic() + 300
+        )
         assert all(one.delivery is Delivery.DELIVERED for one in done)
 
     return work
@@ -103,17 +105,17 @@ def trusting(authority: Path) -> Iterator[None]:
 
 def run(config: Config) -> list[str]:
     """Our bulk sender against boto3 with 32 threads; returns the lines of the result."""
-    lines = []
+    queues = []
     for delay_ms, name in ((0, "a server that answers at once"), (10, "a server that takes 10 ms")):
         with platform(delay_ms) as url, show.step(name):
-            lines += [_compared(name, url, None), ""]
+            queues += [_compared(name, url, None), ""]
     name = "TLS, a server that answers at once"
     with platform(certificates=config.state) as url, trusting(config.state / "ca.pem"), show.step(name):
-        lines += [_compared(name, url, config.state / "ca.pem"), ""]
+        queues += [_compared(name, url, config.state / "ca.pem"), ""]
     if missing := ceiling.missing():
-        return [*lines, f"against wrk: left out, not installed: {', '.join(missing)}"]
+        return [*queues, f"against wrk: left out, not installed: {', '.join(missing)}"]
     with ceiling.nginx() as url, show.step("nginx, against wrk"):
-        return [*lines, _against_wrk(url)]
+        return [*queues, _against_wrk(url)]
 
 
 def _against_wrk(url: str) -> str:

@@ -1,4 +1,4 @@
-"""From IoT Core to the viewers: one rule per allowlist entry, the bridge, the second look, and what devices may do."""
+"""From IoT Core to the viewers: one rule per allowed topic, the bridge, the catch-up, and what devices may do."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ SQL_VERSION = "2016-03-23"
 POLICY_LIMIT = 2048
 
 
-class SecondLooks(Construct):
-    """The delay queue of second looks, and where looks go that failed again and again."""
+class CatchUpQueue(Construct):
+    """The delay queue of catch-ups, and where looks go that failed again and again."""
 
     def __init__(self, scope: Construct, construct_id: str, *, stage: Stage) -> None:
         super().__init__(scope, construct_id)
@@ -55,7 +55,7 @@ class Bridge(Construct):
         layers: Layers,
         tables: Tables,
         gateway: Gateway,
-        second_looks: sqs.Queue,
+        catch_ups: sqs.Queue,
     ) -> None:
         super().__init__(scope, construct_id)
         self.bridge = Function(
@@ -73,17 +73,17 @@ class Bridge(Construct):
                 t.LAST_VALUES: ["PutItem"],
             },
             secrets={},
-            environment={"SECOND_LOOK_QUEUE_URL": second_looks.queue_url},
+            environment={"CATCH_UP_QUEUE_URL": catch_ups.queue_url},
             timeout_s=30,
             memory_mb=1024,
-            # Late telemetry is worse than none; the second look brings the newest value to whoever missed it.
+            # Late telemetry is worse than none; the catch-up brings the newest value to whoever missed it.
             retry_attempts=0,
             max_event_age_s=60,
         )
-        self.bridge.allow(["sqs:SendMessage"], [second_looks.queue_arn])
-        self.second_look = Function(
+        self.bridge.allow(["sqs:SendMessage"], [catch_ups.queue_arn])
+        self.catch_up = Function(
             self,
-            "SecondLook",
+            "CatchUp",
             stage=stage,
             layers=layers,
             tables=tables,
@@ -96,10 +96,10 @@ class Bridge(Construct):
             },
             secrets={},
         )
-        self.second_look.function.add_event_source(
-            sources.SqsEventSource(second_looks, batch_size=10, report_batch_item_failures=True)
+        self.catch_up.function.add_event_source(
+            sources.SqsEventSource(catch_ups, batch_size=10, report_batch_item_failures=True)
         )
-        for function in (self.bridge, self.second_look):
+        for function in (self.bridge, self.catch_up):
             gateway.give_connections(function)
         self._rules(stage)
         self.device_policy = _device_policy(self, stage.settings.mqtt_allowed_topics)
@@ -113,15 +113,15 @@ class Bridge(Construct):
         )
         role = iam.Role(self, "RuleErrorsRole", assumed_by=iam.ServicePrincipal("iot.amazonaws.com"))
         errors.grant(role, "logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents")
-        for entry in stage.settings.mqtt_allowed_topics:
-            digest = hashlib.sha256(entry.encode()).hexdigest()[:12]
+        for allowed_topic in stage.settings.mqtt_allowed_topics:
+            digest = hashlib.sha256(allowed_topic.encode()).hexdigest()[:12]
             rule = iot.CfnTopicRule(
                 self,
                 f"Rule{digest}",
                 # Rule names allow letters, digits and underscores only, and topics more.
                 rule_name=f"tidegate_{stage.name}_{digest}",
                 topic_rule_payload=iot.CfnTopicRule.TopicRulePayloadProperty(
-                    sql=rule_sql(entry),
+                    sql=rule_sql(allowed_topic),
                     aws_iot_sql_version=SQL_VERSION,
                     actions=[
                         iot.CfnTopicRule.ActionProperty(
@@ -148,9 +148,9 @@ class Bridge(Construct):
             )
 
 
-def rule_sql(entry: str) -> str:
+def rule_sql(allowed_topic: str) -> str:
     """What a rule selects. The payload goes as base64: a bare `SELECT *` drops what is not JSON."""
-    quoted = entry.replace("'", "''")
+    quoted = allowed_topic.replace("'", "''")
     return (
         "SELECT encode(*, 'base64') AS data, topic() AS topic, timestamp() AS timestamp, newuuid() AS id, "
         f"'{quoted}' AS entry FROM '{quoted}'"
@@ -177,7 +177,7 @@ def device_policy(prefix: str, entries: tuple[str, ...]) -> dict[str, object]:
     Args:
         prefix: start of an ARN, as far as the resource.
     """
-    topics = [f"{prefix}topic/{resource}" for entry in entries for resource in publish_resources(entry)]
+    topics = [f"{prefix}topic/{resource}" for allowed_topic in entries for resource in publish_resources(allowed_topic)]
     statements: list[dict[str, object]] = [
         {
             "Effect": "Allow",
@@ -190,13 +190,13 @@ def device_policy(prefix: str, entries: tuple[str, ...]) -> dict[str, object]:
     return {"Version": "2012-10-17", "Statement": statements}
 
 
-def publish_resources(entry: str) -> list[str]:
-    """The IoT policy resources of an allowlist entry.
+def publish_resources(allowed_topic: str) -> list[str]:
+    """The IoT policy resources of an allowed topic.
 
     Policies take `+` and `#` literally; their own wildcard `*` crosses levels, so a `+` in an entry lets a device
     publish more topics than the rule reads. The rule decides what is delivered. `a/#` also means `a` itself.
     """
-    resources = [entry.replace("+", "*").replace("#", "*")]
-    if entry.endswith("/#"):
-        resources.append(entry.removesuffix("/#").replace("+", "*"))
+    resources = [allowed_topic.replace("+", "*").replace("#", "*")]
+    if allowed_topic.endswith("/#"):
+        resources.append(allowed_topic.removesuffix("/#").replace("+", "*"))
     return resources

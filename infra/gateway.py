@@ -34,8 +34,8 @@ END_CONNECTION = {
 }
 
 
-def external_api_secrets(stage: Stage, secrets: Secrets) -> dict[str, secretsmanager.Secret]:
-    """What a function needs that asks an external API; nothing where the tables are read."""
+def remote_api_secrets(stage: Stage, secrets: Secrets) -> dict[str, secretsmanager.Secret]:
+    """What a function needs that asks a remote API; nothing where the tables are read."""
     if not stage.settings.api_base_url:
         return {}
     # The salt marks what is to be stored of upstreams.
@@ -54,12 +54,12 @@ class Gateway(Construct):
         layers: Layers,
         tables: Tables,
         secrets: Secrets,
-        second_looks: sqs.Queue,
+        catch_ups: sqs.Queue,
     ) -> None:
         super().__init__(scope, construct_id)
         common: dict[str, Any] = {"stage": stage, "layers": layers, "tables": tables}
         origin = {"ORIGIN_SECRET_ARN": secrets.origin} if stage.edge else {}
-        external = external_api_secrets(stage, secrets)
+        external = remote_api_secrets(stage, secrets)
         self.connect = Function(
             self,
             "Connect",
@@ -102,11 +102,11 @@ class Gateway(Construct):
                 "LIMITER_HASH_SALT_ARN": secrets.limiter_salt,
                 **external,
             },
-            # API Gateway waits no longer; the external API's deadlines together stay below (`tidegate.settings`).
+            # API Gateway waits no longer; the remote API's deadlines together stay below (`tidegate.settings`).
             timeout_s=29 if external else 15,
-            environment={"SECOND_LOOK_QUEUE_URL": second_looks.queue_url},
+            environment={"CATCH_UP_QUEUE_URL": catch_ups.queue_url},
         )
-        self.messages.allow(["sqs:SendMessage"], [second_looks.queue_arn])
+        self.messages.allow(["sqs:SendMessage"], [catch_ups.queue_arn])
         self.api = apigwv2.WebSocketApi(
             self,
             "Api",

@@ -1,4 +1,4 @@
-"""The HTTP API: the public API and the internal contract, one function."""
+"""The HTTP API: the public API and the internal API, one function."""
 
 from __future__ import annotations
 

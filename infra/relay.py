@@ -9,7 +9,7 @@ from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
 from infra.functions import Function, Layers
-from infra.gateway import END_CONNECTION, Gateway, external_api_secrets
+from infra.gateway import END_CONNECTION, Gateway, remote_api_secrets
 from infra.packaging import dependency_layer
 from infra.secrets import Secrets
 from infra.stage import Stage
@@ -33,8 +33,8 @@ class Relay(Construct):
         tables: Tables,
         gateway: Gateway,
         secrets: Secrets,
-        second_looks_url: str,
-        second_looks_arn: str,
+        catch_ups_url: str,
+        catch_ups_arn: str,
     ) -> None:
         super().__init__(scope, construct_id)
         common: dict[str, Any] = {"stage": stage, "layers": layers, "tables": tables}
@@ -52,10 +52,10 @@ class Relay(Construct):
                 t.SUBSCRIPTIONS: [*END_CONNECTION[t.SUBSCRIPTIONS], "Query"],
                 t.LAST_VALUES: ["GetItem", "PutItem"],
             },
-            secrets=external_api_secrets(stage, secrets),
+            secrets=remote_api_secrets(stage, secrets),
             environment={
                 "CREDENTIAL_KEY_ID": secrets.credential_key.key_arn,
-                "SECOND_LOOK_QUEUE_URL": second_looks_url,
+                "CATCH_UP_QUEUE_URL": catch_ups_url,
             },
             timeout_s=_WORKER_S,
             memory_mb=1024,
@@ -68,7 +68,7 @@ class Relay(Construct):
         # Workers start their successors: a loop on purpose, which the platform would stop after sixteen rounds.
         function.node.default_child.recursive_loop = "Allow"
         self.worker.allow(["kms:Decrypt"], [secrets.credential_key.key_arn])
-        self.worker.allow(["sqs:SendMessage"], [second_looks_arn])
+        self.worker.allow(["sqs:SendMessage"], [catch_ups_arn])
         gateway.give_connections(self.worker)
         # A policy of its own: the function waits for its role's first one, which therefore cannot name the function.
         assert function.role is not None

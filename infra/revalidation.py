@@ -13,7 +13,7 @@ from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from infra.functions import Function, Layers
-from infra.gateway import END_CONNECTION, Gateway, external_api_secrets
+from infra.gateway import END_CONNECTION, Gateway, remote_api_secrets
 from infra.secrets import Secrets
 from infra.stage import Stage
 from infra.tables import Tables
@@ -46,7 +46,7 @@ class Revalidation(Construct):
             visibility_timeout=cdk.Duration.seconds(_WORKER_S + 30),
             dead_letter_queue=sqs.DeadLetterQueue(queue=self.dead, max_receive_count=5),
         )
-        external = external_api_secrets(stage, secrets)
+        external = remote_api_secrets(stage, secrets)
         queue_url = {"REVALIDATION_QUEUE_URL": self.queue.queue_url}
         self.worker = Function(
             self,
@@ -55,7 +55,7 @@ class Revalidation(Construct):
             handler="revalidate.worker.handler",
             actions={
                 **END_CONNECTION,
-                # Of an external API's dashboards the worker itself writes what was revoked.
+                # Of a remote API's dashboards the worker itself writes what was revoked.
                 t.ACCESS: ["GetItem", "BatchGetItem", *(["UpdateItem"] if external else [])],
                 t.SUBSCRIPTIONS: [
                     "GetItem",

@@ -7,7 +7,7 @@ from typing import Any
 import aws_cdk as cdk
 from constructs import Construct
 
-from infra.bridge import Bridge, SecondLooks
+from infra.bridge import Bridge, CatchUpQueue
 from infra.edge import Edge
 from infra.functions import Layers
 from infra.gateway import STAGE_NAME, Gateway
@@ -51,11 +51,11 @@ class TidegateStack(cdk.Stack):
             dependencies=dependency_layer(self, "Dependencies", "dependencies", stage),
             api_dependencies=dependency_layer(self, "ApiDependencies", "api_dependencies", stage),
         )
-        second_looks = SecondLooks(self, "SecondLooks", stage=stage)
+        catch_ups = CatchUpQueue(self, "CatchUps", stage=stage)
         common: dict[str, Any] = {"stage": stage, "layers": layers, "tables": self.tables}
-        self.gateway = Gateway(self, "Gateway", **common, secrets=self.secrets, second_looks=second_looks.queue)
+        self.gateway = Gateway(self, "Gateway", **common, secrets=self.secrets, catch_ups=catch_ups.queue)
         self.http_api = HttpApi(self, "HttpApi", **common, secrets=self.secrets)
-        self.bridge = Bridge(self, "Mqtt", **common, gateway=self.gateway, second_looks=second_looks.queue)
+        self.bridge = Bridge(self, "Mqtt", **common, gateway=self.gateway, catch_ups=catch_ups.queue)
         self.revalidation = Revalidation(self, "Revalidation", **common, secrets=self.secrets, gateway=self.gateway)
         self.relay = Relay(
             self,
@@ -63,8 +63,8 @@ class TidegateStack(cdk.Stack):
             **common,
             gateway=self.gateway,
             secrets=self.secrets,
-            second_looks_url=second_looks.queue.queue_url,
-            second_looks_arn=second_looks.queue.queue_arn,
+            catch_ups_url=catch_ups.queue.queue_url,
+            catch_ups_arn=catch_ups.queue.queue_arn,
         )
         for function in (self.gateway.messages, self.revalidation.schedule, self.revalidation.worker):
             self.relay.give_start(function)

@@ -82,7 +82,7 @@ def deployment(moto_url: str, prefix: str) -> Iterator[dict[str, str]]:
     for variable, value in SECRETS.items():
         env[variable] = secrets.create_secret(Name=f"{prefix}-{variable}", SecretString=value)["ARN"]
     env["CREDENTIAL_KEY_ID"] = aws(moto_url, "kms").create_key()["KeyMetadata"]["Arn"]
-    for variable in ("SECOND_LOOK_QUEUE_URL", "REVALIDATION_QUEUE_URL", "PROFILES_QUEUE_URL"):
+    for variable in ("CATCH_UP_QUEUE_URL", "REVALIDATION_QUEUE_URL", "PROFILES_QUEUE_URL"):
         env[variable] = aws(moto_url, "sqs").create_queue(QueueName=f"{prefix}-{variable}")["QueueUrl"]
     yield env
     for table in ALL_TABLES:

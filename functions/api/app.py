@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from functions.api import internal, routes
 from tidegate.bootstrap import ORIGIN_HEADER
 from tidegate.bootstrap_api import ApiServices
-from tidegate.errors import Conflict, CouldNotCheck, LimiterUnavailable, LimitReached, TidegateError
+from tidegate.errors import Conflict, LimiterUnavailable, LimitReached, TidegateError, Unavailable
 
 
 def create_app(services: ApiServices) -> FastAPI:
@@ -59,7 +59,7 @@ async def _refused(request: Request, error: Exception) -> JSONResponse:
         further["currentRevision"] = error.current_revision
     if isinstance(error, LimitReached) and error.retry_after_ms is not None:
         further["retryAfterMs"] = error.retry_after_ms
-    if isinstance(error, CouldNotCheck) and not isinstance(error, LimiterUnavailable):
+    if isinstance(error, Unavailable) and not isinstance(error, LimiterUnavailable):
         services.observer.fault("could not check", error)
         message = "The service is temporarily unavailable. Try again."
     return _answer(error.status, error.code, message, **further)

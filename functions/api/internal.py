@@ -1,4 +1,4 @@
-"""The internal contract under `/internal/gateway`: flat errors, a bearer token of its own, never at the edge.
+"""The internal API under `/internal/gateway`: flat errors, a bearer token of its own, never at the edge.
 
 Authentication comes before any limiter: otherwise anyone with reach could starve the gateways that poll here.
 """
@@ -14,11 +14,11 @@ from pydantic import BaseModel
 
 from functions.api.deps import address_of, services_of
 from tidegate.bootstrap_api import ApiServices
-from tidegate.errors import CouldNotCheck, InvalidInput, LimiterUnavailable, TidegateError, Unauthenticated
+from tidegate.errors import InvalidInput, LimiterUnavailable, TidegateError, Unauthenticated, Unavailable
 
 
 class FlatError(BaseModel):
-    """Errors of the internal contract."""
+    """Errors of the internal API."""
 
     error: str
     reason: str | None = None
@@ -138,7 +138,7 @@ async def _handle(request: Request, answer: Any, failed: str) -> JSONResponse:
         return JSONResponse(body, 503)
     except _TooLarge:
         return JSONResponse({"error": "Request body is too large"}, 413)
-    except CouldNotCheck as error:
+    except Unavailable as error:
         services.observer.fault("internal request failed", error)
         return JSONResponse({"error": failed}, error.status)
     except TidegateError as error:

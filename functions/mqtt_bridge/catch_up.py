@@ -1,28 +1,28 @@
-"""The second-look queue: what failed is returned, and only that comes back."""
+"""The catch-up queue: what failed is returned, and only that comes back."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from tidegate import bootstrap
-from tidegate.adapters.aws.catch_up_queue import read_look
-from tidegate.bootstrap import Handler, SecondLookServices
+from tidegate.adapters.aws.catch_up_queue import read_catch_up
+from tidegate.bootstrap import CatchUpServices, Handler
 
 
-def make_handler(services: SecondLookServices) -> Handler:
+def make_handler(services: CatchUpServices) -> Handler:
     def handle(event: dict[str, Any], _context: Any) -> dict[str, Any]:
         failed = []
         for record in event["Records"]:
             try:
-                services.second_look(read_look(record["body"]))
+                services.catch_up(read_catch_up(record["body"]))
             except Exception as error:  # this one comes back, the others do not wait for it
-                services.observer.fault("second look failed", error)
+                services.observer.fault("catch-up failed", error)
                 failed.append({"itemIdentifier": record["messageId"]})
-        services.observer.info("second looks", looked=len(event["Records"]), failed=len(failed))
+        services.observer.info("catch-ups", looked=len(event["Records"]), failed=len(failed))
         services.observer.flush()
         return {"batchItemFailures": failed}
 
     return handle
 
 
-handler = bootstrap.lazily(make_handler, bootstrap.second_look_services)
+handler = bootstrap.lazily(make_handler, bootstrap.catch_up_services)

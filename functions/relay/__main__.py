@@ -12,20 +12,20 @@ from tidegate.bootstrap_relay import RelayServices, relay_services
 _AGAIN_S = 5.0
 
 
-async def hold(services: RelayServices, shard: int) -> None:
+async def hold(services: RelayServices, partition: int) -> None:
     """Be at the shard's service for good."""
     while True:
         try:
-            await work(services, shard, float("inf"))
+            await work(services, partition, float("inf"))
         except Exception as error:
-            services.observer.fault("relay worker failed", error, shard=shard)
+            services.observer.fault("relay worker failed", error, partition=partition)
         await asyncio.sleep(_AGAIN_S)
 
 
 async def main() -> None:
     bring_threads()
     services = relay_services()
-    workers = [asyncio.create_task(hold(services, shard)) for shard in range(services.shards)]
+    workers = [asyncio.create_task(hold(services, partition)) for partition in range(services.partitions)]
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, lambda: [worker.cancel() for worker in workers])
     await asyncio.gather(*workers, return_exceptions=True)

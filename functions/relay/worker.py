@@ -28,10 +28,10 @@ def make_handler(services: RelayServices) -> Handler:
     return handle
 
 
-async def _invocation(services: RelayServices, shard: int, stop_at: float, successor: bool) -> str:
+async def _invocation(services: RelayServices, partition: int, stop_at: float, successor: bool) -> str:
     bring_threads()
     # The platform starts workers with the newest settings only; a process may be the older one of two.
-    return await work(services, shard, stop_at, successor=successor, newest=True)
+    return await work(services, partition, stop_at, successor=successor, newest=True)
 
 
 def bring_threads() -> None:
@@ -40,13 +40,13 @@ def bring_threads() -> None:
 
 
 async def work(
-    services: RelayServices, shard: int, stop_at: float, *, successor: bool = False, newest: bool = False
+    services: RelayServices, partition: int, stop_at: float, *, successor: bool = False, newest: bool = False
 ) -> str:
     """One worker, from its claim to its end. Returns why it ended."""
     run = RelayRun(services.world)
     flushing = asyncio.create_task(_flush(services))
     try:
-        return await run.relay.run(shard, stop_at, successor=successor, newest=newest)
+        return await run.relay.run(partition, stop_at, successor=successor, newest=newest)
     finally:
         flushing.cancel()
         await run.close()

@@ -8,7 +8,7 @@ from tidegate import bootstrap, bootstrap_revalidation
 from tidegate.bootstrap import Handler
 from tidegate.bootstrap_revalidation import DispatchServices, ScheduleServices
 from tidegate.domain.revocations import Revocation, RevocationReason, Task, TaskKind, task_for
-from tidegate.errors import CouldNotCheck
+from tidegate.errors import Unavailable
 from tidegate.usecases.revocation.follow_feed import queue_task
 
 #: EventBridge Scheduler calls once a minute at the finest; more frequent polls are delayed messages, seconds.
@@ -28,7 +28,8 @@ def make_stream_handler(services: DispatchServices) -> Handler:
                 image = record["dynamodb"]["NewImage"]
                 revocation, at_ms = _revocation(image), int(image["revoked_at_ms"]["N"])
             except (KeyError, TypeError, ValueError) as error:
-                # Coming back would not make it readable, and those behind it would wait; the full pass is behind it.
+                # Coming back would not make it readable, and those behind it would wait; the full revalidation is
+                # behind it.
                 services.observer.fault("event not readable", error)
                 services.observer.count("events_unreadable")
                 continue
@@ -56,11 +57,11 @@ def make_schedule_handler(services: ScheduleServices) -> Handler:
         services.follow_requests.ask()
         for delay_s in range(RELAYS_S, SCHEDULE_S, RELAYS_S):
             services.tasks.queue(Task(TaskKind.RELAYS), delay_s)
-        for shard in range(services.relay_shards):
+        for partition in range(services.relay_partitions):
             try:  # one that has nothing to do, or is held already, ends at once
-                services.relays.start(shard)
-            except CouldNotCheck as error:
-                services.observer.fault("relay not started", error, shard=shard)
+                services.relay_workers.start(partition)
+            except Unavailable as error:
+                services.observer.fault("relay not started", error, partition=partition)
         services.observer.info("scheduled", polls=len(delays))
         services.observer.flush()
         return {"polls": len(delays)}

@@ -1,4 +1,4 @@
-"""An external API on a real socket, whose answers the tests choose: it can fail, be slow, drip, and hang up."""
+"""A remote API on a real socket, whose answers the tests choose: it can fail, be slow, drip, and hang up."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.adapters.management_server import ManagementServer
 from tests.settling import settle
-from tests.usecases.gateway_container import DASHBOARD, DATASOURCE, GatewayWorld
+from tests.usecases.gateway_container import DASHBOARD, DATASOURCE, GatewayContainer
 from tidegate.adapters.aws import bulk_sender as bulk_sender
 from tidegate.adapters.aws.management_api import ManagementApi
 from tidegate.adapters.aws.sigv4 import Credentials
@@ -21,14 +21,14 @@ from tidegate.ports.delivery import Delivery
 from tidegate.protocol import messages
 from tidegate.usecases.delivery import senders as send_frames
 from tidegate.usecases.delivery.fresh_access import FreshAccess
-from tidegate.usecases.delivery.senders import KeepSending
+from tidegate.usecases.delivery.senders import BackgroundSender
 
 
 class Scene:
     """Viewers of one datasource, each on a connection of its own; some asked for batch frames."""
 
     def __init__(self, management: ManagementServer, viewers: list[str], *, batch: bool = False) -> None:
-        self.world = GatewayWorld()
+        self.world = GatewayContainer()
         self.world.add_datasource("other", "a/other")
         for viewer in viewers:
             self.world.open(viewer, batch=batch)
@@ -38,13 +38,13 @@ class Scene:
         self.may = True
 
     @contextmanager
-    def sending(self, *, conflate: bool) -> Iterator[KeepSending]:
+    def sending(self, *, conflate: bool) -> Iterator[BackgroundSender]:
         world = self.world
         keys = Credentials("AKID", "secret", "token")
-        made = KeepSending(
+        made = BackgroundSender(
             access=FreshAccess(world.access, world.clock),
             sender=ManagementApi(self.management.url, region="r", credentials=keys, observer=world.observer),
-            follow_up=world.follow_up,
+            failure_handler=world.failure_handler,
             may_send=lambda: self.may,
             conflate=conflate,
             observer=world.observer,
@@ -104,15 +104,15 @@ def test_a_viewer_that_never_answers_is_given_up_and_looked_at_again(
     monkeypatch.setattr(bulk_sender, "ANSWER_S", 0.2)
     monkeypatch.setattr(send_frames, "FLUSH_S", 0.01)
     scene, never = Scene(management, ["dead", "c"]), Event()
-    before = len(scene.world.second_looks.queued)
+    before = len(scene.world.catch_ups.queued)
     management.answer = lambda _method, viewer, _nth: 200 if viewer != "dead" or never.wait(20) else 500
     try:
         with scene.sending(conflate=True) as sending:
             sending(scene.frames(1))
             settle(lambda: scene.got("c") == [1])
             assert not sending.flush(), "somebody is still under way"
-            settle(lambda: len(scene.world.second_looks.queued) > before)
-            ((key, *_),) = scene.world.second_looks.queued[before:]
+            settle(lambda: len(scene.world.catch_ups.queued) > before)
+            ((key, *_),) = scene.world.catch_ups.queued[before:]
             assert key.connection_id == "dead"
             settle(lambda: scene.world.observer.counts.get(("deliveries", Delivery.FAILED.value)) == 1)
     finally:
@@ -147,12 +147,12 @@ def test_batches_hold_what_came_in_a_window_in_order(management: ManagementServe
 
 def test_without_the_lease_nothing_leaves_and_the_newest_is_looked_for(management: ManagementServer) -> None:
     scene = Scene(management, ["c"])
-    queued = len(scene.world.second_looks.queued)
+    queued = len(scene.world.catch_ups.queued)
     scene.may = False
     with scene.sending(conflate=True) as sending:
         sending(scene.frames(1))
         assert sending.flush()
-    assert scene.got("c") == [] and len(scene.world.second_looks.queued) == queued + 1
+    assert scene.got("c") == [] and len(scene.world.catch_ups.queued) == queued + 1
 
 
 def test_a_sender_that_broke_says_so_and_lets_nobody_wait(management: ManagementServer) -> None:
@@ -162,8 +162,8 @@ def test_a_sender_that_broke_says_so_and_lets_nobody_wait(management: Management
         raise RuntimeError("a fault of ours")
 
     with scene.sending(conflate=True) as sending:
-        sending._outbox._may_send = broken
+        sending._send_queue._may_send = broken
         sending(scene.frames(1))
-        settle(lambda: not sending.works)
+        settle(lambda: not sending.healthy)
         for number in range(600):
             sending(scene.frames(number))

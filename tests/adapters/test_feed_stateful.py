@@ -1,6 +1,6 @@
 """The feed and its readers on a real table API, with other writers between any two calls, lost answers and retries.
 
-Two kinds of reader go side by side: our own poll, by stored cursor, and a reader of the internal contract, who keeps
+Two kinds of reader go side by side: our own poll, by stored cursor, and a reader of the internal API, who keeps
 the cursor it was given. Neither may ever skip an event, unless it was told that its cursor had expired.
 """
 
@@ -22,10 +22,10 @@ from tests.usecases.revalidation_container import Tasks
 from tidegate.adapters.dynamodb.client import DynamoDb
 from tidegate.adapters.dynamodb.revocations import DynamoRevocations
 from tidegate.adapters.memory.doubles import ManualClock, MemoryObserver
-from tidegate.adapters.memory.stores import MemoryFullPasses
+from tidegate.adapters.memory.stores import MemoryFullRevalidationRuns
 from tidegate.bootstrap import World
 from tidegate.domain.revocations import Revocation, RevocationReason, Task
-from tidegate.errors import CouldNotCheck
+from tidegate.errors import Unavailable
 from tidegate.tables import REVOCATIONS
 from tidegate.usecases.control_plane.internal_api import ReadRevokedTokens
 from tidegate.usecases.revocation.follow_feed import FollowFeed
@@ -49,13 +49,13 @@ class Between(DynamoDb):
         lost, self.lose_transact = self.lose_transact, False
         super().transact(actions, token)
         if lost:
-            raise CouldNotCheck("the answer was lost")
+            raise Unavailable("the answer was lost")
 
     def update(self, *args: Any, **options: Any) -> Any:
         lost, self.lose_update = self.lose_update, False
         answer = super().update(*args, **options)
         if lost:
-            raise CouldNotCheck("the answer was lost")
+            raise Unavailable("the answer was lost")
         return answer
 
 
@@ -68,7 +68,7 @@ class FeedMachine(RuleBasedStateMachine):
         create_table(aws(self.env["AWS_ENDPOINT_URL"], "dynamodb"), REVOCATIONS, self.table)
         self.db = Between(World(self.env).db)
         self.feed = DynamoRevocations(self.db, self.table, RETENTION_S)
-        self.clock, self.tasks, self.passes = ManualClock(), Tasks(), MemoryFullPasses()
+        self.clock, self.tasks, self.runs = ManualClock(), Tasks(), MemoryFullRevalidationRuns()
         self.written = 0
         self.told: set[str] = set()  # by our poll
         self.heard: set[int] = set()  # by the contract's reader
@@ -84,7 +84,7 @@ class FeedMachine(RuleBasedStateMachine):
     def _write(self) -> None:
         """One revocation of a dashboard named like the id it must get."""
         revocation = Revocation(RevocationReason.SHARE_TOKEN_ROTATED, f"d{self.written + 1}", 1)
-        with suppress(CouldNotCheck):
+        with suppress(Unavailable):
             self.feed.write_with([], revocation, int(self.clock.now() * 1000))
         self.written += 1
 
@@ -116,7 +116,7 @@ class FeedMachine(RuleBasedStateMachine):
         follow = FollowFeed(
             feed=self.feed,
             cursors=self.feed,
-            passes=self.passes,
+            runs=self.runs,
             tasks=tasks,
             batch=batch,
             clock=self.clock,
@@ -126,8 +126,8 @@ class FeedMachine(RuleBasedStateMachine):
             follow()
         finally:
             self.told |= {task.target for task, _ in tasks.queued}
-            if self.passes.demanded:
-                self.passes.demanded = False
+            if self.runs.demanded:
+                self.runs.demanded = False
                 page = self.feed.read(0, 1000, self.clock.now())
                 self.lost_for_poll = max(self.lost_for_poll, page.oldest - 1)
 
@@ -138,7 +138,7 @@ class FeedMachine(RuleBasedStateMachine):
     @rule(batch=st.integers(1, 3))
     def poll_whose_cursor_moved_unheard(self, batch: int) -> None:
         self.db.lose_update = True
-        with suppress(CouldNotCheck):
+        with suppress(Unavailable):
             self._poll(batch, Tasks())
         self.db.lose_update = False
 
@@ -147,10 +147,10 @@ class FeedMachine(RuleBasedStateMachine):
         class Dying(Tasks):
             def queue(self, task: Task, delay_s: int = 0) -> None:
                 if len(self.queued) >= after:
-                    raise CouldNotCheck("the queue is down")
+                    raise Unavailable("the queue is down")
                 super().queue(task, delay_s)
 
-        with suppress(CouldNotCheck):
+        with suppress(Unavailable):
             self._poll(batch, Dying())
 
     @rule(limit=st.integers(1, 3), answer_lost=st.booleans())
@@ -184,7 +184,7 @@ class FeedMachine(RuleBasedStateMachine):
         assert [event.event_id for event in page.events] == list(range(page.oldest, page.head + 1))
 
     def finish(self) -> None:
-        """After a last poll, everything written was told of, or a full pass was demanded for it."""
+        """After a last poll, everything written was told of, or a full revalidation was demanded for it."""
         self._poll(500, Tasks())
         expected = {f"d{one}" for one in range(self.lost_for_poll + 1, self.written + 1)}
         assert expected <= self.told

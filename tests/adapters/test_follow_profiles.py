@@ -12,12 +12,12 @@ import pytest
 from tests.conftest import aws
 from tidegate import tables
 from tidegate.adapters.memory.doubles import CountingIds, ManualClock, MemoryObserver
-from tidegate.bootstrap_revalidation import ControlWorld
+from tidegate.bootstrap_revalidation import ControlContainer
 from tidegate.domain.access import Role, Visibility
 from tidegate.domain.dashboards import Dashboard, access_of
 from tidegate.domain.profiles import BROKER, BrokerProfile, Transport
 from tidegate.domain.users import User
-from tidegate.errors import CouldNotCheck
+from tidegate.errors import Unavailable
 from tidegate.ports.control_plane import DashboardWrite
 from tidegate.usecases.control_plane.follow_profiles import FollowProfiles
 from tidegate.usecases.control_plane.manage_profiles import ManageProfiles
@@ -50,7 +50,7 @@ class Scene:
     """Dashboards that use one broker profile; `dies_at` counts the writes to the store."""
 
     def __init__(self, env: Mapping[str, str]) -> None:
-        self.world = ControlWorld(env)
+        self.world = ControlContainer(env)
         self.clock, self.observer, self.requests = ManualClock(), MemoryObserver(), Requests()
         self.writes = 0
         self.dies_at, self.answer_lost = 0, False
@@ -81,7 +81,7 @@ class Scene:
             self.writes += 1
             answer = real(*args, **options)
             if self.writes == self.dies_at:
-                raise CouldNotCheck("the answer was lost") if self.answer_lost else Died
+                raise Unavailable("the answer was lost") if self.answer_lost else Died
             return answer
 
         setattr(db, method, write)
@@ -150,7 +150,7 @@ def test_whatever_dies_every_dashboard_follows_once(
         scene = Scene(deployed)
         profile = scene.build()
         scene.dies_at, scene.answer_lost = at, answer_lost
-        with suppress(Died, CouldNotCheck):
+        with suppress(Died, Unavailable):
             operation(scene, profile)
         if scene.writes < at:
             break
@@ -187,7 +187,7 @@ def test_a_dashboard_that_keeps_changing_does_not_hold_up_the_others(deployed: M
 
     def busy(write: DashboardWrite, now_ms: int) -> Any:
         if write.access.dashboard_id == "d2" and write.before is not None:
-            write = replace(write, before=replace(write.before, stamp=99))
+            write = replace(write, before=replace(write.before, row_version=99))
         return real(write, now_ms)
 
     dashboards.write = busy  # type: ignore[method-assign]

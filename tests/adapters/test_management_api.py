@@ -13,7 +13,7 @@ from tidegate.adapters.aws.bulk_sender import parse_answer
 from tidegate.adapters.aws.management_api import ManagementApi
 from tidegate.adapters.aws.sigv4 import Credentials
 from tidegate.adapters.memory.doubles import MemoryObserver
-from tidegate.ports.delivery import Delivery, Post, Posted
+from tidegate.ports.delivery import Delivery, OutboundMessage, SendResult
 
 
 def api(server: ManagementServer) -> ManagementApi:
@@ -31,13 +31,13 @@ def open_files() -> set[tuple[int, int]]:
     return files
 
 
-def outcomes(results: list[Posted]) -> list[Delivery]:
+def outcomes(results: list[SendResult]) -> list[Delivery]:
     return [result.delivery for result in results]
 
 
 def test_posts_reach_their_connections(management: ManagementServer) -> None:
     sender = api(management)
-    posts = [Post(f"c{number}=", f"body {number}".encode(), number) for number in range(300)]
+    posts = [OutboundMessage(f"c{number}=", f"body {number}".encode(), number) for number in range(300)]
     results = sender.post_many(posts)
     assert [result.post for result in results] == posts
     assert set(outcomes(list(results))) == {Delivery.DELIVERED}
@@ -50,7 +50,7 @@ def test_posts_reach_their_connections(management: ManagementServer) -> None:
 def test_every_status_has_its_meaning(management: ManagementServer) -> None:
     statuses = {"ok": 200, "gone": 410, "big": 413, "no": 403, "busy": 429, "down": 500}
     management.answer = lambda method, connection_id, nth: statuses[connection_id]
-    results = api(management).post_many([Post(one, b"x") for one in statuses])
+    results = api(management).post_many([OutboundMessage(one, b"x") for one in statuses])
     assert outcomes(list(results)) == [
         Delivery.DELIVERED,
         Delivery.GONE,
@@ -65,7 +65,7 @@ def test_every_status_has_its_meaning(management: ManagementServer) -> None:
 
 def test_throttling_and_lost_connections_are_retried(management: ManagementServer) -> None:
     management.answer = lambda method, connection_id, nth: (429, None, 200)[min(nth, 3) - 1]
-    results = api(management).post_many([Post(f"c{number}", b"x") for number in range(20)])
+    results = api(management).post_many([OutboundMessage(f"c{number}", b"x") for number in range(20)])
     assert set(outcomes(list(results))) == {Delivery.DELIVERED}
 
 
@@ -73,25 +73,25 @@ def test_every_try_is_asked_for(management: ManagementServer) -> None:
     management.answer = lambda method, connection_id, nth: 429 if nth == 1 else 200
     asked: list[str] = []
 
-    def once(post: Post) -> bool:
+    def once(post: OutboundMessage) -> bool:
         asked.append(post.connection_id)
         return asked.count(post.connection_id) == 1 and post.connection_id != "never"
 
-    results = api(management).post_many([Post("a", b"x"), Post("never", b"x")], before_each=once)
+    results = api(management).post_many([OutboundMessage("a", b"x"), OutboundMessage("never", b"x")], before_each=once)
     assert outcomes(list(results)) == [Delivery.WITHHELD, Delivery.WITHHELD]
     assert management.received == {} and ("POST", "never") not in management.requests
 
 
 def test_a_deadline_ends_it(management: ManagementServer) -> None:
     management.answer = lambda method, connection_id, nth: 429
-    results = api(management).post_many([Post("a", b"x")], deadline=monotonic() + 0.01)
+    results = api(management).post_many([OutboundMessage("a", b"x")], deadline=monotonic() + 0.01)
     assert outcomes(list(results))[0] in (Delivery.THROTTLED, Delivery.FAILED)
 
 
 def test_what_is_kept_open_is_given_back(management: ManagementServer) -> None:
     before, sender = open_files(), api(management)
     for _ in range(3):
-        assert set(outcomes(list(sender.post_many([Post(f"c{one}", b"x") for one in range(40)])))) == {
+        assert set(outcomes(list(sender.post_many([OutboundMessage(f"c{one}", b"x") for one in range(40)])))) == {
             Delivery.DELIVERED
         }
         assert open_files() - before

@@ -1,4 +1,4 @@
-"""The internal contract against a server that is slow, drips, hangs up, lies and rotates its token."""
+"""The internal API against a server that is slow, drips, hangs up, lies and rotates its token."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from tests.adapters.remote_api_server import Answer, ContractServer, Request
 from tidegate.adapters.aws import http
 from tidegate.adapters.aws.http import HttpClient, NotAnswered
 from tidegate.adapters.aws.secrets_manager import Secret
-from tidegate.adapters.remote_api.adapters import ContractKeys, HttpFeed, HttpIntrospections, HttpRates
-from tidegate.adapters.remote_api.client import INTROSPECT, MAX_BODY, ContractClient
+from tidegate.adapters.remote_api.adapters import HttpIntrospections, HttpRates, HttpRemoteFeed, RemoteApiKeys
+from tidegate.adapters.remote_api.client import INTROSPECT, MAX_BODY, RemoteApiClient
 from tidegate.domain.remote_api import ShareRevoked
 from tidegate.errors import (
     ApiBusy,
     ApiTimeout,
-    CouldNotCheck,
     Denied,
     InvalidInput,
     NotFound,
     TidegateError,
     Unauthenticated,
+    Unavailable,
 )
 
 INTENT = {"protocol": "mqtt", "topic": "a/b", "brokerProfileId": "b", "transport": "iot-core", "password": "pw-7"}
@@ -57,8 +57,8 @@ class Token(Secret):
         return True
 
 
-def client(server: ContractServer, *tokens: str) -> ContractClient:
-    return ContractClient(server.url, Token(*(tokens or ("service",))))
+def client(server: ContractServer, *tokens: str) -> RemoteApiClient:
+    return RemoteApiClient(server.url, Token(*(tokens or ("service",))))
 
 
 def introspect(server: ContractServer, answer: Answer | Callable[[Request], Answer]) -> object:
@@ -76,7 +76,7 @@ def test_a_question_and_its_answer(external: ContractServer) -> None:
 
 @pytest.mark.parametrize(
     ("status", "kind"),
-    [(400, InvalidInput), (403, Denied), (404, NotFound), (429, ApiBusy), (500, CouldNotCheck), (503, CouldNotCheck)],
+    [(400, InvalidInput), (403, Denied), (404, NotFound), (429, ApiBusy), (500, Unavailable), (503, Unavailable)],
 )
 def test_the_status_decides_and_the_text_goes_nowhere(
     external: ContractServer, status: int, kind: type[TidegateError]
@@ -109,7 +109,7 @@ def test_the_status_decides_and_the_text_goes_nowhere(
     ids=lambda answer: f"{answer.status}-{answer.how}-{str(answer.body)[:20]}",
 )
 def test_what_is_not_the_contracts_is_no_answer(external: ContractServer, answer: Answer) -> None:
-    with pytest.raises(CouldNotCheck):
+    with pytest.raises(Unavailable):
         introspect(external, answer)
 
 
@@ -129,7 +129,7 @@ def test_the_deadline_is_the_whole_calls(external: ContractServer, how: str) -> 
 def test_nobody_listens() -> None:
     server = ContractServer()
     server.close()
-    with pytest.raises(CouldNotCheck):
+    with pytest.raises(Unavailable):
         HttpIntrospections(client(server), TIMEOUT_MS).introspect("session", "d", "s")
 
 
@@ -170,7 +170,7 @@ def test_over_tls_the_server_has_to_be_trusted(tmp_path: Path, monkeypatch: pyte
     serving.load_cert_chain(pem)
     server = ContractServer(serving)
     try:
-        with pytest.raises(CouldNotCheck):
+        with pytest.raises(Unavailable):
             introspect(server, Answer(200, YES))
         assert not server.requests, "the service token was not sent"
         trusting = ssl.create_default_context(cafile=str(pem))
@@ -216,14 +216,14 @@ def test_a_401_about_the_session_is_told_from_one_about_us(external: ContractSer
     external.answer = accepting("service")
     with pytest.raises(Unauthenticated):
         HttpIntrospections(client(external), TIMEOUT_MS).introspect("another", "d", "s")
-    with pytest.raises(CouldNotCheck) as caught:
+    with pytest.raises(Unavailable) as caught:
         HttpIntrospections(client(external, "unknown"), TIMEOUT_MS).introspect("session", "d", "s")
     assert caught.value.code == "api_unauthorized"
 
 
 def test_a_rotation_of_the_service_token_is_survived(external: ContractServer) -> None:
     token = Token("new", "old")
-    asking = HttpIntrospections(ContractClient(external.url, token), TIMEOUT_MS)
+    asking = HttpIntrospections(RemoteApiClient(external.url, token), TIMEOUT_MS)
     external.answer = accepting("old")  # the API does not know the new one yet
     asking.introspect("session", "d", "s")
     external.requests.clear()
@@ -236,7 +236,7 @@ def test_a_rotation_of_the_service_token_is_survived(external: ContractServer) -
 
 
 def test_a_service_token_unfit_for_a_header_is_not_quoted(external: ContractServer) -> None:
-    with pytest.raises(CouldNotCheck) as caught:
+    with pytest.raises(Unavailable) as caught:
         client(external, "top-secret\r\nx: y").post(INTROSPECT, {}, 1)
     assert "top-secret" not in repr(caught.value) and not external.requests
 
@@ -251,7 +251,7 @@ def page(**changes: object) -> Answer:
 
 def test_the_feed(external: ContractServer) -> None:
     external.answer = lambda request: page()
-    feed = HttpFeed(client(external), TIMEOUT_MS)
+    feed = HttpRemoteFeed(client(external), TIMEOUT_MS)
     read = feed.read(None, 7)
     assert (read.events, read.next_cursor, read.expired) == ((ShareRevoked("d", 3, 1_767_225_600_000),), "next", False)
     assert external.requests[0].json == {"sinceCursor": None, "limit": 7}
@@ -287,8 +287,8 @@ def test_the_feed(external: ContractServer) -> None:
 )
 def test_an_event_that_cannot_be_read_is_never_passed_over(external: ContractServer, answer: Answer) -> None:
     external.answer = lambda request: answer
-    with pytest.raises(CouldNotCheck):
-        HttpFeed(client(external), TIMEOUT_MS).read(None, 7)
+    with pytest.raises(Unavailable):
+        HttpRemoteFeed(client(external), TIMEOUT_MS).read(None, 7)
 
 
 # --- the limiter -------------------------------------------------------------------------------------------
@@ -296,7 +296,7 @@ def test_an_event_that_cannot_be_read_is_never_passed_over(external: ContractSer
 
 def count(server: ContractServer, body: object, status: int = 200, raw_key: str = " Raw-Key ") -> tuple[object, ...]:
     server.answer = lambda request: Answer(status, body)
-    key = "namespace#realtime-connect-ip#" + ContractKeys().key("realtime-connect-ip", raw_key)
+    key = "namespace#realtime-connect-ip#" + RemoteApiKeys().key("realtime-connect-ip", raw_key)
     decision = HttpRates(client(server)).count(key, 60, 0, 60_000, "r", monotonic() + 1)
     return decision.allowed, decision.remaining, decision.retry_after_ms, decision.counted
 
@@ -329,12 +329,12 @@ def test_counting(external: ContractServer) -> None:
 def test_who_cannot_count_leaves_the_decision_to_the_gateway(
     external: ContractServer, status: int, body: object
 ) -> None:
-    with pytest.raises(CouldNotCheck):
+    with pytest.raises(Unavailable):
         count(external, body, status)
 
 
 def test_no_call_after_the_deadline_of_the_decision(external: ContractServer) -> None:
-    with pytest.raises(CouldNotCheck):
+    with pytest.raises(Unavailable):
         HttpRates(client(external)).count("n#s#k", 1, 0, 60_000, "r", monotonic())
     assert not external.requests
     with pytest.raises(ValueError, match="minute"):

@@ -10,36 +10,36 @@ from time import monotonic
 import pytest
 
 from tidegate import tables
-from tidegate.adapters.dynamodb.access import DynamoAttestedAccess
+from tidegate.adapters.dynamodb.access import DynamoRemoteAccess
 from tidegate.adapters.dynamodb.limits import DynamoCaps, DynamoRates
-from tidegate.adapters.dynamodb.revocations import DynamoExternalCursor, DynamoRevocations
+from tidegate.adapters.dynamodb.revocations import DynamoRemoteCursor, DynamoRevocations
 from tidegate.adapters.memory.stores import (
-    MemoryAttestedAccess,
     MemoryCaps,
     MemoryConnections,
-    MemoryFullPasses,
+    MemoryFullRevalidationRuns,
     MemoryLastValues,
     MemoryRates,
+    MemoryRemoteAccess,
     MemoryStreams,
     MemorySubscriptions,
 )
 from tidegate.bootstrap import World
 from tidegate.domain.access import PUBLIC_SUBJECT, Claim, Principal
 from tidegate.domain.subscriptions import (
-    CUT_LEASE_S,
+    TERMINATION_CLAIM_S,
     Connection,
-    CutMark,
     LastValue,
     Stream,
     Subscription,
     SubscriptionKey,
+    TerminationClaim,
 )
-from tidegate.ports.gateway import ConnectionStore, Hold, LastValueStore, StreamStore, SubscriptionStore
+from tidegate.ports.gateway import ConnectionStore, LastValueStore, Reservation, StreamStore, SubscriptionStore
 from tidegate.ports.limits import CapStore, RateStore
-from tidegate.ports.revocation import FullPasses, PassRun
+from tidegate.ports.revocation import FullRevalidationRuns, RevalidationRun
 
 KEY = SubscriptionKey("d", "c=", "s#1")
-MARK = CutMark("run", 1000)
+MARK = TerminationClaim("run", 1000)
 
 
 @dataclass
@@ -84,7 +84,7 @@ def stores(request: pytest.FixtureRequest) -> Stores:
 def row(attempt: str = "a", version: int | None = 1, key: SubscriptionKey = KEY, expires_at: int = 100) -> Subscription:
     subject = "user" if version is None else PUBLIC_SUBJECT
     claim = Claim(key.dashboard_id, key.datasource_id, Principal(subject, version), "hash", expires_at)
-    return Subscription(key=key, attempt=attempt, claim=claim, stream="stream#0")
+    return Subscription(key=key, generation=attempt, claim=claim, stream="stream#0")
 
 
 def opened(stores: Stores, connection_id: str = "c=") -> None:
@@ -97,14 +97,14 @@ def opened(stores: Stores, connection_id: str = "c=") -> None:
 def test_a_connection_comes_and_goes(stores: Stores) -> None:
     assert stores.connections.get("c=") is None
     opened(stores)
-    assert stores.connections.hold(KEY, 5, "dash#d#0") is Hold.HELD
+    assert stores.connections.reserve(KEY, 5, "dash#d#0") is Reservation.HELD
     opened(stores)  # repeated: keeps what it holds
     connection = stores.connections.get("c=")
     assert connection is not None
     assert dict(connection.subscriptions) == {"s#1": "d"} and connection.slots == {"ip#x#0", "dash#d#0"}
     assert stores.connections.remove("c=") == connection
     assert stores.connections.remove("c=") is None
-    assert stores.connections.hold(KEY, 5, "x") is Hold.GONE
+    assert stores.connections.reserve(KEY, 5, "x") is Reservation.GONE
     assert not stores.connections.note_slot("c=", "x")
     stores.connections.forget_slots("c=", ["x"])
     assert stores.connections.get("c=") is None
@@ -114,12 +114,12 @@ def test_the_cap_of_a_connection_is_exact(stores: Stores) -> None:
     opened(stores)
     keys = [SubscriptionKey("d", "c=", f"s{number}") for number in range(20)]
     with ThreadPoolExecutor(stores.parallel) as pool:
-        results = list(pool.map(lambda key: stores.connections.hold(key, 7, "slot"), keys))
-    assert results.count(Hold.HELD) == 7 and results.count(Hold.FULL) == 13
-    held = keys[results.index(Hold.HELD)]
-    assert stores.connections.hold(held, 7, "slot") is Hold.HELD
+        results = list(pool.map(lambda key: stores.connections.reserve(key, 7, "slot"), keys))
+    assert results.count(Reservation.HELD) == 7 and results.count(Reservation.FULL) == 13
+    held = keys[results.index(Reservation.HELD)]
+    assert stores.connections.reserve(held, 7, "slot") is Reservation.HELD
     other = replace(held, dashboard_id="other")
-    assert stores.connections.hold(other, 7, "slot") is Hold.OTHER_DASHBOARD
+    assert stores.connections.reserve(other, 7, "slot") is Reservation.OTHER_DASHBOARD
 
 
 def test_slots_are_noted_and_forgotten(stores: Stores) -> None:
@@ -132,11 +132,11 @@ def test_slots_are_noted_and_forgotten(stores: Stores) -> None:
 
 def test_only_an_empty_connection_closes(stores: Stores) -> None:
     opened(stores)
-    stores.connections.hold(KEY, 5, "x")
+    stores.connections.reserve(KEY, 5, "x")
     assert not stores.connections.close_if_empty("c=")
     stores.subscriptions.release_key(KEY)
     assert stores.connections.close_if_empty("c=") and stores.connections.close_if_empty("c=")
-    assert stores.connections.hold(KEY, 5, "x") is Hold.GONE
+    assert stores.connections.reserve(KEY, 5, "x") is Reservation.GONE
     assert not stores.connections.close_if_empty("unknown")
 
 
@@ -155,7 +155,7 @@ def test_a_row_is_hidden_until_made_visible(stores: Stores) -> None:
 def test_only_the_own_attempt_is_touched(stores: Stores) -> None:
     stores.subscriptions.put_hidden(row("mine"))
     assert not stores.subscriptions.make_visible(row("other"))
-    assert not stores.subscriptions.mark_cut(row("other"), MARK)
+    assert not stores.subscriptions.claim_termination(row("other"), MARK)
     assert not stores.subscriptions.remove(row("other"))
     assert not stores.subscriptions.move_expiry(row("other"), 200)
     assert not stores.subscriptions.move_expiry(row("mine"), 200)  # hidden
@@ -169,34 +169,37 @@ def test_a_put_gives_way_to_higher_versions_and_to_cut_rows(stores: Stores) -> N
     assert stores.subscriptions.put_hidden(row("member", None)), "members and guests may replace each other"
     assert stores.subscriptions.put_hidden(row("guest", 2))
     assert stores.subscriptions.put_hidden(row("new", 3))
-    assert stores.subscriptions.mark_cut(row("new", 3), MARK)
+    assert stores.subscriptions.claim_termination(row("new", 3), MARK)
     assert not stores.subscriptions.put_hidden(row("newest", 4))
     assert not stores.subscriptions.make_visible(row("new", 3))
-    assert stores.subscriptions.remove(replace(row("new", 3), cut=MARK))
+    assert stores.subscriptions.remove(replace(row("new", 3), termination=MARK))
     assert stores.subscriptions.put_hidden(row("newest", 4))
 
 
 def test_a_mark_keeps_others_away_until_it_runs_out(stores: Stores) -> None:
     stores.subscriptions.put_hidden(row())
-    assert stores.subscriptions.mark_cut(row(), MARK) and stores.subscriptions.mark_cut(row(), MARK)
+    assert stores.subscriptions.claim_termination(row(), MARK) and stores.subscriptions.claim_termination(row(), MARK)
     stored = stores.subscriptions.get(KEY)
-    assert stored is not None and stored.cut == MARK
-    early, late = CutMark("other", MARK.at + CUT_LEASE_S - 1), CutMark("other", MARK.at + CUT_LEASE_S)
-    assert not stores.subscriptions.mark_cut(stored, early)
+    assert stored is not None and stored.termination == MARK
+    early, late = (
+        TerminationClaim("other", MARK.at + TERMINATION_CLAIM_S - 1),
+        TerminationClaim("other", MARK.at + TERMINATION_CLAIM_S),
+    )
+    assert not stores.subscriptions.claim_termination(stored, early)
     assert not stores.subscriptions.remove(row()), "whoever saw it unmarked leaves it alone"
-    assert stores.subscriptions.mark_cut(stored, late) and not stores.subscriptions.remove(stored)
-    assert stores.subscriptions.remove(replace(stored, cut=late)) and stores.subscriptions.get(KEY) is None
+    assert stores.subscriptions.claim_termination(stored, late) and not stores.subscriptions.remove(stored)
+    assert stores.subscriptions.remove(replace(stored, termination=late)) and stores.subscriptions.get(KEY) is None
 
 
 def test_a_put_leaves_a_live_row_of_its_own_grant_alone(stores: Stores) -> None:
     for first, other in ((row("first", 2), row("other", 3)), (row("member", None), row("guest", 3))):
         stores.subscriptions.put_hidden(first)
-        again = replace(first, attempt="again")
+        again = replace(first, generation="again")
         assert stores.subscriptions.put_hidden(again), "hidden: its attempt may have died"
         assert stores.subscriptions.make_visible(again)
-        assert not stores.subscriptions.put_hidden(replace(first, attempt="third"))
+        assert not stores.subscriptions.put_hidden(replace(first, generation="third"))
         assert stores.subscriptions.get(KEY) == replace(again, visible=True)
-        changed = replace(first, attempt="third", claim=replace(first.claim, intent_hash="changed"))
+        changed = replace(first, generation="third", claim=replace(first.claim, intent_hash="changed"))
         assert stores.subscriptions.put_hidden(changed)
         stores.subscriptions.make_visible(changed)
         assert stores.subscriptions.put_hidden(other)
@@ -206,7 +209,7 @@ def test_a_put_leaves_a_live_row_of_its_own_grant_alone(stores: Stores) -> None:
 def test_a_cut_row_leaves_the_audience(stores: Stores) -> None:
     stores.subscriptions.put_hidden(row())
     stores.subscriptions.make_visible(row())
-    assert stores.subscriptions.mark_cut(row(), MARK)
+    assert stores.subscriptions.claim_termination(row(), MARK)
     assert stores.subscriptions.audience("stream#0") == []
     assert not stores.subscriptions.move_expiry(row(), 500)
 
@@ -235,7 +238,7 @@ def test_the_session_token_kept_is_that_of_the_latest_expiry(stores: Stores) -> 
 
 def test_removing_takes_the_key_along(stores: Stores) -> None:
     opened(stores)
-    stores.connections.hold(KEY, 5, "x")
+    stores.connections.reserve(KEY, 5, "x")
     stores.subscriptions.put_hidden(row())
     stores.subscriptions.release_key(KEY)  # the row still needs it
     held = stores.connections.get("c=")
@@ -260,7 +263,7 @@ def test_rows_are_found_by_dashboard_user_and_connection(stores: Stores) -> None
     for key in keys:
         stores.subscriptions.put_hidden(row(key=key))
     mine = SubscriptionKey("d2", "c=", "t")
-    stores.connections.hold(mine, 5, "x")
+    stores.connections.reserve(mine, 5, "x")
     stores.subscriptions.put_hidden(row("a", None, mine))
     assert {one.key for one in stores.subscriptions.of_dashboard("d")} == set(keys)
     assert [one.key for one in stores.subscriptions.of_user("user")] == [mine]
@@ -274,50 +277,50 @@ def test_rows_are_found_by_dashboard_user_and_connection(stores: Stores) -> None
 # --- streams and values ------------------------------------------------------------------------------------
 
 
-def stream(key: str = "k", wanted_at: int = 10, topic: str = "a/+") -> Stream:
-    return Stream(key, "mqtt", "json", "a/#", topic, wanted_at=wanted_at)
+def stream(key: str = "k", last_requested_at: int = 10, topic: str = "a/+") -> Stream:
+    return Stream(key, "mqtt", "json", "a/#", topic, last_requested_at=last_requested_at)
 
 
 def test_a_new_stream_moves_its_entrys_version(stores: Stores) -> None:
     assert stores.streams.version_of("a/#") == 0
-    assert stores.streams.want(stream()) == stream()
-    first = stores.streams.of_entry("a/#")
+    assert stores.streams.touch(stream()) == stream()
+    first = stores.streams.of_source("a/#")
     assert list(first.streams) == [stream()] and first.version == stores.streams.version_of("a/#") > 0
-    assert stores.streams.want(stream(wanted_at=20)).wanted_at == 20
-    assert stores.streams.want(stream(wanted_at=15)).wanted_at == 20
+    assert stores.streams.touch(stream(last_requested_at=20)).last_requested_at == 20
+    assert stores.streams.touch(stream(last_requested_at=15)).last_requested_at == 20
     assert stores.streams.version_of("a/#") == first.version
-    stores.streams.want(stream("k2"))
-    second = stores.streams.of_entry("a/#")
+    stores.streams.touch(stream("k2"))
+    second = stores.streams.of_source("a/#")
     assert second.version > first.version and {one.stream_key for one in second.streams} == {"k", "k2"}
-    assert list(stores.streams.of_entry("b/#").streams) == []
+    assert list(stores.streams.of_source("b/#").streams) == []
 
 
 def test_the_relays_version_moves_for_whoever_waits_for_it(stores: Stores) -> None:
-    def relayed(key: str, wanted_at: int) -> Stream:
-        return Stream(key, "sse", "json", None, None, wanted_at=wanted_at, intent={"url": "u"})
+    def relayed(key: str, last_requested_at: int) -> Stream:
+        return Stream(key, "sse", "json", None, None, last_requested_at=last_requested_at, intent={"url": "u"})
 
     def version() -> int:
-        listed = stores.streams.of_entry(None)
+        listed = stores.streams.of_source(None)
         assert listed.version == stores.streams.version_of(None)
         return listed.version
 
     versions = [version()]
-    made = stores.streams.want(relayed("k", 10))
-    assert made.intent == {"url": "u"} and list(stores.streams.of_entry(None).streams) == [made]
+    made = stores.streams.touch(relayed("k", 10))
+    assert made.intent == {"url": "u"} and list(stores.streams.of_source(None).streams) == [made]
     versions.append(version())
-    stores.streams.want(relayed("k", 20))
+    stores.streams.touch(relayed("k", 20))
     versions.append(version())
-    assert stores.streams.want(relayed("k", 15)).wanted_at == 20
+    assert stores.streams.touch(relayed("k", 15)).last_requested_at == 20
     versions.append(version())
     assert versions == sorted(set(versions)), "not connected: a worker has to look"
     stores.streams.note_connected(made, True)
-    assert stores.streams.want(relayed("k", 30)).connected and version() == versions[-1], "it is served"
-    assert not stores.streams.let_go(relayed("k", 20)), "it was wanted again"
-    assert stores.streams.of_entry(None).streams[0].connected
-    assert stores.streams.let_go(relayed("k", 30)) and not stores.streams.of_entry(None).streams[0].connected
-    stores.streams.want(relayed("k", 30))
+    assert stores.streams.touch(relayed("k", 30)).connected and version() == versions[-1], "it is served"
+    assert not stores.streams.release_if_idle(relayed("k", 20)), "it was wanted again"
+    assert stores.streams.of_source(None).streams[0].connected
+    assert stores.streams.release_if_idle(relayed("k", 30)) and not stores.streams.of_source(None).streams[0].connected
+    stores.streams.touch(relayed("k", 30))
     assert version() > versions[-1]
-    assert not stores.streams.let_go(relayed("never announced", 1))
+    assert not stores.streams.release_if_idle(relayed("never announced", 1))
     assert stores.streams.version_of("a/#") == 0
 
 
@@ -409,49 +412,51 @@ def test_a_scan_goes_on_where_it_was(stores: Stores) -> None:
     assert resumed == whole and len(whole) == 40
 
 
-# --- the full pass -----------------------------------------------------------------------------------------
+# --- the full revalidation -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture(params=["memory", "dynamodb"])
-def passes(request: pytest.FixtureRequest) -> FullPasses:
+def passes(request: pytest.FixtureRequest) -> FullRevalidationRuns:
     if request.param == "memory":
-        return MemoryFullPasses()
+        return MemoryFullRevalidationRuns()
     world = World(request.getfixturevalue("deployed"))
     return DynamoRevocations(world.db, world.table(tables.REVOCATIONS), 60)
 
 
-def test_one_run_at_a_time_when_it_is_due(passes: FullPasses) -> None:
+def test_one_run_at_a_time_when_it_is_due(passes: FullRevalidationRuns) -> None:
     runs = [passes.begin(f"run-{number}", 1000, 300, 50) for number in range(20)]
     assert [run is not None for run in runs].count(True) == 1
     first = next(run for run in runs if run is not None)
     assert passes.begin(first.owner, 1000, 300, 50) == first, "its answer was lost, and it asks again"
     passes.end(first)
     assert passes.begin("b", 1299, 300, 50) is None, "not due"
-    assert passes.begin("b", 1300, 300, 500) == PassRun("b", 1300, {})
+    assert passes.begin("b", 1300, 300, 500) == RevalidationRun("b", 1300, {})
 
 
-def test_a_run_that_died_is_continued_by_the_next(passes: FullPasses) -> None:
+def test_a_run_that_died_is_continued_by_the_next(passes: FullRevalidationRuns) -> None:
     died = passes.begin("a", 1000, 300, 50)
     assert died is not None and passes.note(died, "s 1", "here") and passes.note(died, "s 2", "")
     assert passes.begin("b", 1050, 300, 50) is None, "its lease still holds"
     goes_on = passes.begin("b", 1051, 300, 50)
-    assert goes_on == PassRun("b", 1000, {"s 1": "here", "s 2": ""})
+    assert goes_on == RevalidationRun("b", 1000, {"s 1": "here", "s 2": ""})
     assert not passes.note(died, "s 1", "further"), "the one that was too slow is told"
     passes.end(died)
     passes.pause(died)
     assert passes.begin("c", 1060, 300, 50) is None and passes.note(goes_on, "s 1", "")
     passes.pause(goes_on)
-    assert passes.begin("c", 1060, 300, 50) == PassRun("c", 1000, {"s 1": "", "s 2": ""}), "at once, though not due"
+    assert passes.begin("c", 1060, 300, 50) == RevalidationRun("c", 1000, {"s 1": "", "s 2": ""}), (
+        "at once, though not due"
+    )
 
 
-def test_a_pass_that_is_demanded_is_due(passes: FullPasses) -> None:
+def test_a_pass_that_is_demanded_is_due(passes: FullRevalidationRuns) -> None:
     passes.demand(900)
     first = passes.begin("a", 1000, 300, 50)
     assert first is not None
     passes.demand(1001)  # the one that runs may have been past what this is about
     passes.end(first)
     second = passes.begin("b", 1002, 300, 50)
-    assert second == PassRun("b", 1002, {})
+    assert second == RevalidationRun("b", 1002, {})
     passes.end(second)
     assert passes.begin("c", 1003, 300, 50) is None
 
@@ -465,14 +470,14 @@ def test_the_cursor_moves_from_where_it_was_seen(deployed: Mapping[str, str]) ->
 
 def test_expired_marks_give_way_to_a_refresh(stores: Stores) -> None:
     stores.subscriptions.put_hidden(row())
-    assert not stores.subscriptions.mark_cut(row(), MARK, expired_at=99)
-    assert stores.subscriptions.mark_cut(row(), MARK, expired_at=100)
+    assert not stores.subscriptions.claim_termination(row(), MARK, expired_at=99)
+    assert stores.subscriptions.claim_termination(row(), MARK, expired_at=100)
 
 
 def test_the_cursor_of_an_external_feed(deployed: Mapping[str, str]) -> None:
     world = World(deployed)
     table = world.table(tables.REVOCATIONS)
-    one, other = (DynamoExternalCursor(world.db, table, api) for api in ("https://a", "https://b"))
+    one, other = (DynamoRemoteCursor(world.db, table, api) for api in ("https://a", "https://b"))
     assert one.cursor() is None and one.move_cursor(None, "x") and not one.move_cursor(None, "y")
     assert not one.move_cursor("y", "z") and one.move_cursor("x", "z") and one.cursor() == "z"
     assert other.cursor() is None, "another API is read from its own beginning"
@@ -482,16 +487,16 @@ def test_the_cursor_of_an_external_feed(deployed: Mapping[str, str]) -> None:
 
 @pytest.mark.parametrize("kind", ["memory", "dynamodb"])
 def test_revoked_versions_only_grow(kind: str, request: pytest.FixtureRequest) -> None:
-    access: MemoryAttestedAccess | DynamoAttestedAccess = MemoryAttestedAccess()
+    access: MemoryRemoteAccess | DynamoRemoteAccess = MemoryRemoteAccess()
     if kind == "dynamodb":
         world = World(request.getfixturevalue("deployed"))
-        access = world.attested_access
+        access = world.remote_access
         assert world.access.read(["d"], []).dashboards == {}, "no item of ours"
     for version in (3, 5, 4, 5):
         access.raise_to("d", version)
     snapshot = access.read(["d", "never", "d"], ["user"])
     assert {one: item.share_version for one, item in snapshot.dashboards.items()} == {"d": 5, "never": 0}
-    assert all(item.attested for item in snapshot.dashboards.values()) and not snapshot.users
+    assert all(item.remote for item in snapshot.dashboards.values()) and not snapshot.users
     assert access.read(["d"], []).dashboards["d"].share_version == 5
     assert access.read(["never"], []).dashboards["never"].share_version == 0
     assert access.read([], []).dashboards == {} and access.intent("d", "s") is None

@@ -17,8 +17,8 @@ from tidegate.domain.access import (
     UserAccess,
     Visibility,
     allowed,
-    attested,
     may_see,
+    remote_access_item,
 )
 
 DASHBOARD = DashboardAccess("d", 3, Visibility.LINK, "owner", {"member": AclLevel.VIEWER}, {"s": "hash"})
@@ -106,17 +106,17 @@ def test_no_version_survives_its_revocation(
     ],
 )
 def test_of_an_external_apis_dashboard_only_what_it_revoked_is_known(principal: Principal, expected: bool) -> None:
-    assert may_see(attested("d", 3), None, principal) is expected
-    assert not may_see(replace(attested("d", 3), deleted=True), None, principal)
-    refusal = allowed(claim(principal, intent_hash="the API compares it"), attested("d", 3), None, 99)
+    assert may_see(remote_access_item("d", 3), None, principal) is expected
+    assert not may_see(replace(remote_access_item("d", 3), deleted=True), None, principal)
+    refusal = allowed(claim(principal, intent_hash="the API compares it"), remote_access_item("d", 3), None, 99)
     assert refusal is (None if expected else Refusal.REVOKED)
     if expected:
-        assert allowed(claim(principal), attested("d", 3), None, 100) is Refusal.EXPIRED
+        assert allowed(claim(principal), remote_access_item("d", 3), None, 100) is Refusal.EXPIRED
 
 
 @given(st.one_of(st.none(), st.integers(0, 5)), st.integers(0, 5), st.integers(0, 5))
 def test_an_attested_item_only_ever_loses_viewers(held: int | None, version: int, more: int) -> None:
     for subject in (PUBLIC_SUBJECT, "user"):
         principal = Principal(subject, held)
-        if may_see(attested("d", version + more), None, principal):
-            assert may_see(attested("d", version), None, principal)
+        if may_see(remote_access_item("d", version + more), None, principal):
+            assert may_see(remote_access_item("d", version), None, principal)

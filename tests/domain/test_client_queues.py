@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidegate.domain.access import PUBLIC_SUBJECT, Claim, Principal
-from tidegate.domain.client_queues import KEPT_BYTES, Frame, Lines, Sending
+from tidegate.domain.client_queues import KEPT_BYTES, Batch, ClientQueues, Frame
 from tidegate.domain.subscriptions import Subscription, SubscriptionKey
 from tidegate.protocol import batches
 
@@ -23,9 +23,9 @@ def frame(connection: str, number: int, datasource: str = "s", *, batch: bool = 
     return Frame(row(connection, datasource, batch=batch), str(number).encode(), data)
 
 
-def numbers(sending: Sending | None) -> list[int]:
-    assert sending is not None
-    return [int(one.body) for one in sending.frames]
+def numbers(batch: Batch | None) -> list[int]:
+    assert batch is not None
+    return [int(one.body) for one in batch.frames]
 
 
 @given(st.lists(st.binary(min_size=1, max_size=40_000), max_size=12))
@@ -58,25 +58,25 @@ def test_lines_keep_their_order_and_lose_nothing_but_what_is_given_up(
     steps: list[tuple[object, ...]], conflate: bool
 ) -> None:
     """Connections 0 and 1 are plain, 2 and 3 asked for batch frames; each has two subscriptions."""
-    lines = Lines(conflate=conflate, window_s=WINDOW_S)
+    queues = ClientQueues(conflate=conflate, window_s=WINDOW_S)
     now, number = 0.0, 0
     added: dict[object, list[Frame]] = defaultdict(list)
     sent: dict[object, list[Frame]] = defaultdict(list)
-    under_way: dict[object, Sending] = {}
+    under_way: dict[object, Batch] = {}
     last_at: dict[object, float] = {}
 
     def take() -> bool:
-        sending = lines.take(now)
-        if sending is None:
+        batch = queues.take(now)
+        if batch is None:
             return False
-        assert sending.line not in under_way, "one message of a line at a time"
-        if sending.frames[0].row.batch:
-            assert now >= last_at.get(sending.line, -1.0) + WINDOW_S
-            last_at[sending.line] = now
+        assert batch.queue_key not in under_way, "one message of a line at a time"
+        if batch.frames[0].row.batch:
+            assert now >= last_at.get(batch.queue_key, -1.0) + WINDOW_S
+            last_at[batch.queue_key] = now
         else:
-            assert len(sending.frames) == 1
-        under_way[sending.line] = sending
-        sent[sending.line] += sending.frames
+            assert len(batch.frames) == 1
+        under_way[batch.queue_key] = batch
+        sent[batch.queue_key] += batch.frames
         return True
 
     for step in steps:
@@ -84,14 +84,14 @@ def test_lines_keep_their_order_and_lose_nothing_but_what_is_given_up(
             case ("add", int(connection), bool(second), bool(data)):
                 number += 1
                 made = frame(f"c{connection}", number, "t" if second else "s", batch=connection > 1, data=data)
-                added[made.line].append(made)
-                lines.add(made)
+                added[made.queue_key].append(made)
+                queues.add(made)
             case ("take",):
                 take()
             case ("done", int(which)) if which < len(under_way):
                 key = list(under_way)[which]
                 del under_way[key]
-                lines.done(key)
+                queues.done(key)
             case ("wait", float(seconds)):
                 now += seconds
             case _:
@@ -99,11 +99,11 @@ def test_lines_keep_their_order_and_lose_nothing_but_what_is_given_up(
     for _ in range(4 * len(steps) + 4):
         for key in list(under_way):
             del under_way[key]
-            lines.done(key)
+            queues.done(key)
         now += WINDOW_S
         while take():
             pass
-    assert lines.empty and lines.due is None and not lines.ready(now)
+    assert queues.empty and queues.due is None and not queues.ready(now)
     for key, frames in added.items():
         left = iter(frames)
         assert all(any(one is other for other in left) for one in sent[key]), "in order, each once"
@@ -113,59 +113,59 @@ def test_lines_keep_their_order_and_lose_nothing_but_what_is_given_up(
             assert one.is_data
             newer = [other for other in frames if other.row.key == one.row.key and other.is_data]
             assert newer[-1] is not one and any(other is newer[-1] for other in sent[key]), "the newest is sent"
-    assert lines.given_up == sum(map(len, added.values())) - sum(map(len, sent.values()))
+    assert queues.given_up == sum(map(len, added.values())) - sum(map(len, sent.values()))
 
 
 def test_behind_a_slow_viewer_the_newest_wins() -> None:
-    lines = Lines(conflate=True)
+    queues = ClientQueues(conflate=True)
     for number in range(3):
-        lines.add(frame("slow", number))
-    assert numbers(lines.take(0)) == [0], "nothing is given up before it waits for an answer"
+        queues.add(frame("slow", number))
+    assert numbers(queues.take(0)) == [0], "nothing is given up before it waits for an answer"
     for number in range(3, 9):
-        lines.add(frame("slow", number))
-        lines.add(frame("fast", number))
-        assert numbers(lines.take(0)) == [number]
-        lines.done(row("fast").key)
-    assert lines.take(0) is None
-    lines.done(row("slow").key)
-    assert numbers(lines.take(0)) == [8] and lines.given_up == 7
+        queues.add(frame("slow", number))
+        queues.add(frame("fast", number))
+        assert numbers(queues.take(0)) == [number]
+        queues.done(row("fast").key)
+    assert queues.take(0) is None
+    queues.done(row("slow").key)
+    assert numbers(queues.take(0)) == [8] and queues.given_up == 7
 
 
 def test_a_batch_line_waits_for_its_window_and_takes_what_came() -> None:
-    lines = Lines(conflate=True, window_s=WINDOW_S)
-    lines.add(frame("c", 1, batch=True))
-    first = lines.take(5.0)
+    queues = ClientQueues(conflate=True, window_s=WINDOW_S)
+    queues.add(frame("c", 1, batch=True))
+    first = queues.take(5.0)
     assert numbers(first) == [1] and first is not None
-    lines.done(first.line)
+    queues.done(first.queue_key)
     for number, datasource in ((2, "s"), (3, "t"), (4, "s")):
-        lines.add(frame("c", number, datasource, batch=True))
-    assert lines.take(5.05) is None and lines.due == 5.0 + WINDOW_S and lines.waiting == 0
-    second = lines.take(5.0 + WINDOW_S)
+        queues.add(frame("c", number, datasource, batch=True))
+    assert queues.take(5.05) is None and queues.due == 5.0 + WINDOW_S and queues.waiting == 0
+    second = queues.take(5.0 + WINDOW_S)
     assert second is not None and numbers(second) == [2, 3, 4]
     assert json.loads(second.body) == {"type": "batch", "messages": [2, 3, 4]}
-    lines.done(second.line)
-    assert not lines.empty, "the window of the last message is remembered"
-    assert lines.take(6.0) is None and lines.empty
+    queues.done(second.queue_key)
+    assert not queues.empty, "the window of the last message is remembered"
+    assert queues.take(6.0) is None and queues.empty
 
 
 def test_what_waits_is_bounded() -> None:
-    lines = Lines(conflate=False)
+    queues = ClientQueues(conflate=False)
     body = b"x" * (KEPT_BYTES // 8)
     for _ in range(20):
-        lines.add(Frame(row("c"), body, True))
-    lines.add(Frame(row("c"), b"last", True))
+        queues.add(Frame(row("c"), body, True))
+    queues.add(Frame(row("c"), b"last", True))
     left = []
-    while (sending := lines.take(0)) is not None:
-        left.append(sending.body)
-        lines.done(sending.line)
-    assert left[-1] == b"last" and sum(map(len, left)) <= KEPT_BYTES and lines.given_up == 21 - len(left)
+    while (batch := queues.take(0)) is not None:
+        left.append(batch.body)
+        queues.done(batch.queue_key)
+    assert left[-1] == b"last" and sum(map(len, left)) <= KEPT_BYTES and queues.given_up == 21 - len(left)
 
 
 def test_what_waits_can_be_dropped() -> None:
-    lines = Lines(conflate=False)
+    queues = ClientQueues(conflate=False)
     for number in range(3):
-        lines.add(frame("c", number))
-    sending = lines.take(0)
-    assert sending is not None and [int(one.body) for one in lines.drop(sending.line)] == [1, 2]
-    lines.done(sending.line)
-    assert lines.empty and lines.take(0) is None
+        queues.add(frame("c", number))
+    batch = queues.take(0)
+    assert batch is not None and [int(one.body) for one in queues.drop(batch.queue_key)] == [1, 2]
+    queues.done(batch.queue_key)
+    assert queues.empty and queues.take(0) is None

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate.domain.limits import FailureMode, decide_rate, shard_count, shards_for
+from tidegate.domain.limits import FailureMode, counter_shard_count, counter_shards, decide_rate
 from tidegate.domain.tokens import SessionClaims, session_claims, session_payload
 from tidegate.settings import SettingsError, documented, load
 
@@ -13,9 +13,9 @@ API = {"GATEWAY_API_BASE_URL": "https://api.example/"}
 
 @given(st.integers(1, 2000), st.text(min_size=1, max_size=20))
 def test_shard_limits_sum_to_the_cap(cap: int, holder: str) -> None:
-    shards = list(shards_for(holder, cap))
+    shards = list(counter_shards(holder, cap))
     assert sum(shard.limit for shard in shards) == cap
-    assert sorted(shard.index for shard in shards) == list(range(shard_count(cap)))
+    assert sorted(shard.index for shard in shards) == list(range(counter_shard_count(cap)))
 
 
 @given(st.integers(1, 100), st.integers(1, 200), st.integers(0, 10**13))

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidegate.errors import (
-    CouldNotCheck,
     Denied,
     LimiterUnavailable,
     LimitReached,
@@ -15,6 +14,7 @@ from tidegate.errors import (
     PolicyBlocked,
     TidegateError,
     Unauthenticated,
+    Unavailable,
 )
 from tidegate.protocol import messages
 from tidegate.protocol.messages import BadMessage, ErrorCode, Ping, Subscribe, Unsubscribe, parse
@@ -92,7 +92,7 @@ def test_optional_keys_are_absent() -> None:
         (PolicyBlocked("d"), ErrorCode.POLICY_BLOCKED, "d"),
         (LimitReached("e"), ErrorCode.RATE_LIMITED, "e"),
         (LimiterUnavailable("limiter down"), ErrorCode.RATE_LIMITED, "limiter down"),
-        (CouldNotCheck("table x is gone"), ErrorCode.CONNECT_FAILED, "Subscription failed"),
+        (Unavailable("table x is gone"), ErrorCode.CONNECT_FAILED, "Subscription failed"),
         (TidegateError("inside"), ErrorCode.CONNECT_FAILED, "Subscription failed"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 from tidegate.domain.egress import EgressPolicy
 from tidegate.domain.intents import build_intent
 from tidegate.domain.profiles import BrokerProfile, Transport
-from tidegate.domain.relay import shard_of
+from tidegate.domain.relay import partition_of
 from tidegate.domain.stream_policy import StreamPolicy, stream_for
 from tidegate.domain.subscriptions import Stream
 from tidegate.errors import PolicyBlocked
@@ -26,7 +26,7 @@ def stream(topic: str, broker: BrokerProfile = BROKER, policy: StreamPolicy = PO
 
 def test_an_external_brokers_stream_is_the_relays() -> None:
     made = stream("site/+/t")
-    assert made.relayed and made.entry is None and made.intent is not None
+    assert made.relayed and made.allowed_topic is None and made.intent is not None
     assert made.intent["topic"] == "site/+/t" and "dashboardId" not in made.intent
 
 
@@ -69,6 +69,6 @@ def test_the_toggle() -> None:
 
 
 def test_all_streams_of_a_broker_are_of_one_shard() -> None:
-    assert len({shard_of(stream(f"site/{number}")) for number in range(50)}) == 1
+    assert len({partition_of(stream(f"site/{number}")) for number in range(50)}) == 1
     others = [replace(BROKER, profile_id=f"b{number}") for number in range(50)]
-    assert len({shard_of(stream("site/a", one)) for one in others}) > 1
+    assert len({partition_of(stream("site/a", one)) for one in others}) > 1

@@ -254,7 +254,7 @@ def test_an_untrusted_author_attaches_public_profiles_only(admin: Api) -> None:
     assert refused[0] == 403 and "index 0" in refused[1]["error"]["message"]
 
 
-# --- sessions and the internal contract --------------------------------------------------------------------
+# --- sessions and the internal API --------------------------------------------------------------------
 
 
 def test_mint_and_introspect(admin: Api, anonymous: Api) -> None:

@@ -38,7 +38,7 @@ class Gateway:
     disconnect: bootstrap.Handler
     messages: bootstrap.Handler
     bridge: bootstrap.Handler
-    second_look: bootstrap.Handler
+    catch_up: bootstrap.Handler
 
     def open(self, connection_id: str, **changes: Any) -> int:
         made = event("websocket_connect")
@@ -75,7 +75,7 @@ def gateway_over(env: Mapping[str, str], platform: ManagementServer) -> Gateway:
         disconnect.make_handler(bootstrap.disconnect_services(world)),
         messages.make_handler(bootstrap.message_services(world)),
         bridge.make_handler(bootstrap.bridge_services(world)),
-        catch_up.make_handler(bootstrap.second_look_services(world)),
+        catch_up.make_handler(bootstrap.catch_up_services(world)),
     )
 
 
@@ -136,13 +136,13 @@ def test_the_second_look_brings_what_was_missed(gateway: Gateway, demo: Demo) ->
     gateway.say("c1=", demo.subscribe())
     queue = aws(demo.api.env["AWS_ENDPOINT_URL"], "sqs")
     attributes = queue.get_queue_attributes(
-        QueueUrl=demo.api.env["SECOND_LOOK_QUEUE_URL"], AttributeNames=["ApproximateNumberOfMessagesDelayed"]
+        QueueUrl=demo.api.env["CATCH_UP_QUEUE_URL"], AttributeNames=["ApproximateNumberOfMessagesDelayed"]
     )["Attributes"]
     assert attributes["ApproximateNumberOfMessagesDelayed"] == "1"
-    queue.set_queue_attributes(QueueUrl=demo.api.env["SECOND_LOOK_QUEUE_URL"], Attributes={"DelaySeconds": "0"})
+    queue.set_queue_attributes(QueueUrl=demo.api.env["CATCH_UP_QUEUE_URL"], Attributes={"DelaySeconds": "0"})
     received: list[dict[str, Any]] = []
     while not received:
-        received = queue.receive_message(QueueUrl=demo.api.env["SECOND_LOOK_QUEUE_URL"], WaitTimeSeconds=5).get(
+        received = queue.receive_message(QueueUrl=demo.api.env["CATCH_UP_QUEUE_URL"], WaitTimeSeconds=5).get(
             "Messages", []
         )
     gateway.platform.answer = lambda method, connection_id, nth: 429
@@ -151,7 +151,7 @@ def test_the_second_look_brings_what_was_missed(gateway: Gateway, demo: Demo) ->
     records = event("sqs_catch_up")
     records["Records"][0]["body"] = received[0]["Body"]
     broken = dict(records["Records"][0], messageId="broken", body="{}")
-    answer = gateway.second_look({"Records": [*records["Records"], broken]}, None)
+    answer = gateway.catch_up({"Records": [*records["Records"], broken]}, None)
     assert answer == {"batchItemFailures": [{"itemIdentifier": "broken"}]}
     assert gateway.frames("c1=")[-1]["payload"] == "newest"
 

@@ -26,7 +26,7 @@ from tests.functions.test_gateway import Demo, Gateway, demo, gateway_over
 from tests.functions.test_revalidation import Context
 from tests.settling import settle
 from tidegate.bootstrap_relay import relay_services
-from tidegate.domain.relay import CLAIM_AFTER_S, LEASE_S, shard_of
+from tidegate.domain.relay import CLAIM_AFTER_S, LEASE_S, partition_of
 from tidegate.tables import ALL_TABLES
 
 __all__ = ["demo"]
@@ -89,13 +89,15 @@ def relay_settings(management: ManagementServer, port: int) -> dict[str, str]:
 
 
 @contextmanager
-def relays(env: Mapping[str, str]) -> Iterator[None]:
+def relay_workers(env: Mapping[str, str]) -> Iterator[None]:
     """A worker of each shard in this process, cancelled in the end."""
     services, ended, loop = relay_services(env), asyncio.Event(), asyncio.new_event_loop()
 
     async def hold() -> None:
         bring_threads()
-        workers = [asyncio.create_task(work(services, shard, float("inf"))) for shard in range(services.shards)]
+        workers = [
+            asyncio.create_task(work(services, partition, float("inf"))) for partition in range(services.partitions)
+        ]
         await ended.wait()
         for one in workers:
             one.cancel()
@@ -152,12 +154,12 @@ def test_an_invocation_ends_before_its_time_does_and_leaves_the_shard_free(
 ) -> None:
     gateway = watched(world, management, demo, f"http://127.0.0.1:{served.port}/stream")
     services = relay_services(gateway.env)
-    ((shard,),) = [[shard_of(one) for one in services.world.streams.of_entry(None).streams]]
+    ((partition,),) = [[partition_of(one) for one in services.world.streams.of_source(None).streams]]
     handle = make_handler(services)
-    assert handle({"shard": shard}, Context(5.5)) == {"ended": "out of time"}
-    assert handle({"shard": 1 - shard}, Context()) == {"ended": "nobody listens"}
+    assert handle({"shard": partition}, Context(5.5)) == {"ended": "out of time"}
+    assert handle({"shard": 1 - partition}, Context()) == {"ended": "nobody listens"}
     leases = services.world.relay_leases
-    assert not [leases.current(one) for one in range(services.shards) if leases.current(one)]
+    assert not [leases.current(one) for one in range(services.partitions) if leases.current(one)]
     assert served.app[SOURCES].open["/stream"] == 0
 
 
@@ -206,7 +208,7 @@ def test_a_credential_opens_the_source_and_is_nowhere_else(
     gateway = gateway_over(world, management)
     assert watch(gateway, demo.api, source)["ok"]
     assert management.requests.count(("POST", "invocations")) == 1, "a worker was asked for"
-    with relays(gateway.env):
+    with relay_workers(gateway.env):
         settle(lambda: numbers(gateway))
     frames = gateway.frames("c1=")
     assert [one["status"] for one in frames if one["type"] == "status"][:2] == ["connecting", "connected"]
@@ -230,7 +232,7 @@ def test_a_wrong_secret_is_told_without_it_and_the_worker_leaves_nothing(
     url = f"http://127.0.0.1:{served.port}/protected"
     gateway = gateway_over(world, management)
     watch(gateway, demo.api, {"id": "t", "type": "sse", "settings": {"url": url, "credentialProfileId": credential}})
-    with relays(gateway.env):
+    with relay_workers(gateway.env):
         settle(lambda: errors(gateway))
     assert {one["errorCode"] for one in errors(gateway)} == {"STREAM_AUTH_FAILED"}
     assert SECRET not in json.dumps(gateway.frames("c1=")) and SECRET not in "".join(capfd.readouterr())

@@ -1,4 +1,4 @@
-"""The gateway over HTTP against an external API: our own API behind a socket, with tables the gateway cannot reach."""
+"""The gateway over HTTP against a remote API: our own API behind a socket, with tables the gateway cannot reach."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from tests.fixtures_sources.test_process import process as sources
 from tests.functions.events import request as http_request
 from tests.functions.test_api import Api, person
 from tests.functions.test_gateway import Demo, Gateway, demo, gateway_over
-from tests.functions.test_relay import errors, numbers, relay_settings, relays, watch
+from tests.functions.test_relay import errors, numbers, relay_settings, relay_workers, watch
 from tests.functions.test_revalidation import Context, queued
 from tests.settling import settle
 from tidegate import bootstrap
-from tidegate.adapters.dynamodb.revocations import DynamoExternalCursor
+from tidegate.adapters.dynamodb.revocations import DynamoRemoteCursor
 from tidegate.bootstrap_api import api_services
 from tidegate.bootstrap_revalidation import revalidate_services
-from tidegate.domain.remote_api import TokenClass
+from tidegate.domain.remote_api import IntrospectionKey
 from tidegate.domain.subscriptions import Subscription
 from tidegate.tables import ACCESS, CONNECTIONS, LAST_VALUES, LIMITERS, REVOCATIONS, STREAMS, SUBSCRIPTIONS
 
@@ -42,7 +42,7 @@ POLL, FULL = {"kind": "poll", "target": ""}, {"kind": "full", "target": ""}
 
 
 def over_http(env: Mapping[str, str]) -> Callable[[Request], Answer]:
-    """The API's Lambda handler as a server's answer; only the internal contract is served."""
+    """The API's Lambda handler as a server's answer; only the internal API is served."""
     handle, lock = api_handler(api_services(env)), threading.Lock()
 
     def answer(request: Request) -> Answer:
@@ -133,7 +133,7 @@ def test_a_viewer_subscribes_is_served_and_cut_after_a_rotation(stage: Stage) ->
     assert stage.publish() == 1, "until the feed was read, the gateway cannot know"
     world = bootstrap.World(stage.gateway.env)
     stage.run(POLL)
-    assert world.attested_access.read([stage.demo.dashboard_id], []).dashboards[stage.demo.dashboard_id].share_version
+    assert world.remote_access.read([stage.demo.dashboard_id], []).dashboards[stage.demo.dashboard_id].share_version
     error = stage.gateway.frames("c1=")[-2]
     assert (error["errorCode"], error["retryable"]) == ("STREAM_AUTH_FAILED", False) and "revoked" in error["message"]
     assert stage.publish() == 0 and world.connections.get("c1=") is None
@@ -145,7 +145,7 @@ def test_a_viewer_subscribes_is_served_and_cut_after_a_rotation(stage: Stage) ->
 
 def test_data_is_withheld_as_soon_as_the_version_is_raised(stage: Stage) -> None:
     stage.viewers("c1=")
-    bootstrap.World(stage.gateway.env).attested_access.raise_to(stage.demo.dashboard_id, 99)
+    bootstrap.World(stage.gateway.env).remote_access.raise_to(stage.demo.dashboard_id, 99)
     assert stage.publish() == 0 and stage.live() == {"c1="}, "before anybody was cut"
 
 
@@ -170,7 +170,7 @@ def test_many_viewers_are_one_question(stage: Stage) -> None:
     stage.run(FULL)
     assert stage.asked(INTROSPECT) == 6 and stage.live() == set(connections)
     rows = stage.rows()
-    assert len({TokenClass.of(row.claim) for row in rows}) == 1 and all(row.session_token for row in rows)
+    assert len({IntrospectionKey.of(row.claim) for row in rows}) == 1 and all(row.session_token for row in rows)
     assert not any(row.session_token and row.session_token in repr(row) for row in rows)
 
 
@@ -181,7 +181,7 @@ def test_an_expired_cursor_is_a_full_pass_at_once(stage: Stage) -> None:
     stage.demo.api.ok("PUT", f"{path}/visibility", {"visibility": "private"})
     stage.viewers("member=", api=member)
     stage.run(POLL, FULL)
-    cursors = DynamoExternalCursor(
+    cursors = DynamoRemoteCursor(
         bootstrap.World(stage.gateway.env).db, stage.gateway.env[REVOCATIONS.variable], stage.server.url
     )
     assert cursors.move_cursor(cursors.cursor(), "of-another-feed")
@@ -335,7 +335,7 @@ def _served_beside_another_api(
     assert watch(gateway, stage.demo.api, source)["ok"]
     assert management.requests.count(("POST", "invocations")) == 1, "a worker was asked for"
     asked = stage.asked(INTROSPECT)
-    with relays(gateway.env):
+    with relay_workers(gateway.env):
         settle(lambda: numbers(gateway))
     frames = gateway.frames("c1=")
     assert [one["status"] for one in frames if one["type"] == "status"][:2] == ["connecting", "connected"]
@@ -353,7 +353,7 @@ def _served_beside_another_api(
         return Answer(answer.status, answer.encoded.replace(SECRET.encode(), b"another secret"))
 
     stage.server.answer = with_another_secret
-    with relays(gateway.env):
+    with relay_workers(gateway.env):
         settle(lambda: errors(gateway))
     assert len(numbers(gateway)) == len(got), "it does not become another stream"
     error = errors(gateway)[0]

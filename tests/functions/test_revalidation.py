@@ -129,7 +129,7 @@ def test_a_dead_relay_is_found_by_worker(deployed: Mapping[str, str], management
 
 
 def test_changes_of_profiles_are_followed_by_queue(deployed: Mapping[str, str], demo: Demo) -> None:
-    world = bootstrap_revalidation.ControlWorld(deployed)
+    world = bootstrap_revalidation.ControlContainer(deployed)
     (profile,) = world.profiles.brokers()
     after = replace(profile, allow_public_use=False, revision=profile.revision + 1)
     # As when the API died right after the write.

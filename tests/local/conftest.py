@@ -19,7 +19,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
 
 @pytest.fixture(scope="session")
 def stack(config: Config) -> Iterator[Mapping[str, Any]]:
-    # One full pass in the first minute, then none for a day: it would sweep the rows that tests write by hand.
+    # One full revalidation in the first minute, then none for a day: it would sweep the rows that tests write by hand.
     running = up(config, {"REALTIME_PUBLIC_FULL_REVALIDATE_INTERVAL_MS": "86400000"})
     yield running
     assert set(down(config)) == {"emulator", "sources", "edge"}

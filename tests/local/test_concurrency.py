@@ -9,30 +9,30 @@ from typing import Any
 import pytest
 
 from fixtures.local_stack.config import Config
-from tests.usecases.gateway_container import DASHBOARD, DATASOURCE, GatewayWorld
+from tests.usecases.gateway_container import DASHBOARD, DATASOURCE, GatewayContainer
 from tidegate.adapters.dynamodb.access import put_dashboard
 from tidegate.adapters.memory.doubles import MemoryObserver, MemorySender
 from tidegate.bootstrap import World
 from tidegate.domain.limits import FailureMode
 from tidegate.domain.subscriptions import Connection
 from tidegate.errors import TidegateError
-from tidegate.usecases.gateway.authorizer import Grant
+from tidegate.usecases.gateway.authorizer import LocalAuthorizer
 from tidegate.usecases.gateway.end_connection import EndConnection
 from tidegate.usecases.gateway.subscribe import Subscribe, SubscribePolicy
-from tidegate.usecases.limits.connection_quota import Slots
-from tidegate.usecases.revocation.evaluate import Judge
-from tidegate.usecases.revocation.terminate_subscriptions import CutViewers
+from tidegate.usecases.limits.connection_quota import ConnectionQuota
+from tidegate.usecases.revocation.evaluate import Evaluate
+from tidegate.usecases.revocation.terminate_subscriptions import TerminateSubscriptions
 
 VIEWERS, ROTATIONS = 200, 20
 
 
-class RealTables(GatewayWorld):
+class RealTables(GatewayContainer):
     """The scene of the use-case tests, its stores the emulator's tables."""
 
     def __init__(self, world: World) -> None:
         super().__init__()
         self.world, self.platform, self.observer = world, MemorySender(), MemoryObserver()
-        slots = Slots(
+        slots = ConnectionQuota(
             store=world.caps,
             failure_mode=FailureMode.CLOSED,
             timeout_ms=20_000,
@@ -42,7 +42,7 @@ class RealTables(GatewayWorld):
         end = EndConnection(
             connections=world.connections,
             subscriptions=world.subscriptions,
-            slots=slots,
+            quota=slots,
             sender=self.platform,
             observer=self.observer,
         )
@@ -50,8 +50,8 @@ class RealTables(GatewayWorld):
             policy=SubscribePolicy(50, 1000, 10**6, 10**6),
             tokens=self.tokens,
             rates=self.rates,
-            grant=Grant(access=world.access, profiles=self.profiles, policy=self.grant._policy),  # type: ignore[arg-type]
-            slots=slots,
+            authorizer=LocalAuthorizer(access=world.access, profiles=self.profiles, policy=self.authorizer._policy),  # type: ignore[arg-type]
+            quota=slots,
             connections=world.connections,
             subscriptions=world.subscriptions,
             streams=world.streams,
@@ -59,8 +59,8 @@ class RealTables(GatewayWorld):
             ids=world.ids,
             observer=self.observer,
         )
-        self.judge = Judge(access=world.access, clock=self.clock, observer=self.observer)
-        self.cut = CutViewers(
+        self.evaluate = Evaluate(access=world.access, clock=self.clock, observer=self.observer)
+        self.terminate = TerminateSubscriptions(
             subscriptions=world.subscriptions,
             connections=world.connections,
             sender=self.platform,
@@ -77,7 +77,7 @@ class RealTables(GatewayWorld):
 
     def run_pass(self) -> None:
         rows = list(self.world.subscriptions.of_dashboard(DASHBOARD))
-        self.cut(self.judge(rows), self.world.clock.monotonic() + 60)
+        self.terminate(self.evaluate(rows), self.world.clock.monotonic() + 60)
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from tidegate.adapters.dynamodb.limits import DynamoCaps, DynamoRates
 from tidegate.bootstrap import World
 from tidegate.domain.access import PUBLIC_SUBJECT, Claim, Principal
 from tidegate.domain.subscriptions import Connection, Subscription, SubscriptionKey
-from tidegate.ports.gateway import Hold
+from tidegate.ports.gateway import Reservation
 
 
 def test_the_smoke_run_is_green(stack: Mapping[str, Any], device: Publisher) -> None:
@@ -92,9 +92,9 @@ def test_transactions_keep_rows_and_keys_together(world: World) -> None:
     world.connections.open(Connection("e2e", "ip", int(world.clock.now())))
     keys = [SubscriptionKey("e2e-dash", "e2e", f"s{number}") for number in range(60)]
 
-    def through(key: SubscriptionKey) -> Hold:
-        held = world.connections.hold(key, 40, "dash#e2e-dash#0")
-        if held is Hold.HELD:
+    def through(key: SubscriptionKey) -> Reservation:
+        held = world.connections.reserve(key, 40, "dash#e2e-dash#0")
+        if held is Reservation.HELD:
             claim = Claim(key.dashboard_id, key.datasource_id, Principal(PUBLIC_SUBJECT, 1), "h", 100)
             row = Subscription(key, "a", claim, "e2e-stream#0")
             assert world.subscriptions.put_hidden(row) and world.subscriptions.make_visible(row)
@@ -107,7 +107,7 @@ def test_transactions_keep_rows_and_keys_together(world: World) -> None:
     rows = {row.key.datasource_id for row in world.subscriptions.of_dashboard("e2e-dash")}
     connection = world.connections.get("e2e")
     assert connection is not None and set(connection.subscriptions) == rows
-    assert len(rows) <= 40 <= results.count(Hold.HELD)
+    assert len(rows) <= 40 <= results.count(Reservation.HELD)
     world.subscriptions.remove_all_of(connection)
     world.connections.remove("e2e")
 

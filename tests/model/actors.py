@@ -7,26 +7,26 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, cast
 
 from tests.model.explorer import Answers, Script, Store
-from tidegate.adapters.memory.doubles import ManualClock, MemoryObserver, MemorySecondLooks
+from tidegate.adapters.memory.doubles import ManualClock, MemoryCatchUpQueue, MemoryObserver
 from tidegate.adapters.memory.stores import MemoryLastValues
 from tidegate.domain.access import PUBLIC_SUBJECT, Role, UserAccess
 from tidegate.domain.revocations import Task, TaskKind
 from tidegate.domain.subscriptions import LastValue, Stream, Subscription, SubscriptionKey
 from tidegate.domain.tokens import STREAM_SCOPE, SessionClaims
 from tidegate.errors import TidegateError
-from tidegate.ports.delivery import Delivery, Outgoing, Post, Posted
+from tidegate.ports.delivery import Delivery, OutboundMessage, OutboundQueue, SendResult
 from tidegate.ports.runtime import Clock
 from tidegate.usecases.delivery.fan_out import FanOut
 from tidegate.usecases.delivery.fresh_access import FreshAccess
-from tidegate.usecases.delivery.senders import FollowUp, SendFrames
-from tidegate.usecases.gateway.authorizer import Grant, Granted
+from tidegate.usecases.delivery.senders import FailureHandler, OneShotSender
+from tidegate.usecases.gateway.authorizer import Authorization, LocalAuthorizer
 from tidegate.usecases.gateway.end_connection import EndConnection
 from tidegate.usecases.gateway.handle_message import HandleMessage
 from tidegate.usecases.gateway.subscribe import Subscribe, SubscribePolicy
 from tidegate.usecases.gateway.unsubscribe import Unsubscribe
-from tidegate.usecases.revocation.evaluate import Judge
+from tidegate.usecases.revocation.evaluate import Evaluate
 from tidegate.usecases.revocation.revalidate import Revalidate
-from tidegate.usecases.revocation.terminate_subscriptions import CutViewers
+from tidegate.usecases.revocation.terminate_subscriptions import TerminateSubscriptions
 
 DASHBOARD, DATASOURCE, HASH, MEMBER = "d", "s", "hash", "member"
 NOW = ManualClock().now()
@@ -93,19 +93,23 @@ class StepSender:
         self._row = row
 
     def post(self, connection_id: str, body: bytes) -> Delivery:
-        return self._post(Post(connection_id, body, self._row))
+        return self._post(OutboundMessage(connection_id, body, self._row))
 
     def post_many(
-        self, posts: Iterable[Post], *, before_each: Callable[[Post], bool] | None = None, deadline: float | None = None
-    ) -> Sequence[Posted]:
+        self,
+        posts: Iterable[OutboundMessage],
+        *,
+        before_each: Callable[[OutboundMessage], bool] | None = None,
+        deadline: float | None = None,
+    ) -> Sequence[SendResult]:
         return [
-            Posted(post, self._post(post))
+            SendResult(post, self._post(post))
             if before_each is None or before_each(post)
-            else Posted(post, Delivery.WITHHELD)
+            else SendResult(post, Delivery.WITHHELD)
             for post in posts
         ]
 
-    def send(self, outgoing: Outgoing) -> None:
+    def send(self, outgoing: OutboundQueue) -> None:
         while (post := outgoing.take(0.0)) is not None:
             sent = outgoing.before(post)
             if sent is not None:
@@ -115,7 +119,7 @@ class StepSender:
 
     def end(self) -> None: ...
 
-    def _post(self, post: Post) -> Delivery:
+    def _post(self, post: OutboundMessage) -> Delivery:
         if b'"status"' in post.body:
             return Delivery.DELIVERED
         delivery: Delivery = self._answers.ask("sender", "post", post)
@@ -136,11 +140,11 @@ class ShardedRows(Store):
             yield from self._answers.ask("subscriptions", "of_shard", dashboard_id, connection)
 
 
-class StepGrant(Grant):
-    """The decisions of `Grant`; intent and profiles never change here, so they are no steps."""
+class StepAuthorizer(LocalAuthorizer):
+    """The decisions of `LocalAuthorizer`; intent and profiles never change here, so they are no steps."""
 
-    def __call__(self, claims: SessionClaims, token: str, now: float) -> Granted:
-        return Granted(self.check(claims, now), STREAM)
+    def __call__(self, claims: SessionClaims, token: str, now: float) -> Authorization:
+        return Authorization(self.check(claims, now), STREAM)
 
 
 def subscribe(actor: str, connection: str, version: int | None, ttl: int = 300) -> Script:
@@ -173,8 +177,8 @@ def first_value(actor: str, connection: str, version: int) -> Script:
             subscribe=_subscribing(answers, actor, claims, clock),
             unsubscribe=unused,
             last_values=cast(Any, Store(answers, "last values")),
-            second_looks=MemorySecondLooks(),
-            relays=unused,
+            catch_ups=MemoryCatchUpQueue(),
+            relay_workers=unused,
             end_connection=_ending(answers),
             sender=cast(Any, StepSender(answers, row)),
             clock=clock,
@@ -213,8 +217,8 @@ def _subscribing(answers: Answers, actor: str, claims: SessionClaims, clock: Clo
         policy=SubscribePolicy(50, 1000, 1000, 1000),
         tokens=tokens,
         rates=rates,
-        grant=StepGrant(access=access, profiles=unused, policy=unused),
-        slots=slots,
+        authorizer=StepAuthorizer(access=access, profiles=unused, policy=unused),
+        quota=slots,
         connections=connections,
         subscriptions=subscriptions,
         streams=streams,
@@ -263,7 +267,7 @@ def revalidate(
         stored: Any = Connections(answers)
         sender: Any = StepSender(answers)
         unused: Any = None
-        cut = CutViewers(
+        terminate = TerminateSubscriptions(
             subscriptions=rows,
             connections=stored,
             sender=sender,
@@ -274,11 +278,11 @@ def revalidate(
         )
         use_case = Revalidate(
             subscriptions=rows,
-            judge=Judge(access=access, clock=clock, observer=observer),
-            cut=cut,
+            evaluate=Evaluate(access=access, clock=clock, observer=observer),
+            terminate=terminate,
             follow_feed=unused,
-            full_pass=unused,
-            replace_relays=unused,
+            full_revalidation=unused,
+            replace_relay_workers=unused,
             tasks=LaterTasks(),
             clock=clock,
             observer=observer,
@@ -318,11 +322,11 @@ def fan_out(messages: int) -> Script:
         use_case = FanOut(
             subscriptions=rows,
             last_values=MemoryLastValues(),
-            send=SendFrames(
+            send=OneShotSender(
                 access=FreshAccess(access, StepClock(answers)),
                 sender=sender,
-                follow_up=FollowUp(
-                    second_looks=MemorySecondLooks(), end_connection=_ending(answers), observer=MemoryObserver()
+                failure_handler=FailureHandler(
+                    catch_ups=MemoryCatchUpQueue(), end_connection=_ending(answers), observer=MemoryObserver()
                 ),
                 observer=MemoryObserver(),
             ),
@@ -346,7 +350,7 @@ def _ending(answers: Answers) -> EndConnection:
     slots: Any = NoSlots()
     sender: Any = StepSender(answers)
     return EndConnection(
-        connections=connections, subscriptions=subscriptions, slots=slots, sender=sender, observer=MemoryObserver()
+        connections=connections, subscriptions=subscriptions, quota=slots, sender=sender, observer=MemoryObserver()
     )
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
-from tidegate.errors import CouldNotCheck
+from tidegate.errors import Unavailable
 
 W = TypeVar("W")
 
@@ -210,7 +210,7 @@ class Explorer(Generic[W]):
         if not state.faults:
             return
         if actor.lossy:
-            lost: Answer = ("raised", CouldNotCheck("the answer was lost"))
+            lost: Answer = ("raised", Unavailable("the answer was lost"))
             yield (
                 f"{actor.name}: {call}, answer lost",
                 self._answered(replace(after, faults=state.faults - 1), actor, lost),

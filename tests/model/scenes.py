@@ -21,9 +21,9 @@ from tidegate.domain.access import (
     Visibility,
     allowed,
 )
-from tidegate.domain.client_queues import Sending
+from tidegate.domain.client_queues import Batch
 from tidegate.domain.subscriptions import Connection, LastValue, Subscription, SubscriptionKey
-from tidegate.ports.delivery import Delivery, Post
+from tidegate.ports.delivery import Delivery, OutboundMessage
 from tidegate.ports.gateway import AccessSnapshot
 
 #: How long a decision may be used, seconds: the bound of invariant 2.
@@ -158,7 +158,7 @@ class Viewers(Scene[World]):
         rows.rows = dict(world.rows)
         if world.index is not None:
             rows._seen_by_index = dict(world.index)
-        if call.method == "mark_cut":
+        if call.method == "claim_termination":
             self._about_to_cut(world, call.args[0])
         if call.method == "of_shard" and self.weak_query and world.index is not None:
             rows.rows = dict(world.index)
@@ -181,15 +181,15 @@ class Viewers(Scene[World]):
 
     def _about_to_cut(self, world: World, judged: Subscription) -> None:
         there = world.rows.get(judged.key)
-        if there is None or there.attempt != judged.attempt or there.cut:
+        if there is None or there.generation != judged.generation or there.termination:
             return
         if not _refused(there, _access(world)):
             raise Violation("a valid viewer is cut")
 
-    def _sent(self, world: World, actor: str, post: Post) -> None:
+    def _sent(self, world: World, actor: str, post: OutboundMessage) -> None:
         frame = json.loads(post.body)
         if frame["type"] == "data":
-            row = post.tag.frames[0].row if isinstance(post.tag, Sending) else post.tag
+            row = post.tag.frames[0].row if isinstance(post.tag, Batch) else post.tag
             assert isinstance(row, Subscription)
             if _refused(row, _access(world)) and world.read_at[actor] - world.revoked_at > BOUND_S:
                 raise Violation("data is sent more than a second after the right was lost")
@@ -247,9 +247,9 @@ def _rows_key(rows: Mapping[SubscriptionKey, Subscription]) -> Hashable:
         sorted(
             (
                 key.connection_id,
-                row.attempt,
+                row.generation,
                 row.visible,
-                row.cut.by if row.cut else "",
+                row.termination.by if row.termination else "",
                 row.version,
                 row.claim.expires_at,
             )

@@ -13,7 +13,7 @@ from tests.model.actors import StepClock
 from tests.model.explorer import Actor, Answer, Answers, Call, Explored, Explorer, Scene, Script, Store, Violation
 from tidegate.adapters.memory.relay_leases import MemoryRelayLeases
 from tidegate.domain.relay import LEASE_S, Lease
-from tidegate.errors import CouldNotCheck
+from tidegate.errors import Unavailable
 from tidegate.usecases.relay.keep_lease import KeepLease
 
 #: How far time moves at once, seconds: a renewal may come just in time, too late for the holder, or too late for all.
@@ -33,7 +33,7 @@ class World:
 
 def keeper(answers: Answers, name: str) -> KeepLease:
     leases: Any = Store(answers, "leases")
-    return KeepLease(leases=leases, shard=0, owner=name, clock=StepClock(answers))
+    return KeepLease(leases=leases, partition=0, owner=name, clock=StepClock(answers))
 
 
 def send(answers: Answers, keep: KeepLease) -> None:
@@ -55,7 +55,7 @@ def holder(name: str, rounds: int) -> Script:
                     return "overtaken"
                 if keep.lease is not None and keep.lease.successor:
                     return "handed over" if keep.hand_over() else "overtaken"
-        except CouldNotCheck:
+        except Unavailable:
             pass
         return "gone"
 
@@ -75,7 +75,7 @@ def successor(name: str, rounds: int) -> Script:
                     if keep.renew():
                         send(answers, keep)
                     return "took over"
-        except CouldNotCheck:
+        except Unavailable:
             pass
         return "gone"
 
@@ -153,10 +153,10 @@ def test_only_one_holder_sends(name: str, capsys: pytest.CaptureFixture[str]) ->
 class ClaimedTooSoon(MemoryRelayLeases):
     """Without waiting for the lease to end."""
 
-    def claim(self, shard: int, owner: str, now: float) -> Lease | None:
-        if shard in self.rows:
-            self.rows[shard] = replace(self.rows[shard], until=0.0)
-        return super().claim(shard, owner, now)
+    def claim(self, partition: int, owner: str, now: float) -> Lease | None:
+        if partition in self.rows:
+            self.rows[partition] = replace(self.rows[partition], until=0.0)
+        return super().claim(partition, owner, now)
 
 
 def too_soon(scene: Workers) -> None:

@@ -14,7 +14,7 @@ from tests.model.explorer import Actor, Explored, Explorer, Violation
 from tests.model.scenes import Rows, Viewers, deactivate, remove_member, rotate
 from tidegate.domain.access import allowed
 from tidegate.domain.revocations import Task, TaskKind
-from tidegate.domain.subscriptions import CutMark, Subscription, SubscriptionKey, same_grant
+from tidegate.domain.subscriptions import Subscription, SubscriptionKey, TerminationClaim, same_authorization
 from tidegate.usecases.delivery.fresh_access import FreshAccess
 from tidegate.usecases.gateway import handle_message
 from tidegate.usecases.gateway import subscribe as subscribing
@@ -176,7 +176,7 @@ class ShownRegardless(Rows):
     """Without the condition on visibility."""
 
     def make_visible(self, row: Subscription) -> bool:
-        self.rows[row.key] = replace(row, visible=True, cut=None)
+        self.rows[row.key] = replace(row, visible=True, termination=None)
         return True
 
 
@@ -185,11 +185,11 @@ class CutRowsTakenOver(Rows):
 
     def get(self, key: SubscriptionKey) -> Subscription | None:
         there = self.rows.get(key)
-        return None if there is not None and there.cut else there
+        return None if there is not None and there.termination else there
 
     def put_hidden(self, row: Subscription) -> bool:
         there = self.rows.get(row.key)
-        if there is not None and there.cut:
+        if there is not None and there.termination:
             self.rows.pop(row.key)
         return super().put_hidden(row)
 
@@ -199,7 +199,7 @@ class LiveRowsReplaced(Rows):
 
     def put_hidden(self, row: Subscription) -> bool:
         there = self.rows.get(row.key)
-        if there is not None and there.live and same_grant(there.claim, row.claim):
+        if there is not None and there.live and same_authorization(there.claim, row.claim):
             self.rows.pop(row.key)
         return super().put_hidden(row)
 
@@ -240,7 +240,7 @@ def test_without_any_one_safeguard_it_fails(
         case "the verifying read":
             monkeypatch.setattr(Subscribe, "_verified", lambda *_: True)
         case "the mark as a right":
-            monkeypatch.setattr(CutMark, "holds_against", lambda *_: False)
+            monkeypatch.setattr(TerminationClaim, "holds_against", lambda *_: False)
         case "the second look at the age of a decision":
             monkeypatch.setattr(FreshAccess, "allows", allows_without_looking_again)
         case "the age of what admitted":

@@ -9,9 +9,9 @@ from typing import Any
 from tidegate.adapters.memory.doubles import (
     CountingIds,
     ManualClock,
+    MemoryCatchUpQueue,
     MemoryObserver,
-    MemoryRelays,
-    MemorySecondLooks,
+    MemoryRelayWorkers,
     MemorySender,
     PlainKeys,
 )
@@ -34,17 +34,17 @@ from tidegate.domain.subscriptions import Connection
 from tidegate.domain.tokens import SessionClaims
 from tidegate.errors import Unauthenticated
 from tidegate.usecases.delivery.bridge import Bridge, DeviceMessage
-from tidegate.usecases.delivery.catch_up import SecondLook
+from tidegate.usecases.delivery.catch_up import CatchUp
 from tidegate.usecases.delivery.fan_out import FanOut
 from tidegate.usecases.delivery.fresh_access import FreshAccess
-from tidegate.usecases.delivery.senders import FollowUp, SendFrames
-from tidegate.usecases.gateway.authorizer import Grant
+from tidegate.usecases.delivery.senders import FailureHandler, OneShotSender
+from tidegate.usecases.gateway.authorizer import LocalAuthorizer
 from tidegate.usecases.gateway.connect import Connect, ConnectPolicy
 from tidegate.usecases.gateway.end_connection import EndConnection
 from tidegate.usecases.gateway.handle_message import HandleMessage
 from tidegate.usecases.gateway.subscribe import Subscribe, SubscribePolicy
 from tidegate.usecases.gateway.unsubscribe import Unsubscribe
-from tidegate.usecases.limits.connection_quota import Slots
+from tidegate.usecases.limits.connection_quota import ConnectionQuota
 from tidegate.usecases.limits.rate_limits import RateLimits
 
 DASHBOARD, DATASOURCE = "dash", "temp"
@@ -86,7 +86,7 @@ class FakeProfiles:
         return self.by_credential.get(profile_id)
 
 
-class GatewayWorld:
+class GatewayContainer:
     """Everything wired; attributes are there to look at and to break."""
 
     def __init__(
@@ -106,8 +106,8 @@ class GatewayWorld:
         self.subscriptions = MemorySubscriptions(self.connections)
         self.streams, self.last_values = MemoryStreams(), MemoryLastValues()
         self.rate_store, self.caps = MemoryRates(), MemoryCaps()
-        self.sender, self.second_looks = MemorySender(), MemorySecondLooks()
-        self.relays = MemoryRelays()
+        self.sender, self.catch_ups = MemorySender(), MemoryCatchUpQueue()
+        self.relay_workers = MemoryRelayWorkers()
         self.tokens, self.profiles = FakeTokens(), FakeProfiles()
         self.rates = RateLimits(
             store=self.rate_store,
@@ -119,7 +119,7 @@ class GatewayWorld:
             ids=self.ids,
             observer=self.observer,
         )
-        self.slots = Slots(
+        self.slots = ConnectionQuota(
             store=self.caps,
             failure_mode=failure_mode,
             timeout_ms=3000,
@@ -129,20 +129,20 @@ class GatewayWorld:
         self.end_connection = EndConnection(
             connections=self.connections,
             subscriptions=self.subscriptions,
-            slots=self.slots,
+            quota=self.slots,
             sender=self.sender,
             observer=self.observer,
         )
         self.connect = Connect(
             policy=ConnectPolicy(enabled, list(origins), rate, per_ip, 3000),
             rates=self.rates,
-            slots=self.slots,
+            quota=self.slots,
             connections=self.connections,
             keys=PlainKeys(),
             clock=self.clock,
             observer=self.observer,
         )
-        self.grant = Grant(
+        self.authorizer = LocalAuthorizer(
             access=self.access,
             profiles=self.profiles,  # type: ignore[arg-type]
             policy=StreamPolicy(frozenset({"mqtt", "sse"}), tuple(allowed_topics), EGRESS),
@@ -151,8 +151,8 @@ class GatewayWorld:
             policy=SubscribePolicy(per_connection, per_dashboard, rate, rate),
             tokens=self.tokens,
             rates=self.rates,
-            grant=self.grant,
-            slots=self.slots,
+            authorizer=self.authorizer,
+            quota=self.slots,
             connections=self.connections,
             subscriptions=self.subscriptions,
             streams=self.streams,
@@ -167,18 +167,20 @@ class GatewayWorld:
                 connections=self.connections, subscriptions=self.subscriptions, observer=self.observer
             ),
             last_values=self.last_values,
-            second_looks=self.second_looks,
-            relays=self.relays,
+            catch_ups=self.catch_ups,
+            relay_workers=self.relay_workers,
             end_connection=self.end_connection,
             sender=self.sender,
             clock=self.clock,
             observer=self.observer,
         )
         self.fresh = FreshAccess(self.access, self.clock)
-        self.follow_up = FollowUp(
-            second_looks=self.second_looks, end_connection=self.end_connection, observer=self.observer
+        self.failure_handler = FailureHandler(
+            catch_ups=self.catch_ups, end_connection=self.end_connection, observer=self.observer
         )
-        self.send = SendFrames(access=self.fresh, sender=self.sender, follow_up=self.follow_up, observer=self.observer)
+        self.send = OneShotSender(
+            access=self.fresh, sender=self.sender, failure_handler=self.failure_handler, observer=self.observer
+        )
         self.fan_out = FanOut(
             subscriptions=self.subscriptions,
             last_values=self.last_values,
@@ -195,7 +197,7 @@ class GatewayWorld:
             clock=self.clock,
             observer=self.observer,
         )
-        self.second_look = SecondLook(
+        self.catch_up = CatchUp(
             subscriptions=self.subscriptions,
             last_values=self.last_values,
             access=self.access,

@@ -1,24 +1,24 @@
-"""The gateway's world with an external API behind it, which tests let say anything."""
+"""The gateway's world with a remote API behind it, which tests let say anything."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.usecases.gateway_container import DASHBOARD, DATASOURCE, EGRESS, GatewayWorld
+from tests.usecases.gateway_container import DASHBOARD, DATASOURCE, EGRESS, GatewayContainer
 from tests.usecases.revalidation_container import Tasks
 from tidegate.adapters.memory.doubles import PlainKeys
-from tidegate.adapters.memory.stores import MemoryAttestedAccess, MemoryFullPasses
+from tidegate.adapters.memory.stores import MemoryFullRevalidationRuns, MemoryRemoteAccess
 from tidegate.domain.access import Refusal
-from tidegate.domain.remote_api import Introspected
+from tidegate.domain.remote_api import Introspection
 from tidegate.domain.revocations import Task
 from tidegate.domain.stream_policy import StreamPolicy
 from tidegate.domain.subscriptions import Subscription, SubscriptionKey
-from tidegate.usecases.remote_api.authorizer import ExternalGrant
+from tidegate.usecases.remote_api.authorizer import RemoteAuthorizer
 from tidegate.usecases.remote_api.reintrospect import Reintrospect
-from tidegate.usecases.revocation.evaluate import Judge
-from tidegate.usecases.revocation.full_revalidation import FullPass
+from tidegate.usecases.revocation.evaluate import Evaluate
+from tidegate.usecases.revocation.full_revalidation import FullRevalidation
 from tidegate.usecases.revocation.revalidate import Revalidate
-from tidegate.usecases.revocation.terminate_subscriptions import CutViewers
+from tidegate.usecases.revocation.terminate_subscriptions import TerminateSubscriptions
 
 KEY = SubscriptionKey(DASHBOARD, "c", DATASOURCE)
 INTENT: dict[str, object] = {
@@ -61,39 +61,39 @@ MQTT: dict[str, object] = {
 
 
 class Api:
-    """`external_ports.Introspections`; `answer` is an intent, or an error to raise."""
+    """`ports.remote_api.Introspections`; `answer` is an intent, or an error to raise."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.answer: Callable[[str], dict[str, object] | Exception] = lambda token: INTENT
 
-    def introspect(self, token: str, dashboard_id: str, datasource_id: str) -> Introspected:
+    def introspect(self, token: str, dashboard_id: str, datasource_id: str) -> Introspection:
         self.asked.append(token)
         answer = self.answer(token)
         if isinstance(answer, Exception):
             raise answer
-        return Introspected(answer)
+        return Introspection(answer)
 
 
-class ExternalWorld(GatewayWorld):
+class RemoteApiContainer(GatewayContainer):
     """The same gateway, asking `api`."""
 
     def __init__(self, per_minute: int = 300, policy: StreamPolicy | None = None) -> None:
         super().__init__()
-        self.api, self.attested = Api(), MemoryAttestedAccess()
-        self.subscribe._grant = ExternalGrant(
+        self.api, self.remote = Api(), MemoryRemoteAccess()
+        self.subscribe._authorizer = RemoteAuthorizer(
             introspections=self.api,
-            access=self.attested,
+            access=self.remote,
             policy=policy or POLICY,
             keys=PlainKeys(),
             observer=self.observer,
         )
-        self.fresh._access = self.attested
-        self.judge = Judge(access=self.attested, clock=self.clock, observer=self.observer)
+        self.fresh._access = self.remote
+        self.evaluate = Evaluate(access=self.remote, clock=self.clock, observer=self.observer)
         self.again = Reintrospect(
             introspections=self.api, keys=PlainKeys(), per_minute=per_minute, clock=self.clock, observer=self.observer
         )
-        self.cut = CutViewers(
+        self.terminate = TerminateSubscriptions(
             subscriptions=self.subscriptions,
             connections=self.connections,
             sender=self.sender,
@@ -102,14 +102,14 @@ class ExternalWorld(GatewayWorld):
             ids=self.ids,
             observer=self.observer,
         )
-        self.passes, self.tasks = MemoryFullPasses(), Tasks()
-        self.full_pass = FullPass(
+        self.runs, self.tasks = MemoryFullRevalidationRuns(), Tasks()
+        self.full_revalidation = FullRevalidation(
             connections=self.connections,
             subscriptions=self.subscriptions,
             caps=self.caps,
-            passes=self.passes,
-            access=self.attested,
-            cut=self.cut,
+            runs=self.runs,
+            access=self.remote,
+            terminate=self.terminate,
             end_connection=self.end_connection,
             sender=self.sender,
             tasks=self.tasks,
@@ -122,11 +122,11 @@ class ExternalWorld(GatewayWorld):
         )
         self.revalidate = Revalidate(
             subscriptions=self.subscriptions,
-            judge=self.judge,
-            cut=self.cut,
+            evaluate=self.evaluate,
+            terminate=self.terminate,
             follow_feed=lambda: 0,
-            full_pass=self.full_pass,
-            replace_relays=lambda: 0,
+            full_revalidation=self.full_revalidation,
+            replace_relay_workers=lambda: 0,
             tasks=self.tasks,
             clock=self.clock,
             observer=self.observer,

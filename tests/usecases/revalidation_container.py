@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from tests.usecases.gateway_container import DASHBOARD, DATASOURCE, GatewayWorld
-from tidegate.adapters.memory.stores import MemoryFullPasses
+from tests.usecases.gateway_container import DASHBOARD, DATASOURCE, GatewayContainer
+from tidegate.adapters.memory.stores import MemoryFullRevalidationRuns
 from tidegate.domain.revocations import FeedPage, Revocation, RevocationEvent, Task, TaskKind
 from tidegate.domain.subscriptions import SubscriptionKey
-from tidegate.errors import CouldNotCheck
-from tidegate.usecases.revocation.evaluate import Judge
+from tidegate.errors import Unavailable
+from tidegate.usecases.revocation.evaluate import Evaluate
 from tidegate.usecases.revocation.follow_feed import FollowFeed
-from tidegate.usecases.revocation.full_revalidation import FullPass
+from tidegate.usecases.revocation.full_revalidation import FullRevalidation
 from tidegate.usecases.revocation.revalidate import Revalidate
-from tidegate.usecases.revocation.terminate_subscriptions import CutViewers
+from tidegate.usecases.revocation.terminate_subscriptions import TerminateSubscriptions
 
 KEY = SubscriptionKey(DASHBOARD, "c", DATASOURCE)
 PASS = Task(TaskKind.DASHBOARD, DASHBOARD)
@@ -52,15 +52,15 @@ class Feed:
         self.position = new
         if self.lose_next_move:
             self.lose_next_move = False
-            raise CouldNotCheck("the answer was lost")
+            raise Unavailable("the answer was lost")
         return True
 
 
-class RevalidationWorld(GatewayWorld):
+class RevalidationContainer(GatewayContainer):
     def __init__(self, batch: int = 100) -> None:
         super().__init__()
-        self.feed, self.tasks, self.passes = Feed(), Tasks(), MemoryFullPasses()
-        self.cut = CutViewers(
+        self.feed, self.tasks, self.runs = Feed(), Tasks(), MemoryFullRevalidationRuns()
+        self.terminate = TerminateSubscriptions(
             subscriptions=self.subscriptions,
             connections=self.connections,
             sender=self.sender,
@@ -72,20 +72,20 @@ class RevalidationWorld(GatewayWorld):
         self.follow = FollowFeed(
             feed=self.feed,
             cursors=self.feed,
-            passes=self.passes,
+            runs=self.runs,
             tasks=self.tasks,
             batch=batch,
             clock=self.clock,
             observer=self.observer,
         )
-        self.judge = Judge(access=self.access, clock=self.clock, observer=self.observer)
-        self.full_pass = FullPass(
+        self.evaluate = Evaluate(access=self.access, clock=self.clock, observer=self.observer)
+        self.full_revalidation = FullRevalidation(
             connections=self.connections,
             subscriptions=self.subscriptions,
             caps=self.caps,
-            passes=self.passes,
+            runs=self.runs,
             access=self.access,
-            cut=self.cut,
+            terminate=self.terminate,
             end_connection=self.end_connection,
             sender=self.sender,
             tasks=self.tasks,
@@ -97,11 +97,11 @@ class RevalidationWorld(GatewayWorld):
         )
         self.revalidate = Revalidate(
             subscriptions=self.subscriptions,
-            judge=self.judge,
-            cut=self.cut,
+            evaluate=self.evaluate,
+            terminate=self.terminate,
             follow_feed=self.follow,
-            full_pass=self.full_pass,
-            replace_relays=lambda: 0,
+            full_revalidation=self.full_revalidation,
+            replace_relay_workers=lambda: 0,
             tasks=self.tasks,
             clock=self.clock,
             observer=self.observer,

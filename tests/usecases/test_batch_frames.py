@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 
-from tests.usecases.gateway_container import DASHBOARD, DATASOURCE, GatewayWorld
+from tests.usecases.gateway_container import DASHBOARD, DATASOURCE, GatewayContainer
 from tidegate.domain.client_queues import Frame
 from tidegate.ports.delivery import Delivery
 from tidegate.protocol import messages
 
 
-def subscribe_message(world: GatewayWorld, datasource: str = DATASOURCE) -> str:
+def subscribe_message(world: GatewayContainer, datasource: str = DATASOURCE) -> str:
     fields = {"dashboardId": DASHBOARD, "datasourceId": datasource, "sessionToken": world.token(datasource)}
     return json.dumps({"type": "subscribe", "requestId": "r", **fields})
 
 
 def test_the_first_answer_is_one_message() -> None:
-    world = GatewayWorld()
+    world = GatewayContainer()
     for viewer, batch in (("first", False), ("plain", False), ("batch", True)):
         world.open(viewer, batch=batch)
         if viewer == "plain":
@@ -32,7 +32,7 @@ def test_the_first_answer_is_one_message() -> None:
 
 
 def test_a_refusal_is_never_a_batch() -> None:
-    world = GatewayWorld()
+    world = GatewayContainer()
     world.open("c", batch=True)
     world.handle("c", subscribe_message(world).replace('"requestId": "r"', '"requestId": ""'))
     world.handle("c", '{"type": "ping"}')
@@ -41,7 +41,7 @@ def test_a_refusal_is_never_a_batch() -> None:
 
 def test_no_answer_is_larger_than_a_frame_may_be() -> None:
     """What a client sends comes back in its answers: just within the limit itself, they may be beyond it."""
-    world = GatewayWorld()
+    world = GatewayContainer()
     for viewer, batch in (("plain", False), ("batch", True)):
         world.open(viewer, batch=batch)
         ping = json.dumps({"type": "ping", "requestId": "x" * 3950})
@@ -52,7 +52,7 @@ def test_no_answer_is_larger_than_a_frame_may_be() -> None:
 
 
 def test_of_a_batch_only_what_is_allowed_leaves() -> None:
-    world = GatewayWorld()
+    world = GatewayContainer()
     world.add_datasource("other", "a/other")
     world.open("c", batch=True)
     for datasource in (DATASOURCE, "other"):

@@ -11,26 +11,26 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from tests.usecases.gateway_container import DASHBOARD, DATASOURCE, GatewayWorld
+from tests.usecases.gateway_container import DASHBOARD, DATASOURCE, GatewayContainer
 from tidegate.adapters.aws.catch_up_queue import DELAY_S
 from tidegate.domain.access import FRESH_S
-from tidegate.domain.subscriptions import LastValue, Look, SubscriptionKey
-from tidegate.errors import CouldNotCheck
+from tidegate.domain.subscriptions import CatchUpRequest, LastValue, SubscriptionKey
+from tidegate.errors import Unavailable
 from tidegate.ports.delivery import Delivery
 
 VIEWERS = ("a", "b")
-#: An index may lag so long that a second look, which comes `DELAY_S` later, still finds what passed meanwhile, seconds.
+#: An index may lag so long that a catch-up, which comes `DELAY_S` later, still finds what passed meanwhile, seconds.
 LONGEST_LAG_S = DELAY_S - FRESH_S
 
 
-class SecondLooks(RuleBasedStateMachine):
+class CatchUpQueue(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.world = GatewayWorld()
+        self.world = GatewayContainer()
         self.lagging_since: float | None = None
         self.published = 0
-        self.due: list[tuple[float, Look]] = []
-        self.world.second_looks.queue = self.queue  # type: ignore[method-assign]
+        self.due: list[tuple[float, CatchUpRequest]] = []
+        self.world.catch_ups.queue = self.queue  # type: ignore[method-assign]
         self.before_post: Callable[[], None] | None = None
         deliver = self.world.sender.post
 
@@ -47,9 +47,9 @@ class SecondLooks(RuleBasedStateMachine):
         for viewer in VIEWERS:
             self.world.open(viewer)
 
-    def queue(self, key: SubscriptionKey, attempt: str, stream_key: str, seen: LastValue | None) -> None:
-        look = Look(key, attempt, stream_key, seen.order if seen else None)
-        self.due.append((self.world.clock.monotonic() + DELAY_S, look))
+    def queue(self, key: SubscriptionKey, generation: str, stream_key: str, seen: LastValue | None) -> None:
+        request = CatchUpRequest(key, generation, stream_key, seen.order if seen else None)
+        self.due.append((self.world.clock.monotonic() + DELAY_S, request))
 
     # --- what happens ---------------------------------------------------------------------------------------
 
@@ -105,7 +105,7 @@ class SecondLooks(RuleBasedStateMachine):
 
     @staticmethod
     def down(*_args: object) -> Any:
-        raise CouldNotCheck("down")
+        raise Unavailable("down")
 
     @rule(seconds=st.sampled_from((0.1, 0.9, 1.0, 3.0)))
     def time_passes(self, seconds: float) -> None:
@@ -143,11 +143,11 @@ class SecondLooks(RuleBasedStateMachine):
         now = self.world.clock.monotonic()
         due = [one for one in self.due if one[0] <= now]
         self.due = [one for one in self.due if one[0] > now]
-        for _, look in due:
+        for _, request in due:
             try:
-                self.world.second_look(look)
-            except CouldNotCheck:
-                self.due.append((now + DELAY_S, look))
+                self.world.catch_up(request)
+            except Unavailable:
+                self.due.append((now + DELAY_S, request))
 
     @rule()
     def looks_while_a_message_passes(self) -> None:
@@ -180,5 +180,5 @@ class SecondLooks(RuleBasedStateMachine):
         self.world.handle(viewer, json.dumps({"requestId": "r", "datasourceId": DATASOURCE, **message}))
 
 
-TestSecondLooks = SecondLooks.TestCase
+TestSecondLooks = CatchUpQueue.TestCase
 TestSecondLooks.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)

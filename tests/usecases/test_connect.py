@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.usecases.gateway_container import GatewayWorld
+from tests.usecases.gateway_container import GatewayContainer
 from tidegate.domain.limits import FailureMode
-from tidegate.errors import CouldNotCheck, Denied, Disabled, LimiterUnavailable, LimitReached
+from tidegate.errors import Denied, Disabled, LimiterUnavailable, LimitReached, Unavailable
 from tidegate.usecases.gateway.connect import Handshake
 
 
@@ -13,7 +13,7 @@ def handshake(number: int = 0, ip: str = "1.2.3.4", origin: str | None = None) -
 
 
 def test_admits_and_counts_a_connection() -> None:
-    world = GatewayWorld()
+    world = GatewayContainer()
     world.connect(handshake())
     connection = world.connections.rows["c0"]
     assert connection.slots == {"ip#ip|1.2.3.4#0"} and connection.opened_at == int(world.clock.now())
@@ -22,7 +22,7 @@ def test_admits_and_counts_a_connection() -> None:
 
 
 def test_open_connections_of_one_address() -> None:
-    world = GatewayWorld(per_ip=2)
+    world = GatewayContainer(per_ip=2)
     world.connect(handshake(0))
     world.connect(handshake(1))
     with pytest.raises(LimitReached):
@@ -33,7 +33,7 @@ def test_open_connections_of_one_address() -> None:
 
 
 def test_rate_of_one_address() -> None:
-    world = GatewayWorld(rate=2)
+    world = GatewayContainer(rate=2)
     for number in range(2):
         world.connect(handshake(number))
     with pytest.raises(LimitReached):
@@ -45,8 +45,8 @@ def test_rate_of_one_address() -> None:
 
 def test_switched_off_and_foreign_origins() -> None:
     with pytest.raises(Disabled):
-        GatewayWorld(enabled=False).connect(handshake())
-    world = GatewayWorld(origins=["https://dash.example"])
+        GatewayContainer(enabled=False).connect(handshake())
+    world = GatewayContainer(origins=["https://dash.example"])
     world.connect(handshake(origin="https://DASH.example"))
     for origin in (None, "https://evil.example"):
         with pytest.raises(Denied):
@@ -54,15 +54,15 @@ def test_switched_off_and_foreign_origins() -> None:
 
 
 def down(*_args: object, **_options: object) -> bool:
-    raise CouldNotCheck("down")
+    raise Unavailable("down")
 
 
 def test_a_limiter_that_is_down_refuses_by_default() -> None:
-    world = GatewayWorld()
+    world = GatewayContainer()
     world.rate_store.count = down  # type: ignore[method-assign, assignment]
     with pytest.raises(LimiterUnavailable):
         world.connect(handshake())
-    lenient = GatewayWorld(failure_mode=FailureMode.OPEN)
+    lenient = GatewayContainer(failure_mode=FailureMode.OPEN)
     lenient.rate_store.count = down  # type: ignore[method-assign, assignment]
     lenient.caps.take = down  # type: ignore[method-assign]
     lenient.connect(handshake())
@@ -70,8 +70,8 @@ def test_a_limiter_that_is_down_refuses_by_default() -> None:
 
 
 def test_a_connection_that_could_not_be_stored_is_not_counted() -> None:
-    world = GatewayWorld()
+    world = GatewayContainer()
     world.connections.open = down  # type: ignore[method-assign, assignment]
-    with pytest.raises(CouldNotCheck):
+    with pytest.raises(Unavailable):
         world.connect(handshake())
     assert not any(world.caps.holders.values())

@@ -6,23 +6,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.usecases.gateway_container import DASHBOARD, DATASOURCE, GatewayWorld
+from tests.usecases.gateway_container import DASHBOARD, DATASOURCE, GatewayContainer
 from tidegate.domain.access import Role, UserAccess, Visibility
-from tidegate.domain.subscriptions import Look, SubscriptionKey
-from tidegate.errors import CouldNotCheck
+from tidegate.domain.subscriptions import CatchUpRequest, SubscriptionKey
+from tidegate.errors import Unavailable
 from tidegate.ports.delivery import Delivery
 from tidegate.protocol.payloads import Unparsable, parsed
 
 KEY = SubscriptionKey(DASHBOARD, "c", DATASOURCE)
 
 
-def subscribe_message(world: GatewayWorld) -> str:
+def subscribe_message(world: GatewayContainer) -> str:
     fields = {"dashboardId": DASHBOARD, "datasourceId": DATASOURCE, "sessionToken": world.token()}
     return json.dumps({"type": "subscribe", "requestId": "r", **fields})
 
 
 def test_one_message_reaches_every_viewer_once() -> None:
-    world = GatewayWorld()
+    world = GatewayContainer()
     for number in range(5):
         world.subscribed(f"c{number}")
     assert world.publish(b'{"t": 21.50}') == 5
@@ -30,7 +30,7 @@ def test_one_message_reaches_every_viewer_once() -> None:
 
 
 def test_wildcards_parsers_and_entries() -> None:
-    world = GatewayWorld()
+    world = GatewayContainer()
     world.add_datasource("wild", "a/+")
     world.add_datasource("text", "a/b", "text")
     world.open()
@@ -47,7 +47,7 @@ def test_wildcards_parsers_and_entries() -> None:
 
 
 def test_sizes() -> None:
-    world = GatewayWorld()
+    world = GatewayContainer()
     world.subscribed()
     world.publish(b'"' + b"x" * 2000 + b'"')
     assert world.frames("error")[-1]["message"] == "MQTT payload exceeded size limit"
@@ -57,7 +57,7 @@ def test_sizes() -> None:
 
 
 def test_older_messages_are_dropped() -> None:
-    world = GatewayWorld()
+    world = GatewayContainer()
     world.subscribed()
     world.publish(b"2", message_id="b")
     world.clock.advance(-0.5)
@@ -67,7 +67,7 @@ def test_older_messages_are_dropped() -> None:
 
 @pytest.mark.parametrize("how", ["rotate", "private", "delete", "datasource", "expiry"])
 def test_who_lost_the_right_gets_nothing_after_a_second(how: str) -> None:
-    world = GatewayWorld()
+    world = GatewayContainer()
     world.subscribed()
     world.publish(b"1")
     match how:
@@ -88,7 +88,7 @@ def test_who_lost_the_right_gets_nothing_after_a_second(how: str) -> None:
 
 
 def test_signed_in_viewers_as_well() -> None:
-    world = GatewayWorld()
+    world = GatewayContainer()
     world.subscribed("m", user="member")
     world.publish(b"1")
     world.access.users["member"] = UserAccess("member", Role.VIEWER, True, 2)
@@ -100,7 +100,7 @@ def test_signed_in_viewers_as_well() -> None:
 
 
 def test_a_decision_counts_from_the_start_of_its_read() -> None:
-    world = GatewayWorld()
+    world = GatewayContainer()
     world.subscribed()
     read = world.access.read
 
@@ -118,14 +118,14 @@ def test_a_decision_counts_from_the_start_of_its_read() -> None:
 
 
 def test_what_cannot_be_checked_is_withheld_and_nobody_is_ended() -> None:
-    world = GatewayWorld()
+    world = GatewayContainer()
     world.subscribed()
 
     def down(*_args: object) -> object:
-        raise CouldNotCheck("down")
+        raise Unavailable("down")
 
     world.access.read = down  # type: ignore[method-assign, assignment]
-    with pytest.raises(CouldNotCheck):
+    with pytest.raises(Unavailable):
         world.publish(b"1")
     assert world.sender.data("c") == [] and world.subscriptions.rows[KEY].live
 
@@ -133,7 +133,7 @@ def test_what_cannot_be_checked_is_withheld_and_nobody_is_ended() -> None:
 def test_reads_do_not_grow_with_the_audience() -> None:
     costs = []
     for viewers in (1, 50):
-        world = GatewayWorld()
+        world = GatewayContainer()
         for number in range(viewers):
             world.subscribed(f"c{number}")
         world.publish(b"1")
@@ -145,7 +145,7 @@ def test_reads_do_not_grow_with_the_audience() -> None:
 
 
 def test_gone_viewers_are_released_and_never_keep_it_from_others() -> None:
-    world = GatewayWorld()
+    world = GatewayContainer()
     world.subscribed("gone")
     world.subscribed("c")
     world.sender.answers["gone"] = Delivery.GONE
@@ -156,39 +156,39 @@ def test_gone_viewers_are_released_and_never_keep_it_from_others() -> None:
 
 @pytest.mark.parametrize("outcome", [Delivery.THROTTLED, Delivery.FAILED])
 def test_the_newest_value_is_tried_again(outcome: Delivery) -> None:
-    world = GatewayWorld()
+    world = GatewayContainer()
     world.subscribed()
     world.sender.answers["c"] = outcome
     world.publish(b"1")
-    ((key, attempt, stream_key, seen),) = world.second_looks.queued
+    ((key, attempt, stream_key, seen),) = world.catch_ups.queued
     assert key == KEY and seen is None
     world.publish(b"2")
-    look = Look(key, attempt, stream_key, None)
-    with pytest.raises(CouldNotCheck):
-        world.second_look(look)
+    look = CatchUpRequest(key, attempt, stream_key, None)
+    with pytest.raises(Unavailable):
+        world.catch_up(look)
     del world.sender.answers["c"]
-    assert world.second_look(look)
+    assert world.catch_up(look)
     assert world.sender.data("c") == [2]
 
 
 def test_a_second_look_is_only_for_the_attempt_that_asked() -> None:
-    world = GatewayWorld()
+    world = GatewayContainer()
     world.subscribed()
     world.publish(b"1")
     row = world.subscriptions.rows[KEY]
     stream_key = row.stream.partition("#")[0]
     value = world.last_values.rows[stream_key]
-    assert not world.second_look(Look(KEY, row.attempt, stream_key, value.order)), "it has seen the newest"
-    assert not world.second_look(Look(KEY, "other", stream_key, None))
+    assert not world.catch_up(CatchUpRequest(KEY, row.generation, stream_key, value.order)), "it has seen the newest"
+    assert not world.catch_up(CatchUpRequest(KEY, "other", stream_key, None))
     world.revoke()
-    assert not world.second_look(Look(KEY, row.attempt, stream_key, None))
+    assert not world.catch_up(CatchUpRequest(KEY, row.generation, stream_key, None))
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.sampled_from(["publish", "subscribe", "catch up", "lag", "wait"]), max_size=14))
 def test_whoever_subscribed_ends_with_the_newest_value(steps: list[str]) -> None:
-    """Lagging indexes and cached audiences lose live frames; last value and second look make up for it."""
-    world = GatewayWorld()
+    """Lagging indexes and cached audiences lose live frames; last value and catch-up make up for it."""
+    world = GatewayContainer()
     number = 0
     for step in steps:
         match step:
@@ -207,15 +207,15 @@ def test_whoever_subscribed_ends_with_the_newest_value(steps: list[str]) -> None
                 world.clock.advance(0.4)
     world.subscriptions.catch_up()
     world.clock.advance(3)
-    for key, attempt, stream_key, seen in world.second_looks.queued:
-        world.second_look(Look(key, attempt, stream_key, seen.order if seen else None))
+    for key, attempt, stream_key, seen in world.catch_ups.queued:
+        world.catch_up(CatchUpRequest(key, attempt, stream_key, seen.order if seen else None))
     known = list(world.last_values.rows.values())
     if world.frames("ack") and known:
         assert str(world.sender.data("c")[-1]) == known[0].payload
 
 
 def test_the_bridge_never_misses_a_stream_announced_before_the_message() -> None:
-    world = GatewayWorld()
+    world = GatewayContainer()
     world.publish(b"0")  # the list of streams is cached, empty
     world.subscribed()
     assert world.publish(b"1") == 1

@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from tests.usecases.gateway_container import GatewayWorld
+from tests.usecases.gateway_container import GatewayContainer
 from tidegate.adapters.memory.doubles import ManualClock
-from tidegate.adapters.memory.stores import MemoryAttestedAccess, MemoryFullPasses
-from tidegate.domain.remote_api import ExternalPage, ShareRevoked
+from tidegate.adapters.memory.stores import MemoryFullRevalidationRuns, MemoryRemoteAccess
+from tidegate.domain.remote_api import RemotePage, ShareRevoked
 from tidegate.domain.revocations import Task, TaskKind
-from tidegate.errors import CouldNotCheck
-from tidegate.usecases.remote_api.follow_feed import FollowExternalFeed
+from tidegate.errors import Unavailable
+from tidegate.usecases.remote_api.follow_feed import FollowRemoteFeed
 
 
 class Feed:
@@ -23,11 +23,11 @@ class Feed:
         self.expire_next = False
         self.log: list[str] = []
 
-    def read(self, cursor: str | None, limit: int) -> ExternalPage:
+    def read(self, cursor: str | None, limit: int) -> RemotePage:
         start = 0 if cursor is None else int(cursor)
         expired, self.expire_next = self.expire_next, False
         end = min(start + limit, len(self.events))
-        return ExternalPage(tuple(self.events[start:end]), str(end), expired)
+        return RemotePage(tuple(self.events[start:end]), str(end), expired)
 
     def cursor(self) -> str | None:
         return self.position
@@ -44,7 +44,7 @@ class Feed:
         self.tasks.append(task)
 
 
-class Passes(MemoryFullPasses):
+class Passes(MemoryFullRevalidationRuns):
     def __init__(self, log: list[str]) -> None:
         super().__init__()
         self._log = log
@@ -54,7 +54,7 @@ class Passes(MemoryFullPasses):
         super().demand(now)
 
 
-class Versions(MemoryAttestedAccess):
+class Versions(MemoryRemoteAccess):
     def __init__(self, log: list[str]) -> None:
         super().__init__()
         self._log = log
@@ -67,13 +67,13 @@ class Versions(MemoryAttestedAccess):
 class FeedWorld:
     def __init__(self, batch: int = 100) -> None:
         self.feed = Feed()
-        self.versions, self.passes = Versions(self.feed.log), Passes(self.feed.log)
-        self.observer = GatewayWorld().observer
-        self.follow = FollowExternalFeed(
+        self.versions, self.runs = Versions(self.feed.log), Passes(self.feed.log)
+        self.observer = GatewayContainer().observer
+        self.follow = FollowRemoteFeed(
             feed=self.feed,
             cursors=self.feed,
             versions=self.versions,
-            passes=self.passes,
+            runs=self.runs,
             tasks=self.feed,
             batch=batch,
             clock=ManualClock(),
@@ -138,7 +138,7 @@ def test_another_reader_that_is_further_goes_on() -> None:
     world.add(3)
     read = world.feed.read
 
-    def overtaken(cursor: str | None, limit: int) -> ExternalPage:
+    def overtaken(cursor: str | None, limit: int) -> RemotePage:
         page = read(cursor, limit)
         world.feed.position = "3"
         return page
@@ -162,19 +162,19 @@ def test_no_event_is_ever_skipped(step: int, answer_lost: bool) -> None:
         def call(*args: Any) -> object:
             left[0] -= 1
             if left[0] == -1 and not answer_lost:
-                raise CouldNotCheck("died before")
+                raise Unavailable("died before")
             result = original(*args)
             if left[0] == -1:
-                raise CouldNotCheck("the answer was lost")
+                raise Unavailable("the answer was lost")
             return result
 
         setattr(target, method, call)
 
     dying(world.versions, "raise_to")
-    dying(world.passes, "demand")
+    dying(world.runs, "demand")
     for method in ("queue", "move_cursor"):
         dying(world.feed, method)
-    with pytest.raises(CouldNotCheck):
+    with pytest.raises(Unavailable):
         world.follow()
     done = world.feed.events[: int(world.feed.position or 0)]
     assert all(world.versions.revoked_below.get(one.dashboard_id) for one in done), "applied before the cursor moved"

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests.usecases.revalidation_container import RevalidationWorld
+from tests.usecases.revalidation_container import RevalidationContainer
 from tidegate.domain.access import Visibility
 from tidegate.domain.revocations import Task, TaskKind
 from tidegate.domain.subscriptions import Subscription
-from tidegate.errors import CouldNotCheck
+from tidegate.errors import Unavailable
 from tidegate.ports.delivery import Delivery
 from tidegate.ports.gateway import AccessSnapshot
 from tidegate.ports.runtime import ScanPage
@@ -22,7 +22,7 @@ FULL = Task(TaskKind.FULL)
 
 
 def test_the_full_pass_finds_what_events_did_not_tell() -> None:
-    world = RevalidationWorld()
+    world = RevalidationContainer()
     world.subscribed("guest")
     world.subscribed("member", user="member")
     world.subscribed("expired", ttl=5)
@@ -34,7 +34,7 @@ def test_the_full_pass_finds_what_events_did_not_tell() -> None:
 
 
 def test_it_runs_when_due_and_alone() -> None:
-    world = RevalidationWorld()
+    world = RevalidationContainer()
     world.run(FULL)
     world.subscribed()
     world.revoke()
@@ -42,7 +42,7 @@ def test_it_runs_when_due_and_alone() -> None:
     world.clock.advance(299)
     assert world.run(FULL) == 0
     world.clock.advance(1)
-    slow = world.passes.begin("slow", int(world.clock.now()), 300, 5)
+    slow = world.runs.begin("slow", int(world.clock.now()), 300, 5)
     assert slow is not None
     assert world.run(FULL) == 0, "another run holds the lease"
     world.clock.advance(6)
@@ -52,7 +52,7 @@ def test_it_runs_when_due_and_alone() -> None:
 def test_each_access_item_is_read_once_however_many_viewers() -> None:
     reads = []
     for viewers in (1, 200):
-        world = RevalidationWorld()
+        world = RevalidationContainer()
         for number in range(viewers):
             world.subscribed(f"c{number}")
         before = world.access.reads
@@ -62,7 +62,7 @@ def test_each_access_item_is_read_once_however_many_viewers() -> None:
 
 
 def test_a_hundred_dashboards_are_each_read_once() -> None:
-    world = RevalidationWorld()
+    world = RevalidationContainer()
     for dashboard in range(100):
         world.add_dashboard(f"d{dashboard}")
         for viewer in range(3):
@@ -81,7 +81,7 @@ def test_a_hundred_dashboards_are_each_read_once() -> None:
 
 
 def test_time_that_runs_out_is_continued_where_it_was() -> None:
-    world = RevalidationWorld()
+    world = RevalidationContainer()
     for number in range(60):
         world.subscribed(f"c{number}")
     world.revoke()
@@ -102,29 +102,29 @@ def test_time_that_runs_out_is_continued_where_it_was() -> None:
             assert (FULL, 0) in world.tasks.queued, "it asks to be continued at once"
     assert runs > 1
     world.run(FULL)
-    assert ("full_passes",) in world.observer.counts
+    assert ("full_revalidations",) in world.observer.counts
     assert len([one for one in world.sender.sent.values() if len(one) == 2]) == 60, "nobody was told twice"
 
 
 def test_a_segment_that_is_done_is_not_read_again() -> None:
-    world = RevalidationWorld()
+    world = RevalidationContainer()
     for number in range(60):
         world.subscribed(f"c{number}")
-    note = world.passes.note
+    note = world.runs.note
     left = [5]
 
     def dying(*args: Any) -> bool:
         left[0] -= 1
         if left[0] < 0:
-            raise CouldNotCheck("died")
+            raise Unavailable("died")
         return note(*args)
 
-    world.passes.note = dying  # type: ignore[method-assign, assignment]
-    with pytest.raises(CouldNotCheck):
+    world.runs.note = dying  # type: ignore[method-assign, assignment]
+    with pytest.raises(Unavailable):
         world.run(FULL)
-    assert len(world.passes.progress or {}) >= 1
-    world.passes.note = note  # type: ignore[method-assign]
-    done = dict(world.passes.progress or {})
+    assert len(world.runs.progress or {}) >= 1
+    world.runs.note = note  # type: ignore[method-assign]
+    done = dict(world.runs.progress or {})
     begun: dict[int, str | None] = {}
     scan = world.subscriptions.scan
 
@@ -137,35 +137,35 @@ def test_a_segment_that_is_done_is_not_read_again() -> None:
     for step, position in done.items():
         number = int(step.split()[1].partition("/")[0])
         assert (number not in begun) if position == "" else begun[number] == position
-    assert ("full_passes",) in world.observer.counts
+    assert ("full_revalidations",) in world.observer.counts
 
 
 def test_a_run_that_was_overtaken_stops() -> None:
-    world = RevalidationWorld()
+    world = RevalidationContainer()
     world.subscribed()
     scan = world.subscriptions.scan
 
     def overtaken(segment: int, segments: int, after: str | None = None) -> Iterator[ScanPage[Subscription]]:
-        world.passes.owner = "another"
+        world.runs.owner = "another"
         return scan(segment, segments, after)
 
     world.subscriptions.scan = overtaken  # type: ignore[method-assign]
     world.run(FULL)
-    assert world.observer.counts[("full_passes_overtaken",)] == 1 and world.passes.owner == "another"
+    assert world.observer.counts[("full_revalidations_overtaken",)] == 1 and world.runs.owner == "another"
 
 
 def test_what_cannot_be_checked_does_not_stop_the_others() -> None:
-    world = RevalidationWorld()
+    world = RevalidationContainer()
     world.add_dashboard("down")
     world.subscribed("kept", dashboard="down")
-    world.subscribed("cut")
+    world.subscribed("terminate")
     world.revoke()
     real = world.access.read
 
     def partly(dashboards: Iterable[str], users: Iterable[str]) -> AccessSnapshot:
         asked = list(dashboards)
         if "down" in asked:
-            raise CouldNotCheck("down")
+            raise Unavailable("down")
         return real(asked, users)
 
     world.access.read = partly  # type: ignore[method-assign, assignment]
@@ -175,7 +175,7 @@ def test_what_cannot_be_checked_does_not_stop_the_others() -> None:
 
 
 def test_it_sweeps_what_crashes_left() -> None:
-    world = RevalidationWorld()
+    world = RevalidationContainer()
     world.subscribed("orphan")
     world.connections.rows.pop("orphan")  # died between deleting the connection and its rows
     world.open("idle")
@@ -198,7 +198,7 @@ def test_it_sweeps_what_crashes_left() -> None:
 
 
 def test_a_slot_whose_connection_came_is_kept() -> None:
-    world = RevalidationWorld()
+    world = RevalidationContainer()
     world.caps.take("ip#x", 0, 5, "coming")
     world.run(FULL)
     world.open("coming")
@@ -208,7 +208,7 @@ def test_a_slot_whose_connection_came_is_kept() -> None:
 
 
 def test_connections_that_outlived_the_platform() -> None:
-    world = RevalidationWorld()
+    world = RevalidationContainer()
     world.subscribed(ttl=3 * 3600)
     world.clock.advance(LONGEST_CONNECTION_S + 1)
     world.run(FULL)
@@ -216,7 +216,7 @@ def test_connections_that_outlived_the_platform() -> None:
 
 
 def test_a_row_newer_than_what_the_pass_read_is_not_cut_for_it() -> None:
-    world = RevalidationWorld()
+    world = RevalidationContainer()
     world.subscribed("c")
     world.change(visibility=Visibility.PRIVATE)
     first = [True]
@@ -237,8 +237,8 @@ def test_a_row_newer_than_what_the_pass_read_is_not_cut_for_it() -> None:
 
 
 WRITES = {
-    "passes": ("begin", "note", "pause", "end"),
-    "subscriptions": ("mark_cut", "remove", "remove_all_of"),
+    "runs": ("begin", "note", "pause", "end"),
+    "subscriptions": ("claim_termination", "remove", "remove_all_of"),
     "connections": ("close_if_empty", "remove"),
     "caps": ("release",),
     "sender": ("post_many", "close"),
@@ -250,9 +250,9 @@ class Died(BaseException):
     """The process is gone: nothing catches it."""
 
 
-def mess() -> RevalidationWorld:
+def mess() -> RevalidationContainer:
     """A revoked viewer, a valid one, an expired one, an orphan row, an idle and a gone connection, a leaked slot."""
-    world = RevalidationWorld()
+    world = RevalidationContainer()
     for name in ("revoked", "gone", "orphan"):
         world.subscribed(name)
     world.subscribed("expired", user="member", ttl=5)
@@ -266,7 +266,7 @@ def mess() -> RevalidationWorld:
     return world
 
 
-def settled(world: RevalidationWorld) -> None:
+def settled(world: RevalidationContainer) -> None:
     """What queue and schedule do from here on, until nothing is left to do."""
     done = 0
     for _ in range(4):
@@ -293,7 +293,7 @@ def test_a_full_pass_that_dies_after_any_write_is_made_good(answer_lost: bool) -
                 if counted[0] < limit or (answer_lost and counted[0] > limit):
                     return result
             # The process: all of its threads, from this write on.
-            raise CouldNotCheck("the answer was lost") if answer_lost else Died
+            raise Unavailable("the answer was lost") if answer_lost else Died
 
         originals = []
         for store, methods in WRITES.items():
@@ -301,7 +301,7 @@ def test_a_full_pass_that_dies_after_any_write_is_made_good(answer_lost: bool) -
                 target = getattr(world, store)
                 originals.append((target, method, getattr(target, method)))
                 setattr(target, method, partial(dying, getattr(target, method)))
-        with suppress(CouldNotCheck, Died):
+        with suppress(Unavailable, Died):
             world.run(FULL)
         for target, method, real in originals:
             setattr(target, method, real)

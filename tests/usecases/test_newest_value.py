@@ -7,27 +7,27 @@ from typing import Any
 
 import pytest
 
-from tests.usecases.gateway_container import DASHBOARD, DATASOURCE, GatewayWorld
+from tests.usecases.gateway_container import DASHBOARD, DATASOURCE, GatewayContainer
 from tidegate.domain.access import FRESH_S
-from tidegate.domain.subscriptions import Look, Subscription, SubscriptionKey
-from tidegate.errors import CouldNotCheck
+from tidegate.domain.subscriptions import CatchUpRequest, Subscription, SubscriptionKey
+from tidegate.errors import Unavailable
 from tidegate.ports.delivery import Delivery
 
 KEY = SubscriptionKey(DASHBOARD, "c", DATASOURCE)
 
 
-def asked(world: GatewayWorld) -> None:
+def asked(world: GatewayContainer) -> None:
     message = {"type": "subscribe", "requestId": "r", "dashboardId": DASHBOARD, "datasourceId": DATASOURCE}
     world.handle(world.open(), json.dumps({**message, "sessionToken": world.token()}))
 
 
-def looked(world: GatewayWorld) -> None:
-    for key, attempt, stream_key, seen in world.second_looks.queued:
-        world.second_look(Look(key, attempt, stream_key, seen.order if seen else None))
+def looked(world: GatewayContainer) -> None:
+    for key, attempt, stream_key, seen in world.catch_ups.queued:
+        world.catch_up(CatchUpRequest(key, attempt, stream_key, seen.order if seen else None))
 
 
-def with_a_value() -> GatewayWorld:
-    world = GatewayWorld()
+def with_a_value() -> GatewayContainer:
+    world = GatewayContainer()
     world.subscribed("first")
     world.publish(b"1")
     return world
@@ -64,7 +64,7 @@ def test_a_message_that_passes_during_a_second_look_comes_last() -> None:
         return post(connection_id, body)
 
     world.sender.post = overtaken  # type: ignore[method-assign]
-    assert world.second_look(Look(KEY, row.attempt, row.stream_key, None))
+    assert world.catch_up(CatchUpRequest(KEY, row.generation, row.stream_key, None))
     assert world.sender.data("c") == [2, 1, 2]
 
 
@@ -81,7 +81,7 @@ def test_a_message_withheld_because_nobody_could_check_is_looked_at_again() -> N
         return found
 
     def down(*_args: object) -> Any:
-        raise CouldNotCheck("down")
+        raise Unavailable("down")
 
     world.access.read = once  # type: ignore[method-assign, assignment]
     assert world.publish(b"2") == 0
@@ -108,19 +108,19 @@ def test_a_slow_subscribe_leaves_the_first_value_to_the_second_look(seconds: flo
 
 def test_a_late_attempt_that_fails_leaves_the_acknowledged_row() -> None:
     """It found no row; before it puts its own, another attempt of the same grant is done."""
-    world = GatewayWorld()
+    world = GatewayContainer()
     world.open()
-    want = world.streams.want
+    want = world.streams.touch
 
     def overtaken(stream: Any) -> Any:
-        world.streams.want = want  # type: ignore[method-assign]
+        world.streams.touch = want  # type: ignore[method-assign]
         world.subscribe("c", DASHBOARD, DATASOURCE, world.token())
-        world.grant.still = down  # type: ignore[method-assign, assignment]
+        world.authorizer.recheck = down  # type: ignore[method-assign, assignment]
         return want(stream)
 
     def down(*_args: object) -> Any:
-        raise CouldNotCheck("down")
+        raise Unavailable("down")
 
-    world.streams.want = overtaken  # type: ignore[method-assign]
+    world.streams.touch = overtaken  # type: ignore[method-assign]
     assert world.subscribe("c", DASHBOARD, DATASOURCE, world.token(ttl=600)).refreshed
     assert world.subscriptions.rows[KEY].live

@@ -5,25 +5,25 @@ from dataclasses import replace
 import pytest
 
 from tests.usecases.gateway_container import DASHBOARD
-from tests.usecases.remote_api_container import HOUR, INTENT, KEY, SSE, ExternalWorld
+from tests.usecases.remote_api_container import HOUR, INTENT, KEY, SSE, RemoteApiContainer
 from tidegate.domain.access import Refusal
-from tidegate.domain.remote_api import TokenClass
+from tidegate.domain.remote_api import IntrospectionKey
 from tidegate.domain.revocations import Task, TaskKind
 from tidegate.errors import (
     ApiBusy,
     ApiTimeout,
-    CouldNotCheck,
     Denied,
     InvalidInput,
     NotFound,
     TidegateError,
     Unauthenticated,
+    Unavailable,
 )
 from tidegate.usecases.remote_api.reintrospect import SKEW_S
 
 
 def test_one_question_for_a_class_with_its_freshest_token() -> None:
-    world = ExternalWorld()
+    world = RemoteApiContainer()
     for number in range(20):
         world.subscribed(f"c{number}", ttl=100 + number)
     world.subscribed("member", user="member")
@@ -47,21 +47,21 @@ def test_one_question_for_a_class_with_its_freshest_token() -> None:
     ],
 )
 def test_an_answer_ends_its_class_and_no_other(error: TidegateError, refusal: Refusal) -> None:
-    world = ExternalWorld()
+    world = RemoteApiContainer()
     world.subscribed("c1")
     world.subscribed("c2")
     world.subscribed("member", user="member")
     of_member = {row.session_token for row in world.rows() if row.key.connection_id == "member"}
     world.api.answer = lambda token: INTENT if token in of_member else error
     assert world.check() == [("c1", refusal), ("c2", refusal)]
-    assert world.cut(world.again(world.rows(), HOUR * 10**6), HOUR * 10**6) == 2
+    assert world.terminate(world.again(world.rows(), HOUR * 10**6), HOUR * 10**6) == 2
     assert [row.key.connection_id for row in world.rows()] == ["member"]
     assert [one["retryable"] for one in world.frames("error", "c1")] == [refusal.retryable]
 
 
 @pytest.mark.parametrize("changes", [{"headers": {"Authorization": "Bearer another"}}, {"url": "https://x.example/"}])
 def test_whoever_watches_what_is_connected_to_otherwise_now_is_told_to_come_back(changes: dict[str, object]) -> None:
-    world = ExternalWorld()
+    world = RemoteApiContainer()
     world.api.answer = lambda token: SSE
     world.subscribed("c1")
     assert world.check() == []
@@ -71,9 +71,9 @@ def test_whoever_watches_what_is_connected_to_otherwise_now_is_told_to_come_back
     assert world.check(anew=True) == [("c1", Refusal.INTENT_CHANGED)] * 1, "not who came since"
 
 
-@pytest.mark.parametrize("error", [CouldNotCheck("x"), ApiTimeout("x"), ApiBusy("x")])
+@pytest.mark.parametrize("error", [Unavailable("x"), ApiTimeout("x"), ApiBusy("x")])
 def test_no_answer_keeps_everybody_and_is_counted(error: TidegateError) -> None:
-    world = ExternalWorld()
+    world = RemoteApiContainer()
     for number in range(3):
         world.subscribed(f"c{number}")
     world.api.answer = lambda token: error
@@ -81,7 +81,7 @@ def test_no_answer_keeps_everybody_and_is_counted(error: TidegateError) -> None:
     assert world.observer.counts[("introspections", error.code)] == 1
 
 
-def members(world: ExternalWorld, count: int) -> None:
+def members(world: RemoteApiContainer, count: int) -> None:
     """Viewers of a class each."""
     for number in range(count):
         world.subscribed(f"c{number}", user=f"user{number}")
@@ -89,7 +89,7 @@ def members(world: ExternalWorld, count: int) -> None:
 
 
 def test_an_api_that_is_asked_too_often_is_left_alone() -> None:
-    world = ExternalWorld()
+    world = RemoteApiContainer()
     members(world, 40)
     world.api.answer = lambda token: ApiBusy("x")
     assert world.check() == []
@@ -103,7 +103,7 @@ def test_an_api_that_is_asked_too_often_is_left_alone() -> None:
 
 
 def test_an_api_that_is_down_does_not_hold_up_the_pass() -> None:
-    world = ExternalWorld()
+    world = RemoteApiContainer()
     members(world, 60)
     world.api.answer = lambda token: ApiTimeout("x")
     world.check()
@@ -111,7 +111,7 @@ def test_an_api_that_is_down_does_not_hold_up_the_pass() -> None:
 
 
 def test_subscribes_are_left_their_share_of_the_limit() -> None:
-    world = ExternalWorld(per_minute=10)
+    world = RemoteApiContainer(per_minute=10)
     members(world, 25)
     world.clock.advance(60 - world.clock.now() % 60)
     seen: set[str] = set()
@@ -126,14 +126,14 @@ def test_subscribes_are_left_their_share_of_the_limit() -> None:
 
 
 def test_nothing_is_asked_after_the_deadline() -> None:
-    world = ExternalWorld()
+    world = RemoteApiContainer()
     members(world, 3)
     assert world.again(world.rows(), world.clock.monotonic()) == [] and world.api.asked == []
     assert world.observer.counts[("indeterminate",)] == 3
 
 
 def test_a_token_about_to_end_is_not_asked_about() -> None:
-    world = ExternalWorld()
+    world = RemoteApiContainer()
     world.subscribed(ttl=SKEW_S)
     world.api.answer = lambda token: Unauthenticated("expired by the API's clock")
     world.api.asked.clear()
@@ -141,7 +141,7 @@ def test_a_token_about_to_end_is_not_asked_about() -> None:
 
 
 def test_a_row_without_a_token_is_kept_and_counted() -> None:
-    world = ExternalWorld()
+    world = RemoteApiContainer()
     world.subscribed()
     world.subscriptions.rows[KEY] = replace(world.subscriptions.rows[KEY], session_token=None)
     world.api.answer = lambda token: Denied("x")
@@ -149,13 +149,13 @@ def test_a_row_without_a_token_is_kept_and_counted() -> None:
 
 
 def test_classes_are_what_the_api_answers_alike() -> None:
-    world = ExternalWorld()
+    world = RemoteApiContainer()
     world.subscribed("c1")
     world.subscribed("c2", ttl=10)
     world.subscribed("c3", share_version=2)
     world.subscribed("c4", user="member")
     world.subscribed("c5", intent_hash="another")
-    classes = [TokenClass.of(row.claim) for row in world.rows()]
+    classes = [IntrospectionKey.of(row.claim) for row in world.rows()]
     assert classes[0] == classes[1] and len(set(classes)) == 4
 
 
@@ -165,20 +165,20 @@ FULL = Task(TaskKind.FULL)
 
 
 def test_the_full_pass_asks_once_for_a_class_however_many_pages() -> None:
-    world = ExternalWorld()
+    world = RemoteApiContainer()
     for number in range(60):
         world.subscribed(f"c{number}")
     world.subscribed("member", user="member")
-    world.attested.raise_to(DASHBOARD, 1)
+    world.remote.raise_to(DASHBOARD, 1)
     world.api.asked.clear()
     assert world.run(FULL) == 0 and len(world.api.asked) == 2
-    assert world.observer.counts[("full_passes",)] == 1 and ("indeterminate",) not in world.observer.counts
+    assert world.observer.counts[("full_revalidations",)] == 1 and ("indeterminate",) not in world.observer.counts
 
 
 def test_the_full_pass_cuts_whom_feed_or_api_refuse_and_asks_for_neither_twice() -> None:
-    world = ExternalWorld()
+    world = RemoteApiContainer()
     world.subscribed("stale")
-    world.attested.raise_to(DASHBOARD, 2)
+    world.remote.raise_to(DASHBOARD, 2)
     world.subscribed("guest", share_version=2)
     world.subscribed("member", user="member")
     of_member = {row.session_token for row in world.rows() if row.key.connection_id == "member"}
@@ -193,16 +193,16 @@ def test_the_full_pass_cuts_whom_feed_or_api_refuse_and_asks_for_neither_twice()
 
 
 def test_the_full_pass_ends_though_the_api_is_down() -> None:
-    world = ExternalWorld()
+    world = RemoteApiContainer()
     for number in range(10):
         world.subscribed(f"c{number}")
-    world.api.answer = lambda token: CouldNotCheck("down")
+    world.api.answer = lambda token: Unavailable("down")
     assert world.run(FULL) == 0 and len(world.rows()) == 10 and not world.sender.sent
-    assert world.observer.counts[("indeterminate",)] == 10 and world.observer.counts[("full_passes",)] == 1
+    assert world.observer.counts[("indeterminate",)] == 10 and world.observer.counts[("full_revalidations",)] == 1
 
 
 def test_an_event_of_a_dashboard_asks_again_about_those_it_does_not_name() -> None:
-    world = ExternalWorld()
+    world = RemoteApiContainer()
     world.subscribed("guest")
     world.subscribed("member", user="member")
     world.run(FULL)

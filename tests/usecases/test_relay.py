@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from tidegate.adapters.memory.doubles import CountingIds, MemoryObserver, MemoryRelays
+from tidegate.adapters.memory.doubles import CountingIds, MemoryObserver, MemoryRelayWorkers
 from tidegate.adapters.memory.relay_leases import MemoryRelayLeases
 from tidegate.adapters.memory.stores import MemoryLastValues, MemoryStreams
 from tidegate.adapters.system import SystemClock
 from tidegate.domain.profiles import BrokerProfile, CredentialProfile, CredentialType, Transport
-from tidegate.domain.relay import CLAIM_AFTER_S, LEASE_S, OVERDUE_S, shard_of
+from tidegate.domain.relay import CLAIM_AFTER_S, LEASE_S, OVERDUE_S, partition_of
 from tidegate.domain.subscriptions import LastValue, Stream
-from tidegate.errors import CouldNotCheck
+from tidegate.errors import Unavailable
 from tidegate.ports.relay import (
     Broker,
     MqttRequest,
@@ -34,8 +34,8 @@ from tidegate.protocol.messages import ErrorCode
 from tidegate.usecases.relay import keep_lease, upstream
 from tidegate.usecases.relay import worker as relaying
 from tidegate.usecases.relay.upstream import Upstream
-from tidegate.usecases.relay.upstream_requests import StoredRequests
-from tidegate.usecases.relay.worker import Relay
+from tidegate.usecases.relay.upstream_requests import StoredUpstreamRequests
+from tidegate.usecases.relay.worker import RelayWorker
 
 
 class Source:
@@ -121,12 +121,12 @@ class OneWorker:
         if self._viewers.broken:
             raise RuntimeError("a fault of ours")
         if self._viewers.down:
-            raise CouldNotCheck("down")
+            raise Unavailable("down")
         if self._last_values.put_if_newer(stream.stream_key, value) and self.may():
             self._viewers.values.append(value.payload)
             self._viewers.by.append(self._name)
 
-    def tell(self, _stream: Stream, code: ErrorCode, text: str, *, status: bool = False) -> None:
+    def notify(self, _stream: Stream, code: ErrorCode, text: str, *, status: bool = False) -> None:
         self._viewers.told.append((code.value, text))
 
     def connected(self, _stream: Stream) -> None:
@@ -136,7 +136,7 @@ class OneWorker:
 class Frames:
     """What a worker sends with. What still waits may leave only while the lease holds."""
 
-    works = True
+    healthy = True
 
     def __init__(self) -> None:
         self.may: Callable[[], bool] = lambda: True
@@ -175,15 +175,17 @@ class Scene:
         intent: dict[str, object] = {"protocol": "sse", "url": "https://source.example/", "headers": {"A": "b"}}
         if credential:
             intent |= {"credentialProfileId": "p", "credentialRevision": 1, "authPlacement": "header"}
-        self.stream = Stream("stream", "sse", "json", None, None, wanted_at=int(SystemClock().now()), intent=intent)
+        self.stream = Stream(
+            "stream", "sse", "json", None, None, last_requested_at=int(SystemClock().now()), intent=intent
+        )
         self.streams, self.last_values, self.leases = MemoryStreams(), MemoryLastValues(), MemoryRelayLeases()
         self.streams.rows["stream"] = self.stream
-        self.source, self.viewers, self.relays = Source(ids=ids), Viewers(), MemoryRelays()
+        self.source, self.viewers, self.relay_workers = Source(ids=ids), Viewers(), MemoryRelayWorkers()
         self.profiles, self.observer = Profiles(), MemoryObserver()
         self.frames: list[Frames] = []
         self._per_second = per_second
         self._workers = self.nobody = 0
-        self.shard = shard_of(self.stream)
+        self.partition = partition_of(self.stream)
 
     def relay(
         self,
@@ -191,13 +193,13 @@ class Scene:
         handover_s: float = 45.0,
         settings: str = "settings",
         enabled: frozenset[str] = frozenset({"sse", "mqtt"}),
-    ) -> Relay:
+    ) -> RelayWorker:
         self._workers += 1
         worker = OneWorker(self.viewers, self.last_values, f"worker {self._workers}")
         fan_out: Any = worker
         profiles: Any = self.profiles
         cipher: Any = Cipher()
-        requests = StoredRequests(profiles=profiles, cipher=cipher)
+        requests = StoredUpstreamRequests(profiles=profiles, cipher=cipher)
 
         def make(stream: Stream) -> Upstream:
             async def request() -> UpstreamRequest | MqttRequest:
@@ -221,22 +223,22 @@ class Scene:
                 observer=self.observer,
             )
 
-        async def tell_disabled(stream: Stream) -> None:
-            worker.tell(stream, ErrorCode.POLICY_BLOCKED, "off")
+        async def notify_disabled(stream: Stream) -> None:
+            worker.notify(stream, ErrorCode.POLICY_BLOCKED, "off")
 
         ids = CountingIds()
         ids._next = self._workers * 100
         self.frames.append(Frames())
-        relay = Relay(
+        relay = RelayWorker(
             leases=self.leases,
             streams=self.streams,
-            relays=self.relays,
+            relay_workers=self.relay_workers,
             settings=settings,
             enabled=enabled,
-            tell_disabled=tell_disabled,
+            notify_disabled=notify_disabled,
             make_upstream=make,
             has_audience=self.viewers.has_audience,
-            frames=self.frames[-1],
+            sender=self.frames[-1],
             handover_s=handover_s,
             clock=SystemClock(),
             ids=ids,
@@ -246,10 +248,10 @@ class Scene:
         return relay
 
     def begin(
-        self, relay: Relay, *, seconds: float = 60, successor: bool = False, newest: bool = False
+        self, relay: RelayWorker, *, seconds: float = 60, successor: bool = False, newest: bool = False
     ) -> asyncio.Task[str]:
         stop_at = SystemClock().monotonic() + seconds
-        return asyncio.create_task(relay.run(self.shard, stop_at, successor=successor, newest=newest))
+        return asyncio.create_task(relay.run(self.partition, stop_at, successor=successor, newest=newest))
 
 
 async def in_order(work: Callable[[], object]) -> object:
@@ -283,7 +285,7 @@ def run(work: Callable[[], Awaitable[None]]) -> None:
 @pytest.fixture(autouse=True)
 def _in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same steps, closer together."""
-    for name, seconds in (("LOOK_S", 0.02), ("GRACE_S", 0.1), ("EXIT_S", 0.2), ("_TICK_S", 0.01)):
+    for name, seconds in (("REFRESH_S", 0.02), ("GRACE_S", 0.1), ("EXIT_S", 0.2), ("_TICK_S", 0.01)):
         monkeypatch.setattr(relaying, name, seconds)
 
 
@@ -324,7 +326,7 @@ def test_a_break_is_told_and_goes_on_where_it_was() -> None:
 
 
 def test_while_nobody_can_be_asked_for_it_waits_and_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beside another API a stream may be wanted before its first viewer is seen: nothing has failed."""
+    """With a remote API a stream may be wanted before its first viewer is seen: nothing has failed."""
     monkeypatch.setattr(upstream, "_NOBODY_S", 0.01)
 
     async def work() -> None:
@@ -373,7 +375,7 @@ def test_a_broker_is_entered_with_its_credential_as_the_profiles_are_now() -> No
         intent |= {"keepaliveSeconds": 30, "credentialProfileId": "basic", "credentialRevision": 1}
         scene.stream = replace(scene.stream, protocol="mqtt", intent=intent)
         scene.streams.rows["stream"] = scene.stream
-        scene.shard = shard_of(scene.stream)
+        scene.partition = partition_of(scene.stream)
         scene.profiles.profile = CredentialProfile("basic", "basic", CredentialType.BASIC)
         tls = {"ca": "PEM"}
         broker = BrokerProfile("b", "b", Transport.EXTERNAL, "mqtts://h", tls=tls, connection_revision=3)
@@ -419,19 +421,19 @@ def test_the_lease_is_renewed_though_looking_takes_long(monkeypatch: pytest.Monk
         task = scene.begin(relay)
         await settle(lambda: scene.viewers.states == ["connected"])
         scene.viewers.answered = answered
-        quiet = replace(scene.stream, stream_key="quiet", wanted_at=scene.stream.wanted_at - 60)
-        while shard_of(quiet) != scene.shard:
+        quiet = replace(scene.stream, stream_key="quiet", last_requested_at=scene.stream.last_requested_at - 60)
+        while partition_of(quiet) != scene.partition:
             quiet = replace(quiet, stream_key=quiet.stream_key + "!")
         scene.streams.rows[quiet.stream_key] = quiet
         await settle(lambda: scene.viewers.asking > 0)
         renewals: set[float] = set()
         while len(renewals) < 8:
             assert relay.may_send(), "the lease ran out"
-            renewals.add(scene.leases.rows[scene.shard].until)
+            renewals.add(scene.leases.rows[scene.partition].until)
             await asyncio.sleep(0.01)
         answered.set()
         await end(task)
-        assert scene.leases.current(scene.shard) is None, "and is let go when the worker is told to end"
+        assert scene.leases.current(scene.partition) is None, "and is let go when the worker is told to end"
 
     run(work)
 
@@ -450,13 +452,13 @@ def test_one_worker_holds_a_shard() -> None:
 def test_nobody_listens_and_the_shard_is_let_go() -> None:
     async def work() -> None:
         scene = Scene()
-        scene.streams.rows["stream"] = replace(scene.stream, wanted_at=scene.stream.wanted_at - 60)
+        scene.streams.rows["stream"] = replace(scene.stream, last_requested_at=scene.stream.last_requested_at - 60)
         task = scene.begin(scene.relay())
         await settle(lambda: scene.source.open_now == 1)
         scene.viewers.audience = False
         assert await task == "nobody listens"
-        assert scene.source.open_now == 0 and scene.leases.current(scene.shard) is None
-        assert not scene.streams.rows["stream"].connected and not scene.relays.started
+        assert scene.source.open_now == 0 and scene.leases.current(scene.partition) is None
+        assert not scene.streams.rows["stream"].connected and not scene.relay_workers.started
         # A stream that is wanted again is connected again.
         scene.viewers.audience = True
         again = scene.begin(scene.relay())
@@ -470,7 +472,7 @@ def test_a_worker_without_anything_to_do_ends_at_once() -> None:
     async def work() -> None:
         scene = Scene()
         scene.streams.rows.clear()
-        assert await scene.begin(scene.relay()) == "nobody listens" and scene.leases.current(scene.shard) is None
+        assert await scene.begin(scene.relay()) == "nobody listens" and scene.leases.current(scene.partition) is None
 
     run(work)
 
@@ -480,8 +482,8 @@ def test_a_worker_whose_sender_broke_lets_the_shard_go() -> None:
         scene = Scene()
         task = scene.begin(scene.relay())
         await settle(lambda: scene.viewers.states == ["connected"])
-        scene.frames[0].works = False
-        assert await task == "broken" and scene.leases.current(scene.shard) is None
+        scene.frames[0].healthy = False
+        assert await task == "broken" and scene.leases.current(scene.partition) is None
         assert scene.source.open_now == 0
 
     run(work)
@@ -521,8 +523,8 @@ def test_a_worker_that_lost_its_lease_sends_nothing_more() -> None:
         await settle(lambda: scene.viewers.states == ["connected"])
         await scene.source.say()
         await settle(lambda: scene.viewers.values == ["1"])
-        held = scene.leases.rows[scene.shard]
-        scene.leases.rows[scene.shard] = replace(held, owner="another", fence=held.fence + 1)
+        held = scene.leases.rows[scene.partition]
+        scene.leases.rows[scene.partition] = replace(held, owner="another", fence=held.fence + 1)
         assert await asyncio.wait_for(task, LEASE_S) == "overtaken"
         await scene.source.say()
         assert scene.viewers.values == ["1"] and scene.source.open_now == 0
@@ -578,7 +580,7 @@ def test_ten_handovers_in_a_row_lose_nothing(ids: bool) -> None:
         await settle(lambda: scene.viewers.states == ["connected"])
         talker = asyncio.create_task(talk())
         for number in range(10):
-            await settle(lambda n=number: scene.relays.started == [(scene.shard, True)] * (n + 1))  # type: ignore[misc]
+            await settle(lambda n=number: scene.relay_workers.started == [(scene.partition, True)] * (n + 1))  # type: ignore[misc]
             successor = scene.begin(scene.relay(handover_s=1000.0), seconds=900, successor=True)
             assert await worker == "handed over"
             worker = successor
@@ -603,7 +605,7 @@ def test_what_a_standby_repeats_of_a_source_without_ids(
     per_second: int, repeated: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the newest value wins the newest is enough; else nothing may be lost, so everything comes again."""
-    monkeypatch.setattr(Relay, "may_send", lambda _relay: True)
+    monkeypatch.setattr(RelayWorker, "may_send", lambda _relay: True)
 
     async def work() -> None:
         scene = Scene(ids=False, per_second=per_second)
@@ -636,9 +638,9 @@ def test_streams_are_read_again_when_somebody_waits_for_one(monkeypatch: pytest.
         await settle(lambda: scene.streams.asked > looks + 20)
         assert scene.streams.queries == before, "nothing changed, nothing was read"
         other = replace(scene.stream, stream_key="other")
-        while shard_of(other) != scene.shard:
+        while partition_of(other) != scene.partition:
             other = replace(other, stream_key=other.stream_key + "!")
-        scene.streams.want(other)
+        scene.streams.touch(other)
         await settle(lambda: scene.viewers.states == ["connected"] * 2)
         await end(task)
 
@@ -650,18 +652,18 @@ def test_who_comes_while_a_stream_is_let_go_is_served(monkeypatch: pytest.Monkey
 
     async def work() -> None:
         scene = Scene()
-        scene.streams.rows["stream"] = replace(scene.stream, wanted_at=scene.stream.wanted_at - 60)
+        scene.streams.rows["stream"] = replace(scene.stream, last_requested_at=scene.stream.last_requested_at - 60)
         task = scene.begin(scene.relay())
         await settle(lambda: scene.source.open_now == 1)
-        let_go = scene.streams.let_go
+        release_if_idle = scene.streams.release_if_idle
 
         def someone_comes_first(stream: Stream) -> bool:
-            scene.streams.let_go = let_go  # type: ignore[method-assign]
-            scene.streams.want(replace(stream, wanted_at=stream.wanted_at + 1))
+            scene.streams.release_if_idle = release_if_idle  # type: ignore[method-assign]
+            scene.streams.touch(replace(stream, last_requested_at=stream.last_requested_at + 1))
             scene.viewers.audience = True
-            return let_go(stream)
+            return release_if_idle(stream)
 
-        scene.streams.let_go = someone_comes_first  # type: ignore[method-assign]
+        scene.streams.release_if_idle = someone_comes_first  # type: ignore[method-assign]
         scene.viewers.audience = False
         await settle(lambda: scene.viewers.audience)
         await scene.source.say()
@@ -690,10 +692,10 @@ def test_what_a_dead_worker_left_as_connected_is_not_until_it_is() -> None:
 def test_a_successor_replaces_a_holder_that_died() -> None:
     async def work() -> None:
         scene = Scene()
-        died = scene.leases.claim(scene.shard, "dead", SystemClock().now() - LEASE_S - CLAIM_AFTER_S - 1)
+        died = scene.leases.claim(scene.partition, "dead", SystemClock().now() - LEASE_S - CLAIM_AFTER_S - 1)
         assert died is not None
         task = scene.begin(scene.relay(), successor=True)
-        await settle(lambda: scene.leases.rows[scene.shard].owner != "dead")
+        await settle(lambda: scene.leases.rows[scene.partition].owner != "dead")
         await scene.source.say()
         await settle(lambda: scene.viewers.values == ["1"])
         await end(task)
@@ -705,14 +707,14 @@ def test_a_worker_that_finds_the_lease_overdue_connects_at_once_and_claims_at_it
     async def work() -> None:
         scene = Scene()
         # It ends half a second from now for whoever wants to claim.
-        died = scene.leases.claim(scene.shard, "dead", SystemClock().now() - LEASE_S - CLAIM_AFTER_S + 0.5)
+        died = scene.leases.claim(scene.partition, "dead", SystemClock().now() - LEASE_S - CLAIM_AFTER_S + 0.5)
         assert died is not None
         task = scene.begin(scene.relay())
         await settle(lambda: scene.source.open_now == 1)
         await scene.source.say()
-        assert scene.leases.rows[scene.shard].owner == "dead" and not scene.viewers.values
+        assert scene.leases.rows[scene.partition].owner == "dead" and not scene.viewers.values
         await settle(lambda: scene.viewers.values == ["1"])
-        assert scene.leases.rows[scene.shard].fence == died.fence + 1
+        assert scene.leases.rows[scene.partition].fence == died.fence + 1
         await end(task)
 
     run(work)
@@ -726,8 +728,8 @@ def test_an_overdue_holder_that_lives_hands_over(monkeypatch: pytest.MonkeyPatch
         scene = Scene()
         slow = scene.begin(scene.relay())
         await settle(lambda: scene.viewers.states == ["connected"])
-        lease = scene.leases.rows[scene.shard]
-        scene.leases.rows[scene.shard] = replace(lease, until=lease.until - OVERDUE_S - 1)
+        lease = scene.leases.rows[scene.partition]
+        scene.leases.rows[scene.partition] = replace(lease, until=lease.until - OVERDUE_S - 1)
         others = [scene.begin(scene.relay()) for _ in range(2)]
         await settle(lambda: scene.source.open_now > 1)
         while not slow.done():

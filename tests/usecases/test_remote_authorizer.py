@@ -4,29 +4,29 @@ import json
 
 import pytest
 
-from tests.usecases.gateway_container import DASHBOARD, DATASOURCE, GatewayWorld
-from tests.usecases.remote_api_container import EVERYTHING, INTENT, KEY, MQTT, SSE, WEBSOCKET, ExternalWorld
+from tests.usecases.gateway_container import DASHBOARD, DATASOURCE, GatewayContainer
+from tests.usecases.remote_api_container import EVERYTHING, INTENT, KEY, MQTT, SSE, WEBSOCKET, RemoteApiContainer
 from tidegate.adapters.memory.doubles import PlainKeys
 from tidegate.domain.access import Refusal
 from tidegate.domain.limits import FailureMode, RateDecision
-from tidegate.domain.relay import shard_of
-from tidegate.domain.remote_api import Introspected
+from tidegate.domain.relay import partition_of
+from tidegate.domain.remote_api import Introspection
 from tidegate.domain.subscriptions import Stream
 from tidegate.errors import (
     ApiBusy,
     ApiTimeout,
-    CouldNotCheck,
     Denied,
     InvalidInput,
     NotFound,
     PolicyBlocked,
     TidegateError,
     Unauthenticated,
+    Unavailable,
 )
 
 
 def test_a_subscribe_asks_and_keeps_the_token_out_of_sight() -> None:
-    world = ExternalWorld()
+    world = RemoteApiContainer()
     world.open()
     token = world.token()
     world.subscribe("c", DASHBOARD, DATASOURCE, token)
@@ -38,7 +38,7 @@ def test_a_subscribe_asks_and_keeps_the_token_out_of_sight() -> None:
 
 
 def test_a_refresh_keeps_the_newest_token_only() -> None:
-    world = ExternalWorld()
+    world = RemoteApiContainer()
     world.open()
     first, newest, older = world.token(ttl=100), world.token(ttl=300), world.token(ttl=200)
     for token in (first, newest, older):
@@ -55,13 +55,13 @@ def test_a_refresh_keeps_the_newest_token_only() -> None:
         NotFound("x"),
         Unauthenticated("x"),
         InvalidInput("x"),
-        CouldNotCheck("x"),
+        Unavailable("x"),
         ApiTimeout("x"),
         ApiBusy("x"),
     ],
 )
 def test_a_refusal_admits_nobody_and_ends_nobody(error: TidegateError) -> None:
-    world = ExternalWorld()
+    world = RemoteApiContainer()
     world.open()
     world.api.answer = lambda token: error
     with pytest.raises(type(error)):
@@ -85,11 +85,11 @@ def test_a_refusal_admits_nobody_and_ends_nobody(error: TidegateError) -> None:
         (InvalidInput("no"), "STREAM_POLICY_BLOCKED", "no", False),
         (ApiBusy("internal"), "STREAM_RATE_LIMITED", "Subscription failed", True),
         (ApiTimeout("internal"), "STREAM_CONNECT_TIMEOUT", "Subscription failed", True),
-        (CouldNotCheck("internal"), "STREAM_CONNECT_FAILED", "Subscription failed", True),
+        (Unavailable("internal"), "STREAM_CONNECT_FAILED", "Subscription failed", True),
     ],
 )
 def test_what_the_browser_hears(error: TidegateError, code: str, text: str, retryable: bool) -> None:
-    world = ExternalWorld()
+    world = RemoteApiContainer()
     world.open()
     world.api.answer = lambda token: error
     subscribe = {"type": "subscribe", "requestId": "r", "dashboardId": DASHBOARD, "datasourceId": DATASOURCE}
@@ -111,24 +111,24 @@ def test_what_the_browser_hears(error: TidegateError, code: str, text: str, retr
         (MQTT | {"transport": None, "topic": "elsewhere"}, PolicyBlocked),
         (MQTT | {"transport": None, "topicAllowlist": ["a/c"]}, PolicyBlocked),
         (MQTT | {"transport": "external", "brokerUrl": "mqtts://broker.example:8883"}, PolicyBlocked),
-        (SSE | {"url": None}, CouldNotCheck),
-        (SSE | {"headers": None}, CouldNotCheck),
-        (SSE | {"headers": {"X": 1}}, CouldNotCheck),
-        (SSE | {"protocols": None}, CouldNotCheck),
-        (SSE | {"idleTimeoutMs": "120000"}, CouldNotCheck),
-        (MQTT | {"transport": None, "brokerUrl": None}, CouldNotCheck),
-        (MQTT | {"transport": None, "tls": "strict"}, CouldNotCheck),
-        (MQTT | {"transport": None, "password": 7}, CouldNotCheck),
-        (MQTT | {"transport": None, "qos": None}, CouldNotCheck),
-        ({"topic": None}, CouldNotCheck),
-        ({"brokerProfileId": 7}, CouldNotCheck),
-        ({"topicAllowlist": "a/#"}, CouldNotCheck),
-        ({"topicAllowlist": [1]}, CouldNotCheck),
-        ({"protocol": None}, CouldNotCheck),
+        (SSE | {"url": None}, Unavailable),
+        (SSE | {"headers": None}, Unavailable),
+        (SSE | {"headers": {"X": 1}}, Unavailable),
+        (SSE | {"protocols": None}, Unavailable),
+        (SSE | {"idleTimeoutMs": "120000"}, Unavailable),
+        (MQTT | {"transport": None, "brokerUrl": None}, Unavailable),
+        (MQTT | {"transport": None, "tls": "strict"}, Unavailable),
+        (MQTT | {"transport": None, "password": 7}, Unavailable),
+        (MQTT | {"transport": None, "qos": None}, Unavailable),
+        ({"topic": None}, Unavailable),
+        ({"brokerProfileId": 7}, Unavailable),
+        ({"topicAllowlist": "a/#"}, Unavailable),
+        ({"topicAllowlist": [1]}, Unavailable),
+        ({"protocol": None}, Unavailable),
     ],
 )
 def test_what_an_intent_has_to_be(changes: dict[str, object], kind: type[TidegateError]) -> None:
-    world = ExternalWorld()
+    world = RemoteApiContainer()
     world.open()
     world.api.answer = lambda token: INTENT | changes
     with pytest.raises(kind):
@@ -137,8 +137,8 @@ def test_what_an_intent_has_to_be(changes: dict[str, object], kind: type[Tidegat
 
 
 def stream_of(intent: dict[str, object]) -> Stream:
-    stream = Introspected(intent).stream(EVERYTHING, PlainKeys().key, 0)
-    assert stream.stream_key == Introspected(intent).stream_key(PlainKeys().key)
+    stream = Introspection(intent).stream(EVERYTHING, PlainKeys().key, 0)
+    assert stream.stream_key == Introspection(intent).stream_key(PlainKeys().key)
     return stream
 
 
@@ -192,11 +192,11 @@ def test_a_stream_of_the_relay_is_one_for_equal_intents_and_holds_no_secret(
 
 
 def test_streams_of_a_broker_are_of_one_shard() -> None:
-    assert len({shard_of(stream_of(MQTT | {"topic": f"a/{number}"})) for number in range(9)}) == 1
+    assert len({partition_of(stream_of(MQTT | {"topic": f"a/{number}"})) for number in range(9)}) == 1
 
 
 def test_a_refresh_after_a_secret_changed_is_a_new_subscription_to_the_new_stream() -> None:
-    world = ExternalWorld()
+    world = RemoteApiContainer()
     world.open()
     world.api.answer = lambda token: SSE
     world.subscribe("c", DASHBOARD, DATASOURCE, world.token())
@@ -204,16 +204,16 @@ def test_a_refresh_after_a_secret_changed_is_a_new_subscription_to_the_new_strea
     assert world.subscribe("c", DASHBOARD, DATASOURCE, world.token()).refreshed
     world.api.answer = lambda token: SSE | {"headers": {}}
     again = world.subscribe("c", DASHBOARD, DATASOURCE, world.token())
-    assert not again.refreshed and again.row.attempt != first.attempt and again.row.stream != first.stream
+    assert not again.refreshed and again.row.generation != first.generation and again.row.stream != first.stream
     assert [row.stream for row in world.rows()] == [again.row.stream]
 
 
 def test_a_revocation_that_the_feed_told_beats_an_older_answer() -> None:
-    world = ExternalWorld()
+    world = RemoteApiContainer()
     world.open()
 
     def revoked_meanwhile(token: str) -> dict[str, object]:
-        world.attested.raise_to(DASHBOARD, 2)
+        world.remote.raise_to(DASHBOARD, 2)
         return INTENT
 
     world.api.answer = revoked_meanwhile
@@ -225,28 +225,28 @@ def test_a_revocation_that_the_feed_told_beats_an_older_answer() -> None:
 
 
 def test_a_raised_version_withholds_and_cuts_guests_only() -> None:
-    world = ExternalWorld()
+    world = RemoteApiContainer()
     world.subscribed("guest")
     world.subscribed("member", user="member")
-    world.attested.raise_to(DASHBOARD, 2)
+    world.remote.raise_to(DASHBOARD, 2)
     assert world.publish() == 1 and world.sender.data("member") == [1] and world.sender.data("guest") == []
-    assert [(row.key.connection_id, why) for row, why in world.judge(world.rows())] == [("guest", Refusal.REVOKED)]
+    assert [(row.key.connection_id, why) for row, why in world.evaluate(world.rows())] == [("guest", Refusal.REVOKED)]
 
 
 def test_a_token_without_an_intent_is_of_the_one_told() -> None:
-    world = ExternalWorld()
+    world = RemoteApiContainer()
     world.open()
     world.subscribe("c", DASHBOARD, DATASOURCE, world.token(intent_hash=None))
     first = world.subscriptions.rows[KEY]
     world.api.answer = lambda token: INTENT | {"topic": "a/c"}
     world.subscribe("c", DASHBOARD, DATASOURCE, world.token(intent_hash=None))
     second = world.subscriptions.rows[KEY]
-    assert first.attempt != second.attempt and first.stream != second.stream, "not a refresh: another datasource"
+    assert first.generation != second.generation and first.stream != second.stream, "not a refresh: another datasource"
 
 
 @pytest.mark.parametrize("mode", list(FailureMode))
 def test_what_another_admitted_uncounted_is_admitted_and_counted_so(mode: FailureMode) -> None:
-    world = GatewayWorld(failure_mode=mode)
+    world = GatewayContainer(failure_mode=mode)
     world.rate_store.count = lambda *_args: RateDecision(True, 9, 0, counted=False)  # type: ignore[method-assign]
     assert world.rates.consume("s", "k", 10).allowed
     counts = world.observer.counts

@@ -4,27 +4,27 @@ from typing import Any
 
 import pytest
 
-from tests.usecases.remote_api_container import EVERYTHING, MQTT, SSE, WEBSOCKET, ExternalWorld
+from tests.usecases.remote_api_container import EVERYTHING, MQTT, SSE, WEBSOCKET, RemoteApiContainer
 from tidegate.adapters.memory.doubles import PlainKeys
 from tidegate.domain.subscriptions import Stream
-from tidegate.errors import ApiBusy, CouldNotCheck, Denied, InvalidInput, NotFound, Unauthenticated
+from tidegate.errors import ApiBusy, Denied, InvalidInput, NotFound, Unauthenticated, Unavailable
 from tidegate.ports.relay import Broker, MqttRequest, NobodyListens, UpstreamFault, UpstreamRequest
 from tidegate.protocol.messages import ErrorCode
-from tidegate.usecases.remote_api.introspection import AskingLimit
-from tidegate.usecases.remote_api.upstream_requests import IntrospectedRequests
+from tidegate.usecases.remote_api.introspection import IntrospectionBudget
+from tidegate.usecases.remote_api.upstream_requests import RemoteUpstreamRequests
 
 
-class World(ExternalWorld):
+class World(RemoteApiContainer):
     """Viewers of a stream of the relay, and the relay's question what it connects to."""
 
     def __init__(self, answer: dict[str, object] = SSE, *, per_minute: int = 100) -> None:
         super().__init__(policy=EVERYTHING)
         self.api.answer = lambda token: answer
-        self.request = IntrospectedRequests(
+        self.request = RemoteUpstreamRequests(
             introspections=self.api,
             subscriptions=self.subscriptions,
             keys=PlainKeys(),
-            limit=AskingLimit(per_minute, self.clock),
+            limit=IntrospectionBudget(per_minute, self.clock),
             clock=self.clock,
             observer=self.observer,
         )
@@ -102,12 +102,12 @@ def test_a_stream_nobody_is_granted_is_not_connected_to(error: Exception) -> Non
     assert len(world.api.asked) == 3, "not everybody's token is tried"
 
 
-@pytest.mark.parametrize("error", [CouldNotCheck("x"), ApiBusy("x")])
+@pytest.mark.parametrize("error", [Unavailable("x"), ApiBusy("x")])
 def test_an_api_that_does_not_say_is_no_refusal(error: Exception) -> None:
     world = World()
     stream = world.watched("c")
     world.api.answer = lambda token: error
-    with pytest.raises(CouldNotCheck) as found:
+    with pytest.raises(Unavailable) as found:
         world.request(stream)
     assert not isinstance(found.value, NobodyListens)
 
@@ -140,7 +140,7 @@ def test_others_are_left_their_share_of_the_apis_limit() -> None:
     world.clock.advance(60 - world.clock.now() % 60)
     for _ in range(2):
         world.request(stream)
-    with pytest.raises(CouldNotCheck):
+    with pytest.raises(Unavailable):
         world.request(stream)
     assert len(world.api.asked) == 2
     world.clock.advance(60)

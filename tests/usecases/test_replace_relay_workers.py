@@ -2,18 +2,18 @@ from __future__ import annotations
 
 import pytest
 
-from tidegate.adapters.memory.doubles import ManualClock, MemoryObserver, MemoryRelays
+from tidegate.adapters.memory.doubles import ManualClock, MemoryObserver, MemoryRelayWorkers
 from tidegate.adapters.memory.relay_leases import MemoryRelayLeases
 from tidegate.domain.relay import CLAIM_AFTER_S, LEASE_S, OVERDUE_S
-from tidegate.errors import CouldNotCheck
-from tidegate.usecases.revocation.replace_relay_workers import ReplaceRelays
+from tidegate.errors import Unavailable
+from tidegate.usecases.revocation.replace_relay_workers import ReplaceRelayWorkers
 
 
 class World:
     def __init__(self) -> None:
-        self.clock, self.leases, self.relays = ManualClock(), MemoryRelayLeases(), MemoryRelays()
-        self.replace = ReplaceRelays(
-            leases=self.leases, relays=self.relays, clock=self.clock, observer=MemoryObserver()
+        self.clock, self.leases, self.relay_workers = ManualClock(), MemoryRelayLeases(), MemoryRelayWorkers()
+        self.replace = ReplaceRelayWorkers(
+            leases=self.leases, relay_workers=self.relay_workers, clock=self.clock, observer=MemoryObserver()
         )
 
 
@@ -24,7 +24,7 @@ def test_only_a_shard_whose_holder_does_not_renew_is_given_a_worker() -> None:
     world.clock.advance(LEASE_S / 3)
     assert world.replace() == 0, "it is renewed at a third of its life, and clocks differ"
     world.clock.advance(OVERDUE_S)
-    assert world.replace() == 1 and world.relays.started == [(1, False)]
+    assert world.replace() == 1 and world.relay_workers.started == [(1, False)]
     world.clock.advance(LEASE_S + CLAIM_AFTER_S)
     assert world.replace() == 1, "it may be claimed, and nobody has"
     world.leases.renew(held, world.clock.now())
@@ -37,6 +37,6 @@ def test_only_a_shard_whose_holder_does_not_renew_is_given_a_worker() -> None:
 def test_a_table_that_does_not_answer_is_no_dead_worker() -> None:
     world = World()
     world.leases.down = True
-    with pytest.raises(CouldNotCheck):
+    with pytest.raises(Unavailable):
         world.replace()
-    assert not world.relays.started
+    assert not world.relay_workers.started

@@ -6,17 +6,17 @@ from typing import Any
 import pytest
 
 from tests.usecases.gateway_container import DASHBOARD, DATASOURCE
-from tests.usecases.revalidation_container import KEY, PASS, RevalidationWorld
+from tests.usecases.revalidation_container import KEY, PASS, RevalidationContainer
 from tidegate.domain.access import Role, UserAccess
 from tidegate.domain.revocations import Task, TaskKind
-from tidegate.domain.subscriptions import CUT_LEASE_S, CUT_TELL_S, CutMark
-from tidegate.errors import CouldNotCheck
+from tidegate.domain.subscriptions import NOTIFY_WITHIN_S, TERMINATION_CLAIM_S, TerminationClaim
+from tidegate.errors import Unavailable
 from tidegate.ports.delivery import Delivery
 from tidegate.usecases.gateway.unsubscribe import Unsubscribe
 
 
 def test_a_revoked_viewer_is_told_deleted_and_closed_and_the_valid_one_is_not() -> None:
-    world = RevalidationWorld()
+    world = RevalidationContainer()
     world.subscribed("guest")
     world.subscribed("member", user="member")
     world.revoke()
@@ -31,7 +31,7 @@ def test_a_revoked_viewer_is_told_deleted_and_closed_and_the_valid_one_is_not() 
 
 
 def test_a_connection_with_another_subscription_stays_open() -> None:
-    world = RevalidationWorld()
+    world = RevalidationContainer()
     world.add_datasource("second", "a/c")
     world.open()
     for datasource in (DATASOURCE, "second"):
@@ -45,7 +45,7 @@ def test_a_connection_with_another_subscription_stays_open() -> None:
 
 @pytest.mark.parametrize("how", ["acl", "inactive", "password"])
 def test_signed_in_viewers(how: str) -> None:
-    world = RevalidationWorld()
+    world = RevalidationContainer()
     world.subscribed("c", user="member")
     world.subscribed("other")
     match how:
@@ -63,34 +63,34 @@ def test_signed_in_viewers(how: str) -> None:
 
 
 def test_what_cannot_be_checked_is_kept_and_counted() -> None:
-    world = RevalidationWorld()
+    world = RevalidationContainer()
     world.subscribed()
     world.revoke()
 
     def down(*_args: object) -> object:
-        raise CouldNotCheck("down")
+        raise Unavailable("down")
 
     world.access.read = down  # type: ignore[method-assign, assignment]
-    with pytest.raises(CouldNotCheck):
+    with pytest.raises(Unavailable):
         world.run()
     assert world.subscriptions.rows[KEY].live and world.sender.sent == {}
     assert world.observer.counts[("indeterminate",)] == 1
 
 
 def test_expiry_gives_way_to_a_refresh() -> None:
-    world = RevalidationWorld()
+    world = RevalidationContainer()
     world.subscribed(ttl=10)
     world.clock.advance(11)
-    judged = world.judge(list(world.subscriptions.rows.values()))
+    judged = world.evaluate(list(world.subscriptions.rows.values()))
     row = world.subscriptions.rows[KEY]
     later = replace(row, claim=replace(row.claim, expires_at=row.claim.expires_at + 300))
     world.subscriptions.rows[KEY] = later  # the refresh that came in between
-    assert world.cut(judged, world.clock.monotonic() + 10) == 0
+    assert world.terminate(judged, world.clock.monotonic() + 10) == 0
     assert world.subscriptions.rows[KEY].live and world.sender.sent == {}
 
 
 def test_a_hidden_row_is_cut_before_its_attempt_can_show_it() -> None:
-    world = RevalidationWorld()
+    world = RevalidationContainer()
     world.subscribed()
     hidden = replace(world.subscriptions.rows[KEY], visible=False)
     world.subscriptions.rows[KEY] = hidden
@@ -100,7 +100,7 @@ def test_a_hidden_row_is_cut_before_its_attempt_can_show_it() -> None:
 
 
 def test_a_viewer_gone_meanwhile_is_released() -> None:
-    world = RevalidationWorld()
+    world = RevalidationContainer()
     world.subscribed()
     world.revoke()
     world.sender.answers["c"] = Delivery.GONE
@@ -109,7 +109,7 @@ def test_a_viewer_gone_meanwhile_is_released() -> None:
 
 
 def test_time_that_runs_out_is_queued_again() -> None:
-    world = RevalidationWorld()
+    world = RevalidationContainer()
     world.subscribed()
     world.revoke()
     assert world.run(seconds=0) == 0
@@ -124,7 +124,7 @@ class Died(Exception):
 
 
 WRITES = [
-    ("subscriptions", "mark_cut"),
+    ("subscriptions", "claim_termination"),
     ("sender", "post_many"),
     ("subscriptions", "remove"),
     ("connections", "close_if_empty"),
@@ -137,7 +137,7 @@ WRITES = [
 @pytest.mark.parametrize("answer_lost", [False, True])
 @pytest.mark.parametrize(("store", "method"), WRITES)
 def test_a_crash_after_any_write_repeats_harmlessly(store: str, method: str, answer_lost: bool) -> None:
-    world = RevalidationWorld()
+    world = RevalidationContainer()
     world.subscribed("c")
     world.subscribed("valid", user="member")
     world.revoke()
@@ -149,15 +149,15 @@ def test_a_crash_after_any_write_repeats_harmlessly(store: str, method: str, ans
         result = original(*args, **options)
         if left:
             left.pop()
-            raise CouldNotCheck("the answer was lost") if answer_lost else Died
+            raise Unavailable("the answer was lost") if answer_lost else Died
         return result
 
     setattr(target, method, dying)
-    with pytest.raises((CouldNotCheck, Died)):
+    with pytest.raises((Unavailable, Died)):
         world.run()
     assert not left
     assert world.run() == 0 or store != "subscriptions", "what another run marked is left to it"
-    world.clock.advance(CUT_LEASE_S)
+    world.clock.advance(TERMINATION_CLAIM_S)
     world.run()
     # What a crash after the row was deleted leaves is an open, empty connection; it may subscribe again, or is closed
     # by whoever ends it. Nobody is left subscribed, and nobody valid was told anything.
@@ -172,57 +172,61 @@ def test_a_crash_after_any_write_repeats_harmlessly(store: str, method: str, ans
 
 
 def test_two_runs_over_one_row_tell_once() -> None:
-    world = RevalidationWorld()
+    world = RevalidationContainer()
     world.subscribed()
     world.revoke()
-    judged = world.judge(list(world.subscriptions.rows.values()))
+    judged = world.evaluate(list(world.subscriptions.rows.values()))
     post_many = world.sender.post_many
 
     def meanwhile(*args: Any, **options: Any) -> Any:
         world.sender.post_many = post_many  # type: ignore[method-assign]
-        assert world.cut(judged, world.clock.monotonic() + 10) == 0, "it is another run's to tell"
+        assert world.terminate(judged, world.clock.monotonic() + 10) == 0, "it is another run's to tell"
         return post_many(*args, **options)
 
     world.sender.post_many = meanwhile  # type: ignore[method-assign]
-    assert world.cut(judged, world.clock.monotonic() + 10) == 1
+    assert world.terminate(judged, world.clock.monotonic() + 10) == 1
     assert [one["type"] for one in world.sender.sent["c"]] == ["error", "status"]
 
 
 def test_what_a_dead_run_marked_is_looked_at_again() -> None:
-    world = RevalidationWorld()
+    world = RevalidationContainer()
     world.subscribed()
     world.revoke()
-    world.subscriptions.mark_cut(world.subscriptions.rows[KEY], CutMark("dead", int(world.clock.now())))
-    assert world.run() == 0 and world.tasks.queued == [(PASS, CUT_LEASE_S)]
-    world.clock.advance(CUT_LEASE_S)
+    world.subscriptions.claim_termination(
+        world.subscriptions.rows[KEY], TerminationClaim("dead", int(world.clock.now()))
+    )
+    assert world.run() == 0 and world.tasks.queued == [(PASS, TERMINATION_CLAIM_S)]
+    world.clock.advance(TERMINATION_CLAIM_S)
     assert world.run() == 1 and KEY not in world.subscriptions.rows
     world.tasks.queued.clear()
     assert world.run() == 0 and world.tasks.queued == []
 
 
 def test_a_run_that_was_too_slow_does_not_tell() -> None:
-    world = RevalidationWorld()
+    world = RevalidationContainer()
     world.subscribed()
     world.revoke()
-    mark = world.subscriptions.mark_cut
+    mark = world.subscriptions.claim_termination
 
     def slowly(*args: Any, **options: Any) -> bool:
         done = mark(*args, **options)
-        world.clock.advance(CUT_TELL_S)
+        world.clock.advance(NOTIFY_WITHIN_S)
         return done
 
-    world.subscriptions.mark_cut = slowly  # type: ignore[method-assign]
+    world.subscriptions.claim_termination = slowly  # type: ignore[method-assign]
     assert world.run() == 0 and world.sender.sent == {}
     assert not world.subscriptions.rows[KEY].live, "and yet it is sent nothing"
-    world.subscriptions.mark_cut = mark  # type: ignore[method-assign]
-    world.clock.advance(CUT_LEASE_S)
+    world.subscriptions.claim_termination = mark  # type: ignore[method-assign]
+    world.clock.advance(TERMINATION_CLAIM_S)
     assert world.run() == 1 and len(world.sender.sent["c"]) == 2
 
 
 def test_a_row_that_is_being_ended_is_not_unsubscribed() -> None:
-    world = RevalidationWorld()
+    world = RevalidationContainer()
     world.subscribed()
-    world.subscriptions.mark_cut(world.subscriptions.rows[KEY], CutMark("run", int(world.clock.now())))
+    world.subscriptions.claim_termination(
+        world.subscriptions.rows[KEY], TerminationClaim("run", int(world.clock.now()))
+    )
     unsubscribe = Unsubscribe(connections=world.connections, subscriptions=world.subscriptions, observer=world.observer)
     unsubscribe("c", DATASOURCE)
     assert KEY in world.subscriptions.rows, "were it gone, the viewer could come back before it was told"

@@ -7,13 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from tests.usecases.gateway_container import DASHBOARD, DATASOURCE, GatewayWorld
+from tests.usecases.gateway_container import DASHBOARD, DATASOURCE, GatewayContainer
 from tidegate.domain.access import PUBLIC_SUBJECT, Role, UserAccess, Visibility
 from tidegate.domain.limits import FailureMode
 from tidegate.domain.profiles import BrokerProfile, Transport
-from tidegate.domain.subscriptions import CutMark, Subscription, SubscriptionKey
+from tidegate.domain.subscriptions import Subscription, SubscriptionKey, TerminationClaim
 from tidegate.errors import (
-    CouldNotCheck,
     Denied,
     LimiterUnavailable,
     LimitReached,
@@ -21,6 +20,7 @@ from tidegate.errors import (
     PolicyBlocked,
     TidegateError,
     Unauthenticated,
+    Unavailable,
 )
 from tidegate.usecases.gateway.subscribe import Busy
 
@@ -28,16 +28,16 @@ KEY = SubscriptionKey(DASHBOARD, "c", DATASOURCE)
 
 
 def test_a_viewer_subscribes_and_refreshes() -> None:
-    world = GatewayWorld()
+    world = GatewayContainer()
     world.open()
     first = world.subscribe("c", DASHBOARD, DATASOURCE, world.token())
     row = world.subscriptions.rows[KEY]
-    assert not first.refreshed and row.live and row.attempt == first.row.attempt
+    assert not first.refreshed and row.live and row.generation == first.row.generation
     world.clock.advance(100)
     again = world.subscribe("c", DASHBOARD, DATASOURCE, world.token())
     assert again.refreshed
     moved = world.subscriptions.rows[KEY]
-    assert moved.attempt == row.attempt and moved.claim.expires_at == row.claim.expires_at + 100
+    assert moved.generation == row.generation and moved.claim.expires_at == row.claim.expires_at + 100
     shorter = world.subscribe("c", DASHBOARD, DATASOURCE, world.token(ttl=10))
     assert shorter.refreshed and world.subscriptions.rows[KEY].claim.expires_at == moved.claim.expires_at
 
@@ -51,14 +51,14 @@ def test_a_viewer_subscribes_and_refreshes() -> None:
         (lambda world: world.change(intents={}), NotFound),
         (lambda world: world.change(intents={DATASOURCE: "other"}), Denied),
         (lambda world: world.access.dashboards.clear(), NotFound),
-        (lambda world: world.access.intents.clear(), CouldNotCheck),
+        (lambda world: world.access.intents.clear(), Unavailable),
         (lambda world: world.profiles.by_broker.clear(), Denied),
         (lambda world: world.clock.advance(300), Unauthenticated),
         (lambda world: world.connections.rows.clear(), Unauthenticated),
     ],
 )
-def test_who_may_not_leaves_no_trace(prepare: Callable[[GatewayWorld], object], error: type[TidegateError]) -> None:
-    world = GatewayWorld()
+def test_who_may_not_leaves_no_trace(prepare: Callable[[GatewayContainer], object], error: type[TidegateError]) -> None:
+    world = GatewayContainer()
     world.open()
     token = world.token()
     prepare(world)
@@ -68,7 +68,7 @@ def test_who_may_not_leaves_no_trace(prepare: Callable[[GatewayWorld], object], 
 
 
 def test_policies() -> None:
-    world = GatewayWorld()
+    world = GatewayContainer()
     world.open()
     world.profiles.by_broker["b"] = BrokerProfile("b", "b", Transport.IOT_CORE)
     with pytest.raises(Denied, match="public usage"):
@@ -78,14 +78,14 @@ def test_policies() -> None:
     world.profiles.by_broker["b"] = narrow
     with pytest.raises(PolicyBlocked, match="broker policy"):
         world.subscribe("c", DASHBOARD, DATASOURCE, world.token())
-    other = GatewayWorld(allowed_topics=["z/#"])
+    other = GatewayContainer(allowed_topics=["z/#"])
     other.open()
     with pytest.raises(PolicyBlocked, match="gateway policy"):
         other.subscribe("c", DASHBOARD, DATASOURCE, other.token())
 
 
 def test_a_token_is_for_its_own_datasource() -> None:
-    world = GatewayWorld()
+    world = GatewayContainer()
     world.open()
     with pytest.raises(Denied, match="identifiers"):
         world.subscribe("c", "other", DATASOURCE, world.token())
@@ -96,7 +96,7 @@ def test_a_token_is_for_its_own_datasource() -> None:
 
 
 def test_signed_in_viewers() -> None:
-    world = GatewayWorld()
+    world = GatewayContainer()
     world.open()
     world.access.users["guest"] = UserAccess("guest", Role.VIEWER, True, 1)
     with pytest.raises(Denied):
@@ -108,7 +108,7 @@ def test_signed_in_viewers() -> None:
 
 
 def test_public_limits_count_address_and_share_version() -> None:
-    world = GatewayWorld(rate=2)
+    world = GatewayContainer(rate=2)
     world.open()
     for _ in range(2):
         world.subscribe("c", DASHBOARD, DATASOURCE, world.token())
@@ -122,7 +122,7 @@ def test_public_limits_count_address_and_share_version() -> None:
 
 def test_a_limiter_that_is_down() -> None:
     for mode, refused in ((FailureMode.CLOSED, True), (FailureMode.OPEN, False)):
-        world = GatewayWorld(failure_mode=mode)
+        world = GatewayContainer(failure_mode=mode)
         world.open()
         world.rate_store.count = _down  # type: ignore[method-assign, assignment]
         world.caps.take = _down  # type: ignore[method-assign]
@@ -136,11 +136,11 @@ def test_a_limiter_that_is_down() -> None:
 
 
 def _down(*_args: object, **_options: object) -> bool:
-    raise CouldNotCheck("down")
+    raise Unavailable("down")
 
 
 def test_the_dashboards_cap_counts_connections_and_releases_what_it_refused() -> None:
-    world = GatewayWorld(per_dashboard=2)
+    world = GatewayContainer(per_dashboard=2)
     world.add_datasource("second", "a/c")
     for number in range(2):
         world.subscribed(f"c{number}")
@@ -155,7 +155,7 @@ def test_the_dashboards_cap_counts_connections_and_releases_what_it_refused() ->
 
 
 def test_caps_hold_under_concurrency() -> None:
-    world = GatewayWorld(per_dashboard=90, per_connection=3)
+    world = GatewayContainer(per_dashboard=90, per_connection=3)
 
     def arrive(number: int) -> bool:
         world.open(f"c{number}", f"ip{number}")
@@ -172,7 +172,7 @@ def test_caps_hold_under_concurrency() -> None:
 
 
 def test_another_dashboard_under_the_same_datasource_id() -> None:
-    world = GatewayWorld()
+    world = GatewayContainer()
     world.subscribed()
     world.access.dashboards["other"] = replace(world.access.dashboards[DASHBOARD], dashboard_id="other")
     world.access.intents[("other", DATASOURCE)] = world.access.intents[(DASHBOARD, DATASOURCE)]
@@ -185,7 +185,7 @@ def test_another_dashboard_under_the_same_datasource_id() -> None:
 # --- what may happen in between ----------------------------------------------------------------------------
 
 
-def between(world: GatewayWorld, method: str, happens: Callable[[], object], *, after: bool) -> None:
+def between(world: GatewayContainer, method: str, happens: Callable[[], object], *, after: bool) -> None:
     """Let something happen once, right before or after a step on the subscription store."""
     original = getattr(world.subscriptions, method)
     left = [True]
@@ -205,7 +205,7 @@ def between(world: GatewayWorld, method: str, happens: Callable[[], object], *, 
 @pytest.mark.parametrize("method", ["get", "put_hidden"])
 @pytest.mark.parametrize("after", [False, True])
 def test_a_revocation_between_any_steps_leaves_no_live_row(method: str, after: bool) -> None:
-    world = GatewayWorld()
+    world = GatewayContainer()
     world.open()
     token = world.token()
     between(world, method, world.revoke, after=after)
@@ -217,7 +217,7 @@ def test_a_revocation_between_any_steps_leaves_no_live_row(method: str, after: b
 @pytest.mark.parametrize("method", ["get", "put_hidden"])
 @pytest.mark.parametrize("after", [False, True])
 def test_a_disconnect_between_any_steps_leaves_nothing(method: str, after: bool) -> None:
-    world = GatewayWorld()
+    world = GatewayContainer()
     world.open()
     between(world, method, lambda: world.end_connection.disconnected("c"), after=after)
     with pytest.raises(Unauthenticated):
@@ -227,7 +227,7 @@ def test_a_disconnect_between_any_steps_leaves_nothing(method: str, after: bool)
 
 
 def test_two_attempts_on_one_row_both_end_subscribed() -> None:
-    world = GatewayWorld()
+    world = GatewayContainer()
     world.open()
     token = world.token()
     inner = []
@@ -239,45 +239,45 @@ def test_two_attempts_on_one_row_both_end_subscribed() -> None:
     )
     outer = world.subscribe("c", DASHBOARD, DATASOURCE, token)
     row = world.subscriptions.rows[KEY]
-    assert row.live and {outer.row.attempt, inner[0].row.attempt} == {row.attempt}
+    assert row.live and {outer.row.generation, inner[0].row.generation} == {row.generation}
 
 
 def test_a_row_that_is_being_cut_is_waited_for_then_refused() -> None:
-    world = GatewayWorld()
+    world = GatewayContainer()
     world.subscribed()
-    world.subscriptions.mark_cut(world.subscriptions.rows[KEY], CutMark("run", 0))
+    world.subscriptions.claim_termination(world.subscriptions.rows[KEY], TerminationClaim("run", 0))
     with pytest.raises(Busy) as busy:
         world.subscribe("c", DASHBOARD, DATASOURCE, world.token())
     assert busy.value.temporary
-    assert world.subscriptions.rows[KEY].cut, "its viewer must hear of the cut first"
+    assert world.subscriptions.rows[KEY].termination, "its viewer must hear of the cut first"
 
 
 def test_a_lost_verification_takes_the_row_back() -> None:
-    world = GatewayWorld()
+    world = GatewayContainer()
     world.open()
     token = world.token()
     reads = world.access.read
 
     def fail_after_put(*args: object) -> object:
         if world.subscriptions.rows:
-            raise CouldNotCheck("down")
+            raise Unavailable("down")
         return reads(*args)  # type: ignore[arg-type]
 
     world.access.read = fail_after_put  # type: ignore[method-assign, assignment]
-    with pytest.raises(CouldNotCheck):
+    with pytest.raises(Unavailable):
         world.subscribe("c", DASHBOARD, DATASOURCE, token)
     assert not world.subscriptions.rows and not world.connections.rows["c"].subscriptions
 
 
 def test_a_newer_version_replaces_and_an_older_attempt_cannot() -> None:
-    world = GatewayWorld()
+    world = GatewayContainer()
     world.subscribed()
     old = world.subscriptions.rows[KEY]
     world.revoke()
     world.subscribe("c", DASHBOARD, DATASOURCE, world.token())
     new = world.subscriptions.rows[KEY]
-    assert new.attempt != old.attempt and new.live
-    assert not world.subscriptions.put_hidden(replace(old, attempt="late"))
+    assert new.generation != old.generation and new.live
+    assert not world.subscriptions.put_hidden(replace(old, generation="late"))
 
 
 # --- messages ----------------------------------------------------------------------------------------------
@@ -288,7 +288,7 @@ def message(kind: str, **fields: str) -> str:
 
 
 def test_a_subscribe_is_acked_told_and_given_the_last_value() -> None:
-    world = GatewayWorld()
+    world = GatewayContainer()
     world.subscribed("first")
     world.publish(b'{"t":1.50}')
     world.open()
@@ -297,7 +297,7 @@ def test_a_subscribe_is_acked_told_and_given_the_last_value() -> None:
     assert kinds == ["ack", "status", "data"]
     data = world.frames("data")[0]
     assert data["payload"] == {"t": 1.5} and data["retained"] is True
-    assert [key.connection_id for key, *_ in world.second_looks.queued] == ["c"]
+    assert [key.connection_id for key, *_ in world.catch_ups.queued] == ["c"]
     world.handle("c", message("subscribe", dashboardId=DASHBOARD, sessionToken=world.token()))
     assert [one["type"] for one in world.sender.sent["c"]][3:] == ["ack"], "a refresh says nothing more"
 
@@ -312,8 +312,10 @@ def test_a_subscribe_is_acked_told_and_given_the_last_value() -> None:
         (lambda world: world.token("gone"), "STREAM_AUTH_FAILED", False),
     ],
 )
-def test_refusals_say_whether_to_come_back(token: Callable[[GatewayWorld], str], code: str, retryable: bool) -> None:
-    world = GatewayWorld()
+def test_refusals_say_whether_to_come_back(
+    token: Callable[[GatewayContainer], str], code: str, retryable: bool
+) -> None:
+    world = GatewayContainer()
     world.open()
     world.handle("c", message("subscribe", dashboardId=DASHBOARD, sessionToken=token(world)))
     (ack,) = world.frames("ack")
@@ -322,7 +324,7 @@ def test_refusals_say_whether_to_come_back(token: Callable[[GatewayWorld], str],
 
 
 def test_faults_stay_inside() -> None:
-    world = GatewayWorld()
+    world = GatewayContainer()
     world.open()
 
     def broken(*_args: object) -> Subscription:
@@ -336,7 +338,7 @@ def test_faults_stay_inside() -> None:
 
 
 def test_unsubscribe_and_ping() -> None:
-    world = GatewayWorld()
+    world = GatewayContainer()
     world.subscribed()
     world.handle("c", message("unsubscribe"))
     world.handle("c", message("unsubscribe"))
@@ -349,7 +351,7 @@ def test_unsubscribe_and_ping() -> None:
 def test_an_answer_to_nobody_ends_the_connection() -> None:
     from tidegate.ports.delivery import Delivery
 
-    world = GatewayWorld()
+    world = GatewayContainer()
     world.subscribed()
     world.sender.answers["c"] = Delivery.GONE
     world.handle("c", message("ping"))

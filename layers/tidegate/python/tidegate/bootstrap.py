@@ -1,4 +1,4 @@
-"""The only place that wires: use cases with their adapters, for the gateway, the bridge and the second look.
+"""The only place that wires: use cases with their adapters, for the gateway, the bridge and the catch-up.
 
 Services are built at the first event of a process and kept; `lazily` gives Lambda its `handler`. The API has a
 wiring of its own (`bootstrap_api`), because it needs libraries these functions must not pay for.
@@ -13,14 +13,14 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from tidegate import tables
-from tidegate.adapters.aws.catch_up_queue import SqsSecondLooks
+from tidegate.adapters.aws.catch_up_queue import SqsCatchUpQueue
 from tidegate.adapters.aws.http import HttpClient, endpoint_url
 from tidegate.adapters.aws.json_client import JsonClient
 from tidegate.adapters.aws.management_api import ManagementApi
-from tidegate.adapters.aws.relay_workers import LambdaRelays
+from tidegate.adapters.aws.relay_workers import LambdaRelayWorkers
 from tidegate.adapters.aws.secrets_manager import Secret
 from tidegate.adapters.aws.sigv4 import Credentials, Signer, credentials_from
-from tidegate.adapters.dynamodb.access import DynamoAccess, DynamoAttestedAccess
+from tidegate.adapters.dynamodb.access import DynamoAccess, DynamoRemoteAccess
 from tidegate.adapters.dynamodb.client import DynamoDb
 from tidegate.adapters.dynamodb.connections import DynamoConnections
 from tidegate.adapters.dynamodb.limits import DynamoCaps, DynamoRates
@@ -31,8 +31,8 @@ from tidegate.adapters.dynamodb.subscriptions import DynamoSubscriptions
 from tidegate.adapters.key_hasher import SaltedKeys
 from tidegate.adapters.memory.stores import MemoryRates
 from tidegate.adapters.powertools import PowertoolsObserver
-from tidegate.adapters.remote_api.adapters import ContractKeys, HttpIntrospections, HttpRates
-from tidegate.adapters.remote_api.client import ContractClient
+from tidegate.adapters.remote_api.adapters import HttpIntrospections, HttpRates, RemoteApiKeys
+from tidegate.adapters.remote_api.client import RemoteApiClient
 from tidegate.adapters.system import SystemClock, SystemIds
 from tidegate.adapters.tokens_jwt import JwtSessionTokens
 from tidegate.domain.egress import EgressPolicy
@@ -43,19 +43,19 @@ from tidegate.ports.limits import KeyHasher, RateCounter, RateStore
 from tidegate.settings import Settings, load
 from tidegate.tables import Table
 from tidegate.usecases.delivery.bridge import Bridge
-from tidegate.usecases.delivery.catch_up import SecondLook
+from tidegate.usecases.delivery.catch_up import CatchUp
 from tidegate.usecases.delivery.fan_out import FanOut
 from tidegate.usecases.delivery.fresh_access import FreshAccess
-from tidegate.usecases.delivery.senders import FollowUp, SendFrames
-from tidegate.usecases.gateway.authorizer import Grant, Granting
+from tidegate.usecases.delivery.senders import FailureHandler, OneShotSender
+from tidegate.usecases.gateway.authorizer import Authorizer, LocalAuthorizer
 from tidegate.usecases.gateway.connect import Connect, ConnectPolicy
 from tidegate.usecases.gateway.end_connection import EndConnection
 from tidegate.usecases.gateway.handle_message import HandleMessage
 from tidegate.usecases.gateway.subscribe import Subscribe, SubscribePolicy
 from tidegate.usecases.gateway.unsubscribe import Unsubscribe
-from tidegate.usecases.limits.connection_quota import Slots
+from tidegate.usecases.limits.connection_quota import ConnectionQuota
 from tidegate.usecases.limits.rate_limits import RateLimits
-from tidegate.usecases.remote_api.authorizer import ExternalGrant
+from tidegate.usecases.remote_api.authorizer import RemoteAuthorizer
 
 S = TypeVar("S")
 Handler = Callable[[dict[str, Any], Any], Any]
@@ -167,15 +167,15 @@ class World:
         return DynamoLastValues(self.db, self.table(tables.LAST_VALUES))
 
     @cached_property
-    def second_looks(self) -> SqsSecondLooks:
-        return SqsSecondLooks(self.aws("sqs", "AmazonSQS", "1.0"), self.variable("SECOND_LOOK_QUEUE_URL"))
+    def catch_ups(self) -> SqsCatchUpQueue:
+        return SqsCatchUpQueue(self.aws("sqs", "AmazonSQS", "1.0"), self.variable("CATCH_UP_QUEUE_URL"))
 
     @cached_property
-    def relays(self) -> LambdaRelays:
+    def relay_workers(self) -> LambdaRelayWorkers:
         http = HttpClient(endpoint_url("lambda", self.region, self.env))
         # The relay itself is not told its name: its own template could not hold it.
         name = self.env.get("RELAY_FUNCTION") or self.variable("AWS_LAMBDA_FUNCTION_NAME")
-        return LambdaRelays(http, Signer(self.credentials, self.region, "lambda"), name)
+        return LambdaRelayWorkers(http, Signer(self.credentials, self.region, "lambda"), name)
 
     @cached_property
     def keys(self) -> SaltedKeys:
@@ -212,31 +212,31 @@ class World:
         )
 
     @cached_property
-    def contract(self) -> ContractClient | None:
-        """The external API the gateway asks; None where it reads the tables."""
+    def contract(self) -> RemoteApiClient | None:
+        """The remote API the gateway asks; None where it reads the tables."""
         url = self.settings.api_base_url
-        return ContractClient(url, self.secret("GATEWAY_SERVICE_TOKEN_ARN")) if url else None
+        return RemoteApiClient(url, self.secret("GATEWAY_SERVICE_TOKEN_ARN")) if url else None
 
     @cached_property
     def introspections(self) -> HttpIntrospections | None:
         return HttpIntrospections(self.contract, self.settings.introspection_timeout_ms) if self.contract else None
 
     @cached_property
-    def attested_access(self) -> DynamoAttestedAccess:
-        return DynamoAttestedAccess(self.db, self.table(tables.ACCESS))
+    def remote_access(self) -> DynamoRemoteAccess:
+        return DynamoRemoteAccess(self.db, self.table(tables.ACCESS))
 
     @property
     def gateway_access(self) -> AccessStore:
         """Access items as the gateway's side reads them."""
-        return self.attested_access if self.settings.api_base_url else self.access
+        return self.remote_access if self.settings.api_base_url else self.access
 
     @property
-    def granting(self) -> Granting:
+    def authorizer(self) -> Authorizer:
         if self.introspections is None:
-            return Grant(access=self.access, profiles=self.profiles, policy=self.stream_policy)
-        return ExternalGrant(
+            return LocalAuthorizer(access=self.access, profiles=self.profiles, policy=self.stream_policy)
+        return RemoteAuthorizer(
             introspections=self.introspections,
-            access=self.attested_access,
+            access=self.remote_access,
             policy=self.stream_policy,
             keys=self.keys,
             observer=self.observer,
@@ -248,15 +248,15 @@ class World:
         mode = self.settings.realtime_limiter_failure_mode
         if self.contract is None:
             return self.rates(mode)
-        return self._limits(HttpRates(self.contract), ContractKeys(), mode)
+        return self._limits(HttpRates(self.contract), RemoteApiKeys(), mode)
 
     @cached_property
     def caps(self) -> DynamoCaps:
         return DynamoCaps(self.db, self.table(tables.LIMITERS), self.settings.limiter_namespace)
 
     @cached_property
-    def slots(self) -> Slots:
-        return Slots(
+    def slots(self) -> ConnectionQuota:
+        return ConnectionQuota(
             store=self.caps,
             failure_mode=self.settings.realtime_limiter_failure_mode,
             timeout_ms=self.settings.limiter_timeout_ms,
@@ -274,14 +274,14 @@ class World:
         return EndConnection(
             connections=self.connections,
             subscriptions=self.subscriptions,
-            slots=self.slots,
+            quota=self.slots,
             sender=self.sender,
             observer=self.observer,
         )
 
     @cached_property
-    def follow_up(self) -> FollowUp:
-        return FollowUp(second_looks=self.second_looks, end_connection=self.end_connection, observer=self.observer)
+    def failure_handler(self) -> FailureHandler:
+        return FailureHandler(catch_ups=self.catch_ups, end_connection=self.end_connection, observer=self.observer)
 
     @cached_property
     def stream_policy(self) -> StreamPolicy:
@@ -338,7 +338,7 @@ def connect_services(env: Mapping[str, str] | None = None) -> ConnectServices:
             limiter_timeout_ms=settings.limiter_timeout_ms,
         ),
         rates=world.gateway_rates,
-        slots=world.slots,
+        quota=world.slots,
         connections=world.connections,
         keys=world.keys,
         clock=world.clock,
@@ -376,8 +376,8 @@ def message_services(env: Mapping[str, str] | None = None) -> MessageServices:
         ),
         tokens=world.session_tokens,
         rates=world.gateway_rates,
-        grant=world.granting,
-        slots=world.slots,
+        authorizer=world.authorizer,
+        quota=world.slots,
         connections=world.connections,
         subscriptions=world.subscriptions,
         streams=world.streams,
@@ -392,8 +392,8 @@ def message_services(env: Mapping[str, str] | None = None) -> MessageServices:
             connections=world.connections, subscriptions=world.subscriptions, observer=world.observer
         ),
         last_values=world.last_values,
-        second_looks=world.second_looks,
-        relays=world.relays,
+        catch_ups=world.catch_ups,
+        relay_workers=world.relay_workers,
         end_connection=world.end_connection,
         sender=world.sender,
         clock=world.clock,
@@ -414,10 +414,10 @@ def bridge_services(env: Mapping[str, str] | None = None) -> BridgeServices:
     fan_out = FanOut(
         subscriptions=world.subscriptions,
         last_values=world.last_values,
-        send=SendFrames(
+        send=OneShotSender(
             access=FreshAccess(world.gateway_access, world.clock),
             sender=world.sender,
-            follow_up=world.follow_up,
+            failure_handler=world.failure_handler,
             observer=world.observer,
         ),
         max_message_bytes=settings.max_message_bytes,
@@ -436,14 +436,14 @@ def bridge_services(env: Mapping[str, str] | None = None) -> BridgeServices:
 
 
 @dataclass(frozen=True, slots=True)
-class SecondLookServices:
-    second_look: SecondLook
+class CatchUpServices:
+    catch_up: CatchUp
     observer: PowertoolsObserver
 
 
-def second_look_services(env: Mapping[str, str] | None = None) -> SecondLookServices:
+def catch_up_services(env: Mapping[str, str] | None = None) -> CatchUpServices:
     world = World(env)
-    second_look = SecondLook(
+    catch_up = CatchUp(
         subscriptions=world.subscriptions,
         last_values=world.last_values,
         access=world.gateway_access,
@@ -452,7 +452,7 @@ def second_look_services(env: Mapping[str, str] | None = None) -> SecondLookServ
         clock=world.clock,
         observer=world.observer,
     )
-    return SecondLookServices(second_look, world.observer)
+    return CatchUpServices(catch_up, world.observer)
 
 
 def lazily(make_handler: Callable[[S], Handler], build: Callable[[], S]) -> Handler:

@@ -14,7 +14,7 @@ from tidegate.adapters.password_argon2 import Argon2Passwords
 from tidegate.adapters.powertools import PowertoolsObserver
 from tidegate.adapters.tokens_jwt import JwtUserTokens
 from tidegate.bootstrap import stream_policy
-from tidegate.bootstrap_revalidation import ControlWorld
+from tidegate.bootstrap_revalidation import ControlContainer
 from tidegate.ports.control_plane import AuditLog
 from tidegate.settings import Settings
 from tidegate.usecases.control_plane.internal_api import ConsumeRateLimit, Introspect, ReadRevokedTokens
@@ -23,7 +23,7 @@ from tidegate.usecases.control_plane.manage_dashboards import ManageDashboards
 from tidegate.usecases.control_plane.manage_profiles import ManageProfiles
 from tidegate.usecases.control_plane.manage_users import ManageUsers
 from tidegate.usecases.control_plane.mint import Mint, MintPolicy
-from tidegate.usecases.gateway.authorizer import Grant
+from tidegate.usecases.gateway.authorizer import LocalAuthorizer
 from tidegate.usecases.limits.rate_limits import RateLimits
 
 
@@ -49,7 +49,7 @@ class ApiServices:
 
 
 def api_services(env: Mapping[str, str] | None = None) -> ApiServices:
-    world = ControlWorld(env)
+    world = ControlContainer(env)
     settings, clock, ids = world.settings, world.clock, world.ids
     db = world.db
     revocations, dashboards = world.revocations, world.dashboards
@@ -101,7 +101,7 @@ def api_services(env: Mapping[str, str] | None = None) -> ApiServices:
         clock=clock,
         ids=ids,
     )
-    grant = Grant(access=world.access, profiles=world.profiles, policy=stream_policy(settings))
+    authorizer = LocalAuthorizer(access=world.access, profiles=world.profiles, policy=stream_policy(settings))
     return ApiServices(
         settings=settings,
         observer=world.observer,
@@ -120,7 +120,7 @@ def api_services(env: Mapping[str, str] | None = None) -> ApiServices:
         dashboards=manage_dashboards,
         mint=mint,
         introspect=Introspect(
-            tokens=world.session_tokens, grant=grant, profiles=world.profiles, cipher=cipher, clock=clock
+            tokens=world.session_tokens, authorizer=authorizer, profiles=world.profiles, cipher=cipher, clock=clock
         ),
         revoked_tokens=ReadRevokedTokens(feed=revocations, max_batch=settings.revoked_tokens_max_batch, clock=clock),
         consume_rate_limit=ConsumeRateLimit(rates=rates),

@@ -15,7 +15,7 @@ from tidegate.adapters.upstreams.aiohttp_streams import AiohttpUpstreams
 from tidegate.adapters.upstreams.by_protocol import UpstreamsByProtocol
 from tidegate.adapters.upstreams.mqtt_brokers import Limits, MqttUpstreams
 from tidegate.bootstrap import World, egress_policy, stream_policy
-from tidegate.domain.relay import SHARDS
+from tidegate.domain.relay import PARTITIONS
 from tidegate.domain.stream_policy import disabled_text
 from tidegate.domain.subscriptions import Stream
 from tidegate.ports.relay import MqttRequest, Requests, UpstreamRequest
@@ -23,18 +23,18 @@ from tidegate.protocol.messages import ErrorCode
 from tidegate.settings import Settings
 from tidegate.usecases.delivery.fan_out import FanOut
 from tidegate.usecases.delivery.fresh_access import FreshAccess
-from tidegate.usecases.delivery.senders import KeepSending
+from tidegate.usecases.delivery.senders import BackgroundSender
 from tidegate.usecases.relay.upstream import Upstream
-from tidegate.usecases.relay.upstream_requests import StoredRequests
-from tidegate.usecases.relay.worker import Relay
-from tidegate.usecases.remote_api.introspection import AskingLimit
-from tidegate.usecases.remote_api.upstream_requests import IntrospectedRequests
+from tidegate.usecases.relay.upstream_requests import StoredUpstreamRequests
+from tidegate.usecases.relay.worker import RelayWorker
+from tidegate.usecases.remote_api.introspection import IntrospectionBudget
+from tidegate.usecases.remote_api.upstream_requests import RemoteUpstreamRequests
 
 #: Threads that write values and read audiences: what a store keeps one stream waiting does not keep all others waiting.
 _LANES = 8
 
 
-class Lanes:
+class KeyedExecutor:
     """Threads with a fan-out each. A stream always takes the same, so its messages keep their order."""
 
     def __init__(self, make: Callable[[], FanOut]) -> None:
@@ -57,27 +57,27 @@ class RelayRun:
         self._upstreams = UpstreamsByProtocol(_http_upstreams(settings), _mqtt_upstreams(settings))
         self._requests = _requests(world)
         self._asking = ThreadPoolExecutor(_LANES, "ask")
-        self._frames = KeepSending(
+        self._frames = BackgroundSender(
             access=FreshAccess(world.gateway_access, world.clock),
             sender=world.new_sender(),
-            follow_up=world.follow_up,
+            failure_handler=world.failure_handler,
             may_send=lambda: self.relay.may_send(),
             conflate=settings.max_updates_per_second > 0,
             observer=world.observer,
         )
-        self._lanes = Lanes(self._fan_out)
+        self._lanes = KeyedExecutor(self._fan_out)
         options = {} if handover_s is None else {"handover_s": handover_s}
         enabled = stream_policy(settings).enabled if settings.realtime_enabled else frozenset[str]()
-        self.relay = Relay(
+        self.relay = RelayWorker(
             leases=world.relay_leases,
             streams=world.streams,
-            relays=world.relays,
+            relay_workers=world.relay_workers,
             settings=settings.digest,
             enabled=enabled,
-            tell_disabled=self._tell_disabled,
+            notify_disabled=self._notify_disabled,
             make_upstream=self._upstream,
             has_audience=lambda stream: self._lanes.of(stream)[1].has_audience(stream),
-            frames=self._frames,
+            sender=self._frames,
             clock=world.clock,
             ids=world.ids,
             observer=world.observer,
@@ -101,11 +101,11 @@ class RelayRun:
             observer=world.observer,
         )
 
-    def _tell_disabled(self, stream: Stream) -> Awaitable[object]:
+    def _notify_disabled(self, stream: Stream) -> Awaitable[object]:
         executor, fan_out = self._lanes.of(stream)
         text = disabled_text(stream.protocol)
-        tell = partial(fan_out.tell, stream, ErrorCode.POLICY_BLOCKED, text, status=True)
-        return asyncio.get_running_loop().run_in_executor(executor, tell)
+        notify = partial(fan_out.notify, stream, ErrorCode.POLICY_BLOCKED, text, status=True)
+        return asyncio.get_running_loop().run_in_executor(executor, notify)
 
     def _upstream(self, stream: Stream) -> Upstream:
         world, settings = self._world, self._world.settings
@@ -135,17 +135,17 @@ class RelayRun:
 
 
 def _requests(world: World) -> Requests:
-    """Where it is asked what to connect to: our tables, or an external API where one is set."""
+    """Where it is asked what to connect to: our tables, or a remote API where one is set."""
     if world.introspections is None:
         cipher = KmsCredentialCipher(world.aws("kms", "TrentService", "1.1"), world.variable("CREDENTIAL_KEY_ID"))
-        return StoredRequests(profiles=world.profiles, cipher=cipher)
-    # A quarter of what the API allows, over all workers; half is the full pass's, the rest for subscribes.
-    per_minute = max(1, world.settings.introspection_rate_limit_per_min // 4 // SHARDS)
-    return IntrospectedRequests(
+        return StoredUpstreamRequests(profiles=world.profiles, cipher=cipher)
+    # A quarter of what the API allows, over all workers; half is the full revalidation's, the rest for subscribes.
+    per_minute = max(1, world.settings.introspection_rate_limit_per_min // 4 // PARTITIONS)
+    return RemoteUpstreamRequests(
         introspections=world.introspections,
         subscriptions=world.subscriptions,
         keys=world.keys,
-        limit=AskingLimit(per_minute, world.clock),
+        limit=IntrospectionBudget(per_minute, world.clock),
         clock=world.clock,
         observer=world.observer,
     )
@@ -181,10 +181,10 @@ class RelayServices:
     """What the relay's handler and process run."""
 
     world: World
-    shards: int
+    partitions: int
     observer: PowertoolsObserver
 
 
 def relay_services(env: Mapping[str, str] | None = None) -> RelayServices:
     world = World(env)
-    return RelayServices(world, SHARDS, world.observer)
+    return RelayServices(world, PARTITIONS, world.observer)

@@ -8,35 +8,35 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from tidegate import tables
-from tidegate.adapters.aws.revalidation_queue import SqsFollowRequests, SqsRevalidations
+from tidegate.adapters.aws.revalidation_queue import SqsFollowRequests, SqsRevalidationQueue
 from tidegate.adapters.dynamodb.dashboards import DynamoDashboards
-from tidegate.adapters.dynamodb.revocations import DynamoExternalCursor, DynamoRevocations
+from tidegate.adapters.dynamodb.revocations import DynamoRemoteCursor, DynamoRevocations
 from tidegate.adapters.powertools import PowertoolsObserver
-from tidegate.adapters.remote_api.adapters import HttpFeed
+from tidegate.adapters.remote_api.adapters import HttpRemoteFeed
 from tidegate.bootstrap import World
 from tidegate.domain.intents import IntentDefaults
-from tidegate.domain.relay import SHARDS
+from tidegate.domain.relay import PARTITIONS
 from tidegate.ports.control_plane import FollowRequests
-from tidegate.ports.relay import Relays
-from tidegate.ports.revocation import Revalidations
+from tidegate.ports.relay import RelayWorkers
+from tidegate.ports.revocation import RevalidationQueue
 from tidegate.usecases.control_plane.follow_profiles import FollowProfiles
 from tidegate.usecases.control_plane.resolve_intents import ResolveIntents
-from tidegate.usecases.remote_api.follow_feed import FollowExternalFeed
+from tidegate.usecases.remote_api.follow_feed import FollowRemoteFeed
 from tidegate.usecases.remote_api.reintrospect import Reintrospect
-from tidegate.usecases.revocation.evaluate import Judge
+from tidegate.usecases.revocation.evaluate import Evaluate
 from tidegate.usecases.revocation.follow_feed import FollowFeed
-from tidegate.usecases.revocation.full_revalidation import FullPass
-from tidegate.usecases.revocation.replace_relay_workers import ReplaceRelays
+from tidegate.usecases.revocation.full_revalidation import FullRevalidation
+from tidegate.usecases.revocation.replace_relay_workers import ReplaceRelayWorkers
 from tidegate.usecases.revocation.revalidate import Revalidate
-from tidegate.usecases.revocation.terminate_subscriptions import CutViewers
+from tidegate.usecases.revocation.terminate_subscriptions import TerminateSubscriptions
 
 
-class ControlWorld(World):
+class ControlContainer(World):
     """Adapters of a process that changes dashboards or revalidates."""
 
     @cached_property
-    def revalidations(self) -> SqsRevalidations:
-        return SqsRevalidations(self.aws("sqs", "AmazonSQS", "1.0"), self.variable("REVALIDATION_QUEUE_URL"))
+    def revalidations(self) -> SqsRevalidationQueue:
+        return SqsRevalidationQueue(self.aws("sqs", "AmazonSQS", "1.0"), self.variable("REVALIDATION_QUEUE_URL"))
 
     @cached_property
     def follow_requests(self) -> SqsFollowRequests:
@@ -77,23 +77,23 @@ class ControlWorld(World):
 
     @cached_property
     def follow_feed(self) -> Callable[[], int]:
-        """Reads the feed: an external API's where one is set, else our own."""
+        """Reads the feed: a remote API's where one is set, else our own."""
         batch = self.settings.revoked_tokens_max_batch
         if self.contract is None:
             return FollowFeed(
                 feed=self.revocations,
                 cursors=self.revocations,
-                passes=self.revocations,
+                runs=self.revocations,
                 tasks=self.revalidations,
                 batch=batch,
                 clock=self.clock,
                 observer=self.observer,
             )
-        return FollowExternalFeed(
-            feed=HttpFeed(self.contract, self.settings.revoked_tokens_timeout_ms),
-            cursors=DynamoExternalCursor(self.db, self.table(tables.REVOCATIONS), self.settings.api_base_url),
-            versions=self.attested_access,
-            passes=self.revocations,
+        return FollowRemoteFeed(
+            feed=HttpRemoteFeed(self.contract, self.settings.revoked_tokens_timeout_ms),
+            cursors=DynamoRemoteCursor(self.db, self.table(tables.REVOCATIONS), self.settings.api_base_url),
+            versions=self.remote_access,
+            runs=self.revocations,
             tasks=self.revalidations,
             batch=batch,
             clock=self.clock,
@@ -102,7 +102,7 @@ class ControlWorld(World):
 
     @cached_property
     def reintrospect(self) -> Reintrospect | None:
-        """Asks an external API again; None without one. Half of what the API allows in a minute is for subscribes."""
+        """Asks a remote API again; None without one. Half of what the API allows in a minute is for subscribes."""
         if self.introspections is None:
             return None
         return Reintrospect(
@@ -118,13 +118,13 @@ class ControlWorld(World):
 class RevalidateServices:
     revalidate: Revalidate
     observer: PowertoolsObserver
-    world: ControlWorld
+    world: ControlContainer
 
 
 def revalidate_services(env: Mapping[str, str] | None = None) -> RevalidateServices:
-    world = ControlWorld(env)
+    world = ControlContainer(env)
     feed = world.revocations
-    cut = CutViewers(
+    terminate = TerminateSubscriptions(
         subscriptions=world.subscriptions,
         connections=world.connections,
         sender=world.sender,
@@ -133,14 +133,14 @@ def revalidate_services(env: Mapping[str, str] | None = None) -> RevalidateServi
         ids=world.ids,
         observer=world.observer,
     )
-    judge = Judge(access=world.gateway_access, clock=world.clock, observer=world.observer)
-    full_pass = FullPass(
+    evaluate = Evaluate(access=world.gateway_access, clock=world.clock, observer=world.observer)
+    full_revalidation = FullRevalidation(
         connections=world.connections,
         subscriptions=world.subscriptions,
         caps=world.caps,
-        passes=feed,
+        runs=feed,
         access=world.gateway_access,
-        cut=cut,
+        terminate=terminate,
         end_connection=world.end_connection,
         sender=world.sender,
         tasks=world.revalidations,
@@ -153,13 +153,13 @@ def revalidate_services(env: Mapping[str, str] | None = None) -> RevalidateServi
     )
     revalidate = Revalidate(
         subscriptions=world.subscriptions,
-        judge=judge,
-        cut=cut,
+        evaluate=evaluate,
+        terminate=terminate,
         follow_feed=world.follow_feed,
-        full_pass=full_pass,
-        replace_relays=ReplaceRelays(
+        full_revalidation=full_revalidation,
+        replace_relay_workers=ReplaceRelayWorkers(
             leases=world.relay_leases,
-            relays=world.relays,
+            relay_workers=world.relay_workers,
             clock=world.clock,
             observer=world.observer,
         ),
@@ -175,12 +175,12 @@ def revalidate_services(env: Mapping[str, str] | None = None) -> RevalidateServi
 class DispatchServices:
     """What the stream hands work to."""
 
-    tasks: Revalidations
+    tasks: RevalidationQueue
     observer: PowertoolsObserver
 
 
 def dispatch_services(env: Mapping[str, str] | None = None) -> DispatchServices:
-    world = ControlWorld(env)
+    world = ControlContainer(env)
     return DispatchServices(world.revalidations, world.observer)
 
 
@@ -188,18 +188,20 @@ def dispatch_services(env: Mapping[str, str] | None = None) -> DispatchServices:
 class ScheduleServices:
     """What the schedule hands work to; `poll_interval_s` is how often the feed is polled."""
 
-    tasks: Revalidations
+    tasks: RevalidationQueue
     follow_requests: FollowRequests
-    relays: Relays
-    relay_shards: int
+    relay_workers: RelayWorkers
+    relay_partitions: int
     poll_interval_s: int
     observer: PowertoolsObserver
 
 
 def schedule_services(env: Mapping[str, str] | None = None) -> ScheduleServices:
-    world = ControlWorld(env)
+    world = ControlContainer(env)
     interval = max(1, world.settings.public_revalidate_interval_ms // 1000)
-    return ScheduleServices(world.revalidations, world.follow_requests, world.relays, SHARDS, interval, world.observer)
+    return ScheduleServices(
+        world.revalidations, world.follow_requests, world.relay_workers, PARTITIONS, interval, world.observer
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,5 +213,5 @@ class ProfileServices:
 
 
 def profile_services(env: Mapping[str, str] | None = None) -> ProfileServices:
-    world = ControlWorld(env)
+    world = ControlContainer(env)
     return ProfileServices(world.follow_profiles, world.observer)

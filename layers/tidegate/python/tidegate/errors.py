@@ -9,12 +9,12 @@
     |-- PolicyBlocked                the operator's policy forbids it, whoever asks                      (422)
     |-- LimitReached                 a rate or a cap refused; later it may be allowed                   (429)
     |-- Disabled                     the operator turned the feature off                                (404)
-    `-- CouldNotCheck                nobody said no: what was needed to decide could not be had         (503)
+    `-- Unavailable                nobody said no: what was needed to decide could not be had         (503)
         |-- LimiterUnavailable       it was the limiter's store, and its failure mode is fail-closed
-        |-- ApiBusy                  an external API said that it is asked too often
-        `-- ApiTimeout               an external API did not answer in time
+        |-- ApiBusy                  a remote API said that it is asked too often
+        `-- ApiTimeout               a remote API did not answer in time
 
-Invariant of this file: `Denied` and `CouldNotCheck` are never each other's base class, so no handler can
+Invariant of this file: `Denied` and `Unavailable` are never each other's base class, so no handler can
 confuse "no" with "don't know". `message` never holds an internal fault's text, a secret or a key.
 """
 
@@ -115,15 +115,15 @@ class LimitReached(TidegateError):
         self.retry_after_ms = retry_after_ms
 
 
-class CouldNotCheck(TidegateError):
+class Unavailable(TidegateError):
     """A store or service that had to be asked did not answer. Says nothing about rights."""
 
-    code = "could_not_check"
+    code = "unavailable"
     temporary = True
     status = 503
 
 
-class LimiterUnavailable(CouldNotCheck):
+class LimiterUnavailable(Unavailable):
     """The limiter's store did not answer in time, and the failure mode is `fail-closed`.
 
     Its message names the limiter, because clients are told (a "503" on a WebSocket is RATE_LIMITED with this text).
@@ -132,15 +132,15 @@ class LimiterUnavailable(CouldNotCheck):
     code = "limiter_unavailable"
 
 
-class ApiBusy(CouldNotCheck):
-    """An external API refused to answer because it is asked too often: asking others in its place is no use now."""
+class ApiBusy(Unavailable):
+    """A remote API refused to answer because it is asked too often: asking others in its place is no use now."""
 
     code = "api_busy"
     status = 429
 
 
-class ApiTimeout(CouldNotCheck):
-    """An external API did not answer within the time set for it."""
+class ApiTimeout(Unavailable):
+    """A remote API did not answer within the time set for it."""
 
     code = "api_timeout"
     status = 504

@@ -9,7 +9,7 @@ from tidegate.adapters.aws.secrets_manager import Secret
 
 
 class SaltedKeys:
-    """`ports.KeyHasher` with the salt from a secret."""
+    """`ports.limits.KeyHasher` with the salt from a secret."""
 
     def __init__(self, salt: Secret) -> None:
         self._salt = salt

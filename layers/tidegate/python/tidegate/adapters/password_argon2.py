@@ -6,7 +6,7 @@ import argon2
 
 
 class Argon2Passwords:
-    """`ports.PasswordHasher`."""
+    """`ports.control_plane.PasswordHasher`."""
 
     def __init__(self) -> None:
         self._hasher = argon2.PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)

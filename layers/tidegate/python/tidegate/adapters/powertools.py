@@ -15,7 +15,7 @@ _MAX_METRICS = 100
 
 
 class PowertoolsObserver:
-    """`ports.Observer`."""
+    """`ports.runtime.Observer`."""
 
     def __init__(self, service: str, namespace: str = "Tidegate") -> None:
         self._service = service

@@ -7,7 +7,7 @@ import time
 
 
 class SystemClock:
-    """`ports.Clock`."""
+    """`ports.runtime.Clock`."""
 
     def now(self) -> float:
         return time.time()
@@ -17,7 +17,7 @@ class SystemClock:
 
 
 class SystemIds:
-    """`ports.Ids`."""
+    """`ports.runtime.Ids`."""
 
     def new_id(self) -> str:
         return secrets.token_urlsafe(16)[:21]

@@ -77,7 +77,7 @@ class _Tokens:
 
 
 class JwtSessionTokens:
-    """`ports.SessionTokens`."""
+    """`ports.gateway.SessionTokens`."""
 
     def __init__(self, secret: Secret, issuer: str, audience: str) -> None:
         self._tokens = _Tokens(secret, issuer, audience, "Invalid datasource session token")
@@ -90,7 +90,7 @@ class JwtSessionTokens:
 
 
 class JwtUserTokens:
-    """`ports.UserTokens`."""
+    """`ports.control_plane.UserTokens`."""
 
     def __init__(self, secret: Secret, issuer: str) -> None:
         self._tokens = _Tokens(secret, issuer, _LOGIN_AUDIENCE, "Invalid or expired login")

@@ -58,8 +58,8 @@ class DashboardAccess:
         acl: user id -> level.
         intents: datasource id -> intent hash (hex) of what that datasource connects to.
         deleted: a tombstone: the dashboard is gone and stays denied.
-        attested: stands for a dashboard of an external API, whose introspection answered for the viewer. Here only
-            its revoked versions are known: every share version below `share_version` is revoked. See `attested`.
+        remote: stands for a dashboard of a remote API, whose introspection answered for the viewer. Here only
+            its revoked versions are known: every share version below `share_version` is revoked. See `remote`.
     """
 
     dashboard_id: str
@@ -69,15 +69,15 @@ class DashboardAccess:
     acl: Mapping[str, AclLevel] = field(default_factory=dict)
     intents: Mapping[str, str] = field(default_factory=dict)
     deleted: bool = False
-    attested: bool = False
+    remote: bool = False
 
 
-def attested(dashboard_id: str, revoked_below: int) -> DashboardAccess:
-    """The access item of a dashboard of an external API.
+def remote_access_item(dashboard_id: str, revoked_below: int) -> DashboardAccess:
+    """The access item of a dashboard of a remote API.
 
     `revoked_below`: the highest share version a revocation event of that API named; 0 when there was none.
     """
-    return DashboardAccess(dashboard_id, revoked_below, Visibility.PRIVATE, owner_id="", attested=True)
+    return DashboardAccess(dashboard_id, revoked_below, Visibility.PRIVATE, owner_id="", remote=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +159,7 @@ def may_see(dashboard: DashboardAccess | None, user: UserAccess | None, principa
     """
     if dashboard is None or dashboard.deleted:
         return False
-    if dashboard.attested:
+    if dashboard.remote:
         # The API answered for the viewer; its users and ACLs are not known here, only what it revoked since.
         if principal.share_version is None:
             return not principal.is_public
@@ -199,7 +199,7 @@ def allowed(claim: Claim, dashboard: DashboardAccess | None, user: UserAccess | 
     if not may_see(dashboard, user, claim.principal):
         return Refusal.REVOKED
     assert dashboard is not None  # may_see denies a missing one
-    if not dashboard.attested and dashboard.intents.get(claim.datasource_id) != claim.intent_hash:
+    if not dashboard.remote and dashboard.intents.get(claim.datasource_id) != claim.intent_hash:
         return Refusal.INTENT_CHANGED
     if now >= claim.expires_at:
         return Refusal.EXPIRED

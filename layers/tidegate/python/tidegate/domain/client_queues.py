@@ -33,15 +33,15 @@ class Frame:
     is_data: bool
 
     @property
-    def line(self) -> Hashable:
+    def queue_key(self) -> Hashable:
         return self.row.key.connection_id if self.row.batch else self.row.key
 
 
 @dataclass(frozen=True, slots=True)
-class Sending:
+class Batch:
     """What one message carries."""
 
-    line: Hashable
+    queue_key: Hashable
     frames: tuple[Frame, ...]
 
     @property
@@ -54,7 +54,7 @@ class Sending:
 
 
 @dataclass(slots=True)
-class _Line:
+class _ClientQueue:
     """`busy`: a message is under way. `not_before`: when the next may leave. `listed`: it is ready, or in the heap."""
 
     batch: bool
@@ -65,14 +65,14 @@ class _Line:
     not_before: float = float("-inf")
 
 
-class Lines:
+class ClientQueues:
     """All lines. Times are seconds of one clock that never jumps."""
 
     def __init__(self, *, conflate: bool, window_s: float = WINDOW_S) -> None:
         """`conflate`: what waits behind a slow viewer gives way to what is newer; else it is kept, up to a bound."""
         self._conflate = conflate
         self._window_s = window_s
-        self._lines: dict[Hashable, _Line] = {}
+        self._queues: dict[Hashable, _ClientQueue] = {}
         self._ready: deque[Hashable] = deque()
         self._later: list[tuple[float, int, Hashable]] = []
         self._listings = 0
@@ -92,7 +92,7 @@ class Lines:
     @property
     def empty(self) -> bool:
         """Nothing waits, and nothing is under way."""
-        return not self._lines
+        return not self._queues
 
     @property
     def due(self) -> float | None:
@@ -100,69 +100,71 @@ class Lines:
         return self._later[0][0] if self._later else None
 
     def add(self, frame: Frame) -> None:
-        line = self._lines.get(frame.line)
-        if line is None:
-            line = self._lines[frame.line] = _Line(frame.row.batch)
-        if self._conflate and line.busy and frame.is_data:
-            self._drop_older(line, frame)
-        line.waiting.append(frame)
-        line.size += len(frame.body)
-        while line.size > KEPT_BYTES and len(line.waiting) > 1:
-            self._give_up(line, line.waiting.popleft())
-        self._list(frame.line, line)
+        queue_key = self._queues.get(frame.queue_key)
+        if queue_key is None:
+            queue_key = self._queues[frame.queue_key] = _ClientQueue(frame.row.batch)
+        if self._conflate and queue_key.busy and frame.is_data:
+            self._drop_older(queue_key, frame)
+        queue_key.waiting.append(frame)
+        queue_key.size += len(frame.body)
+        while queue_key.size > KEPT_BYTES and len(queue_key.waiting) > 1:
+            self._give_up(queue_key, queue_key.waiting.popleft())
+        self._list(frame.queue_key, queue_key)
 
-    def take(self, now: float) -> Sending | None:
+    def take(self, now: float) -> Batch | None:
         """The next message; its line is busy until `done`."""
         while self.ready(now):
             key = self._ready.popleft()
-            line = self._lines[key]
-            line.listed = False
-            if not line.waiting:  # only its window had to pass
-                del self._lines[key]
+            queue_key = self._queues[key]
+            queue_key.listed = False
+            if not queue_key.waiting:  # only its window had to pass
+                del self._queues[key]
                 continue
-            count = batches.fitting(len(frame.body) for frame in line.waiting) if line.batch else 1
-            frames = tuple(line.waiting.popleft() for _ in range(count))
-            line.size -= sum(len(frame.body) for frame in frames)
-            line.busy = True
-            if line.batch:
-                line.not_before = now + self._window_s
-            return Sending(key, frames)
+            count = batches.fitting(len(frame.body) for frame in queue_key.waiting) if queue_key.batch else 1
+            frames = tuple(queue_key.waiting.popleft() for _ in range(count))
+            queue_key.size -= sum(len(frame.body) for frame in frames)
+            queue_key.busy = True
+            if queue_key.batch:
+                queue_key.not_before = now + self._window_s
+            return Batch(key, frames)
         return None
 
     def done(self, key: Hashable) -> None:
         """The line's message is under way no more."""
-        line = self._lines[key]
-        line.busy = False
-        if line.waiting or line.not_before > float("-inf"):
-            self._list(key, line)
+        queue_key = self._queues[key]
+        queue_key.busy = False
+        if queue_key.waiting or queue_key.not_before > float("-inf"):
+            self._list(key, queue_key)
         else:
-            del self._lines[key]
+            del self._queues[key]
 
     def drop(self, key: Hashable) -> list[Frame]:
         """Forget what waits in a line, which is busy. Returns it."""
-        line = self._lines[key]
-        waiting = list(line.waiting)
-        line.waiting.clear()
-        line.size = 0
+        queue_key = self._queues[key]
+        waiting = list(queue_key.waiting)
+        queue_key.waiting.clear()
+        queue_key.size = 0
         return waiting
 
-    def _list(self, key: Hashable, line: _Line) -> None:
-        if line.busy or line.listed:
+    def _list(self, key: Hashable, queue_key: _ClientQueue) -> None:
+        if queue_key.busy or queue_key.listed:
             return
-        line.listed = True
-        if line.not_before > float("-inf"):
+        queue_key.listed = True
+        if queue_key.not_before > float("-inf"):
             self._listings += 1
-            heapq.heappush(self._later, (line.not_before, self._listings, key))
+            heapq.heappush(self._later, (queue_key.not_before, self._listings, key))
         else:
             self._ready.append(key)
 
-    def _drop_older(self, line: _Line, newer: Frame) -> None:
-        older = [one for one in line.waiting if one.is_data and one.row.key == newer.row.key]
+    def _drop_older(self, queue_key: _ClientQueue, newer: Frame) -> None:
+        older = [one for one in queue_key.waiting if one.is_data and one.row.key == newer.row.key]
         if older:
-            line.waiting = deque(one for one in line.waiting if not (one.is_data and one.row.key == newer.row.key))
+            queue_key.waiting = deque(
+                one for one in queue_key.waiting if not (one.is_data and one.row.key == newer.row.key)
+            )
             for frame in older:
-                self._give_up(line, frame)
+                self._give_up(queue_key, frame)
 
-    def _give_up(self, line: _Line, frame: Frame) -> None:
-        line.size -= len(frame.body)
+    def _give_up(self, queue_key: _ClientQueue, frame: Frame) -> None:
+        queue_key.size -= len(frame.body)
         self.given_up += 1

@@ -1,7 +1,7 @@
 """Dashboards as stored.
 
 Invariant of this file: `stamp` grows by one with every write of any kind, `revision` only with a write of the
-document; clients see the revision, stores put their conditions on the stamp.
+document; clients see the revision, stores put their conditions on the row version.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Dashboard:
     document: Mapping[str, object]
     acl: Mapping[str, AclEntry] = field(default_factory=dict)
     revision: int = 1
-    stamp: int = 1
+    row_version: int = 1
     created_at_ms: int = 0
     updated_at_ms: int = 0
 

@@ -68,26 +68,26 @@ def decide_rate(count: int, limit: int, now_ms: int, window_ms: int = WINDOW_MS)
 
 
 @dataclass(frozen=True, slots=True)
-class CapShard:
+class CounterShard:
     """One shard of a cap: `index`, and how many holders it may have."""
 
     index: int
     limit: int
 
 
-def shard_count(cap: int) -> int:
+def counter_shard_count(cap: int) -> int:
     """How many shards a cap of `cap` holders is split into."""
     return max(1, -(-cap // HOLDERS_PER_SHARD))
 
 
-def shards_for(holder: str, cap: int) -> Iterator[CapShard]:
+def counter_shards(holder: str, cap: int) -> Iterator[CounterShard]:
     """The shards of a cap in the order this holder tries them: its home first, then the rest around the ring.
 
     The limits of all shards sum to `cap`; the home is chosen by hash, so that holders spread evenly.
     """
-    count = shard_count(cap)
+    count = counter_shard_count(cap)
     base, extra = divmod(cap, count)
     home = int.from_bytes(hashlib.sha256(holder.encode()).digest()[:4], "big") % count
     for step in range(count):
         index = (home + step) % count
-        yield CapShard(index, base + (1 if index < extra else 0))
+        yield CounterShard(index, base + (1 if index < extra else 0))

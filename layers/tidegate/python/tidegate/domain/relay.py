@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from tidegate.domain.subscriptions import Stream
 
 #: Workers that share the upstreams. One carries hundreds; a second one halves what a fault takes down.
-SHARDS = 2
+PARTITIONS = 2
 #: How long a lease holds, seconds; renewed at a third of it.
 LEASE_S = 15.0
 #: How long after its end a lease may be claimed, seconds: clocks differ.
@@ -22,11 +22,11 @@ CLAIM_AFTER_S = 2.0
 OVERDUE_S = LEASE_S / 3 + CLAIM_AFTER_S
 
 
-def shard_of(stream: Stream) -> int:
+def partition_of(stream: Stream) -> int:
     """The shard of a stream's upstream. All streams of a broker profile are of one: they share its connections, and
     only there can those be counted."""
     broker = (stream.intent or {}).get("brokerProfileId")
-    return zlib.crc32((f"broker {broker}" if broker else stream.stream_key).encode()) % SHARDS
+    return zlib.crc32((f"broker {broker}" if broker else stream.stream_key).encode()) % PARTITIONS
 
 
 def worker_id(settings: str, one: str) -> str:
@@ -51,7 +51,7 @@ class Lease:
         successor: id of a worker that is connected and waits to take over, empty when there is none.
     """
 
-    shard: int
+    partition: int
     owner: str
     fence: int
     until: float

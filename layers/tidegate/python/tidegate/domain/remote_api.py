@@ -1,6 +1,6 @@
-"""What an external API says through the internal contract, understood strictly.
+"""What a remote API says through the internal API, understood strictly.
 
-Invariant of this file: an answer that is not wholly as the contract has it is no answer (`CouldNotCheck`): nothing
+Invariant of this file: an answer that is not wholly as the contract has it is no answer (`Unavailable`): nothing
 of it is used, nobody is admitted by it, and no event in it is skipped.
 """
 
@@ -17,20 +17,20 @@ from tidegate.domain.profiles import BrokerProfile, Transport
 from tidegate.domain.stream_policy import StreamPolicy, stream_for
 from tidegate.domain.subscriptions import Stream
 from tidegate.domain.tokens import STREAM_SCOPE
-from tidegate.errors import CouldNotCheck, Denied, InvalidInput, PolicyBlocked
+from tidegate.errors import Denied, InvalidInput, PolicyBlocked, Unavailable
 from tidegate.protocol.topics import check_filter
 
 Body = Mapping[str, object]
 
 #: Makes of a kind and a digest what may be stored: keyed, since the plain digest of a weak secret would tell it.
-Mark = Callable[[str, str], str]
+Fingerprint = Callable[[str, str], str]
 
 #: Longest cursor that is kept, characters; the contract's are about 70.
 _MAX_CURSOR = 2048
 
 
 @dataclass(frozen=True, slots=True)
-class TokenClass:
+class IntrospectionKey:
     """Session tokens the API has to answer alike: one answer stands for all of them.
 
     Tokens of one class speak for the same principal (share version included), about the same datasource and intent.
@@ -42,13 +42,13 @@ class TokenClass:
     intent_hash: str
 
     @classmethod
-    def of(cls, claim: Claim) -> TokenClass:
+    def of(cls, claim: Claim) -> IntrospectionKey:
         """The class of the token a claim was made from."""
         return cls(claim.dashboard_id, claim.datasource_id, claim.principal, claim.intent_hash)
 
 
 @dataclass(frozen=True, slots=True)
-class Introspected:
+class Introspection:
     """A token the API answered for.
 
     Attributes:
@@ -57,24 +57,24 @@ class Introspected:
 
     intent: Mapping[str, object] = field(repr=False)
 
-    def stream(self, policy: StreamPolicy, mark: Mark, wanted_at: int) -> Stream:
+    def stream(self, policy: StreamPolicy, fingerprint: Fingerprint, last_requested_at: int) -> Stream:
         """The stream the intent is delivered from; no secret is in it.
 
         Raises:
             PolicyBlocked: the operator's or the broker profile's policy forbids it, or nothing here serves it.
-            CouldNotCheck: the intent is malformed.
+            Unavailable: the intent is malformed.
         """
         intent, broker = _own_form(self.intent)
-        stream = stream_for(intent, broker, policy, wanted_at)
+        stream = stream_for(intent, broker, policy, last_requested_at)
         if not stream.relayed:
             return stream
-        stored = _stored(intent, mark)
+        stored = _stored(intent, fingerprint)
         return replace(stream, stream_key=stream_key(stored), intent=stored)
 
-    def stream_key(self, mark: Mark) -> str:
-        """The key of that stream, whatever policies say. Raises `CouldNotCheck`, or `PolicyBlocked` as `stream` does
+    def stream_key(self, fingerprint: Fingerprint) -> str:
+        """The key of that stream, whatever policies say. Raises `Unavailable`, or `PolicyBlocked` as `stream` does
         when it can be no stream at all."""
-        return stream_key(_stored(_own_form(self.intent)[0], mark))
+        return stream_key(_stored(_own_form(self.intent)[0], fingerprint))
 
     def to_connect(self) -> Intent:
         """What the relay connects to, in the form of our own intents: SSE and WebSocket with the credential in `url` or
@@ -95,7 +95,7 @@ class ShareRevoked:
 
 
 @dataclass(frozen=True, slots=True)
-class ExternalPage:
+class RemotePage:
     """One read of the external feed.
 
     Attributes:
@@ -109,17 +109,17 @@ class ExternalPage:
     expired: bool
 
 
-def read_introspection(body: Body) -> Introspected:
+def read_introspection(body: Body) -> Introspection:
     """A positive answer of `datasource-introspect`. Raises `Denied` when it is for another scope."""
     if _text(body, "scope") != STREAM_SCOPE:
         raise Denied("Datasource token scope mismatch")
     intent = body.get("intent")
     if not isinstance(intent, Mapping):
         raise _malformed("intent")
-    return Introspected(intent)
+    return Introspection(intent)
 
 
-def read_page(body: Body) -> ExternalPage:
+def read_page(body: Body) -> RemotePage:
     """An answer of `revoked-tokens`."""
     events, expired = body.get("events"), body.get("cursorExpired", False)
     if not isinstance(events, list):
@@ -129,18 +129,18 @@ def read_page(body: Body) -> ExternalPage:
     cursor = _text(body, "nextCursor")
     if len(cursor) > _MAX_CURSOR:
         raise _malformed("nextCursor")
-    return ExternalPage(tuple(_event(one) for one in events), cursor, expired)
+    return RemotePage(tuple(_event(one) for one in events), cursor, expired)
 
 
 def read_rate(body: Body) -> RateDecision:
-    """An answer of `rate-limit/consume`. Raises `CouldNotCheck` when the API could not count and says no."""
+    """An answer of `rate-limit/consume`. Raises `Unavailable` when the API could not count and says no."""
     allowed, reason = body.get("allowed"), body.get("reason")
     if not isinstance(allowed, bool):
         raise _malformed("allowed")
     if allowed:
         return RateDecision(True, max(0, _integer(body, "remaining")), 0, counted=reason != "backend_fail_open")
     if reason == "backend_fail_closed":
-        raise CouldNotCheck("The API could not count", code="api_unavailable")
+        raise Unavailable("The API could not count", code="api_unavailable")
     return RateDecision(False, 0, min(max(1, _integer(body, "retryAfterMs")), WINDOW_MS))
 
 
@@ -214,12 +214,12 @@ def _mqtt_form(protocol: str, answer: Body) -> tuple[Intent, BrokerProfile]:
     return intent, replace(broker, broker_url=url)
 
 
-def _stored(intent: Intent, mark: Mark) -> Intent:
+def _stored(intent: Intent, fingerprint: Fingerprint) -> Intent:
     """What of an intent is stored: all of it where the bridge serves it; where the relay does, what tells it from
     others without telling what it is. The relay asks the API again when it connects."""
     if intent.get("transport") == Transport.IOT_CORE.value:
         return intent
-    stored = {"protocol": intent["protocol"], "introspected": mark("introspected", intent_hash(intent))}
+    stored = {"protocol": intent["protocol"], "introspected": fingerprint("introspected", intent_hash(intent))}
     return stored | ({"brokerProfileId": intent["brokerProfileId"]} if "brokerProfileId" in intent else {})
 
 
@@ -256,5 +256,5 @@ def _integer(body: Body, name: str) -> int:
     return value
 
 
-def _malformed(name: str) -> CouldNotCheck:
-    return CouldNotCheck(f"The API's answer is malformed: {name}", code="api_malformed")
+def _malformed(name: str) -> Unavailable:
+    return Unavailable(f"The API's answer is malformed: {name}", code="api_malformed")

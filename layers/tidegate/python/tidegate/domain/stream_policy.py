@@ -45,7 +45,7 @@ def check_public_use(broker: BrokerProfile | None, credential: CredentialProfile
         raise Denied("Credential profile does not allow public usage", code="public_use_denied")
 
 
-def stream_for(intent: Intent, broker: BrokerProfile | None, policy: StreamPolicy, wanted_at: int) -> Stream:
+def stream_for(intent: Intent, broker: BrokerProfile | None, policy: StreamPolicy, last_requested_at: int) -> Stream:
     """The stream an intent is delivered from.
 
     Args:
@@ -62,40 +62,40 @@ def stream_for(intent: Intent, broker: BrokerProfile | None, policy: StreamPolic
         raise PolicyBlocked(disabled_text(protocol))
     if protocol in ("sse", "websocket"):
         check_url(str(intent["url"]), protocol, policy.egress)
-        return _relayed(intent, wanted_at)
+        return _relayed(intent, last_requested_at)
     if broker is None:
         raise PolicyBlocked("Realtime protocol is not supported by this deployment")
     topic_filter = str(intent["topic"])
     if broker.topic_allowlist and first_covering(broker.topic_allowlist, topic_filter) is None:
         raise PolicyBlocked("MQTT topic is blocked by broker policy")
-    entry = first_covering(policy.allowed_topics, topic_filter)
+    allowed_topic = first_covering(policy.allowed_topics, topic_filter)
     if broker.transport is Transport.EXTERNAL:
-        if entry is None and policy.allowed_topics:
+        if allowed_topic is None and policy.allowed_topics:
             raise PolicyBlocked("MQTT topic is blocked by gateway policy")
         if policy.egress.production and not policy.allowed_topics and not broker.topic_allowlist:
             raise PolicyBlocked("MQTT topic allowlist is required in production")
         check_url(str(broker.broker_url), protocol, policy.egress)
-        return _relayed(intent, wanted_at)
-    if entry is None:
+        return _relayed(intent, last_requested_at)
+    if allowed_topic is None:
         raise PolicyBlocked("MQTT topic is blocked by gateway policy")
     return Stream(
         stream_key=stream_key(intent),
         protocol=protocol,
         parser=str(intent["parser"]),
-        entry=entry,
+        allowed_topic=allowed_topic,
         topic_filter=topic_filter,
-        wanted_at=wanted_at,
+        last_requested_at=last_requested_at,
     )
 
 
-def _relayed(intent: Intent, wanted_at: int) -> Stream:
+def _relayed(intent: Intent, last_requested_at: int) -> Stream:
     """A stream of the relay, which connects by the intent."""
     return Stream(
         stream_key=stream_key(intent),
         protocol=str(intent["protocol"]),
         parser=str(intent["parser"]),
-        entry=None,
+        allowed_topic=None,
         topic_filter=None,
-        wanted_at=wanted_at,
+        last_requested_at=last_requested_at,
         intent={key: value for key, value in intent.items() if key not in ("dashboardId", "datasourceId")},
     )

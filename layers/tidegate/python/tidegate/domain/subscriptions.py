@@ -1,6 +1,6 @@
 """Connections and subscriptions as stored, and the pure questions asked of them.
 
-Invariant of this file: a row is *live* only when visible and not cut; only live rows receive data.
+Invariant of this file: a row is *live* only when visible and not terminated; only live rows receive data.
 """
 
 from __future__ import annotations
@@ -43,15 +43,16 @@ class SubscriptionKey:
     datasource_id: str
 
 
-#: How long a mark keeps everybody else from telling and deleting, seconds; who made it tells within `CUT_TELL_S`, so
+#: How long a mark keeps everybody else from telling and deleting, seconds; who made it tells within
+#: `NOTIFY_WITHIN_S`, so
 #: that clocks may differ by the rest.
-CUT_LEASE_S = 60
-CUT_TELL_S = 45
+TERMINATION_CLAIM_S = 60
+NOTIFY_WITHIN_S = 45
 
 
 @dataclass(frozen=True, slots=True)
-class CutMark:
-    """The right to tell a viewer of the end and to delete the row, for `CUT_LEASE_S`.
+class TerminationClaim:
+    """The right to tell a viewer of the end and to delete the row, for `TERMINATION_CLAIM_S`.
 
     Only one may have it: a second one, late, would tell a viewer who has come back meanwhile that it was revoked.
 
@@ -63,9 +64,9 @@ class CutMark:
     by: str
     at: int
 
-    def holds_against(self, other: CutMark) -> bool:
+    def holds_against(self, other: TerminationClaim) -> bool:
         """Whether `other`, made now, has to leave the row alone."""
-        return self.by != other.by and self.at + CUT_LEASE_S > other.at
+        return self.by != other.by and self.at + TERMINATION_CLAIM_S > other.at
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,22 +81,22 @@ class Subscription:
         visible: whether fan-out may see it (it appears in the stream index only then).
         cut: marked as ended, not yet told and deleted: by whom; None when it is not.
         batch: whether the connection asked for batch frames (copied, so that fan-out reads no connection).
-        session_token: the newest token of this grant, kept only where an external API has to be asked again with it.
+        session_token: the newest token of this grant, kept only where a remote API has to be asked again with it.
             A bearer credential: never logged, never sent to a client.
     """
 
     key: SubscriptionKey
-    attempt: str
+    generation: str
     claim: Claim
     stream: str
     visible: bool = False
-    cut: CutMark | None = None
+    termination: TerminationClaim | None = None
     batch: bool = False
     session_token: str | None = field(default=None, repr=False)
 
     @property
     def live(self) -> bool:
-        return self.visible and self.cut is None
+        return self.visible and self.termination is None
 
     @property
     def stream_key(self) -> str:
@@ -109,10 +110,10 @@ class Subscription:
 
 
 #: A subscription that is to be ended, and why.
-Judged = tuple[Subscription, Refusal]
+Termination = tuple[Subscription, Refusal]
 
 
-def same_grant(one: Claim, other: Claim) -> bool:
+def same_authorization(one: Claim, other: Claim) -> bool:
     """Whether two claims differ in nothing but their expiry: then a second subscribe is a refresh."""
     return (
         one.dashboard_id == other.dashboard_id
@@ -130,7 +131,7 @@ class Stream:
         stream_key: hash of the intent, without dashboard and datasource.
         protocol: `mqtt`, `sse` or `websocket`.
         parser: `json` or `text`.
-        entry: the allowlist entry whose IoT rule feeds it; None for streams of the relay.
+        entry: the allowed topic whose IoT rule feeds it; None for streams of the relay.
         topic_filter: MQTT topic filter; None for other protocols.
         shards: over how many parallel invocations its audience is split; only grows.
         wanted_at: epoch seconds of the last subscribe.
@@ -141,10 +142,10 @@ class Stream:
     stream_key: str
     protocol: str
     parser: str
-    entry: str | None
+    allowed_topic: str | None
     topic_filter: str | None
     shards: int = 1
-    wanted_at: int = 0
+    last_requested_at: int = 0
     intent: Mapping[str, object] | None = None
     connected: bool = False
 
@@ -156,7 +157,7 @@ class Stream:
     @property
     def relayed(self) -> bool:
         """Whether the relay holds its upstream, not an IoT rule."""
-        return self.entry is None
+        return self.allowed_topic is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,12 +179,12 @@ class LastValue:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """A second look at a stream's last value, for one subscription.
+class CatchUpRequest:
+    """A catch-up at a stream's last value, for one subscription.
 
     `seen` is the order of the value the viewer was sent, None when it was sent none."""
 
     key: SubscriptionKey
-    attempt: str
+    generation: str
     stream_key: str
     seen: tuple[int, str] | None

@@ -31,7 +31,7 @@ class User:
     password_hash: str = field(repr=False)
     must_change_password: bool = False
     shared_dashboards: frozenset[str] = frozenset()
-    stamp: int = 1
+    row_version: int = 1
     created_at_ms: int = 0
     updated_at_ms: int = 0
 

@@ -133,7 +133,8 @@ class UserStore(Protocol):
         """*Index.* Ordered by e-mail."""
 
     def write(self, write: UserWrite, now_ms: int) -> int | None:
-        """One transaction, conditional on the stamp, or on the e-mail being free when creating. Raises `Conflict`."""
+        """One transaction, conditional on the row version, or on the e-mail being free when creating. Raises
+        `Conflict`."""
 
 
 class ProfileStore(Protocol):

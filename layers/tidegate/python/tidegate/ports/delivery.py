@@ -23,7 +23,7 @@ class Delivery(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Post:
+class OutboundMessage:
     """One message for one connection. `tag` is the caller's own and comes back with the result."""
 
     connection_id: str
@@ -32,14 +32,14 @@ class Post:
 
 
 @dataclass(frozen=True, slots=True)
-class Posted:
+class SendResult:
     """Result of one post."""
 
-    post: Post
+    post: OutboundMessage
     delivery: Delivery
 
 
-class Outgoing(Protocol):
+class OutboundQueue(Protocol):
     """What a sender sends, as long as there is something. Times are the sender's, monotonic seconds."""
 
     def ready(self, now: float) -> int:
@@ -53,14 +53,14 @@ class Outgoing(Protocol):
     def ended(self) -> bool:
         """Nothing is added any more."""
 
-    def take(self, now: float) -> Post | None:
+    def take(self, now: float) -> OutboundMessage | None:
         """The next post. None when none is ready."""
 
-    def before(self, post: Post) -> Post | None:
+    def before(self, post: OutboundMessage) -> OutboundMessage | None:
         """Asked before every try: what to send in the post's place, to the same connection. None withholds it; then
         `answered` is not called for it."""
 
-    def answered(self, post: Post, delivery: Delivery) -> None:
+    def answered(self, post: OutboundMessage, delivery: Delivery) -> None:
         """What became of a post."""
 
 
@@ -70,11 +70,15 @@ class Sender(Protocol):
     def post(self, connection_id: str, body: bytes) -> Delivery: ...
 
     def post_many(
-        self, posts: Iterable[Post], *, before_each: Callable[[Post], bool] | None = None, deadline: float | None = None
-    ) -> Sequence[Posted]:
+        self,
+        posts: Iterable[OutboundMessage],
+        *,
+        before_each: Callable[[OutboundMessage], bool] | None = None,
+        deadline: float | None = None,
+    ) -> Sequence[SendResult]:
         """Send many. `before_each` is asked before every send and every retry; False withholds."""
 
-    def send(self, outgoing: Outgoing) -> None:
+    def send(self, outgoing: OutboundQueue) -> None:
         """Send what there is until it has ended and everything was answered. A post that takes long keeps no other."""
 
     def wake(self) -> None:
@@ -89,6 +93,6 @@ class Sender(Protocol):
         """Ask the platform to close the connection; one already gone is fine."""
 
 
-class SecondLooks(Protocol):
-    def queue(self, key: SubscriptionKey, attempt: str, stream_key: str, seen: LastValue | None) -> None:
-        """Ask for a second look at the stream's last value for this subscription, some seconds from now."""
+class CatchUpQueue(Protocol):
+    def queue(self, key: SubscriptionKey, generation: str, stream_key: str, seen: LastValue | None) -> None:
+        """Ask for a catch-up at the stream's last value for this subscription, some seconds from now."""

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from tidegate.domain.access import DashboardAccess, UserAccess
-from tidegate.domain.subscriptions import Connection, CutMark, LastValue, Stream, Subscription, SubscriptionKey
+from tidegate.domain.subscriptions import Connection, LastValue, Stream, Subscription, SubscriptionKey, TerminationClaim
 from tidegate.domain.tokens import SessionClaims
 from tidegate.ports.runtime import ScanPage
 
@@ -32,7 +32,7 @@ class AccessStore(Protocol):
         """The canonical intent stored for a datasource (see `domain.intents`), None when there is none."""
 
 
-class Hold(StrEnum):
+class Reservation(StrEnum):
     """Outcome of `ConnectionStore.hold`."""
 
     HELD = "held"
@@ -47,7 +47,7 @@ class ConnectionStore(Protocol):
 
     def get(self, connection_id: str) -> Connection | None: ...
 
-    def hold(self, key: SubscriptionKey, cap: int, slot: str) -> Hold:
+    def reserve(self, key: SubscriptionKey, cap: int, slot: str) -> Reservation:
         """Add the key to the connection's set and note the slot it is about to take, in one conditional write.
 
         Holds when the connection is open, not closing, and either holds the key already or its set is below
@@ -65,7 +65,7 @@ class ConnectionStore(Protocol):
 
     def scan(self, segment: int, segments: int, after: str | None = None) -> Iterator[ScanPage[Connection]]:
         """One of `segments` disjoint parts of the table, which are all of it, page by page, in no order; from a page's
-        `position` on when `after` gives one. For the full pass only: together they read the whole table."""
+        `position` on when `after` gives one. For the full revalidation only: together they read the whole table."""
 
     def close_if_empty(self, connection_id: str) -> bool:
         """Mark `closing` on the condition that the set is empty. True when marked now or before."""
@@ -75,20 +75,20 @@ class SubscriptionStore(Protocol):
     def get(self, key: SubscriptionKey) -> Subscription | None: ...
 
     def put_hidden(self, row: Subscription) -> bool:
-        """Write the row hidden over whatever is there, unless that is cut, or live on the same grant (which is to be
-        refreshed: this attempt may yet fail), or this row has a share version and what is there a higher one: then
-        False. (A member's row has none; it and a guest's may replace each other.)"""
+        """Write the row hidden over whatever is there, unless that is terminated, or live on the same grant (which is
+        to be refreshed: this attempt may yet fail), or this row has a share version and what is there a higher one:
+        then False. (A member's row has none; it and a guest's may replace each other.)"""
 
     def make_visible(self, row: Subscription) -> bool:
-        """Show the row, conditional on it being of this attempt and not cut. True when visible now."""
+        """Show the row, conditional on it being of this attempt and not terminated. True when visible now."""
 
     def move_expiry(self, row: Subscription, expires_at: int, session_token: str | None = None) -> bool:
-        """Move `exp` forward on the very row seen (same attempt, visible, not cut), and the token kept with it.
+        """Move `exp` forward on the very row seen (same attempt, visible, not terminated), and the token kept with it.
 
-        True when the row's `exp` is now `expires_at` or later; False when it is another row, hidden or cut.
+        True when the row's `exp` is now `expires_at` or later; False when it is another row, hidden or terminated.
         """
 
-    def mark_cut(self, row: Subscription, mark: CutMark, *, expired_at: int | None = None) -> bool:
+    def claim_termination(self, row: Subscription, mark: TerminationClaim, *, expired_at: int | None = None) -> bool:
         """Mark ended and take it out of the stream index, conditional on the attempt and on no other run's mark that
         still holds.
 
@@ -124,16 +124,16 @@ class SubscriptionStore(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class EntryStreams:
-    """The streams one allowlist entry feeds. `version` moves whenever one is added."""
+class SourceStreams:
+    """The streams one allowed topic feeds. `version` moves whenever one is added."""
 
     version: int
     streams: Sequence[Stream]
 
 
 class StreamStore(Protocol):
-    def want(self, stream: Stream) -> Stream:
-        """Create or touch the stream (`wanted_at` only moves forward) and return it as stored.
+    def touch(self, stream: Stream) -> Stream:
+        """Create or touch the stream (`last_requested_at` only moves forward) and return it as stored.
 
         When it returns, `version_of` the stream's entry has moved if the stream is new, or is the relay's and not
         connected: a message that arrives later finds it, and a worker that holds the relay's streams looks at them.
@@ -143,14 +143,14 @@ class StreamStore(Protocol):
     def note_connected(self, stream: Stream, connected: bool) -> None:
         """Write down whether a stream of the relay is connected, for whoever subscribes next."""
 
-    def let_go(self, stream: Stream) -> bool:
+    def release_if_idle(self, stream: Stream) -> bool:
         """Note that it is not connected, unless somebody wanted it after `stream.wanted_at`: then False."""
 
-    def version_of(self, entry: str | None) -> int:
-        """What `of_entry` would answer as its version."""
+    def version_of(self, allowed_topic: str | None) -> int:
+        """What `of_source` would answer as its version."""
 
-    def of_entry(self, entry: str | None) -> EntryStreams:
-        """Streams fed by one allowlist entry, or, without one, by the relay, which somebody wanted within a day."""
+    def of_source(self, allowed_topic: str | None) -> SourceStreams:
+        """Streams fed by one allowed topic, or, without one, by the relay, which somebody wanted within a day."""
 
 
 class LastValueStore(Protocol):

@@ -18,7 +18,7 @@ class RateCounter(Protocol):
         Args:
             key: what is limited, already an HMAC.
             request_id: of this call; a retry carries the same one and is not counted twice.
-            deadline: monotonic seconds after which `CouldNotCheck` is raised.
+            deadline: monotonic seconds after which `Unavailable` is raised.
         A store that throttles this key answers like a refusal.
         """
 
@@ -38,13 +38,13 @@ class RateStore(RateCounter, Protocol):
 
 
 class CapStore(Protocol):
-    def take(self, cap: str, shard: int, limit: int, holder: str, deadline: float | None = None) -> bool:
+    def take(self, cap: str, partition: int, limit: int, holder: str, deadline: float | None = None) -> bool:
         """Add the holder to one shard's set while the set is below `limit`. True when it is in the set."""
 
     def scan(self, segment: int, segments: int, after: str | None = None) -> Iterator[ScanPage[tuple[str, int, str]]]:
         """(cap, shard, holder) of one part of the table, as `ConnectionStore.scan`."""
 
-    def release(self, cap: str, shard: int, holder: str) -> None:
+    def release(self, cap: str, partition: int, holder: str) -> None:
         """Remove the holder from one shard's set. Repeating changes nothing."""
 
 

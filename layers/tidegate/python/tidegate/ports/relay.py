@@ -8,14 +8,14 @@ from typing import Protocol
 
 from tidegate.domain.relay import Lease
 from tidegate.domain.subscriptions import Stream
-from tidegate.errors import CouldNotCheck
+from tidegate.errors import Unavailable
 from tidegate.protocol.messages import ErrorCode
 
 
-class Relays(Protocol):
+class RelayWorkers(Protocol):
     """The relay's workers."""
 
-    def start(self, shard: int, *, successor: bool = False) -> None:
+    def start(self, partition: int, *, successor: bool = False) -> None:
         """See to it that a worker holds the shard's upstreams soon. Asking again, or needlessly, is harmless.
 
         A `successor` is connected beside the worker that asks, and waits to be handed the shard.
@@ -25,7 +25,7 @@ class Relays(Protocol):
 class RelayLeases(Protocol):
     """Who holds a shard. `now` is epoch seconds; every write is conditional on the fence."""
 
-    def claim(self, shard: int, owner: str, now: float) -> Lease | None:
+    def claim(self, partition: int, owner: str, now: float) -> Lease | None:
         """Take a shard that is free, or whose lease ended some time ago. None while another holds it."""
 
     def renew(self, lease: Lease, now: float) -> Lease | None:
@@ -34,14 +34,14 @@ class RelayLeases(Protocol):
     def release(self, lease: Lease) -> None:
         """Let it go. Harmless when it is another's."""
 
-    def offer(self, shard: int, successor: str) -> Lease | None:
+    def offer(self, partition: int, successor: str) -> Lease | None:
         """Say that a successor is connected and waits. The first is the one: None when another waits already, or there
         is no lease."""
 
     def hand_over(self, lease: Lease, now: float) -> bool:
         """Make the waiting successor the owner, in one conditional write. From then on this worker sends nothing."""
 
-    def current(self, shard: int) -> Lease | None: ...
+    def current(self, partition: int) -> Lease | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,7 @@ class UpstreamFault(Exception):
         self.refused = refused
 
 
-class NobodyListens(CouldNotCheck):
+class NobodyListens(Unavailable):
     """Nobody is subscribed yet, or any more, so it cannot be told what a stream connects to."""
 
 
@@ -146,7 +146,7 @@ class Requests(Protocol):
     """Tells what a stream connects to, credential included, when it is to be connected."""
 
     def __call__(self, stream: Stream) -> UpstreamRequest | MqttRequest:
-        """Raises `UpstreamFault`, `NobodyListens`, `CouldNotCheck`."""
+        """Raises `UpstreamFault`, `NobodyListens`, `Unavailable`."""
 
 
 class Upstreams(Protocol):

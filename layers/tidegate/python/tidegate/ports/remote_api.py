@@ -4,38 +4,38 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from tidegate.domain.remote_api import ExternalPage, Introspected
+from tidegate.domain.remote_api import Introspection, RemotePage
 
 
 class Introspections(Protocol):
     """Asks the API about session tokens."""
 
-    def introspect(self, token: str, dashboard_id: str, datasource_id: str) -> Introspected:
+    def introspect(self, token: str, dashboard_id: str, datasource_id: str) -> Introspection:
         """Whether the token's holder may stream the datasource now, and what it connects to.
 
         Raises:
             Denied, NotFound, Unauthenticated: the API says no. InvalidInput: it says that the datasource cannot be
-            streamed. ApiBusy, ApiTimeout, CouldNotCheck: it did not say.
+            streamed. ApiBusy, ApiTimeout, Unavailable: it did not say.
         """
 
 
-class ExternalFeed(Protocol):
+class RemoteFeed(Protocol):
     """The API's revocations."""
 
-    def read(self, cursor: str | None, limit: int) -> ExternalPage:
+    def read(self, cursor: str | None, limit: int) -> RemotePage:
         """Events after the cursor, at most `limit`; from the oldest retained one without a cursor.
 
-        Repeating changes nothing. Raises `CouldNotCheck`."""
+        Repeating changes nothing. Raises `Unavailable`."""
 
 
 class RevokedVersions(Protocol):
-    """Up to where share versions are revoked, per dashboard; what `allowed` reads as an attested access item."""
+    """Up to where share versions are revoked, per dashboard; what `allowed` reads as an remote access item."""
 
     def raise_to(self, dashboard_id: str, version: int) -> None:
         """Revoke every share version below `version`. It only ever grows; repeating changes nothing."""
 
 
-class ExternalCursors(Protocol):
+class RemoteCursors(Protocol):
     """Our place in the API's feed."""
 
     def cursor(self) -> str | None:

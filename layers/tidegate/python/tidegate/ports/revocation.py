@@ -10,7 +10,7 @@ from typing import Protocol
 from tidegate.domain.revocations import FeedPage, Task
 
 
-class Revalidations(Protocol):
+class RevalidationQueue(Protocol):
     """The queue of revalidation work. What is queued is done at least once."""
 
     def queue(self, task: Task, delay_s: int = 0) -> None: ...
@@ -27,8 +27,8 @@ class CursorStore(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class PassRun:
-    """A run of a full pass: the right to carry it on.
+class RevalidationRun:
+    """A run of a full revalidation: the right to carry it on.
 
     Attributes:
         owner: this run's own id; another run of the same pass has another.
@@ -41,10 +41,10 @@ class PassRun:
     progress: Mapping[str, str]
 
 
-class FullPasses(Protocol):
-    """The one full pass: when it is due, who runs it, how far it is."""
+class FullRevalidationRuns(Protocol):
+    """The one full revalidation: when it is due, who runs it, how far it is."""
 
-    def begin(self, owner: str, now: int, interval_s: int, life_s: int) -> PassRun | None:
+    def begin(self, owner: str, now: int, interval_s: int, life_s: int) -> RevalidationRun | None:
         """Begin a pass that is due, or carry on one left unfinished; None when neither, or while a run's lease holds.
 
         Due: the last one began `interval_s` ago or more, or a pass was demanded since. `now` is epoch seconds; the
@@ -52,13 +52,13 @@ class FullPasses(Protocol):
         same owner gets it again.
         """
 
-    def note(self, run: PassRun, step: str, position: str) -> bool:
+    def note(self, run: RevalidationRun, step: str, position: str) -> bool:
         """Write down how far a step is. False when another run has the pass."""
 
-    def pause(self, run: PassRun) -> None:
+    def pause(self, run: RevalidationRun) -> None:
         """Let the lease go, keep the progress. Harmless when another run has the pass."""
 
-    def end(self, run: PassRun) -> None:
+    def end(self, run: RevalidationRun) -> None:
         """The pass is complete. Harmless when another run has it."""
 
     def demand(self, now: int) -> None:

@@ -1,9 +1,9 @@
 """The event-stream format of server-sent events, as bytes come in.
 
 A core without I/O, after the WHATWG HTML standard, section 9.2.6 (interpreting an event stream). Chunks may end
-anywhere, inside a character or between CR and LF. Work is linear in the bytes, however they are cut.
+anywhere, inside a character or between CR and LF. Work is linear in the bytes, however they are terminated.
 
-Invariant of this file: equal bytes give equal events, however they were cut into chunks.
+Invariant of this file: equal bytes give equal events, however they were terminated into chunks.
 """
 
 from __future__ import annotations

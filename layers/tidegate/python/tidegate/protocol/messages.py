@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from tidegate.errors import CouldNotCheck, LimiterUnavailable, TidegateError
+from tidegate.errors import LimiterUnavailable, TidegateError, Unavailable
 
 
 class ErrorCode(StrEnum):
@@ -210,6 +210,6 @@ def code_for(failure: TidegateError) -> ErrorCode:
 
 def text_for(failure: TidegateError) -> str:
     """What a client is told. A limiter that is down says so; other internal faults stay internal."""
-    if isinstance(failure, CouldNotCheck) and not isinstance(failure, LimiterUnavailable):
+    if isinstance(failure, Unavailable) and not isinstance(failure, LimiterUnavailable):
         return "Subscription failed"
     return failure.message if failure.status < 500 or isinstance(failure, LimiterUnavailable) else "Subscription failed"

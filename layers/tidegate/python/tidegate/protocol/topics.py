@@ -73,7 +73,7 @@ def covers(pattern: str, requested: str) -> bool:
 def first_covering(patterns: Iterable[str], requested: str) -> str | None:
     """The first pattern that covers the requested filter, None when none does.
 
-    Each filter in use belongs to the first allowlist entry that covers it, so overlapping entries never deliver
+    Each filter in use belongs to the first allowed topic that covers it, so overlapping entries never deliver
     a message twice.
     """
     return next((pattern for pattern in patterns if covers(pattern, requested)), None)

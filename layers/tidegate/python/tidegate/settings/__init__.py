@@ -419,7 +419,7 @@ def _contradictions(settings: Settings) -> list[str]:
             f"REALTIME_RECONNECT_MIN_MS={settings.reconnect_min_ms}: must not be above "
             f"REALTIME_RECONNECT_MAX_MS={settings.reconnect_max_ms}"
         )
-    problems += _external_api_problems(settings) if settings.api_base_url else []
+    problems += _remote_api_problems(settings) if settings.api_base_url else []
     if settings.production and (settings.sse_enabled or settings.ws_enabled) and not settings.egress_allowed_hosts:
         problems.append(
             "EGRESS_ALLOWED_HOSTS='': needed in production, where SSE and WebSocket datasources connect outside; "
@@ -435,10 +435,10 @@ def _contradictions(settings: Settings) -> list[str]:
 #: What API Gateway waits for a WebSocket message's answer is 29 s; the rest of a subscribe needs some of it.
 _MESSAGE_BUDGET_MS = 25_000
 #: The contract clamps the limits it is asked to count against.
-_CONTRACT_MAX_LIMIT = 10_000
+_REMOTE_API_MAX_LIMIT = 10_000
 
 
-def _external_api_problems(settings: Settings) -> list[str]:
+def _remote_api_problems(settings: Settings) -> list[str]:
     problems = []
     if settings.production and not keeps_secrets(settings.api_base_url):
         problems.append(
@@ -459,9 +459,9 @@ def _external_api_problems(settings: Settings) -> list[str]:
         ),
     }
     for variable, limit in limits.items():
-        if limit > _CONTRACT_MAX_LIMIT:
+        if limit > _REMOTE_API_MAX_LIMIT:
             problems.append(
-                f"{variable}={limit}: allowed with GATEWAY_API_BASE_URL: at most {_CONTRACT_MAX_LIMIT}, "
+                f"{variable}={limit}: allowed with GATEWAY_API_BASE_URL: at most {_REMOTE_API_MAX_LIMIT}, "
                 "the largest limit the contract counts against"
             )
     return problems

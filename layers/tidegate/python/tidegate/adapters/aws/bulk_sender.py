@@ -19,7 +19,7 @@ from contextlib import suppress
 from time import monotonic
 
 from tidegate.adapters.aws.http import tls_context
-from tidegate.ports.delivery import Delivery, Outgoing, Post
+from tidegate.ports.delivery import Delivery, OutboundMessage, OutboundQueue
 
 _ATTEMPTS = 4
 _BASE_DELAY_S = 0.05
@@ -50,7 +50,7 @@ class _Attempt:
 
     __slots__ = ("due", "last", "post", "tries")
 
-    def __init__(self, post: Post) -> None:
+    def __init__(self, post: OutboundMessage) -> None:
         self.post = post
         self.tries = 0
         self.due = 0.0
@@ -157,10 +157,10 @@ def _chunks_end(data: bytes, at: int) -> int | None:
             return at
 
 
-class BulkPosts:
+class BulkSender:
     """The sockets to one address. `send` is for one thread at a time."""
 
-    def __init__(self, host: str, port: int, *, tls: bool, encoded: Callable[[Post], bytes]) -> None:
+    def __init__(self, host: str, port: int, *, tls: bool, encoded: Callable[[OutboundMessage], bytes]) -> None:
         """`encoded` makes the whole HTTP request of a post."""
         self._address = (host, port)
         self._tls = tls
@@ -172,7 +172,7 @@ class BulkPosts:
         self._asleep = False
         self._waking: tuple[socket.socket, socket.socket] | None = None
 
-    def send(self, outgoing: Outgoing, deadline: float = _NEVER) -> None:
+    def send(self, outgoing: OutboundQueue, deadline: float = _NEVER) -> None:
         """Send until all is answered; at `deadline` (monotonic seconds) give up the rest of what was taken."""
         if self._selector is None:
             self._begin()
@@ -218,11 +218,11 @@ class BulkPosts:
             end.setblocking(False)
         self._selector.register(self._waking[0], selectors.EVENT_READ, None)
 
-    def _finished(self, outgoing: Outgoing, now: float) -> bool:
+    def _finished(self, outgoing: OutboundQueue, now: float) -> bool:
         nothing_under_way = not self._flying and not self._retries
         return nothing_under_way and outgoing.ended and not outgoing.ready(now) and outgoing.due is None
 
-    def _start(self, outgoing: Outgoing, now: float) -> None:
+    def _start(self, outgoing: OutboundQueue, now: float) -> None:
         while self._retries and self._retries[0].due <= now and self._room(outgoing, now):
             self._try(outgoing, heapq.heappop(self._retries), now)
         while self._room(outgoing, now):
@@ -231,7 +231,7 @@ class BulkPosts:
                 return
             self._try(outgoing, _Attempt(post), now)
 
-    def _room(self, outgoing: Outgoing, now: float) -> bool:
+    def _room(self, outgoing: OutboundQueue, now: float) -> bool:
         """Whether another post may be under way."""
         flying, limit = len(self._flying), BUSY_SOCKETS
         if not self._idle:  # it would need one more
@@ -246,7 +246,7 @@ class BulkPosts:
             count += 1
         return count
 
-    def _try(self, outgoing: Outgoing, attempt: _Attempt, now: float) -> None:
+    def _try(self, outgoing: OutboundQueue, attempt: _Attempt, now: float) -> None:
         post = outgoing.before(attempt.post)
         if post is None:
             return
@@ -287,7 +287,7 @@ class BulkPosts:
 
     # --- waiting ------------------------------------------------------------------------------------------
 
-    def _wait(self, outgoing: Outgoing, now: float, deadline: float) -> None:
+    def _wait(self, outgoing: OutboundQueue, now: float, deadline: float) -> None:
         self._asleep = True  # from here on whoever adds something wakes; so nothing is added unseen
         until = deadline
         if self._retries and self._room(outgoing, now):
@@ -305,7 +305,7 @@ class BulkPosts:
         self._progress(max(0.0, until - monotonic()) if until < _NEVER else None, outgoing)
         self._asleep = False
 
-    def _progress(self, timeout: float | None, outgoing: Outgoing | None = None) -> None:
+    def _progress(self, timeout: float | None, outgoing: OutboundQueue | None = None) -> None:
         assert self._selector is not None and self._waking is not None
         for key, _ in self._selector.select(timeout):
             if key.data is None:
@@ -313,7 +313,7 @@ class BulkPosts:
             else:
                 self._advance(key.data, outgoing)
 
-    def _advance(self, channel: _Channel, outgoing: Outgoing | None) -> None:
+    def _advance(self, channel: _Channel, outgoing: OutboundQueue | None) -> None:
         try:
             if channel.outgoing:
                 if not channel.flush():
@@ -348,7 +348,7 @@ class BulkPosts:
         channel.socket.close()
         self._flying.pop(channel, None)
 
-    def _lost(self, outgoing: Outgoing | None, channel: _Channel) -> None:
+    def _lost(self, outgoing: OutboundQueue | None, channel: _Channel) -> None:
         """The socket ended without an answer. A kept one was most likely closed before it read the request."""
         attempt = channel.attempt
         self._drop(channel)
@@ -360,7 +360,7 @@ class BulkPosts:
         assert outgoing is not None
         self._again(outgoing, attempt, Delivery.FAILED)
 
-    def _again(self, outgoing: Outgoing, attempt: _Attempt, outcome: Delivery) -> None:
+    def _again(self, outgoing: OutboundQueue, attempt: _Attempt, outcome: Delivery) -> None:
         attempt.last = outcome
         if attempt.tries >= _ATTEMPTS:
             outgoing.answered(attempt.post, outcome)
@@ -368,20 +368,20 @@ class BulkPosts:
         attempt.due = monotonic() + random.uniform(0, _BASE_DELAY_S * 2**attempt.tries)
         heapq.heappush(self._retries, attempt)
 
-    def _expire(self, outgoing: Outgoing, now: float) -> None:
+    def _expire(self, outgoing: OutboundQueue, now: float) -> None:
         while self._flying:
             channel = next(iter(self._flying))
             if channel.started > now - ANSWER_S:
                 return
             self._abandon(outgoing, channel)
 
-    def _abandon(self, outgoing: Outgoing, channel: _Channel) -> None:
+    def _abandon(self, outgoing: OutboundQueue, channel: _Channel) -> None:
         attempt = channel.attempt
         assert attempt is not None
         self._drop(channel)
         outgoing.answered(attempt.post, attempt.last)
 
-    def _give_up(self, outgoing: Outgoing) -> None:
+    def _give_up(self, outgoing: OutboundQueue) -> None:
         """What is under way when the time is over, or something broke."""
         for channel in list(self._flying):
             self._abandon(outgoing, channel)

@@ -1,30 +1,30 @@
-"""Second looks as delayed SQS messages."""
+"""Catch-ups as delayed SQS messages."""
 
 from __future__ import annotations
 
 import json
 
 from tidegate.adapters.aws.json_client import AwsError, JsonClient
-from tidegate.domain.subscriptions import LastValue, Look, SubscriptionKey
-from tidegate.errors import CouldNotCheck
+from tidegate.domain.subscriptions import CatchUpRequest, LastValue, SubscriptionKey
+from tidegate.errors import Unavailable
 
 #: Longer than an audience is cached (1 s) plus what a global index usually lags (well under a second), seconds.
 DELAY_S = 3
 
 
-class SqsSecondLooks:
-    """`ports.SecondLooks`."""
+class SqsCatchUpQueue:
+    """`ports.delivery.CatchUpQueue`."""
 
     def __init__(self, client: JsonClient, queue_url: str) -> None:
         self._client = client
         self._queue_url = queue_url
 
-    def queue(self, key: SubscriptionKey, attempt: str, stream_key: str, seen: LastValue | None) -> None:
+    def queue(self, key: SubscriptionKey, generation: str, stream_key: str, seen: LastValue | None) -> None:
         body = {
             "dashboardId": key.dashboard_id,
             "connectionId": key.connection_id,
             "datasourceId": key.datasource_id,
-            "attempt": attempt,
+            "attempt": generation,
             "streamKey": stream_key,
             "seen": list(seen.order) if seen else None,
         }
@@ -33,17 +33,17 @@ class SqsSecondLooks:
             self._client.call("SendMessage", request)
         except AwsError as error:
             if error.temporary:
-                raise CouldNotCheck("The queue did not answer", code="queue_unavailable") from error
+                raise Unavailable("The queue did not answer", code="queue_unavailable") from error
             raise
 
 
-def read_look(body: str) -> Look:
+def read_catch_up(body: str) -> CatchUpRequest:
     """The message `queue` wrote. Raises `ValueError` or `KeyError` when it is not one."""
     fields = json.loads(body)
     seen = fields["seen"]
-    return Look(
+    return CatchUpRequest(
         key=SubscriptionKey(fields["dashboardId"], fields["connectionId"], fields["datasourceId"]),
-        attempt=fields["attempt"],
+        generation=fields["attempt"],
         stream_key=fields["streamKey"],
         seen=None if seen is None else (int(seen[0]), str(seen[1])),
     )

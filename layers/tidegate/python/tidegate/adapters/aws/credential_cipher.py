@@ -15,11 +15,11 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from tidegate.adapters.aws.json_client import AwsError, JsonClient
-from tidegate.errors import CouldNotCheck
+from tidegate.errors import Unavailable
 
 
 class KmsCredentialCipher:
-    """`ports.CredentialCipher`."""
+    """`ports.control_plane.CredentialCipher`."""
 
     def __init__(self, kms: JsonClient, key_id: str) -> None:
         self._kms = kms
@@ -50,7 +50,7 @@ class KmsCredentialCipher:
                 base64.b64decode(parts["nonce"]), base64.b64decode(parts["sealed"]), profile_id.encode()
             )
         except InvalidTag as error:
-            raise CouldNotCheck("A credential cannot be opened", code="credential_unreadable") from error
+            raise Unavailable("A credential cannot be opened", code="credential_unreadable") from error
         secret: dict[str, str] = json.loads(plain)
         return secret
 
@@ -58,4 +58,4 @@ class KmsCredentialCipher:
         try:
             return self._kms.call(operation, request)
         except AwsError as error:
-            raise CouldNotCheck("The key service did not answer", code="key_unavailable") from error
+            raise Unavailable("The key service did not answer", code="key_unavailable") from error

@@ -123,7 +123,7 @@ class HttpClient:
             deadline: monotonic seconds by which the answer must be there.
 
         Raises:
-            NotAnswered: connection refused, lost, too slow, or an answer that is cut off or too large.
+            NotAnswered: connection refused, lost, too slow, or an answer that is terminated off or too large.
         """
         kept = self._take()
         reused = kept is not None

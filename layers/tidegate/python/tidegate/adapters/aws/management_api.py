@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 from time import monotonic, time
 from urllib.parse import quote, urlsplit
 
-from tidegate.adapters.aws.bulk_sender import BulkPosts
+from tidegate.adapters.aws.bulk_sender import BulkSender
 from tidegate.adapters.aws.http import HttpClient, NotAnswered
 from tidegate.adapters.aws.sigv4 import Credentials, PostSigner, Signer
-from tidegate.errors import CouldNotCheck
-from tidegate.ports.delivery import Delivery, Outgoing, Post, Posted
+from tidegate.errors import Unavailable
+from tidegate.ports.delivery import Delivery, OutboundMessage, OutboundQueue, SendResult
 from tidegate.ports.runtime import Observer
 
 _SERVICE = "execute-api"
@@ -20,7 +20,7 @@ _BASE64 = re.compile(r"[A-Za-z0-9_-]*=*")
 
 
 class ManagementApi:
-    """`ports.Sender`."""
+    """`ports.delivery.Sender`."""
 
     def __init__(self, endpoint: str, *, region: str, credentials: Credentials, observer: Observer) -> None:
         """`endpoint` is the stage's callback URL, for example `https://id.execute-api.eu-west-1.amazonaws.com/live`."""
@@ -32,22 +32,22 @@ class ManagementApi:
         parts = urlsplit(endpoint)
         tls = parts.scheme == "https"
         port = parts.port or (443 if tls else 80)
-        self._bulk = BulkPosts(parts.hostname or "", port, tls=tls, encoded=self.encoded)
+        self._bulk = BulkSender(parts.hostname or "", port, tls=tls, encoded=self.encoded)
 
     # --- one at a time ------------------------------------------------------------------------------------
 
     def post(self, connection_id: str, body: bytes) -> Delivery:
-        return self.post_many([Post(connection_id, body)])[0].delivery
+        return self.post_many([OutboundMessage(connection_id, body)])[0].delivery
 
     def exists(self, connection_id: str) -> bool:
-        """Raises `CouldNotCheck` when the platform did not say."""
+        """Raises `Unavailable` when the platform did not say."""
         try:
             status = self._request("GET", connection_id)
         except NotAnswered as error:
-            raise CouldNotCheck("The platform did not answer") from error
+            raise Unavailable("The platform did not answer") from error
         if status in (200, 410):
             return status == 200
-        raise CouldNotCheck("The platform did not say", code=f"status_{status}")
+        raise Unavailable("The platform did not say", code=f"status_{status}")
 
     def close(self, connection_id: str) -> None:
         try:
@@ -55,7 +55,7 @@ class ManagementApi:
         except NotAnswered:
             status = 0
         if status not in (200, 204, 410):
-            # Closing is a courtesy; whoever needs it certain asks again (the full pass does).
+            # Closing is a courtesy; whoever needs it certain asks again (the full revalidation does).
             self._observer.count("connections_not_closed")
 
     def _request(self, method: str, connection_id: str) -> int:
@@ -66,15 +66,19 @@ class ManagementApi:
     # --- many at once -------------------------------------------------------------------------------------
 
     def post_many(
-        self, posts: Iterable[Post], *, before_each: Callable[[Post], bool] | None = None, deadline: float | None = None
-    ) -> Sequence[Posted]:
-        """See `ports.Sender`. Without `deadline` (monotonic seconds) ten seconds are enough for all."""
+        self,
+        posts: Iterable[OutboundMessage],
+        *,
+        before_each: Callable[[OutboundMessage], bool] | None = None,
+        deadline: float | None = None,
+    ) -> Sequence[SendResult]:
+        """See `ports.delivery.Sender`. Without `deadline` (monotonic seconds) ten seconds are enough for all."""
         listed = _Listed(list(posts), before_each)
         self._bulk.send(listed, monotonic() + _TIMEOUT_S if deadline is None else deadline)
         return listed.results()
 
-    def send(self, outgoing: Outgoing) -> None:
-        """See `ports.Sender`. For one thread at a time."""
+    def send(self, outgoing: OutboundQueue) -> None:
+        """See `ports.delivery.Sender`. For one thread at a time."""
         self._bulk.send(outgoing)
 
     def wake(self) -> None:
@@ -83,7 +87,7 @@ class ManagementApi:
     def end(self) -> None:
         self._bulk.end()
 
-    def encoded(self, post: Post) -> bytes:
+    def encoded(self, post: OutboundMessage) -> bytes:
         """The signed request as bytes."""
         return self._post_signer.request(_escaped(post.connection_id), post.body, time())
 
@@ -96,32 +100,32 @@ def _escaped(connection_id: str) -> str:
 
 
 class _Listed:
-    """`ports.Outgoing`: a list of posts, each on its own."""
+    """`ports.delivery.OutboundQueue`: a list of posts, each on its own."""
 
     ended = True
     due = None
 
-    def __init__(self, posts: Sequence[Post], before_each: Callable[[Post], bool] | None) -> None:
+    def __init__(self, posts: Sequence[OutboundMessage], before_each: Callable[[OutboundMessage], bool] | None) -> None:
         # Each carries its place, and its own tag in it.
         self._posts = posts
         self._next = 0
         self._before_each = before_each
         self._outcomes = [Delivery.FAILED] * len(posts)
 
-    def results(self) -> list[Posted]:
-        return [Posted(post, delivery) for post, delivery in zip(self._posts, self._outcomes, strict=True)]
+    def results(self) -> list[SendResult]:
+        return [SendResult(post, delivery) for post, delivery in zip(self._posts, self._outcomes, strict=True)]
 
     def ready(self, _now: float) -> int:
         return len(self._posts) - self._next
 
-    def take(self, _now: float) -> Post | None:
+    def take(self, _now: float) -> OutboundMessage | None:
         if self._next == len(self._posts):
             return None
         post = self._posts[self._next]
         self._next += 1
-        return Post(post.connection_id, post.body, self._next - 1)
+        return OutboundMessage(post.connection_id, post.body, self._next - 1)
 
-    def before(self, post: Post) -> Post | None:
+    def before(self, post: OutboundMessage) -> OutboundMessage | None:
         number = post.tag
         assert isinstance(number, int)
         if self._before_each is None or self._before_each(self._posts[number]):
@@ -129,6 +133,6 @@ class _Listed:
         self._outcomes[number] = Delivery.WITHHELD
         return None
 
-    def answered(self, post: Post, delivery: Delivery) -> None:
+    def answered(self, post: OutboundMessage, delivery: Delivery) -> None:
         assert isinstance(post.tag, int)
         self._outcomes[post.tag] = delivery

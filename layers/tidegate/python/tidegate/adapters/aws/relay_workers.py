@@ -7,27 +7,27 @@ from time import monotonic, time
 
 from tidegate.adapters.aws.http import HttpClient, NotAnswered
 from tidegate.adapters.aws.sigv4 import Signer
-from tidegate.errors import CouldNotCheck
+from tidegate.errors import Unavailable
 
 _TIMEOUT_S = 5.0
 
 
-class LambdaRelays:
-    """`ports.Relays`."""
+class LambdaRelayWorkers:
+    """`ports.relay.RelayWorkers`."""
 
     def __init__(self, http: HttpClient, signer: Signer, function_name: str) -> None:
         self._http = http
         self._signer = signer
         self._path = f"/2015-03-31/functions/{function_name}/invocations"
 
-    def start(self, shard: int, *, successor: bool = False) -> None:
-        """Raises `CouldNotCheck` when the invocation was not accepted."""
-        body = json.dumps({"shard": shard, "successor": successor}).encode()
+    def start(self, partition: int, *, successor: bool = False) -> None:
+        """Raises `Unavailable` when the invocation was not accepted."""
+        body = json.dumps({"shard": partition, "successor": successor}).encode()
         extra = {"x-amz-invocation-type": "Event", "content-type": "application/json"}
         headers = self._signer.headers("POST", self._http.host, self._path, body, time(), extra)
         try:
             answer = self._http.request("POST", self._path, headers, body, monotonic() + _TIMEOUT_S)
         except NotAnswered as error:
-            raise CouldNotCheck("The relay was not started", code="relay_not_started") from error
+            raise Unavailable("The relay was not started", code="relay_not_started") from error
         if answer.status != 202:
-            raise CouldNotCheck("The relay was not started", code=f"relay_start_{answer.status}")
+            raise Unavailable("The relay was not started", code=f"relay_start_{answer.status}")

@@ -6,11 +6,11 @@ import json
 
 from tidegate.adapters.aws.json_client import AwsError, JsonClient
 from tidegate.domain.revocations import Task, TaskKind
-from tidegate.errors import CouldNotCheck
+from tidegate.errors import Unavailable
 
 
-class SqsRevalidations:
-    """`ports.Revalidations`."""
+class SqsRevalidationQueue:
+    """`ports.revocation.RevalidationQueue`."""
 
     def __init__(self, client: JsonClient, queue_url: str) -> None:
         self._client = client
@@ -22,7 +22,7 @@ class SqsRevalidations:
 
 
 class SqsFollowRequests:
-    """`ports.FollowRequests`."""
+    """`ports.control_plane.FollowRequests`."""
 
     def __init__(self, client: JsonClient, queue_url: str) -> None:
         self._client = client
@@ -37,7 +37,7 @@ def _send(client: JsonClient, queue_url: str, body: str, delay_s: int) -> None:
         client.call("SendMessage", {"QueueUrl": queue_url, "MessageBody": body, "DelaySeconds": delay_s})
     except AwsError as error:
         if error.temporary:
-            raise CouldNotCheck("The queue did not answer", code="queue_unavailable") from error
+            raise Unavailable("The queue did not answer", code="queue_unavailable") from error
         raise
 
 

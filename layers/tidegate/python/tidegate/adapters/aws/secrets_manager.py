@@ -12,7 +12,7 @@ from threading import Lock
 
 from tidegate.adapters.aws.json_client import AwsError, JsonClient
 from tidegate.domain.secret_strength import weakness
-from tidegate.errors import CouldNotCheck
+from tidegate.errors import Unavailable
 from tidegate.ports.runtime import Clock
 
 #: How long values are used before they are read again, seconds.
@@ -40,7 +40,7 @@ class Secret:
         self._read_at = 0.0
 
     def current(self) -> str:
-        """The value to sign with. Raises `CouldNotCheck` when there is none to be had."""
+        """The value to sign with. Raises `Unavailable` when there is none to be had."""
         return self.values()[0]
 
     def values(self) -> tuple[str, ...]:
@@ -76,7 +76,7 @@ class Secret:
                 # An old value is better than none; the next call after REFRESH_S tries again.
                 self._read_at = self._clock.monotonic() - TTL_S + REFRESH_S
                 return
-            raise CouldNotCheck("A secret could not be read", code="secret_unavailable") from error
+            raise Unavailable("A secret could not be read", code="secret_unavailable") from error
         for value in values if self._must_be_strong else ():
             if why := weakness(value):
                 raise WeakSecret(f"Secret {self._arn} is too weak: {why}")

@@ -1,5 +1,5 @@
 """The access table: `dash#id`, `user#id`, and beside each dashboard `intents#id`, read only where intents matter; and
-for dashboards of an external API `revoked#id`.
+for dashboards of a remote API `revoked#id`.
 
 Invariant of this file: only `put_dashboard`/`put_user` actions write the first three, always inside the transaction
 that changes what they mirror; the version in `revoked#id` only ever grows.
@@ -13,14 +13,14 @@ from contextlib import suppress
 from typing import Any
 
 from tidegate.adapters.dynamodb.client import ConditionFailed, DynamoDb, Item, put_action
-from tidegate.domain.access import AclLevel, DashboardAccess, Role, UserAccess, Visibility, attested
+from tidegate.domain.access import AclLevel, DashboardAccess, Role, UserAccess, Visibility, remote_access_item
 from tidegate.ports.gateway import AccessSnapshot
 
 _DASHBOARD, _USER, _INTENTS, _REVOKED = "dash#", "user#", "intents#", "revoked#"
 
 
 class DynamoAccess:
-    """`ports.AccessStore`."""
+    """`ports.gateway.AccessStore`."""
 
     def __init__(self, db: DynamoDb, table: str) -> None:
         self._db = db
@@ -53,8 +53,8 @@ class DynamoAccess:
         return intent
 
 
-class DynamoAttestedAccess:
-    """`ports.AccessStore` and `external_ports.RevokedVersions` for the dashboards of an external API.
+class DynamoRemoteAccess:
+    """`ports.gateway.AccessStore` and `ports.remote_api.RevokedVersions` for the dashboards of a remote API.
 
     Every id is a dashboard: whether it exists, the API said when it answered for the viewer.
     """
@@ -71,7 +71,7 @@ class DynamoAttestedAccess:
         else:
             items = self._db.get_many(self._table, [{"key": _REVOKED + one} for one in ids])
         versions = {item["key"].removeprefix(_REVOKED): int(item["revoked_below"]) for item in items}
-        return AccessSnapshot({one: attested(one, versions.get(one, 0)) for one in ids}, {})
+        return AccessSnapshot({one: remote_access_item(one, versions.get(one, 0)) for one in ids}, {})
 
     def intent(self, dashboard_id: str, datasource_id: str) -> Mapping[str, object] | None:
         """The API's intents are not kept here."""

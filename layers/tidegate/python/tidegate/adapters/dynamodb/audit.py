@@ -18,7 +18,7 @@ _MONTHS = 14
 
 
 class DynamoAudit:
-    """`ports.AuditLog`."""
+    """`ports.control_plane.AuditLog`."""
 
     def __init__(self, db: DynamoDb, table: str, ids: Ids, observer: Observer) -> None:
         self._db = db

@@ -3,7 +3,7 @@
 Expressions name attributes as `#name`; `values` are used as `:name`. Names are collected from the expressions, so
 reserved words never matter; `names` overrides what an alias stands for (for map keys that are data).
 
-Invariant of this file: a failed condition is `ConditionFailed`, everything that is not an answer is `CouldNotCheck`,
+Invariant of this file: a failed condition is `ConditionFailed`, everything that is not an answer is `Unavailable`,
 and a wrong request is a bug that is not hidden.
 """
 
@@ -17,7 +17,7 @@ from time import monotonic, sleep
 from typing import Any
 
 from tidegate.adapters.aws.json_client import DEFAULT_TIMEOUT_S, AwsError, JsonClient
-from tidegate.errors import CouldNotCheck
+from tidegate.errors import Unavailable
 
 Item = dict[str, Any]
 
@@ -42,7 +42,7 @@ class TransactionFailed(Exception):
         self.failed = failed
 
 
-class Throttled(CouldNotCheck):
+class Throttled(Unavailable):
     """The table throttled the request to the end."""
 
 
@@ -301,7 +301,7 @@ class DynamoDb:
             except _Conflict as error:
                 delay = random.uniform(0, min(0.5, 0.02 * 2**attempt))
                 if attempt == _CONFLICT_ATTEMPTS or monotonic() + delay >= deadline:
-                    raise CouldNotCheck("The store is busy", code="store_busy") from error
+                    raise Unavailable("The store is busy", code="store_busy") from error
                 sleep(delay)
 
     def _call(self, operation: str, request: Mapping[str, Any], *, deadline: float | None = None) -> dict[str, Any]:
@@ -318,7 +318,7 @@ class DynamoDb:
             if error.throttled:
                 raise Throttled("The store is throttling", code="store_throttled") from error
             if error.temporary:
-                raise CouldNotCheck("The store did not answer", code="store_unavailable") from error
+                raise Unavailable("The store did not answer", code="store_unavailable") from error
             raise
 
 

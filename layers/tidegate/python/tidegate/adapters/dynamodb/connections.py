@@ -1,7 +1,7 @@
 """The connections table.
 
 Invariant of this file: a row's `subscriptions` map (datasource id -> dashboard id) is its set of subscription keys;
-it only grows by `hold`, under the cap, while the row exists and is not closing.
+it only grows by `reserve`, under the cap, while the row exists and is not closing.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from tidegate.adapters.dynamodb.client import ConditionFailed, DynamoDb, Item
 from tidegate.domain.subscriptions import Connection, SubscriptionKey
-from tidegate.ports.gateway import Hold
+from tidegate.ports.gateway import Reservation
 from tidegate.ports.runtime import ScanPage
 
 #: A connection lives two hours at most; rows a missed `$disconnect` left are gone soon after in any case.
@@ -20,7 +20,7 @@ _OPEN = "attribute_exists(#connection_id) AND attribute_not_exists(#closing)"
 
 
 class DynamoConnections:
-    """`ports.ConnectionStore`."""
+    """`ports.gateway.ConnectionStore`."""
 
     def __init__(self, db: DynamoDb, table: str) -> None:
         self._db = db
@@ -46,7 +46,7 @@ class DynamoConnections:
         item = self._db.get(self._table, {"connection_id": connection_id})
         return _connection(item) if item else None
 
-    def hold(self, key: SubscriptionKey, cap: int, slot: str) -> Hold:
+    def reserve(self, key: SubscriptionKey, cap: int, slot: str) -> Reservation:
         try:
             self._db.update(
                 self._table,
@@ -61,10 +61,10 @@ class DynamoConnections:
             # Which part failed is asked of what is there now; a wrong guess only words the refusal differently.
             there = self.get(key.connection_id)
             if there is None or there.closing:
-                return Hold.GONE
+                return Reservation.GONE
             other = there.subscriptions.get(key.datasource_id)
-            return Hold.OTHER_DASHBOARD if other not in (None, key.dashboard_id) else Hold.FULL
-        return Hold.HELD
+            return Reservation.OTHER_DASHBOARD if other not in (None, key.dashboard_id) else Reservation.FULL
+        return Reservation.HELD
 
     def note_slot(self, connection_id: str, slot: str) -> bool:
         try:

@@ -1,5 +1,5 @@
 """The dashboards table. Invariant of this file: a dashboard, its access item, its intents, its uses of profiles and
-the event of its change are written in one transaction, conditional on the dashboard's stamp."""
+the event of its change are written in one transaction, conditional on the dashboard's row version."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MAX_ACTIONS = 100
 
 
 class DynamoDashboards:
-    """`ports.DashboardStore`."""
+    """`ports.control_plane.DashboardStore`."""
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class DynamoDashboards:
         if write.before is None:
             assert write.after is not None
             return put_action(self._table, _item(write.after), "attribute_not_exists(#dashboard_id)")
-        condition, values = "#stamp = :seen", {"seen": write.before.stamp}
+        condition, values = "#stamp = :seen", {"seen": write.before.row_version}
         if write.after is None:
             return delete_action(self._table, {"dashboard_id": write.before.dashboard_id}, condition, values)
         return put_action(self._table, _item(write.after), condition, values)
@@ -141,7 +141,7 @@ def _item(dashboard: Dashboard) -> Item:
         },
         "document": json.dumps(dashboard.document, separators=(",", ":"), ensure_ascii=False),
         "revision": dashboard.revision,
-        "stamp": dashboard.stamp,
+        "stamp": dashboard.row_version,
         "created_at_ms": dashboard.created_at_ms,
         "updated_at_ms": dashboard.updated_at_ms,
     }
@@ -160,7 +160,7 @@ def _dashboard(item: Item) -> Dashboard:
             for user_id, entry in item["acl"].items()
         },
         revision=item["revision"],
-        stamp=item["stamp"],
+        row_version=item["stamp"],
         created_at_ms=item["created_at_ms"],
         updated_at_ms=item["updated_at_ms"],
     )

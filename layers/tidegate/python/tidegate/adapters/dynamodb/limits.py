@@ -11,14 +11,14 @@ from time import monotonic
 
 from tidegate.adapters.dynamodb.client import ConditionFailed, DynamoDb, Throttled
 from tidegate.domain.limits import RateDecision, decide_rate, window_of
-from tidegate.errors import CouldNotCheck
+from tidegate.errors import Unavailable
 from tidegate.ports.runtime import ScanPage
 
 _RATE, _CAP = "rate#", "cap#"
 
 
 class DynamoRates:
-    """`ports.RateStore`."""
+    """`ports.limits.RateStore`."""
 
     def __init__(self, db: DynamoDb, table: str) -> None:
         self._db = db
@@ -88,7 +88,7 @@ class DynamoRates:
 
 
 class DynamoCaps:
-    """`ports.CapStore`."""
+    """`ports.limits.CapStore`."""
 
     def __init__(self, db: DynamoDb, table: str, namespace: str) -> None:
         self._db = db
@@ -132,4 +132,4 @@ class DynamoCaps:
 
 def _in_time(deadline: float) -> None:
     if monotonic() >= deadline:
-        raise CouldNotCheck("The limiter did not answer in time", code="limiter_timeout")
+        raise Unavailable("The limiter did not answer in time", code="limiter_timeout")

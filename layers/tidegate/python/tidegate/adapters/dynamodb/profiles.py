@@ -38,7 +38,7 @@ _CHANGE = "change"
 
 
 class DynamoProfiles:
-    """`ports.ProfileStore`."""
+    """`ports.control_plane.ProfileStore`."""
 
     def __init__(self, db: DynamoDb, table: str) -> None:
         self._db = db

@@ -12,48 +12,48 @@ _OWN = "#owner = :owner AND #fence = :fence"
 
 
 class DynamoRelayLeases:
-    """`relay_ports.RelayLeases`. Times are stored in milliseconds: the table knows no fractions here."""
+    """`ports.relay.RelayLeases`. Times are stored in milliseconds: the table knows no fractions here."""
 
     def __init__(self, db: DynamoDb, table: str) -> None:
         self._db = db
         self._table = table
 
-    def claim(self, shard: int, owner: str, now: float) -> Lease | None:
+    def claim(self, partition: int, owner: str, now: float) -> Lease | None:
         # A lost answer is found again: the owner asks with its own id.
         free = "attribute_not_exists(#until) OR #until < :free OR #owner = :owner"
         values = {"owner": owner, "until": _ms(now + LEASE_S), "free": _ms(now - CLAIM_AFTER_S), "one": 1}
         update = "SET #owner = :owner, #until = :until REMOVE #successor ADD #fence :one"
-        return self._update(shard, update, free, values)
+        return self._update(partition, update, free, values)
 
     def renew(self, lease: Lease, now: float) -> Lease | None:
-        return self._update(lease.shard, "SET #until = :until", _OWN, _own(lease) | {"until": _ms(now + LEASE_S)})
+        return self._update(lease.partition, "SET #until = :until", _OWN, _own(lease) | {"until": _ms(now + LEASE_S)})
 
     def release(self, lease: Lease) -> None:
-        self._update(lease.shard, "REMOVE #until, #successor", _OWN, _own(lease))
+        self._update(lease.partition, "REMOVE #until, #successor", _OWN, _own(lease))
 
-    def offer(self, shard: int, successor: str) -> Lease | None:
+    def offer(self, partition: int, successor: str) -> Lease | None:
         first = "attribute_exists(#until) AND (attribute_not_exists(#successor) OR #successor = :successor)"
-        return self._update(shard, "SET #successor = :successor", first, {"successor": successor})
+        return self._update(partition, "SET #successor = :successor", first, {"successor": successor})
 
     def hand_over(self, lease: Lease, now: float) -> bool:
         values = _own(lease) | {"next": lease.successor, "until": _ms(now + LEASE_S), "one": 1}
         update = "SET #owner = :next, #until = :until REMOVE #successor ADD #fence :one"
-        return self._update(lease.shard, update, f"{_OWN} AND #successor = :next", values) is not None
+        return self._update(lease.partition, update, f"{_OWN} AND #successor = :next", values) is not None
 
-    def current(self, shard: int) -> Lease | None:
-        item = self._db.get(self._table, _key(shard))
-        return _lease(shard, item) if item and "until" in item else None
+    def current(self, partition: int) -> Lease | None:
+        item = self._db.get(self._table, _key(partition))
+        return _lease(partition, item) if item and "until" in item else None
 
-    def _update(self, shard: int, update: str, condition: str, values: Item) -> Lease | None:
+    def _update(self, partition: int, update: str, condition: str, values: Item) -> Lease | None:
         try:
-            item = self._db.update(self._table, _key(shard), update, condition, values, returning=True)
+            item = self._db.update(self._table, _key(partition), update, condition, values, returning=True)
         except ConditionFailed:
             return None
-        return _lease(shard, item)
+        return _lease(partition, item)
 
 
-def _key(shard: int) -> dict[str, str]:
-    return {"feed": "lease", "stream_key": str(shard)}
+def _key(partition: int) -> dict[str, str]:
+    return {"feed": "lease", "stream_key": str(partition)}
 
 
 def _own(lease: Lease) -> Item:
@@ -64,5 +64,5 @@ def _ms(seconds: float) -> int:
     return int(seconds * 1000)
 
 
-def _lease(shard: int, item: Item) -> Lease:
-    return Lease(shard, item["owner"], item["fence"], item.get("until", 0) / 1000, item.get("successor", ""))
+def _lease(partition: int, item: Item) -> Lease:
+    return Lease(partition, item["owner"], item["fence"], item.get("until", 0) / 1000, item.get("successor", ""))

@@ -22,8 +22,8 @@ from tidegate.adapters.dynamodb.client import (
     update_action,
 )
 from tidegate.domain.revocations import FeedPage, Revocation, RevocationEvent, RevocationReason
-from tidegate.errors import CouldNotCheck
-from tidegate.ports.revocation import PassRun
+from tidegate.errors import Unavailable
+from tidegate.ports.revocation import RevalidationRun
 
 _FEED, _HEAD = "feed", {"feed": "head", "event_id": 0}
 _FULL = {"feed": "full", "event_id": 0}
@@ -32,7 +32,7 @@ _ATTEMPTS = 12
 
 
 class DynamoRevocations:
-    """`ports.RevocationFeed`, and the writing side used by the stores whose changes revoke."""
+    """`ports.revocation.RevocationFeed`, and the writing side used by the stores whose changes revoke."""
 
     def __init__(self, db: DynamoDb, table: str, retention_s: int) -> None:
         self._db = db
@@ -58,10 +58,11 @@ class DynamoRevocations:
                 if own:
                     raise TransactionFailed(own) from failure
                 sleep(random.uniform(0, 0.01 * attempt))  # another revocation was first; take the next id
-        raise CouldNotCheck("The revocation feed is busy", code="store_busy")
+        raise Unavailable("The revocation feed is busy", code="store_busy")
 
     def read(self, after: int, limit: int, now: float) -> FeedPage:
-        """See `ports.RevocationFeed`. Events past their retention are not shown, whether or not TTL has run."""
+        """See `ports.revocation.RevocationFeed`. Events past their retention are not shown, whether or not TTL has
+        run."""
         head = self._head()
         cutoff_ms = int((now - self._retention_s) * 1000)
         oldest = self._oldest(cutoff_ms, head)
@@ -71,12 +72,12 @@ class DynamoRevocations:
         return FeedPage(tuple(event for event in events if event.event_id <= head), head, oldest)
 
     def cursor(self) -> int | None:
-        """See `ports.CursorStore`."""
+        """See `ports.revocation.CursorStore`."""
         item = self._db.get(self._table, _CURSOR)
         return int(item["position"]) if item else None
 
     def move_cursor(self, old: int | None, new: int) -> bool:
-        """See `ports.CursorStore`."""
+        """See `ports.revocation.CursorStore`."""
         condition = "attribute_not_exists(#position)" if old is None else "#position = :old"
         values: Item = {"new": new} | ({} if old is None else {"old": old})
         try:
@@ -85,8 +86,9 @@ class DynamoRevocations:
             return False
         return True
 
-    def begin(self, owner: str, now: int, interval_s: int, life_s: int) -> PassRun | None:
-        """See `ports.FullPasses`. The item: who runs it (`owner`, `until`), the pass (`began`, `progress`, `open`)."""
+    def begin(self, owner: str, now: int, interval_s: int, life_s: int) -> RevalidationRun | None:
+        """See `ports.revocation.FullRevalidationRuns`. The item: who runs it (`owner`, `until`), the pass (`began`,
+        `progress`, `open`)."""
         free = "(attribute_not_exists(#until) OR #until < :now OR #owner = :owner)"
         lease = {"now": now, "owner": owner, "until": now + life_s}
         try:
@@ -98,7 +100,7 @@ class DynamoRevocations:
                 lease,
                 returning=True,
             )
-            return PassRun(owner, item["began"], item["progress"])
+            return RevalidationRun(owner, item["began"], item["progress"])
         except ConditionFailed:
             pass
         due = "(attribute_not_exists(#began) OR #began <= :due OR attribute_exists(#demanded))"
@@ -113,26 +115,26 @@ class DynamoRevocations:
             )
         except ConditionFailed:
             return None
-        return PassRun(owner, now, {})
+        return RevalidationRun(owner, now, {})
 
-    def note(self, run: PassRun, step: str, position: str) -> bool:
-        """See `ports.FullPasses`."""
+    def note(self, run: RevalidationRun, step: str, position: str) -> bool:
+        """See `ports.revocation.FullRevalidationRuns`."""
         return self._of(run, "SET #progress.#step = :position", {"position": position}, {"step": step})
 
-    def pause(self, run: PassRun) -> None:
-        """See `ports.FullPasses`."""
+    def pause(self, run: RevalidationRun) -> None:
+        """See `ports.revocation.FullRevalidationRuns`."""
         self._of(run, "REMOVE #until")
 
-    def end(self, run: PassRun) -> None:
-        """See `ports.FullPasses`."""
+    def end(self, run: RevalidationRun) -> None:
+        """See `ports.revocation.FullRevalidationRuns`."""
         self._of(run, "REMOVE #until, #open, #progress")
 
     def demand(self, now: int) -> None:
-        """See `ports.FullPasses`."""
+        """See `ports.revocation.FullRevalidationRuns`."""
         self._db.update(self._table, _FULL, "SET #demanded = :now", values={"now": now})
 
     def _of(
-        self, run: PassRun, update: str, values: Item | None = None, names: Mapping[str, str] | None = None
+        self, run: RevalidationRun, update: str, values: Item | None = None, names: Mapping[str, str] | None = None
     ) -> bool:
         try:
             self._db.update(self._table, _FULL, update, "#owner = :owner", {"owner": run.owner} | (values or {}), names)
@@ -173,8 +175,8 @@ class DynamoRevocations:
         ]
 
 
-class DynamoExternalCursor:
-    """`external_ports.ExternalCursors`, one for each API, so that another API is read from its own beginning."""
+class DynamoRemoteCursor:
+    """`ports.remote_api.RemoteCursors`, one for each API, so that a remote API is read from its own beginning."""
 
     def __init__(self, db: DynamoDb, table: str, api: str) -> None:
         self._db = db

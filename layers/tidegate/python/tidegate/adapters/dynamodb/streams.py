@@ -1,5 +1,5 @@
-"""The streams and last-values tables. Invariants of this file: `wanted_at` only moves forward, an existing shard
-count is never changed by a subscriber, and a last value is only ever replaced by a newer one."""
+"""The streams and last-values tables. Invariants of this file: `last_requested_at` only moves forward, an existing
+shard count is never changed by a subscriber, and a last value is only ever replaced by a newer one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from tidegate.adapters.dynamodb.client import ConditionFailed, DynamoDb, Item
 from tidegate.domain.subscriptions import LastValue, Stream
-from tidegate.ports.gateway import EntryStreams
+from tidegate.ports.gateway import SourceStreams
 
 #: Subscriptions end within two hours; a day later nobody can be on a stream that nobody subscribed to since.
 STREAM_LIFE_S = 86_400
@@ -21,16 +21,16 @@ _VERSION = "!version"
 
 
 class DynamoStreams:
-    """`ports.StreamStore`. The partition `rule#<entry>` holds the streams of an entry and their version, the partition
-    `relay` those of the relay."""
+    """`ports.gateway.StreamStore`. The partition `rule#<entry>` holds the streams of an entry and their version, the
+    partition `relay` those of the relay."""
 
     def __init__(self, db: DynamoDb, table: str) -> None:
         self._db = db
         self._table = table
 
-    def want(self, stream: Stream) -> Stream:
-        key = {"feed": _feed(stream.entry), "stream_key": stream.stream_key}
-        touched = {"wanted": stream.wanted_at, "ttl": stream.wanted_at + STREAM_LIFE_S}
+    def touch(self, stream: Stream) -> Stream:
+        key = {"feed": _source(stream.allowed_topic), "stream_key": stream.stream_key}
+        touched = {"wanted": stream.last_requested_at, "ttl": stream.last_requested_at + STREAM_LIFE_S}
         try:
             item = self._db.update(
                 self._table,
@@ -43,13 +43,13 @@ class DynamoStreams:
         except ConditionFailed as failed:
             known = failed.item or {}
             if "announced" not in known:
-                return _stream(self._announce(key, stream, touched))
+                return _stream(self._register(key, stream, touched))
             item = known
-        if stream.entry is None and not item.get("connected"):
+        if stream.allowed_topic is None and not item.get("connected"):
             self._move(key["feed"])
         return _stream(item)
 
-    def _announce(self, key: Item, stream: Stream, touched: Item) -> Item:
+    def _register(self, key: Item, stream: Stream, touched: Item) -> Item:
         """Write the stream, then move the version, then note that both were done: whoever dies in between leaves the
         note undone, and the next subscriber does it again."""
         fields = {"protocol": stream.protocol, "parser": stream.parser, "shards": stream.shards}
@@ -57,8 +57,8 @@ class DynamoStreams:
             "SET #wanted_at = :wanted, #ttl = :ttl, #protocol = :protocol, #parser = :parser, "
             "#shards = if_not_exists(#shards, :shards)"
         )
-        if stream.entry is not None:
-            fields |= {"entry": stream.entry, "topic_filter": stream.topic_filter}
+        if stream.allowed_topic is not None:
+            fields |= {"entry": stream.allowed_topic, "topic_filter": stream.topic_filter}
             update += ", #entry = :entry, #topic_filter = :topic_filter"
         if stream.intent is not None:
             fields |= {"intent": json.dumps(dict(stream.intent))}
@@ -71,39 +71,42 @@ class DynamoStreams:
         self._db.update(self._table, {"feed": feed, "stream_key": _VERSION}, "ADD #version :one", values={"one": 1})
 
     def note_connected(self, stream: Stream, connected: bool) -> None:
-        key = {"feed": _feed(None), "stream_key": stream.stream_key}
+        key = {"feed": _source(None), "stream_key": stream.stream_key}
         with suppress(ConditionFailed):
             update, exists = "SET #connected = :connected", "attribute_exists(#stream_key)"
             self._db.update(self._table, key, update, exists, {"connected": connected})
 
-    def let_go(self, stream: Stream) -> bool:
-        key, values = {"feed": _feed(None), "stream_key": stream.stream_key}, {"no": False, "wanted": stream.wanted_at}
+    def release_if_idle(self, stream: Stream) -> bool:
+        key, values = (
+            {"feed": _source(None), "stream_key": stream.stream_key},
+            {"no": False, "wanted": stream.last_requested_at},
+        )
         try:
             self._db.update(self._table, key, "SET #connected = :no", "#wanted_at = :wanted", values)
         except ConditionFailed:
             return False
         return True
 
-    def version_of(self, entry: str | None) -> int:
-        item = self._db.get(self._table, {"feed": _feed(entry), "stream_key": _VERSION})
+    def version_of(self, allowed_topic: str | None) -> int:
+        item = self._db.get(self._table, {"feed": _source(allowed_topic), "stream_key": _VERSION})
         return int(item["version"]) if item else 0
 
-    def of_entry(self, entry: str | None) -> EntryStreams:
+    def of_source(self, allowed_topic: str | None) -> SourceStreams:
         version, streams = 0, []
-        for item in self._db.query(self._table, "#feed = :feed", {"feed": _feed(entry)}):
+        for item in self._db.query(self._table, "#feed = :feed", {"feed": _source(allowed_topic)}):
             if item["stream_key"] == _VERSION:
                 version = int(item["version"])
             else:
                 streams.append(_stream(item))
-        return EntryStreams(version, streams)
+        return SourceStreams(version, streams)
 
 
-def _feed(entry: str | None) -> str:
-    return "relay" if entry is None else f"rule#{entry}"
+def _source(allowed_topic: str | None) -> str:
+    return "relay" if allowed_topic is None else f"rule#{allowed_topic}"
 
 
 class DynamoLastValues:
-    """`ports.LastValueStore`."""
+    """`ports.gateway.LastValueStore`."""
 
     def __init__(self, db: DynamoDb, table: str) -> None:
         self._db = db
@@ -138,10 +141,10 @@ def _stream(item: Item) -> Stream:
         stream_key=item["stream_key"],
         protocol=item["protocol"],
         parser=item["parser"],
-        entry=item.get("entry"),
+        allowed_topic=item.get("entry"),
         topic_filter=item.get("topic_filter"),
         shards=item["shards"],
-        wanted_at=item["wanted_at"],
+        last_requested_at=item["wanted_at"],
         intent=json.loads(item["intent"]) if "intent" in item else None,
         connected=item.get("connected", False),
     )

@@ -1,7 +1,7 @@
 """The subscriptions table.
 
-Invariant of this file: the index attribute `stream` is there exactly while a row is visible and not cut, and every
-write of an attempt is conditional on that attempt.
+Invariant of this file: the index attribute `stream` is there exactly while a row is visible and not terminated, and
+every write of an attempt is conditional on that attempt.
 """
 
 from __future__ import annotations
@@ -19,11 +19,17 @@ from tidegate.adapters.dynamodb.client import (
     update_action,
 )
 from tidegate.domain.access import Claim, Principal
-from tidegate.domain.subscriptions import CUT_LEASE_S, Connection, CutMark, Subscription, SubscriptionKey
+from tidegate.domain.subscriptions import (
+    TERMINATION_CLAIM_S,
+    Connection,
+    Subscription,
+    SubscriptionKey,
+    TerminationClaim,
+)
 from tidegate.ports.runtime import ScanPage
 
 #: Shards of a dashboard's rows. Constant: a row's place must be computable from its key alone.
-SHARDS = 8
+KEY_SHARDS = 8
 #: A row outlives its token by the longest life of a connection, then goes even if nothing swept it.
 ROW_LIFE_S = 3 * 3600
 
@@ -32,7 +38,7 @@ _LIVE = f"{_OWN} AND #visible = :yes AND attribute_not_exists(#cut)"
 
 
 class DynamoSubscriptions:
-    """`ports.SubscriptionStore`. Also knows the connections table, whose keys go together with rows."""
+    """`ports.gateway.SubscriptionStore`. Also knows the connections table, whose keys go together with rows."""
 
     def __init__(self, db: DynamoDb, table: str, connections_table: str) -> None:
         self._db = db
@@ -61,7 +67,7 @@ class DynamoSubscriptions:
                 _key(row.key),
                 "SET #visible = :yes, #stream = :stream",
                 f"{_OWN} AND attribute_not_exists(#cut)",
-                {"attempt": row.attempt, "yes": True, "stream": row.stream},
+                {"attempt": row.generation, "yes": True, "stream": row.stream},
             )
         except ConditionFailed:
             return False
@@ -69,7 +75,7 @@ class DynamoSubscriptions:
 
     def move_expiry(self, row: Subscription, expires_at: int, session_token: str | None = None) -> bool:
         update = "SET #exp = :exp, #ttl = :ttl"
-        values: Item = {"attempt": row.attempt, "yes": True, "exp": expires_at, "ttl": expires_at + ROW_LIFE_S}
+        values: Item = {"attempt": row.generation, "yes": True, "exp": expires_at, "ttl": expires_at + ROW_LIFE_S}
         if session_token is not None:
             update, values = f"{update}, #session_token = :token", values | {"token": session_token}
         try:
@@ -78,15 +84,15 @@ class DynamoSubscriptions:
             there = _row(failed.item) if failed.item else self.get(row.key)
             return (
                 there is not None
-                and there.attempt == row.attempt
+                and there.generation == row.generation
                 and there.live
                 and there.claim.expires_at >= expires_at
             )
         return True
 
-    def mark_cut(self, row: Subscription, mark: CutMark, *, expired_at: int | None = None) -> bool:
+    def claim_termination(self, row: Subscription, claim: TerminationClaim, *, expired_at: int | None = None) -> bool:
         condition = f"{_OWN} AND (attribute_not_exists(#cut) OR #cut = :by OR #cut_at <= :lapsed)"
-        values = {"attempt": row.attempt, "by": mark.by, "at": mark.at, "lapsed": mark.at - CUT_LEASE_S}
+        values = {"attempt": row.generation, "by": claim.by, "at": claim.at, "lapsed": claim.at - TERMINATION_CLAIM_S}
         if expired_at is not None:
             condition, values = f"{condition} AND #exp <= :now", values | {"now": expired_at}
         update = "SET #cut = :by, #cut_at = :at REMOVE #stream"
@@ -97,9 +103,9 @@ class DynamoSubscriptions:
         return True
 
     def remove(self, row: Subscription) -> bool:
-        seen = "attribute_not_exists(#cut)" if row.cut is None else "#cut = :by"
+        seen = "attribute_not_exists(#cut)" if row.termination is None else "#cut = :by"
         own = f"attribute_not_exists(#row) OR (#attempt = :attempt AND {seen})"
-        values = {"attempt": row.attempt} | ({} if row.cut is None else {"by": row.cut.by})
+        values = {"attempt": row.generation} | ({} if row.termination is None else {"by": row.termination.by})
         try:
             self._db.transact(
                 [
@@ -130,7 +136,7 @@ class DynamoSubscriptions:
         self._db.delete_many(self._table, keys)
 
     def of_dashboard(self, dashboard_id: str) -> Iterator[Subscription]:
-        for shard in range(SHARDS):
+        for shard in range(KEY_SHARDS):
             partition = f"{dashboard_id}#{shard}"
             for item in self._db.query(self._table, "#dashboard_shard = :partition", {"partition": partition}):
                 yield _row(item)
@@ -160,7 +166,7 @@ class DynamoSubscriptions:
 
 
 def _key(key: SubscriptionKey) -> dict[str, str]:
-    shard = zlib.crc32(key.connection_id.encode()) % SHARDS
+    shard = zlib.crc32(key.connection_id.encode()) % KEY_SHARDS
     return {
         "dashboard_shard": f"{key.dashboard_id}#{shard}",
         "row": f"{key.connection_id}#{key.datasource_id}",
@@ -168,7 +174,7 @@ def _key(key: SubscriptionKey) -> dict[str, str]:
 
 
 def _live_on(claim: Claim) -> tuple[str, Item]:
-    """The condition that a row is visible on the same grant (see `same_grant`), and its values."""
+    """The condition that a row is visible on the same grant (see `same_authorization`), and its values."""
     parts = ["#visible = :yes", "#subject = :subject", "#intent_hash = :intent_hash"]
     values: Item = {"yes": True, "subject": claim.principal.subject, "intent_hash": claim.intent_hash}
     for name in ("share_version", "session_version"):
@@ -185,7 +191,7 @@ def _item(row: Subscription) -> Item:
     claim = row.claim
     item: Item = {
         **_key(row.key),
-        "attempt": row.attempt,
+        "attempt": row.generation,
         "subject": claim.principal.subject,
         "version": row.version,
         "intent_hash": claim.intent_hash,
@@ -211,7 +217,7 @@ def _row(item: Item) -> Subscription:
     dashboard_id = item["dashboard_shard"].rpartition("#")[0]
     return Subscription(
         key=SubscriptionKey(dashboard_id, connection_id, datasource_id),
-        attempt=item["attempt"],
+        generation=item["attempt"],
         claim=Claim(
             dashboard_id=dashboard_id,
             datasource_id=datasource_id,
@@ -221,7 +227,7 @@ def _row(item: Item) -> Subscription:
         ),
         stream=item["delivered_from"],
         visible=item["visible"],
-        cut=CutMark(item["cut"], item["cut_at"]) if "cut" in item else None,
+        termination=TerminationClaim(item["cut"], item["cut_at"]) if "cut" in item else None,
         batch=item["batch"],
         session_token=item.get("session_token"),
     )

@@ -18,7 +18,7 @@ _KIND = "user"
 
 
 class DynamoUsers:
-    """`ports.UserStore`."""
+    """`ports.control_plane.UserStore`."""
 
     def __init__(self, db: DynamoDb, revocations: DynamoRevocations, *, table: str, access_table: str) -> None:
         self._db = db
@@ -49,7 +49,7 @@ class DynamoUsers:
         own = (
             put_action(self._table, _item(user), "attribute_not_exists(#key)")
             if write.before is None
-            else put_action(self._table, _item(user), "#stamp = :seen", {"seen": write.before.stamp})
+            else put_action(self._table, _item(user), "#stamp = :seen", {"seen": write.before.row_version})
         )
         actions: list[dict[str, Any]] = [own, put_user(self._access, access_of(user))]
         if write.before is None:
@@ -73,7 +73,7 @@ def _item(user: User) -> Item:
         "session_version": user.session_version,
         "password_hash": user.password_hash,
         "must_change_password": user.must_change_password,
-        "stamp": user.stamp,
+        "stamp": user.row_version,
         "created_at_ms": user.created_at_ms,
         "updated_at_ms": user.updated_at_ms,
     }
@@ -92,7 +92,7 @@ def _user(item: Item) -> User:
         password_hash=item["password_hash"],
         must_change_password=item["must_change_password"],
         shared_dashboards=item.get("shared_dashboards", frozenset()),
-        stamp=item["stamp"],
+        row_version=item["stamp"],
         created_at_ms=item["created_at_ms"],
         updated_at_ms=item["updated_at_ms"],
     )

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from tidegate.domain.subscriptions import LastValue, SubscriptionKey
-from tidegate.ports.delivery import Delivery, Outgoing, Post, Posted
+from tidegate.ports.delivery import Delivery, OutboundMessage, OutboundQueue, SendResult
 
 
 class ManualClock:
-    """`ports.Clock`, moved by hand."""
+    """`ports.runtime.Clock`, moved by hand."""
 
     def __init__(self, now: float = 1_800_000_000.0) -> None:
         self._now = now
@@ -29,7 +29,7 @@ class ManualClock:
 
 
 class CountingIds:
-    """`ports.Ids` that count."""
+    """`ports.runtime.Ids` that count."""
 
     def __init__(self) -> None:
         self._next = 0
@@ -44,14 +44,15 @@ class CountingIds:
 
 
 class PlainKeys:
-    """`ports.KeyHasher` that hides nothing."""
+    """`ports.limits.KeyHasher` that hides nothing."""
 
     def key(self, *parts: str) -> str:
         return "|".join(part.lower() for part in parts)
 
 
 class MemorySender:
-    """`ports.Sender`. `answers` says what becomes of posts to a connection; without an entry they are delivered."""
+    """`ports.delivery.Sender`. `answers` says what becomes of posts to a connection; without an entry they are
+    delivered."""
 
     def __init__(self) -> None:
         self.sent: dict[str, list[dict[str, Any]]] = {}  # batches taken apart
@@ -68,10 +69,14 @@ class MemorySender:
         return delivery
 
     def post_many(
-        self, posts: Iterable[Post], *, before_each: Callable[[Post], bool] | None = None, deadline: float | None = None
-    ) -> Sequence[Posted]:
+        self,
+        posts: Iterable[OutboundMessage],
+        *,
+        before_each: Callable[[OutboundMessage], bool] | None = None,
+        deadline: float | None = None,
+    ) -> Sequence[SendResult]:
         return [
-            Posted(
+            SendResult(
                 post,
                 self.post(post.connection_id, post.body)
                 if before_each is None or before_each(post)
@@ -80,7 +85,7 @@ class MemorySender:
             for post in posts
         ]
 
-    def send(self, outgoing: Outgoing) -> None:
+    def send(self, outgoing: OutboundQueue) -> None:
         """Everything that is there. Time is over at once: no window has to pass."""
         while (post := outgoing.take(float("inf"))) is not None:
             sent = outgoing.before(post)
@@ -102,28 +107,28 @@ class MemorySender:
         return [one["payload"] for one in self.sent.get(connection_id, []) if one["type"] == "data"]
 
 
-class MemorySecondLooks:
-    """`ports.SecondLooks`."""
+class MemoryCatchUpQueue:
+    """`ports.delivery.CatchUpQueue`."""
 
     def __init__(self) -> None:
         self.queued: list[tuple[SubscriptionKey, str, str, LastValue | None]] = []
 
-    def queue(self, key: SubscriptionKey, attempt: str, stream_key: str, seen: LastValue | None) -> None:
-        self.queued.append((key, attempt, stream_key, seen))
+    def queue(self, key: SubscriptionKey, generation: str, stream_key: str, seen: LastValue | None) -> None:
+        self.queued.append((key, generation, stream_key, seen))
 
 
-class MemoryRelays:
-    """`ports.Relays`."""
+class MemoryRelayWorkers:
+    """`ports.relay.RelayWorkers`."""
 
     def __init__(self) -> None:
         self.started: list[tuple[int, bool]] = []
 
-    def start(self, shard: int, *, successor: bool = False) -> None:
-        self.started.append((shard, successor))
+    def start(self, partition: int, *, successor: bool = False) -> None:
+        self.started.append((partition, successor))
 
 
 class MemoryObserver:
-    """`ports.Observer`."""
+    """`ports.runtime.Observer`."""
 
     def __init__(self) -> None:
         self.counts: dict[tuple[str, ...], int] = {}

@@ -12,26 +12,26 @@ from dataclasses import replace
 from threading import RLock
 from typing import TypeVar
 
-from tidegate.domain.access import DashboardAccess, UserAccess, attested
+from tidegate.domain.access import DashboardAccess, UserAccess, remote_access_item
 from tidegate.domain.limits import RateDecision, decide_rate, window_of
 from tidegate.domain.subscriptions import (
     Connection,
-    CutMark,
     LastValue,
     Stream,
     Subscription,
     SubscriptionKey,
-    same_grant,
+    TerminationClaim,
+    same_authorization,
 )
-from tidegate.ports.gateway import AccessSnapshot, EntryStreams, Hold
-from tidegate.ports.revocation import PassRun
+from tidegate.ports.gateway import AccessSnapshot, Reservation, SourceStreams
+from tidegate.ports.revocation import RevalidationRun
 from tidegate.ports.runtime import ScanPage
 
 T = TypeVar("T")
 
 
 class MemoryAccess:
-    """`ports.AccessStore`; tests put items straight into the maps."""
+    """`ports.gateway.AccessStore`; tests put items straight into the maps."""
 
     def __init__(self) -> None:
         self.dashboards: dict[str, DashboardAccess] = {}
@@ -66,15 +66,17 @@ def _scan(items: Mapping[str, T], segment: int, segments: int, after: str | None
         yield ScanPage([], None)
 
 
-class MemoryAttestedAccess:
-    """`ports.AccessStore` and `external_ports.RevokedVersions`."""
+class MemoryRemoteAccess:
+    """`ports.gateway.AccessStore` and `ports.remote_api.RevokedVersions`."""
 
     def __init__(self) -> None:
         self._lock = RLock()
         self.revoked_below: dict[str, int] = {}
 
     def read(self, dashboard_ids: Iterable[str], user_ids: Iterable[str]) -> AccessSnapshot:
-        return AccessSnapshot({one: attested(one, self.revoked_below.get(one, 0)) for one in dashboard_ids}, {})
+        return AccessSnapshot(
+            {one: remote_access_item(one, self.revoked_below.get(one, 0)) for one in dashboard_ids}, {}
+        )
 
     def intent(self, dashboard_id: str, datasource_id: str) -> Mapping[str, object] | None:
         return None
@@ -85,7 +87,7 @@ class MemoryAttestedAccess:
 
 
 class MemoryConnections:
-    """`ports.ConnectionStore`."""
+    """`ports.gateway.ConnectionStore`."""
 
     def __init__(self) -> None:
         self.lock = RLock()
@@ -98,22 +100,22 @@ class MemoryConnections:
     def get(self, connection_id: str) -> Connection | None:
         return self.rows.get(connection_id)
 
-    def hold(self, key: SubscriptionKey, cap: int, slot: str) -> Hold:
+    def reserve(self, key: SubscriptionKey, cap: int, slot: str) -> Reservation:
         with self.lock:
             row = self.rows.get(key.connection_id)
             if row is None or row.closing:
-                return Hold.GONE
+                return Reservation.GONE
             held = row.subscriptions.get(key.datasource_id)
             if held is not None and held != key.dashboard_id:
-                return Hold.OTHER_DASHBOARD
+                return Reservation.OTHER_DASHBOARD
             if held is None and len(row.subscriptions) >= cap:
-                return Hold.FULL
+                return Reservation.FULL
             self.rows[key.connection_id] = replace(
                 row,
                 subscriptions={**row.subscriptions, key.datasource_id: key.dashboard_id},
                 slots=row.slots | {slot},
             )
-            return Hold.HELD
+            return Reservation.HELD
 
     def note_slot(self, connection_id: str, slot: str) -> bool:
         with self.lock:
@@ -153,7 +155,7 @@ class MemoryConnections:
 
 
 class MemorySubscriptions:
-    """`ports.SubscriptionStore`. While `lag()` holds, index reads see the rows of that moment."""
+    """`ports.gateway.SubscriptionStore`. While `lag()` holds, index reads see the rows of that moment."""
 
     def __init__(self, connections: MemoryConnections) -> None:
         self._connections = connections
@@ -174,17 +176,17 @@ class MemorySubscriptions:
         with self._lock:
             there = self.rows.get(row.key)
             versioned = row.claim.principal.share_version is not None
-            if there is not None and (there.cut or (versioned and there.version > row.version)):
+            if there is not None and (there.termination or (versioned and there.version > row.version)):
                 return False
-            if there is not None and there.live and same_grant(there.claim, row.claim):
+            if there is not None and there.live and same_authorization(there.claim, row.claim):
                 return False
-            self.rows[row.key] = replace(row, visible=False, cut=None)
+            self.rows[row.key] = replace(row, visible=False, termination=None)
             return True
 
     def make_visible(self, row: Subscription) -> bool:
         with self._lock:
             there = self._own(row)
-            if there is None or there.cut:
+            if there is None or there.termination:
                 return False
             self.rows[row.key] = replace(there, visible=True)
             return True
@@ -199,14 +201,14 @@ class MemorySubscriptions:
                 self.rows[row.key] = replace(there, claim=claim, session_token=session_token or there.session_token)
             return True
 
-    def mark_cut(self, row: Subscription, mark: CutMark, *, expired_at: int | None = None) -> bool:
+    def claim_termination(self, row: Subscription, claim: TerminationClaim, *, expired_at: int | None = None) -> bool:
         with self._lock:
             there = self._own(row)
             if there is None or (expired_at is not None and there.claim.expires_at > expired_at):
                 return False
-            if there.cut is not None and there.cut.holds_against(mark):
+            if there.termination is not None and there.termination.holds_against(claim):
                 return False
-            self.rows[row.key] = replace(there, cut=mark)
+            self.rows[row.key] = replace(there, termination=claim)
             return True
 
     def remove(self, row: Subscription) -> bool:
@@ -246,29 +248,29 @@ class MemorySubscriptions:
 
     def _own(self, row: Subscription) -> Subscription | None:
         there = self.rows.get(row.key)
-        return there if there is not None and there.attempt == row.attempt else None
+        return there if there is not None and there.generation == row.generation else None
 
 
 def _marked_by(row: Subscription) -> str | None:
-    return row.cut.by if row.cut else None
+    return row.termination.by if row.termination else None
 
 
 class MemoryStreams:
-    """`ports.StreamStore`."""
+    """`ports.gateway.StreamStore`."""
 
     def __init__(self) -> None:
         self.rows: dict[str, Stream] = {}
         self.versions: dict[str | None, int] = {}
         self.queries = self.asked = 0
 
-    def want(self, stream: Stream) -> Stream:
+    def touch(self, stream: Stream) -> Stream:
         there = self.rows.get(stream.stream_key)
         if there is None:
             self.rows[stream.stream_key] = stream
-        elif there.wanted_at < stream.wanted_at:
-            self.rows[stream.stream_key] = replace(there, wanted_at=stream.wanted_at)
-        if there is None or (stream.entry is None and not there.connected):
-            self.versions[stream.entry] = self.versions.get(stream.entry, 0) + 1
+        elif there.last_requested_at < stream.last_requested_at:
+            self.rows[stream.stream_key] = replace(there, last_requested_at=stream.last_requested_at)
+        if there is None or (stream.allowed_topic is None and not there.connected):
+            self.versions[stream.allowed_topic] = self.versions.get(stream.allowed_topic, 0) + 1
         return self.rows[stream.stream_key]
 
     def note_connected(self, stream: Stream, connected: bool) -> None:
@@ -276,24 +278,26 @@ class MemoryStreams:
         if there is not None:
             self.rows[stream.stream_key] = replace(there, connected=connected)
 
-    def let_go(self, stream: Stream) -> bool:
+    def release_if_idle(self, stream: Stream) -> bool:
         there = self.rows.get(stream.stream_key)
-        if there is None or there.wanted_at != stream.wanted_at:
+        if there is None or there.last_requested_at != stream.last_requested_at:
             return False
         self.rows[stream.stream_key] = replace(there, connected=False)
         return True
 
-    def version_of(self, entry: str | None) -> int:
+    def version_of(self, allowed_topic: str | None) -> int:
         self.asked += 1
-        return self.versions.get(entry, 0)
+        return self.versions.get(allowed_topic, 0)
 
-    def of_entry(self, entry: str | None) -> EntryStreams:
+    def of_source(self, allowed_topic: str | None) -> SourceStreams:
         self.queries += 1
-        return EntryStreams(self.version_of(entry), [one for one in self.rows.values() if one.entry == entry])
+        return SourceStreams(
+            self.version_of(allowed_topic), [one for one in self.rows.values() if one.allowed_topic == allowed_topic]
+        )
 
 
 class MemoryLastValues:
-    """`ports.LastValueStore`."""
+    """`ports.gateway.LastValueStore`."""
 
     def __init__(self) -> None:
         self.rows: dict[str, LastValue] = {}
@@ -310,7 +314,7 @@ class MemoryLastValues:
 
 
 class MemoryRates:
-    """`ports.RateStore`."""
+    """`ports.limits.RateStore`."""
 
     def __init__(self) -> None:
         self._lock = RLock()
@@ -344,7 +348,7 @@ class MemoryRates:
 
 
 class MemoryCaps:
-    """`ports.CapStore`."""
+    """`ports.limits.CapStore`."""
 
     def __init__(self) -> None:
         self._lock = RLock()
@@ -368,8 +372,8 @@ class MemoryCaps:
             self.holders.get((cap, shard), set()).discard(holder)
 
 
-class MemoryFullPasses:
-    """`ports.FullPasses`."""
+class MemoryFullRevalidationRuns:
+    """`ports.revocation.FullRevalidationRuns`."""
 
     def __init__(self) -> None:
         self._lock = RLock()
@@ -379,7 +383,7 @@ class MemoryFullPasses:
         self.progress: dict[str, str] | None = None
         self.demanded = False
 
-    def begin(self, owner: str, now: int, interval_s: int, life_s: int) -> PassRun | None:
+    def begin(self, owner: str, now: int, interval_s: int, life_s: int) -> RevalidationRun | None:
         with self._lock:
             if self.until is not None and self.until >= now and self.owner != owner:
                 return None
@@ -389,21 +393,21 @@ class MemoryFullPasses:
                 self.began, self.progress, self.demanded = now, {}, False
             assert self.began is not None
             self.owner, self.until = owner, now + life_s
-            return PassRun(owner, self.began, dict(self.progress))
+            return RevalidationRun(owner, self.began, dict(self.progress))
 
-    def note(self, run: PassRun, step: str, position: str) -> bool:
+    def note(self, run: RevalidationRun, step: str, position: str) -> bool:
         with self._lock:
             if self.owner != run.owner or self.progress is None:
                 return False
             self.progress[step] = position
             return True
 
-    def pause(self, run: PassRun) -> None:
+    def pause(self, run: RevalidationRun) -> None:
         with self._lock:
             if self.owner == run.owner:
                 self.until = None
 
-    def end(self, run: PassRun) -> None:
+    def end(self, run: RevalidationRun) -> None:
         with self._lock:
             if self.owner == run.owner:
                 self.until, self.progress = None, None

@@ -1,24 +1,24 @@
-"""The three calls of the internal contract, as the gateway's ports."""
+"""The three calls of the internal API, as the gateway's ports."""
 
 from __future__ import annotations
 
 import hashlib
 from time import monotonic
 
-from tidegate.adapters.remote_api.client import CONSUME, INTROSPECT, REVOKED_TOKENS, ContractClient, Reply
+from tidegate.adapters.remote_api.client import CONSUME, INTROSPECT, REVOKED_TOKENS, RemoteApiClient, Reply
 from tidegate.domain.limits import WINDOW_MS, RateDecision
-from tidegate.domain.remote_api import ExternalPage, Introspected, read_introspection, read_page, read_rate
-from tidegate.errors import ApiTimeout, CouldNotCheck, Denied, InvalidInput, NotFound, Unauthenticated
+from tidegate.domain.remote_api import Introspection, RemotePage, read_introspection, read_page, read_rate
+from tidegate.errors import ApiTimeout, Denied, InvalidInput, NotFound, Unauthenticated, Unavailable
 
 
 class HttpIntrospections:
-    """`external_ports.Introspections`."""
+    """`ports.remote_api.Introspections`."""
 
-    def __init__(self, client: ContractClient, timeout_ms: int) -> None:
+    def __init__(self, client: RemoteApiClient, timeout_ms: int) -> None:
         self._client = client
         self._timeout_s = timeout_ms / 1000
 
-    def introspect(self, token: str, dashboard_id: str, datasource_id: str) -> Introspected:
+    def introspect(self, token: str, dashboard_id: str, datasource_id: str) -> Introspection:
         payload = {"sessionToken": token, "dashboardId": dashboard_id, "datasourceId": datasource_id}
         reply = self._client.post(INTROSPECT, payload, self._timeout_s)
         match reply.status:
@@ -33,28 +33,28 @@ class HttpIntrospections:
         return read_introspection(reply.body)
 
 
-class HttpFeed:
-    """`external_ports.ExternalFeed`."""
+class HttpRemoteFeed:
+    """`ports.remote_api.RemoteFeed`."""
 
-    def __init__(self, client: ContractClient, timeout_ms: int) -> None:
+    def __init__(self, client: RemoteApiClient, timeout_ms: int) -> None:
         self._client = client
         self._timeout_s = timeout_ms / 1000
 
-    def read(self, cursor: str | None, limit: int) -> ExternalPage:
+    def read(self, cursor: str | None, limit: int) -> RemotePage:
         reply = self._client.post(REVOKED_TOKENS, {"sinceCursor": cursor, "limit": limit}, self._timeout_s)
         return read_page(_answered(reply).body)
 
 
 class HttpRates:
-    """`ports.RateCounter`. Counts where the API counts, so that all its gateways share one limit."""
+    """`ports.limits.RateCounter`. Counts where the API counts, so that all its gateways share one limit."""
 
-    def __init__(self, client: ContractClient) -> None:
+    def __init__(self, client: RemoteApiClient) -> None:
         self._client = client
 
     def count(
         self, key: str, limit: int, now_ms: int, window_ms: int, request_id: str, deadline: float
     ) -> RateDecision:
-        """`key` is `namespace#scope#key`, made with `ContractKeys`. The contract has no request id, so a call whose
+        """`key` is `namespace#scope#key`, made with `RemoteApiKeys`. The contract has no request id, so a call whose
         answer was lost is not repeated, and its windows are minutes."""
         if window_ms != WINDOW_MS:
             raise ValueError("the contract counts by the minute only")
@@ -66,8 +66,9 @@ class HttpRates:
         return read_rate(_answered(self._client.post(CONSUME, payload, timeout_s)).body)
 
 
-class ContractKeys:
-    """`ports.KeyHasher` for `HttpRates`: keys as every gateway of the API has to make them, so without a salt."""
+class RemoteApiKeys:
+    """`ports.limits.KeyHasher` for `HttpRates`: keys as every gateway of the API has to make them, so without a
+    salt."""
 
     def key(self, *parts: str) -> str:
         """First 32 hex characters of the SHA-256 of the last part, trimmed and lower-cased (contract, section 2.9)."""
@@ -76,5 +77,5 @@ class ContractKeys:
 
 def _answered(reply: Reply) -> Reply:
     if reply.status != 200:
-        raise CouldNotCheck("The API refused the call", code="api_unavailable")
+        raise Unavailable("The API refused the call", code="api_unavailable")
     return reply

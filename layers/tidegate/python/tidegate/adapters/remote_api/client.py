@@ -1,4 +1,4 @@
-"""The internal contract of an external API over HTTP.
+"""The internal API of a remote API over HTTP.
 
 Invariants of this file: the service token is in no error and no log, and goes to the configured API only (redirects are
 not followed); and a refusal counts only when it has the contract's form, `{"error": "text"}`: what a proxy in between
@@ -15,7 +15,7 @@ from time import monotonic
 
 from tidegate.adapters.aws.http import Answer, HttpClient, NotAnswered
 from tidegate.adapters.aws.secrets_manager import Secret
-from tidegate.errors import ApiBusy, ApiTimeout, CouldNotCheck
+from tidegate.errors import ApiBusy, ApiTimeout, Unavailable
 
 INTROSPECT = "/internal/gateway/datasource-introspect"
 REVOKED_TOKENS = "/internal/gateway/revoked-tokens"
@@ -33,7 +33,7 @@ class Reply:
     body: Mapping[str, object] = field(repr=False)
 
 
-class ContractClient:
+class RemoteApiClient:
     """Calls one API. Safe to use from several threads."""
 
     def __init__(self, base_url: str, service_token: Secret) -> None:
@@ -47,7 +47,7 @@ class ContractClient:
         A reply of 401 is about the payload: the service token was accepted.
 
         Raises:
-            ApiTimeout, ApiBusy: see there. CouldNotCheck: the API did not answer in the contract's form, failed (5xx),
+            ApiTimeout, ApiBusy: see there. Unavailable: the API did not answer in the contract's form, failed (5xx),
             or does not accept our service token.
         """
         deadline = monotonic() + timeout_s
@@ -75,12 +75,12 @@ class ContractClient:
                 if self._once(INTROSPECT, {}, value, deadline).status != 401:
                     self._accepted = value
                     return value
-        raise CouldNotCheck("The API does not accept the service token", code="api_unauthorized")
+        raise Unavailable("The API does not accept the service token", code="api_unauthorized")
 
     def _once(self, path: str, payload: Mapping[str, object], bearer: str, deadline: float) -> Reply:
         if not bearer.isascii() or not bearer.isprintable():
             # `http.client` would refuse it with an error that quotes it.
-            raise CouldNotCheck("The service token is not fit for a header", code="api_unauthorized")
+            raise Unavailable("The service token is not fit for a header", code="api_unauthorized")
         headers = {
             "authorization": f"Bearer {bearer}",
             "content-type": "application/json",
@@ -92,7 +92,7 @@ class ContractClient:
         except NotAnswered as error:
             if error.late:
                 raise ApiTimeout("The API did not answer in time") from error
-            raise CouldNotCheck("The API did not answer", code="api_unavailable") from error
+            raise Unavailable("The API did not answer", code="api_unavailable") from error
         return _reply(answer)
 
 
@@ -100,12 +100,12 @@ def _reply(answer: Answer) -> Reply:
     if answer.status == 429:
         raise ApiBusy("The API is asked too often")
     if answer.status >= 500:
-        raise CouldNotCheck("The API failed", code="api_unavailable")
+        raise Unavailable("The API failed", code="api_unavailable")
     try:
         body = json.loads(answer.body)
     except (ValueError, RecursionError):
         body = None
     in_form = isinstance(body, dict) and (answer.status == 200 or isinstance(body.get("error"), str))
     if not in_form or answer.status not in (200, 400, 401, 403, 404):
-        raise CouldNotCheck("The answer does not have the contract's form", code="api_malformed")
+        raise Unavailable("The answer does not have the contract's form", code="api_malformed")
     return Reply(answer.status, body)

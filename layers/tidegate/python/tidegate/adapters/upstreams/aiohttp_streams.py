@@ -69,7 +69,7 @@ class CheckedResolver(AbstractResolver):
 
 
 class AiohttpUpstreams:
-    """`relay_ports.Upstreams`. Made and used in one event loop."""
+    """`ports.relay.Upstreams`. Made and used in one event loop."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class AiohttpUpstreams:
         await self._session.close()
 
     async def open(self, request: UpstreamRequest, last_id: str) -> AsyncIterator[UpstreamEvent]:
-        """See `relay_ports.Upstreams`."""
+        """See `ports.relay.Upstreams`."""
         source = self._sse(request, last_id) if request.protocol == "sse" else self._websocket(request)
         try:
             async for event in source:

@@ -10,14 +10,14 @@ from tidegate.ports.relay import MqttRequest, UpstreamEvent, UpstreamRequest
 
 
 class UpstreamsByProtocol:
-    """`relay_ports.Upstreams`."""
+    """`ports.relay.Upstreams`."""
 
     def __init__(self, http: AiohttpUpstreams, mqtt: MqttUpstreams) -> None:
         self._http = http
         self._mqtt = mqtt
 
     def open(self, request: UpstreamRequest | MqttRequest, last_id: str) -> AsyncIterator[UpstreamEvent]:
-        """See `relay_ports.Upstreams`."""
+        """See `ports.relay.Upstreams`."""
         if isinstance(request, MqttRequest):
             return self._mqtt.open(request, last_id)
         return self._http.open(request, last_id)

@@ -59,7 +59,7 @@ class Limits:
 
 
 class MqttUpstreams:
-    """`relay_ports.Upstreams`. Made and used in one event loop."""
+    """`ports.relay.Upstreams`. Made and used in one event loop."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class MqttUpstreams:
         self._failed: dict[Broker, tuple[float, UpstreamFault]] = {}
 
     async def open(self, request: MqttRequest, _last_id: str) -> AsyncIterator[UpstreamEvent]:
-        """See `relay_ports.Upstreams`."""
+        """See `ports.relay.Upstreams`."""
         stream = _Stream()
         connection = self._connection(request)
         connection.enter(stream)

@@ -2,7 +2,7 @@
 
 Invariant of this file: a change of a profile is written with the profile, and ended only when every dashboard using it
 has followed; a dashboard follows in one transaction with a note that it did, so however often a change is taken up
-again, its share version is raised once and no viewer who came back is cut a second time.
+again, its share version is raised once and no viewer who came back is terminated a second time.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class FollowProfiles:
     def __call__(self, deadline: float) -> bool:
         """Follow every open change. Whether all were ended before `deadline` (monotonic seconds).
 
-        Raises `CouldNotCheck`; what was done stays done.
+        Raises `Unavailable`; what was done stays done.
         """
         changes = self._profiles.open_changes()
         self._observer.count("profile_changes_open", len(changes))
@@ -68,10 +68,10 @@ class FollowProfiles:
                 return True
             before = self._dashboards.get(dashboard_id)
             if before is None:
-                return True  # deleted: its viewers are cut for that
+                return True  # deleted: its viewers are terminated for that
             now_ms = int(self._clock.now() * 1000)
             version = before.share_version + (1 if change.withdrawn else 0)
-            after = replace(before, share_version=version, stamp=before.stamp + 1, updated_at_ms=now_ms)
+            after = replace(before, share_version=version, row_version=before.row_version + 1, updated_at_ms=now_ms)
             resolved = self._resolve(dashboard_id, after.document)
             reason = (
                 RevocationReason.PROFILE_POLICY_CHANGED if change.withdrawn else RevocationReason.DATASOURCES_CHANGED

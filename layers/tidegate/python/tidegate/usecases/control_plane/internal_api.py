@@ -1,4 +1,4 @@
-"""The internal contract, for other gateways and APIs: introspection, the feed of revoked tokens, rate limits.
+"""The internal API, for other gateways and APIs: introspection, the feed of revoked tokens, rate limits.
 
 Invariant of this file: a reader of the feed that keeps the cursor it was given never skips an event.
 """
@@ -21,7 +21,7 @@ from tidegate.ports.gateway import SessionTokens
 from tidegate.ports.revocation import RevocationFeed
 from tidegate.ports.runtime import Clock
 from tidegate.protocol import messages
-from tidegate.usecases.gateway.authorizer import Grant
+from tidegate.usecases.gateway.authorizer import LocalAuthorizer
 from tidegate.usecases.limits.rate_limits import RateLimits
 
 #: Scopes another gateway may count.
@@ -36,13 +36,13 @@ class Introspect:
         self,
         *,
         tokens: SessionTokens,
-        grant: Grant,
+        authorizer: LocalAuthorizer,
         profiles: ProfileStore,
         cipher: CredentialCipher,
         clock: Clock,
     ) -> None:
         self._tokens = tokens
-        self._grant = grant
+        self._authorizer = authorizer
         self._profiles = profiles
         self._cipher = cipher
         self._clock = clock
@@ -55,9 +55,9 @@ class Introspect:
             raise Denied("dashboardId does not match token")
         if datasource_id is not None and datasource_id != claims.datasource_id:
             raise Denied("datasourceId does not match token")
-        claim = self._grant.check(claims, now)
-        intent = self._grant.intent(claim)
-        broker, credential = self._grant.profiles_of(intent, public=claim.principal.is_public)
+        claim = self._authorizer.check(claims, now)
+        intent = self._authorizer.intent(claim)
+        broker, credential = self._authorizer.profiles_of(intent, public=claim.principal.is_public)
         shown: dict[str, Any] = {
             key: value
             for key, value in intent.items()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from tidegate.domain.limits import FailureMode
 from tidegate.domain.tokens import UserClaims
 from tidegate.domain.users import User
-from tidegate.errors import CouldNotCheck, LimiterUnavailable, LimitReached, Unauthenticated
+from tidegate.errors import LimiterUnavailable, LimitReached, Unauthenticated, Unavailable
 from tidegate.ports.control_plane import AuditEvent, AuditLog, PasswordHasher, UserStore, UserTokens
 from tidegate.ports.limits import RateStore
 from tidegate.ports.runtime import Clock, Ids
@@ -90,7 +90,7 @@ class Login:
     def _refuse_locked(self, key: str, email: str) -> None:
         try:
             until_ms = self._store.locked_until_ms(key, self._rates.deadline())
-        except CouldNotCheck as error:
+        except Unavailable as error:
             if self._policy.failure_mode is FailureMode.OPEN:
                 return
             raise LimiterUnavailable("Login is temporarily unavailable. Try again shortly.") from error
@@ -109,14 +109,14 @@ class Login:
             if decision.remaining == 0:
                 self._store.lock(key, now_ms + policy.lock_s * 1000, self._rates.deadline())
                 self._record("auth.login.locked", email)
-        except CouldNotCheck as error:
+        except Unavailable as error:
             if policy.failure_mode is FailureMode.CLOSED:
                 raise LimiterUnavailable("Login is temporarily unavailable. Try again shortly.") from error
 
     def _forget_failures(self, key: str) -> None:
         try:
             self._store.clear(key, int(self._clock.now() * 1000), self._policy.window_s * 1000)
-        except CouldNotCheck:
+        except Unavailable:
             return  # they run out with their window
 
     def _record(self, action: str, email: str) -> None:

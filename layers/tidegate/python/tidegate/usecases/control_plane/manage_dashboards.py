@@ -210,7 +210,7 @@ class ManageDashboards:
     ) -> Dashboard:
         now_ms = self._now_ms()
         resolved = resolved or self._resolve(after.dashboard_id, after.document)
-        after = replace(after, stamp=before.stamp + 1, updated_at_ms=now_ms)
+        after = replace(after, row_version=before.row_version + 1, updated_at_ms=now_ms)
         uses_before = self._resolve(before.dashboard_id, before.document).uses
         self._dashboards.write(
             DashboardWrite(

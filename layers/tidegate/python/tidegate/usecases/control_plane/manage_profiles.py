@@ -23,7 +23,7 @@ from tidegate.domain.profiles import (
     Transport,
 )
 from tidegate.domain.users import User
-from tidegate.errors import CouldNotCheck, Denied, InvalidInput, NotFound
+from tidegate.errors import Denied, InvalidInput, NotFound, Unavailable
 from tidegate.ports.control_plane import AuditEvent, AuditLog, CredentialCipher, FollowRequests, ProfileStore
 from tidegate.ports.runtime import Clock, Ids
 from tidegate.protocol.topics import check_filter
@@ -169,10 +169,10 @@ class ManageProfiles:
             return
         try:
             done = self._follow.one(change, self._clock.monotonic() + _FOLLOW_S)
-        except CouldNotCheck:
+        except Unavailable:
             done = False
         if not done:
-            with suppress(CouldNotCheck):  # the schedule asks for it every minute in any case
+            with suppress(Unavailable):  # the schedule asks for it every minute in any case
                 self._requests.ask()
 
     def _checked_broker(self, profile: BrokerProfile) -> BrokerProfile:

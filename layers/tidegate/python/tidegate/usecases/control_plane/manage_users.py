@@ -103,7 +103,7 @@ class ManageUsers:
 
     def _write(self, before: User, after: User, revocation: Revocation | None) -> User:
         now_ms = self._now_ms()
-        after = replace(after, stamp=before.stamp + 1, updated_at_ms=now_ms)
+        after = replace(after, row_version=before.row_version + 1, updated_at_ms=now_ms)
         self._users.write(UserWrite(before, after, revocation), now_ms)
         return after
 

@@ -7,8 +7,8 @@ would end with the older one: so what is newest is asked once more after every s
 
 from __future__ import annotations
 
-from tidegate.domain.subscriptions import LastValue, Look, Subscription
-from tidegate.errors import CouldNotCheck
+from tidegate.domain.subscriptions import CatchUpRequest, LastValue, Subscription
+from tidegate.errors import Unavailable
 from tidegate.ports.delivery import Delivery, Sender
 from tidegate.ports.gateway import AccessStore, LastValueStore, SubscriptionStore
 from tidegate.ports.runtime import Clock, Observer
@@ -20,8 +20,8 @@ from tidegate.usecases.gateway.end_connection import EndConnection
 _SENDS = 3
 
 
-class SecondLook:
-    """The use case behind the second-look queue."""
+class CatchUp:
+    """The use case behind the catch-up queue."""
 
     def __init__(
         self,
@@ -42,17 +42,17 @@ class SecondLook:
         self._clock = clock
         self._observer = observer
 
-    def __call__(self, look: Look) -> bool:
+    def __call__(self, request: CatchUpRequest) -> bool:
         """Send the newest value if the viewer may have missed it. True when it was sent.
 
-        Raises `CouldNotCheck` when a store did not answer or the platform is throttling: look again.
+        Raises `Unavailable` when a store did not answer or the platform is throttling: look again.
         """
-        row = self._subscriptions.get(look.key)
-        if row is None or row.attempt != look.attempt or not row.live:
+        row = self._subscriptions.get(request.key)
+        if row is None or row.generation != request.generation or not row.live:
             return False
-        seen, sent = look.seen, False
+        seen, sent = request.seen, False
         for _ in range(_SENDS):
-            value = self._last_values.get(look.stream_key)
+            value = self._last_values.get(request.stream_key)
             if value is None or (seen is not None and value.order <= seen) or not self._send(row, value):
                 break
             seen, sent = value.order, True
@@ -67,6 +67,6 @@ class SecondLook:
         if delivery is Delivery.GONE:
             self._end_connection.gone(row.key.connection_id)
         elif delivery in (Delivery.THROTTLED, Delivery.FAILED):
-            raise CouldNotCheck("The newest value could not be sent", code="not_sent")
-        self._observer.count("second_looks", outcome=delivery.value)
+            raise Unavailable("The newest value could not be sent", code="not_sent")
+        self._observer.count("catch_ups", outcome=delivery.value)
         return delivery is Delivery.DELIVERED

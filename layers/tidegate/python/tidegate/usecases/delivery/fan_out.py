@@ -1,7 +1,7 @@
 """Deliver one message of a stream to its subscriptions.
 
-Who may have it at the moment it is sent is the outbox's business; here is what they are sent, and in what order values
-come: the newest is written before it is sent, and an older one is dropped.
+Who may have it at the moment it is sent is the send queue's business; here is what they are sent, and in what order
+values come: the newest is written before it is sent, and an older one is dropped.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class FanOut:
         clock: Clock,
         observer: Observer,
     ) -> None:
-        """`send`: `SendFrames` or `KeepSending`."""
+        """`send`: `OneShotSender` or `BackgroundSender`."""
         self._subscriptions = subscriptions
         self._last_values = last_values
         self._send = send
@@ -55,12 +55,12 @@ class FanOut:
     def deliver(self, stream: Stream, value: LastValue) -> Delivered:
         """Keep the value as the stream's newest and send it to everyone who may have it.
 
-        A message older than the newest is dropped. Raises `CouldNotCheck` when nothing was sent because a store
+        A message older than the newest is dropped. Raises `Unavailable` when nothing was sent because a store
         did not answer.
         """
         # The shortest frame there can be; each datasource id is checked again on its own frame.
         if len(value.payload.encode("utf-8", "surrogatepass")) > self._max_bytes:
-            return self.tell(stream, ErrorCode.MESSAGE_TOO_LARGE, messages.TOO_LARGE)
+            return self.notify(stream, ErrorCode.MESSAGE_TOO_LARGE, messages.TOO_LARGE)
         if not self._last_values.put_if_newer(stream.stream_key, value):
             self._observer.count("messages_outdated")
             return Delivered({})
@@ -71,7 +71,7 @@ class FanOut:
         self._observer.count("messages_fanned_out")
         return delivered
 
-    def tell(self, stream: Stream, code: ErrorCode, text: str, *, status: bool = False) -> Delivered:
+    def notify(self, stream: Stream, code: ErrorCode, text: str, *, status: bool = False) -> Delivered:
         """Tell the stream's viewers of a fault: of one message, or, with `status`, of the upstream."""
         now = self._clock.now()
         told = self._send_all(

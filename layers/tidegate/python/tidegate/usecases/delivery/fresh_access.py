@@ -10,7 +10,7 @@ from threading import Lock
 
 from tidegate.domain.access import FRESH_S, DashboardAccess, UserAccess, allowed
 from tidegate.domain.subscriptions import Subscription
-from tidegate.errors import CouldNotCheck
+from tidegate.errors import Unavailable
 from tidegate.ports.gateway import AccessStore
 from tidegate.ports.runtime import Clock
 
@@ -26,7 +26,7 @@ class FreshAccess:
         self._users: dict[str, tuple[float, UserAccess | None]] = {}
 
     def load(self, rows: Iterable[Subscription]) -> None:
-        """Read, in one go, what these rows need and is not fresh. Raises `CouldNotCheck`."""
+        """Read, in one go, what these rows need and is not fresh. Raises `Unavailable`."""
         started = self._clock.monotonic()
         dashboards, users = set(), set()
         for row in rows:
@@ -47,7 +47,7 @@ class FreshAccess:
     def allows(self, row: Subscription) -> bool:
         """Whether the row may be sent data now; reads again what has aged.
 
-        Raises `CouldNotCheck`, also when the answer took so long that it had aged before it was here.
+        Raises `Unavailable`, also when the answer took so long that it had aged before it was here.
         """
         for last in (False, True):
             now = self._clock.now()
@@ -64,4 +64,4 @@ class FreshAccess:
                 return allowed(row.claim, dashboard[1], user[1] if user else None, now) is None
             if not last:
                 self.load([row])
-        raise CouldNotCheck("The access items were not read in time", code="access_too_old")
+        raise Unavailable("The access items were not read in time", code="access_too_old")

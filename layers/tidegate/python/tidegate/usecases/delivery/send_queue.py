@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable
 from queue import SimpleQueue
 from threading import Condition, Lock
 
-from tidegate.domain.client_queues import Frame, Lines, Sending
+from tidegate.domain.client_queues import Batch, ClientQueues, Frame
 from tidegate.domain.subscriptions import Subscription
-from tidegate.errors import CouldNotCheck
-from tidegate.ports.delivery import Delivery, Post
+from tidegate.errors import Unavailable
+from tidegate.ports.delivery import Delivery, OutboundMessage
 from tidegate.ports.runtime import Observer
 from tidegate.usecases.delivery.fresh_access import FreshAccess
 
@@ -26,8 +26,8 @@ _ROOM = 256
 _GONE = 10_000
 
 
-class Outbox:
-    """`ports.Outgoing`. Frames may be added from many threads; one sender sends them.
+class SendQueue:
+    """`ports.delivery.OutboundQueue`. Frames may be added from many threads; one sender sends them.
 
     Attributes:
         leftovers: what sending leaves to be done: ids of connections that are gone, and rows whose newest value is to
@@ -38,21 +38,21 @@ class Outbox:
         self,
         *,
         access: FreshAccess,
-        lines: Lines,
+        queues: ClientQueues,
         may_send: Callable[[], bool],
         wake: Callable[[], None],
         observer: Observer,
     ) -> None:
         """`may_send` is asked before every send and every retry: a relay that lost its lease sends nothing more."""
         self._access = access
-        self._lines = lines
+        self._queues = queues
         self._may_send = may_send
         self._wake = wake
         self._observer = observer
         self._changed = Condition(Lock())
         self._gone: OrderedDict[str, None] = OrderedDict()
         self._outcomes: Counter[Delivery] = Counter()
-        self.leftovers: SimpleQueue[str | Subscription | None] = SimpleQueue()
+        self.failures: SimpleQueue[str | Subscription | None] = SimpleQueue()
         self.ended = False
 
     # --- adding -------------------------------------------------------------------------------------------
@@ -61,18 +61,18 @@ class Outbox:
         """Have them sent. Never waits."""
         with self._changed:
             for frame in frames:
-                self._lines.add(frame)
+                self._queues.add(frame)
         self._wake()
 
     def wait_for_room(self) -> None:
         """Wait while the sender is behind. A viewer that is slow does not count."""
         with self._changed:
-            self._changed.wait_for(lambda: self.ended or self._lines.waiting <= _ROOM)
+            self._changed.wait_for(lambda: self.ended or self._queues.waiting <= _ROOM)
 
     def wait_until_empty(self, seconds: float) -> bool:
         """Whether all that was added is sent, withheld or given up, within `seconds`."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._lines.empty, seconds)
+            return self._changed.wait_for(lambda: self._queues.empty, seconds)
 
     def end(self) -> None:
         """Nothing is added any more."""
@@ -85,7 +85,7 @@ class Outbox:
         """What became of frames since this was last asked: how many per outcome."""
         with self._changed:
             outcomes, self._outcomes = self._outcomes, Counter()
-            given_up, self._lines.given_up = self._lines.given_up, 0
+            given_up, self._queues.given_up = self._queues.given_up, 0
         if given_up:
             self._observer.count("frames_given_up", given_up)
         return outcomes
@@ -94,49 +94,49 @@ class Outbox:
 
     def ready(self, now: float) -> int:
         with self._changed:
-            return self._lines.ready(now)
+            return self._queues.ready(now)
 
     @property
     def due(self) -> float | None:
         with self._changed:
-            return self._lines.due
+            return self._queues.due
 
-    def take(self, now: float) -> Post | None:
+    def take(self, now: float) -> OutboundMessage | None:
         with self._changed:
-            while (sending := self._lines.take(now)) is not None:
-                if sending.connection_id not in self._gone:
-                    self._tell_waiting()
-                    return Post(sending.connection_id, sending.body, sending)
-                self._drop(sending)
-            self._tell_waiting()
+            while (batch := self._queues.take(now)) is not None:
+                if batch.connection_id not in self._gone:
+                    self._notify_waiting()
+                    return OutboundMessage(batch.connection_id, batch.body, batch)
+                self._drop(batch)
+            self._notify_waiting()
         return None
 
-    def before(self, post: Post) -> Post | None:
-        sending = _sending(post)
-        kept = tuple(frame for frame in sending.frames if self._admits(frame))
-        if len(kept) == len(sending.frames):
+    def before(self, post: OutboundMessage) -> OutboundMessage | None:
+        batch = _sending(post)
+        kept = tuple(frame for frame in batch.frames if self._admits(frame))
+        if len(kept) == len(batch.frames):
             return post
         with self._changed:
-            self._outcomes[Delivery.WITHHELD] += len(sending.frames) - len(kept)
+            self._outcomes[Delivery.WITHHELD] += len(batch.frames) - len(kept)
             if not kept:
-                self._lines.done(sending.line)
-                self._tell_waiting()
+                self._queues.done(batch.queue_key)
+                self._notify_waiting()
                 return None
-        smaller = Sending(sending.line, kept)
-        return Post(post.connection_id, smaller.body, smaller)
+        smaller = Batch(batch.queue_key, kept)
+        return OutboundMessage(post.connection_id, smaller.body, smaller)
 
-    def answered(self, post: Post, delivery: Delivery) -> None:
-        sending = _sending(post)
+    def answered(self, post: OutboundMessage, delivery: Delivery) -> None:
+        batch = _sending(post)
         if delivery in (Delivery.THROTTLED, Delivery.FAILED):
-            self._again(sending.frames)
+            self._again(batch.frames)
         with self._changed:
             if delivery is Delivery.GONE:
                 self._forget(post.connection_id)
-                self._drop(sending)
+                self._drop(batch)
             else:
-                self._outcomes[delivery] += len(sending.frames)
-                self._lines.done(sending.line)
-            self._tell_waiting()
+                self._outcomes[delivery] += len(batch.frames)
+                self._queues.done(batch.queue_key)
+            self._notify_waiting()
 
     def _admits(self, frame: Frame) -> bool:
         try:
@@ -144,7 +144,7 @@ class Outbox:
                 if self._may_send():
                     return True
                 self._again([frame])
-        except CouldNotCheck:
+        except Unavailable:
             self._observer.count("withheld_unchecked")
             self._again([frame])
         return False
@@ -152,24 +152,24 @@ class Outbox:
     def _again(self, frames: Iterable[Frame]) -> None:
         """A stream's newest value is always tried again; by then it may be a newer one."""
         for row in {frame.row.key: frame.row for frame in frames}.values():
-            self.leftovers.put(row)
+            self.failures.put(row)
 
     def _forget(self, connection_id: str) -> None:
         if connection_id not in self._gone:
-            self.leftovers.put(connection_id)
+            self.failures.put(connection_id)
         self._gone[connection_id] = None
         if len(self._gone) > _GONE:
             self._gone.popitem(last=False)
 
-    def _drop(self, sending: Sending) -> None:
-        self._outcomes[Delivery.GONE] += len(sending.frames) + len(self._lines.drop(sending.line))
-        self._lines.done(sending.line)
+    def _drop(self, batch: Batch) -> None:
+        self._outcomes[Delivery.GONE] += len(batch.frames) + len(self._queues.drop(batch.queue_key))
+        self._queues.done(batch.queue_key)
 
-    def _tell_waiting(self) -> None:
-        if self._lines.empty or self._lines.waiting <= _ROOM:
+    def _notify_waiting(self) -> None:
+        if self._queues.empty or self._queues.waiting <= _ROOM:
             self._changed.notify_all()
 
 
-def _sending(post: Post) -> Sending:
-    assert isinstance(post.tag, Sending)
+def _sending(post: OutboundMessage) -> Batch:
+    assert isinstance(post.tag, Batch)
     return post.tag

@@ -8,28 +8,28 @@ from queue import Empty
 from threading import Thread
 from time import monotonic
 
-from tidegate.domain.client_queues import Frame, Lines
+from tidegate.domain.client_queues import ClientQueues, Frame
 from tidegate.domain.subscriptions import Subscription
-from tidegate.errors import CouldNotCheck
-from tidegate.ports.delivery import Delivery, SecondLooks, Sender
+from tidegate.errors import Unavailable
+from tidegate.ports.delivery import CatchUpQueue, Delivery, Sender
 from tidegate.ports.runtime import Observer
 from tidegate.usecases.delivery.fresh_access import FreshAccess
-from tidegate.usecases.delivery.send_queue import Outbox
+from tidegate.usecases.delivery.send_queue import SendQueue
 from tidegate.usecases.gateway.end_connection import EndConnection
 
-#: What is under way when a worker hands over has so long to be answered, seconds; then a second look brings it.
+#: What is under way when a worker hands over has so long to be answered, seconds; then a catch-up brings it.
 FLUSH_S = 2.0
 #: How long the end waits for what is under way, seconds: a worker has five in reserve.
 _END_S = 2.5
 _COUNTED_S = 1.0
 
 
-class FollowUp:
+class FailureHandler:
     """What sending leaves to be done. One viewer that is gone never keeps a message from the others, nor does cleaning
     up after it."""
 
-    def __init__(self, *, second_looks: SecondLooks, end_connection: EndConnection, observer: Observer) -> None:
-        self._second_looks = second_looks
+    def __init__(self, *, catch_ups: CatchUpQueue, end_connection: EndConnection, observer: Observer) -> None:
+        self._catch_ups = catch_ups
         self._end_connection = end_connection
         self._observer = observer
 
@@ -38,62 +38,64 @@ class FollowUp:
         if isinstance(what, str):
             self._release(what)
         else:
-            self._look_again(what)
+            self._request_catch_up(what)
 
     def _release(self, connection_id: str) -> None:
         try:
             self._end_connection.gone(connection_id)
-        except CouldNotCheck:
+        except Unavailable:
             self._observer.count("viewers_not_released")
 
-    def _look_again(self, row: Subscription) -> None:
+    def _request_catch_up(self, row: Subscription) -> None:
         try:
-            self._second_looks.queue(row.key, row.attempt, row.stream_key, None)
-        except CouldNotCheck:
-            self._observer.count("second_looks_lost")
+            self._catch_ups.queue(row.key, row.generation, row.stream_key, None)
+        except Unavailable:
+            self._observer.count("catch_ups_lost")
 
 
-class SendFrames:
+class OneShotSender:
     """Send some frames and say what became of them. For one thread."""
 
-    def __init__(self, *, access: FreshAccess, sender: Sender, follow_up: FollowUp, observer: Observer) -> None:
+    def __init__(
+        self, *, access: FreshAccess, sender: Sender, failure_handler: FailureHandler, observer: Observer
+    ) -> None:
         self._access = access
         self._sender = sender
-        self._follow_up = follow_up
+        self._failure_handler = failure_handler
         self._observer = observer
 
     def __call__(self, frames: Sequence[Frame]) -> Mapping[Delivery, int]:
         """Send them; those of one subscription, and of one connection with batches, in order.
 
-        Whoever is gone is released; who could not be sent a frame gets a second look.
+        Whoever is gone is released; who could not be sent a frame gets a catch-up.
 
         Returns:
             What became of the frames: how many per outcome.
 
         Raises:
-            CouldNotCheck: nothing was sent, because the access items could not be read.
+            Unavailable: nothing was sent, because the access items could not be read.
         """
         if not frames:
             return {}
         self._access.load(frame.row for frame in frames)
-        outbox = Outbox(
+        send_queue = SendQueue(
             access=self._access,
-            lines=Lines(conflate=False, window_s=0.0),
+            queues=ClientQueues(conflate=False, window_s=0.0),
             may_send=lambda: True,
             wake=lambda: None,
             observer=self._observer,
         )
-        outbox.add(frames)
-        outbox.end()
-        self._sender.send(outbox)
-        while not outbox.leftovers.empty():
-            left = outbox.leftovers.get()
+        send_queue.add(frames)
+        send_queue.end()
+        self._sender.send(send_queue)
+        while not send_queue.failures.empty():
+            left = send_queue.failures.get()
             if left is not None:
-                self._follow_up(left)
-        return _counted(outbox, self._observer)
+                self._failure_handler(left)
+        return _counted(send_queue, self._observer)
 
 
-class KeepSending:
+class BackgroundSender:
     """Sends on a thread of its own what others add, and follows up on another. `close` ends both.
 
     Attributes:
@@ -105,19 +107,24 @@ class KeepSending:
         *,
         access: FreshAccess,
         sender: Sender,
-        follow_up: FollowUp,
+        failure_handler: FailureHandler,
         may_send: Callable[[], bool],
         conflate: bool,
         observer: Observer,
     ) -> None:
-        """`sender` is for this alone. `may_send` is asked before every send and retry; `conflate` as for `Lines`."""
+        """`sender` is for this alone. `may_send` is asked before every send and retry; `conflate` as for
+        `ClientQueues`."""
         self._access = access
         self._sender = sender
-        self._follow_up = follow_up
+        self._failure_handler = failure_handler
         self._observer = observer
-        self.works = True
-        self._outbox = Outbox(
-            access=access, lines=Lines(conflate=conflate), may_send=may_send, wake=sender.wake, observer=observer
+        self.healthy = True
+        self._send_queue = SendQueue(
+            access=access,
+            queues=ClientQueues(conflate=conflate),
+            may_send=may_send,
+            wake=sender.wake,
+            observer=observer,
         )
         self._threads = [
             Thread(target=work, name=name, daemon=True)
@@ -130,57 +137,57 @@ class KeepSending:
         """Have them sent; waits only while the sender as a whole is behind. What becomes of them is not known yet.
 
         Raises:
-            CouldNotCheck: nothing is sent, because the access items could not be read.
+            Unavailable: nothing is sent, because the access items could not be read.
         """
         if frames:
             self._access.load(frame.row for frame in frames)
-            self._outbox.add(frames)
-            self._outbox.wait_for_room()
+            self._send_queue.add(frames)
+            self._send_queue.wait_for_room()
         return {}
 
     def flush(self) -> bool:
         """Wait until what was added is sent. False when some viewers were too slow for that."""
-        return self._outbox.wait_until_empty(FLUSH_S)
+        return self._send_queue.wait_until_empty(FLUSH_S)
 
     def close(self) -> None:
         """End, once what is under way was answered and followed up, or took too long for that."""
-        self._outbox.end()
+        self._send_queue.end()
         deadline = monotonic() + _END_S
         for thread in self._threads:
             thread.join(max(0.0, deadline - monotonic()))
 
     def _send(self) -> None:
         try:
-            self._sender.send(self._outbox)
+            self._sender.send(self._send_queue)
         except Exception as error:  # nothing is sent any more: whoever holds the upstreams must know
             self._observer.fault("the sender broke", error)
-            self.works = False
-            self._outbox.end()
+            self.healthy = False
+            self._send_queue.end()
         finally:
             self._sender.end()
-            self._outbox.leftovers.put(None)
+            self._send_queue.failures.put(None)
 
     def _follow(self) -> None:
         ended = False
         while not ended:
             with suppress(Empty):
-                left = self._outbox.leftovers.get(timeout=_COUNTED_S)
+                left = self._send_queue.failures.get(timeout=_COUNTED_S)
                 if left is None:
                     ended = True
                 else:
-                    self._try_to_follow_up(left)
-            if ended or self._outbox.leftovers.empty():
-                _counted(self._outbox, self._observer)
+                    self._try_to_handle(left)
+            if ended or self._send_queue.failures.empty():
+                _counted(self._send_queue, self._observer)
 
-    def _try_to_follow_up(self, left: str | Subscription) -> None:
+    def _try_to_handle(self, left: str | Subscription) -> None:
         try:
-            self._follow_up(left)
+            self._failure_handler(left)
         except Exception as error:  # the next one is not this one's fault
-            self._observer.fault("not followed up", error)
+            self._observer.fault("failure not handled", error)
 
 
-def _counted(outbox: Outbox, observer: Observer) -> Mapping[Delivery, int]:
-    outcomes = outbox.take_outcomes()
+def _counted(send_queue: SendQueue, observer: Observer) -> Mapping[Delivery, int]:
+    outcomes = send_queue.take_outcomes()
     for delivery, count in outcomes.items():
         observer.count("deliveries", count, outcome=delivery.value)
     return outcomes

@@ -14,13 +14,13 @@ from tidegate.domain.profiles import BrokerProfile, CredentialProfile
 from tidegate.domain.stream_policy import StreamPolicy, check_public_use, stream_for
 from tidegate.domain.subscriptions import Stream
 from tidegate.domain.tokens import STREAM_SCOPE, SessionClaims
-from tidegate.errors import CouldNotCheck, Denied, NotFound, Unauthenticated
+from tidegate.errors import Denied, NotFound, Unauthenticated, Unavailable
 from tidegate.ports.control_plane import ProfileStore
 from tidegate.ports.gateway import AccessSnapshot, AccessStore
 
 
 @dataclass(frozen=True, slots=True)
-class Granted:
+class Authorization:
     """A claim that holds now, and the stream it is delivered from.
 
     `session_token` is to be kept with the subscription, see `Subscription`.
@@ -31,17 +31,17 @@ class Granted:
     session_token: str | None = field(default=None, repr=False)
 
 
-class Granting(Protocol):
-    """Who decides about subscribes: `Grant` from our tables, `ExternalGrant` by asking another API."""
+class Authorizer(Protocol):
+    """Who decides about subscribes: `LocalAuthorizer` from our tables, `RemoteAuthorizer` by asking a remote API."""
 
-    def __call__(self, claims: SessionClaims, token: str, now: float) -> Granted:
+    def __call__(self, claims: SessionClaims, token: str, now: float) -> Authorization:
         """Grant, or raise what refuses. `token` is what `claims` were read from, verified."""
 
-    def still(self, claim: Claim, now: float) -> Refusal | None:
+    def recheck(self, claim: Claim, now: float) -> Refusal | None:
         """Ask `allowed` again with access items read now."""
 
 
-class Grant:
+class LocalAuthorizer:
     """Decide whether a token's holder may stream its datasource now, and from which stream."""
 
     def __init__(self, *, access: AccessStore, profiles: ProfileStore, policy: StreamPolicy) -> None:
@@ -49,16 +49,16 @@ class Grant:
         self._profiles = profiles
         self._policy = policy
 
-    def __call__(self, claims: SessionClaims, token: str, now: float) -> Granted:
+    def __call__(self, claims: SessionClaims, token: str, now: float) -> Authorization:
         """Grant, or raise what refuses.
 
         Raises:
-            Denied, NotFound, Unauthenticated: no. PolicyBlocked: nobody may. CouldNotCheck: a store did not answer.
+            Denied, NotFound, Unauthenticated: no. PolicyBlocked: nobody may. Unavailable: a store did not answer.
         """
         claim = self.check(claims, now)
         intent = self.intent(claim)
         broker, _ = self.profiles_of(intent, public=claim.principal.is_public)
-        return Granted(claim, stream_for(intent, broker, self._policy, int(now)))
+        return Authorization(claim, stream_for(intent, broker, self._policy, int(now)))
 
     def check(self, claims: SessionClaims, now: float) -> Claim:
         """What the token's holder rests on, if it holds now. Raises what refuses."""
@@ -67,7 +67,7 @@ class Grant:
         snapshot = self._snapshot(claims.dashboard_id, claims.principal.subject, claims.principal.is_public)
         return _checked(claims, snapshot, now)
 
-    def still(self, claim: Claim, now: float) -> Refusal | None:
+    def recheck(self, claim: Claim, now: float) -> Refusal | None:
         """Ask `allowed` again with access items read now."""
         snapshot = self._snapshot(claim.dashboard_id, claim.principal.subject, claim.principal.is_public)
         return allowed(
@@ -81,11 +81,11 @@ class Grant:
         return self._access.read([dashboard_id], [] if public else [subject])
 
     def intent(self, claim: Claim) -> Intent:
-        """The stored intent of a claim. Raises `CouldNotCheck` when it is changing just now."""
+        """The stored intent of a claim. Raises `Unavailable` when it is changing just now."""
         intent = self._access.intent(claim.dashboard_id, claim.datasource_id)
         if intent is None or intent_hash(intent) != claim.intent_hash:
             # Both were written in one transaction, so it has changed between the two reads.
-            raise CouldNotCheck("The datasource is being changed")
+            raise Unavailable("The datasource is being changed")
         return intent
 
     def profiles_of(self, intent: Intent, *, public: bool) -> tuple[BrokerProfile | None, CredentialProfile | None]:

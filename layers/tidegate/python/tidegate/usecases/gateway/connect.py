@@ -13,10 +13,10 @@ from tidegate.errors import Denied, Disabled
 from tidegate.ports.gateway import ConnectionStore
 from tidegate.ports.limits import KeyHasher
 from tidegate.ports.runtime import Clock, Observer
-from tidegate.usecases.limits.connection_quota import Slots
+from tidegate.usecases.limits.connection_quota import ConnectionQuota
 from tidegate.usecases.limits.rate_limits import RateLimits
 
-#: The limiter's scope of the connect rate, as the internal contract names it.
+#: The limiter's scope of the connect rate, as the internal API names it.
 CONNECT_SCOPE = "realtime-connect-ip"
 
 
@@ -56,7 +56,7 @@ class Connect:
         *,
         policy: ConnectPolicy,
         rates: RateLimits,
-        slots: Slots,
+        quota: ConnectionQuota,
         connections: ConnectionStore,
         keys: KeyHasher,
         clock: Clock,
@@ -64,7 +64,7 @@ class Connect:
     ) -> None:
         self._policy = policy
         self._rates = rates
-        self._slots = slots
+        self._quota = quota
         self._connections = connections
         self._keys = keys
         self._clock = clock
@@ -75,7 +75,7 @@ class Connect:
 
         Raises:
             Disabled: realtime is off. Denied: the origin is not allowed.
-            LimitReached: rate or cap. CouldNotCheck: a store did not answer; the connection is not counted.
+            LimitReached: rate or cap. Unavailable: a store did not answer; the connection is not counted.
         """
         policy = self._policy
         if not policy.enabled:
@@ -85,7 +85,7 @@ class Connect:
         deadline = self._clock.monotonic() + policy.limiter_timeout_ms / 1000
         self._rates.consume(CONNECT_SCOPE, handshake.ip_key, policy.rate_per_minute, deadline=deadline)
         ip = self._keys.key("ip", handshake.ip_key)
-        slot = self._slots.take(
+        slot = self._quota.take(
             f"ip#{ip}",
             handshake.connection_id,
             policy.connections_per_ip,
@@ -105,6 +105,6 @@ class Connect:
             )
         except BaseException:
             # Not admitted, so not counted: whatever went wrong, the slot goes back.
-            self._slots.free(taken, handshake.connection_id)
+            self._quota.free(taken, handshake.connection_id)
             raise
         self._observer.count("connections_opened")

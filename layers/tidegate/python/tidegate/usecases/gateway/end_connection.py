@@ -2,7 +2,7 @@
 
 `$disconnect` may never come, or come twice, and a 410 on sending says the same; all of them end here, and
 repeating it is harmless. A process that dies half-way leaves rows without a connection: they are denied nothing
-they had (the viewer is gone) and the full pass removes them.
+they had (the viewer is gone) and the full revalidation removes them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from tidegate.ports.delivery import Sender
 from tidegate.ports.gateway import ConnectionStore, SubscriptionStore
 from tidegate.ports.runtime import Observer
-from tidegate.usecases.limits.connection_quota import Slots
+from tidegate.usecases.limits.connection_quota import ConnectionQuota
 
 
 class EndConnection:
@@ -21,13 +21,13 @@ class EndConnection:
         *,
         connections: ConnectionStore,
         subscriptions: SubscriptionStore,
-        slots: Slots,
+        quota: ConnectionQuota,
         sender: Sender,
         observer: Observer,
     ) -> None:
         self._connections = connections
         self._subscriptions = subscriptions
-        self._slots = slots
+        self._quota = quota
         self._sender = sender
         self._observer = observer
 
@@ -41,7 +41,7 @@ class EndConnection:
         if connection is None:
             return False
         self._subscriptions.remove_all_of(connection)
-        self._slots.free(connection.slots, connection_id)
+        self._quota.free(connection.slots, connection_id)
         self._observer.count("connections_ended")
         return True
 

@@ -6,12 +6,12 @@ Invariant of this file: every message is answered, whatever goes wrong, and no a
 from __future__ import annotations
 
 from tidegate.domain.access import FRESH_S
-from tidegate.domain.relay import shard_of
+from tidegate.domain.relay import partition_of
 from tidegate.domain.subscriptions import LastValue, Stream
-from tidegate.errors import CouldNotCheck, TidegateError
-from tidegate.ports.delivery import Delivery, SecondLooks, Sender
+from tidegate.errors import TidegateError, Unavailable
+from tidegate.ports.delivery import CatchUpQueue, Delivery, Sender
 from tidegate.ports.gateway import LastValueStore
-from tidegate.ports.relay import Relays
+from tidegate.ports.relay import RelayWorkers
 from tidegate.ports.runtime import Clock, Observer
 from tidegate.protocol import batches, messages
 from tidegate.protocol.messages import ErrorCode, Status
@@ -36,8 +36,8 @@ class HandleMessage:
         subscribe: Subscribe,
         unsubscribe: Unsubscribe,
         last_values: LastValueStore,
-        second_looks: SecondLooks,
-        relays: Relays,
+        catch_ups: CatchUpQueue,
+        relay_workers: RelayWorkers,
         end_connection: EndConnection,
         sender: Sender,
         clock: Clock,
@@ -47,8 +47,8 @@ class HandleMessage:
         self._subscribe = subscribe
         self._unsubscribe = unsubscribe
         self._last_values = last_values
-        self._second_looks = second_looks
-        self._relays = relays
+        self._catch_ups = catch_ups
+        self._relay_workers = relay_workers
         self._started: dict[int, float] = {}
         self._end_connection = end_connection
         self._sender = sender
@@ -87,17 +87,17 @@ class HandleMessage:
 
     def _start_relay(self, stream: Stream) -> None:
         """A worker that runs looks for new streams by itself; asking for one now and then is enough."""
-        shard, now = shard_of(stream), self._clock.monotonic()
-        if now - self._started.get(shard, float("-inf")) < _STARTED_S:
+        partition, now = partition_of(stream), self._clock.monotonic()
+        if now - self._started.get(partition, float("-inf")) < _STARTED_S:
             return
         try:
-            self._relays.start(shard)
-            self._started[shard] = now
-        except CouldNotCheck as error:  # the schedule starts it within a minute
+            self._relay_workers.start(partition)
+            self._started[partition] = now
+        except Unavailable as error:  # the schedule starts it within a minute
             self._observer.fault("relay not started", error)
 
     def _welcome(self, done: Subscribed, ack: bytes) -> None:
-        """Ack, status and newest value, in one message where the connection asked for that; and a second look, because
+        """Ack, status and newest value, in one message where the connection asked for that; and a catch-up, because
         a message may have passed while indexes lagged and audiences were cached."""
         row, stream_key = done.row, done.row.stream_key
         # A stream of the relay may yet have to be connected: the relay says so when it is.
@@ -121,15 +121,15 @@ class HandleMessage:
             if delivery is Delivery.GONE:
                 return
             if delivery in (Delivery.THROTTLED, Delivery.FAILED):
-                value = None  # not seen: the second look brings it
+                value = None  # not seen: the catch-up brings it
         try:
-            self._second_looks.queue(row.key, row.attempt, stream_key, value)
-        except CouldNotCheck as error:
-            self._observer.fault("no second look", error, connection_id=row.key.connection_id)
+            self._catch_ups.queue(row.key, row.generation, stream_key, value)
+        except Unavailable as error:
+            self._observer.fault("catch-up not queued", error, connection_id=row.key.connection_id)
 
     def _newest(self, stream_key: str, checked_at: float) -> LastValue | None:
         """The stream's newest value, read only now that the row is visible. Where all this took long, the right may be
-        lost again by now: None, and the second look, which asks anew, is what brings the value."""
+        lost again by now: None, and the catch-up, which asks anew, is what brings the value."""
         value = self._last_values.get(stream_key)
         return None if self._clock.monotonic() - checked_at >= FRESH_S else value
 

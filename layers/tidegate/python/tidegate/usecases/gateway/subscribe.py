@@ -14,13 +14,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tidegate.domain.access import Refusal
-from tidegate.domain.subscriptions import Connection, Stream, Subscription, SubscriptionKey, same_grant
+from tidegate.domain.subscriptions import Connection, Stream, Subscription, SubscriptionKey, same_authorization
 from tidegate.domain.tokens import SessionClaims
-from tidegate.errors import CouldNotCheck, Denied, LimitReached, TidegateError, Unauthenticated
-from tidegate.ports.gateway import ConnectionStore, Hold, SessionTokens, StreamStore, SubscriptionStore
+from tidegate.errors import Denied, LimitReached, TidegateError, Unauthenticated, Unavailable
+from tidegate.ports.gateway import ConnectionStore, Reservation, SessionTokens, StreamStore, SubscriptionStore
 from tidegate.ports.runtime import Clock, Ids, Observer
-from tidegate.usecases.gateway.authorizer import Granted, Granting
-from tidegate.usecases.limits.connection_quota import Slots, home_slot
+from tidegate.usecases.gateway.authorizer import Authorization, Authorizer
+from tidegate.usecases.limits.connection_quota import ConnectionQuota, home_slot
 from tidegate.usecases.limits.rate_limits import RateLimits
 
 IP_SCOPE = "realtime-public-subscribe-ip"
@@ -30,7 +30,7 @@ SHARE_SCOPE = "realtime-public-subscribe-share"
 ROUNDS = 4
 
 
-class Busy(CouldNotCheck):
+class Busy(Unavailable):
     """Other attempts on the same row kept winning, or its end has not been told yet."""
 
     code = "subscription_busy"
@@ -72,8 +72,8 @@ class Subscribe:
         policy: SubscribePolicy,
         tokens: SessionTokens,
         rates: RateLimits,
-        grant: Granting,
-        slots: Slots,
+        authorizer: Authorizer,
+        quota: ConnectionQuota,
         connections: ConnectionStore,
         subscriptions: SubscriptionStore,
         streams: StreamStore,
@@ -84,8 +84,8 @@ class Subscribe:
         self._policy = policy
         self._tokens = tokens
         self._rates = rates
-        self._grant = grant
-        self._slots = slots
+        self._authorizer = authorizer
+        self._quota = quota
         self._connections = connections
         self._subscriptions = subscriptions
         self._streams = streams
@@ -106,12 +106,12 @@ class Subscribe:
         if claims.principal.is_public:
             self._limit(claims, connection)
         checked_at = self._clock.monotonic()
-        granted = self._grant(claims, token, self._clock.now())
+        authorization = self._authorizer(claims, token, self._clock.now())
         key = SubscriptionKey(dashboard_id, connection_id, datasource_id)
         for _ in range(ROUNDS):
             if connection.subscriptions.get(datasource_id, dashboard_id) != dashboard_id:
                 raise Denied("Datasource token dashboard mismatch")
-            done = self._round(key, connection, granted, checked_at)
+            done = self._round(key, connection, authorization, checked_at)
             if done is not None:
                 self._observer.count("subscribes", refreshed=str(done.refreshed).lower())
                 return done
@@ -133,24 +133,24 @@ class Subscribe:
         return connection
 
     def _round(
-        self, key: SubscriptionKey, connection: Connection, granted: Granted, checked_at: float
+        self, key: SubscriptionKey, connection: Connection, authorization: Authorization, checked_at: float
     ) -> Subscribed | None:
         """One try; None = another attempt or a cut was in the way, start over."""
         there = self._subscriptions.get(key)
-        if there is not None and there.cut:
+        if there is not None and there.termination:
             return None
-        if there is not None and there.live and same_grant(there.claim, granted.claim):
-            moved = self._subscriptions.move_expiry(there, granted.claim.expires_at, granted.session_token)
-            return Subscribed(there, granted.stream, True, checked_at) if moved else None
+        if there is not None and there.live and same_authorization(there.claim, authorization.claim):
+            moved = self._subscriptions.move_expiry(there, authorization.claim.expires_at, authorization.session_token)
+            return Subscribed(there, authorization.stream, True, checked_at) if moved else None
         slot = self._admit(key, connection)
-        stream = self._streams.want(granted.stream)
+        stream = self._streams.touch(authorization.stream)
         row = Subscription(
             key=key,
-            attempt=self._ids.new_id(),
-            claim=granted.claim,
+            generation=self._ids.new_id(),
+            claim=authorization.claim,
             stream=shard_of(stream, key.connection_id),
             batch=connection.batch,
-            session_token=granted.session_token,
+            session_token=authorization.session_token,
         )
         if not self._subscriptions.put_hidden(row):
             return None
@@ -164,14 +164,14 @@ class Subscribe:
         cap, limit = f"dash#{key.dashboard_id}", self._policy.connections_per_dashboard
         noted = {slot for slot in connection.slots if slot.rpartition("#")[0] == cap}
         noted = noted or {home_slot(cap, key.connection_id, limit)}
-        match self._connections.hold(key, self._policy.subscriptions_per_connection, min(noted)):
-            case Hold.GONE:
+        match self._connections.reserve(key, self._policy.subscriptions_per_connection, min(noted)):
+            case Reservation.GONE:
                 raise Unauthenticated("The connection is closed", code="connection_closed")
-            case Hold.FULL:
+            case Reservation.FULL:
                 raise LimitReached("Realtime subscription limit reached for this connection", code="cap_reached")
-            case Hold.OTHER_DASHBOARD:
+            case Reservation.OTHER_DASHBOARD:
                 raise Denied("Datasource token dashboard mismatch")
-            case Hold.HELD:
+            case Reservation.HELD:
                 pass
 
         def note(slot: str) -> bool:
@@ -179,7 +179,7 @@ class Subscribe:
             return self._connections.note_slot(key.connection_id, slot)
 
         try:
-            slot = self._slots.take(
+            slot = self._quota.take(
                 cap,
                 key.connection_id,
                 limit,
@@ -202,16 +202,16 @@ class Subscribe:
             False when only the key was lost to another attempt's end: start over.
         """
         try:
-            refusal = self._grant.still(row.claim, self._clock.now())
+            refusal = self._authorizer.recheck(row.claim, self._clock.now())
             connection = self._connections.get(row.key.connection_id)
-        except CouldNotCheck:
+        except Unavailable:
             self._take_back(row)
             raise
         if connection is None or connection.closing:
             self._take_back(row)
             if connection is None and slot is not None:
                 # Whoever removed the connection may have freed its slots before this one was taken.
-                self._slots.free([slot], row.key.connection_id)
+                self._quota.free([slot], row.key.connection_id)
             raise Unauthenticated("The connection is closed", code="connection_closed")
         if refusal is not None:
             self._take_back(row)
@@ -226,8 +226,8 @@ class Subscribe:
     def _take_back(self, row: Subscription) -> None:
         try:
             self._subscriptions.remove(row)
-        except CouldNotCheck:
-            # It stays hidden, so nobody is sent anything; the full pass removes it.
+        except Unavailable:
+            # It stays hidden, so nobody is sent anything; the full revalidation removes it.
             self._observer.count("rows_not_taken_back")
 
 

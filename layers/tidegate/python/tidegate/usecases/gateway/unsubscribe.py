@@ -25,7 +25,7 @@ class Unsubscribe:
         row = self._subscriptions.get(key)
         if row is None:
             self._subscriptions.release_key(key)
-        elif row.cut is None:
+        elif row.termination is None:
             # One that is being ended is the pass's: were it gone, the viewer could come back before the pass has told.
             self._subscriptions.remove(row)
         self._observer.count("unsubscribes")

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 
-from tidegate.domain.limits import FailureMode, Outcome, shards_for
-from tidegate.errors import CouldNotCheck, LimiterUnavailable, LimitReached
+from tidegate.domain.limits import FailureMode, Outcome, counter_shards
+from tidegate.errors import LimiterUnavailable, LimitReached, Unavailable
 from tidegate.ports.limits import CapStore
 from tidegate.ports.runtime import Clock, Observer
 
@@ -21,10 +21,10 @@ def slot_name(cap: str, shard: int) -> str:
 
 def home_slot(cap: str, holder: str, limit: int) -> str:
     """The slot this holder tries first."""
-    return slot_name(cap, next(shards_for(holder, limit)).index)
+    return slot_name(cap, next(counter_shards(holder, limit)).index)
 
 
-class Slots:
+class ConnectionQuota:
     """Caps kept as sets of holders; a holder is a connection id."""
 
     def __init__(
@@ -69,7 +69,7 @@ class Slots:
             deadline = self._clock.monotonic() + self._timeout_s
         scope = cap.split("#", 1)[0]
         try:
-            ring = list(shards_for(holder, limit))
+            ring = list(counter_shards(holder, limit))
             ring.sort(key=lambda shard: slot_name(cap, shard.index) not in noted)
             for shard in ring:
                 slot = slot_name(cap, shard.index)
@@ -78,7 +78,7 @@ class Slots:
                 if self._store.take(cap, shard.index, shard.limit, holder, deadline):
                     self._count(scope, Outcome.ALLOWED)
                     return slot
-        except CouldNotCheck as error:
+        except Unavailable as error:
             self._count(scope, Outcome.BACKEND_ERROR)
             if self._failure_mode is FailureMode.OPEN:
                 self._count(scope, Outcome.FAIL_OPEN)
@@ -89,12 +89,12 @@ class Slots:
         raise LimitReached(refusal, code="cap_reached")
 
     def free(self, slots: Iterable[str], holder: str) -> None:
-        """Free the named slots. What cannot be freed now is freed by the next full pass; it is counted."""
+        """Free the named slots. What cannot be freed now is freed by the next full revalidation; it is counted."""
         for slot in slots:
             cap, _, shard = slot.rpartition("#")
             try:
                 self._store.release(cap, int(shard), holder)
-            except CouldNotCheck:
+            except Unavailable:
                 self._observer.count("slots_not_freed")
 
     def _count(self, scope: str, outcome: Outcome) -> None:

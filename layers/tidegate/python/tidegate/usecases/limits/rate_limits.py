@@ -7,7 +7,7 @@ still holds; every one of them is counted under its outcome.
 from __future__ import annotations
 
 from tidegate.domain.limits import WINDOW_MS, FailureMode, Outcome, RateDecision
-from tidegate.errors import CouldNotCheck, LimiterUnavailable, LimitReached
+from tidegate.errors import LimiterUnavailable, LimitReached, Unavailable
 from tidegate.ports.limits import KeyHasher, RateCounter
 from tidegate.ports.runtime import Clock, Ids, Observer
 
@@ -76,7 +76,7 @@ class RateLimits:
             decision = self._store.count(
                 key, limit, now_ms, window_ms, self._ids.new_id(), self.deadline() if deadline is None else deadline
             )
-        except CouldNotCheck as error:
+        except Unavailable as error:
             return self._unanswered(scope, limit, error)
         if decision.allowed:
             if decision.counted:
@@ -95,7 +95,7 @@ class RateLimits:
         """The store's key of a scope and whose calls they are."""
         return f"{self._namespace}#{scope}#{self._keys.key(scope, raw_key)}"
 
-    def _unanswered(self, scope: str, limit: int, error: CouldNotCheck) -> RateDecision:
+    def _unanswered(self, scope: str, limit: int, error: Unavailable) -> RateDecision:
         self._count(scope, Outcome.BACKEND_ERROR)
         if self._failure_mode is FailureMode.OPEN:
             self._count(scope, Outcome.FAIL_OPEN)

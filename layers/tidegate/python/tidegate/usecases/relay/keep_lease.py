@@ -8,7 +8,7 @@ so nobody sends once somebody with a higher fence may, whatever answers are late
 from __future__ import annotations
 
 from tidegate.domain.relay import LEASE_S, Lease
-from tidegate.errors import CouldNotCheck
+from tidegate.errors import Unavailable
 from tidegate.ports.relay import RelayLeases
 from tidegate.ports.runtime import Clock
 
@@ -18,9 +18,9 @@ _NEVER = float("-inf")
 class KeepLease:
     """`lease` is what was last known to be held; None when nothing is. `passed_over`: another waits for the shard."""
 
-    def __init__(self, *, leases: RelayLeases, shard: int, owner: str, clock: Clock) -> None:
+    def __init__(self, *, leases: RelayLeases, partition: int, owner: str, clock: Clock) -> None:
         self._leases = leases
-        self._shard = shard
+        self._partition = partition
         self._owner = owner
         self._clock = clock
         self._deadline = _NEVER
@@ -32,9 +32,9 @@ class KeepLease:
         return self._clock.monotonic() < self._deadline
 
     def claim(self) -> bool:
-        """Take the shard if it is free. Raises `CouldNotCheck`: it may have been taken, but nothing is sent for it."""
+        """Take the shard if it is free. Raises `Unavailable`: it may have been taken, but nothing is sent for it."""
         asked = self._clock.monotonic()
-        return self._held(self._leases.claim(self._shard, self._owner, self._clock.now()), asked)
+        return self._held(self._leases.claim(self._partition, self._owner, self._clock.now()), asked)
 
     def renew(self) -> bool:
         """Hold it for longer. False when it is another's, or its time is over and the store does not say whose."""
@@ -43,17 +43,17 @@ class KeepLease:
         asked = self._clock.monotonic()
         try:
             return self._held(self._leases.renew(self.lease, self._clock.now()), asked)
-        except CouldNotCheck:
+        except Unavailable:
             return self.may_send()
 
     def offer(self) -> None:
         """Say that this worker is connected and waits to be handed the shard."""
-        self._leases.offer(self._shard, self._owner)
+        self._leases.offer(self._partition, self._owner)
 
     def taken_over(self) -> bool:
         """Whether the waiting worker holds the shard now: it was handed over, or its holder is gone."""
         asked = self._clock.monotonic()
-        current = self._leases.current(self._shard)
+        current = self._leases.current(self._partition)
         now = self._clock.now()
         if current is None or current.until < now:
             return self.claim()

@@ -15,7 +15,7 @@ from typing import TypeVar
 from tidegate.domain.backoff import delay_ms
 from tidegate.domain.conflation import Conflator
 from tidegate.domain.subscriptions import LastValue, Stream
-from tidegate.errors import CouldNotCheck
+from tidegate.errors import Unavailable
 from tidegate.ports.gateway import LastValueStore
 from tidegate.ports.relay import (
     MqttRequest,
@@ -69,7 +69,7 @@ class Upstream:
         clock: Clock,
         observer: Observer,
     ) -> None:
-        """`request` tells what to connect to, asked at every connect, see `relay_ports.Requests`. `note` stores whether
+        """`request` tells what to connect to, asked at every connect, see `ports.relay.Requests`. `note` stores whether
         the stream is connected. `reconnect_ms`: least and most of a pause. `per_second`: values that are delivered at
         most, 0 for all. `chance` gives numbers of [0, 1)."""
         self._stream = stream
@@ -144,7 +144,7 @@ class Upstream:
                         case UpstreamMessage():
                             await self._received(event)
                         case Oversize():
-                            await self._tell(ErrorCode.MESSAGE_TOO_LARGE, "Message exceeded size limit")
+                            await self._notify(ErrorCode.MESSAGE_TOO_LARGE, "Message exceeded size limit")
                         case RetryAfter(milliseconds):
                             asked_ms = milliseconds
                 fault = UpstreamFault(ErrorCode.CONNECT_FAILED, "Upstream ended")
@@ -153,7 +153,7 @@ class Upstream:
                 continue
             except UpstreamFault as error:
                 fault = error
-            except CouldNotCheck:
+            except Unavailable:
                 fault = UpstreamFault(ErrorCode.CONNECT_FAILED, "Upstream could not be prepared")
             attempt += 1
             await self._faulted(fault)
@@ -173,21 +173,21 @@ class Upstream:
         self._observer.count("upstream_faults", code=fault.code.value)
         if not self._standby:
             await self._state(False)
-            await self._tell(fault.code, fault.text, status=True)
+            await self._notify(fault.code, fault.text, status=True)
         if was:
             self._observer.info("upstream ended", stream=self._stream.stream_key, code=fault.code.value)
 
     async def _state(self, connected: bool) -> None:
-        with suppress(CouldNotCheck):
+        with suppress(Unavailable):
             await self._blocking(lambda: self._note(connected))
             if connected:
                 await self._blocking(lambda: self._fan_out.connected(self._stream))
 
-    async def _tell(self, code: ErrorCode, text: str, *, status: bool = False) -> None:
+    async def _notify(self, code: ErrorCode, text: str, *, status: bool = False) -> None:
         if self._standby:
             return
-        with suppress(CouldNotCheck):
-            await self._blocking(lambda: self._fan_out.tell(self._stream, code, text, status=status))
+        with suppress(Unavailable):
+            await self._blocking(lambda: self._fan_out.notify(self._stream, code, text, status=status))
 
     # --- delivering -----------------------------------------------------------------------------------------
 
@@ -251,7 +251,7 @@ class Upstream:
             payload = parsed(message.payload, self._stream.parser)
         except Unparsable:
             self._observer.count("messages_unparsable")
-            await self._tell(ErrorCode.PROTOCOL_ERROR, "Payload parsing failed")
+            await self._notify(ErrorCode.PROTOCOL_ERROR, "Payload parsing failed")
             return True
         # The order of the stream: by arrival, and never back, though another worker's clock was ahead.
         self._last_ms = max(int(self._clock.now() * 1000), self._last_ms + 1)
@@ -259,7 +259,7 @@ class Upstream:
         value = LastValue(payload, self._last_ms, message.message_id)
         try:
             await self._blocking(lambda: self._fan_out.deliver(self._stream, value))
-        except CouldNotCheck as error:
+        except Unavailable as error:
             self._observer.fault("message not delivered", error, stream=self._stream.stream_key)
             return False
         return True

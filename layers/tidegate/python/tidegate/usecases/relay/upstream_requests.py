@@ -17,8 +17,8 @@ from tidegate.ports.relay import Broker, MqttRequest, UpstreamFault, UpstreamReq
 from tidegate.protocol.messages import ErrorCode
 
 
-class StoredRequests:
-    """`relay_ports.Requests` from our own tables."""
+class StoredUpstreamRequests:
+    """`ports.relay.Requests` from our own tables."""
 
     def __init__(self, *, profiles: ProfileStore, cipher: CredentialCipher) -> None:
         self._profiles = profiles

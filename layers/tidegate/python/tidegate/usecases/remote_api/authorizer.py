@@ -1,7 +1,7 @@
-"""Grant a session token its stream by asking an external API.
+"""Grant a session token its stream by asking a remote API.
 
-Invariant of this file: nobody is granted anything the API did not grant now; `still` asks `allowed`, as everywhere, of
-an attested access item, which knows what the API's feed revoked since.
+Invariant of this file: nobody is granted anything the API did not grant now; `recheck` asks `allowed`, as everywhere,
+of an remote access item, which knows what the API's feed revoked since.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from tidegate.ports.gateway import AccessStore
 from tidegate.ports.limits import KeyHasher
 from tidegate.ports.remote_api import Introspections
 from tidegate.ports.runtime import Observer
-from tidegate.usecases.gateway.authorizer import Granted
+from tidegate.usecases.gateway.authorizer import Authorization
 from tidegate.usecases.remote_api.introspection import introspect
 
 
-class ExternalGrant:
-    """`usecases.grant.Granting` over the internal contract."""
+class RemoteAuthorizer:
+    """`usecases.grant.Granting` over the internal API."""
 
     def __init__(
         self,
@@ -38,23 +38,23 @@ class ExternalGrant:
         self._policy = policy
         self._observer = observer
 
-    def __call__(self, claims: SessionClaims, token: str, now: float) -> Granted:
+    def __call__(self, claims: SessionClaims, token: str, now: float) -> Authorization:
         """Grant, or raise what refuses.
 
         Raises:
             Denied, NotFound, Unauthenticated, InvalidInput: the API says no. PolicyBlocked: nobody may.
-            CouldNotCheck: the API did not say.
+            Unavailable: the API did not say.
         """
         if claims.scope != STREAM_SCOPE:
             raise Denied("Datasource token scope mismatch")
         ids = claims.dashboard_id, claims.datasource_id
-        introspected = introspect(self._introspections, self._observer, token, *ids)
-        stream = introspected.stream(self._policy, self._keys.key, int(now))
+        introspection = introspect(self._introspections, self._observer, token, *ids)
+        stream = introspection.stream(self._policy, self._keys.key, int(now))
         # What a token states of its intent is not all that makes another stream (a secret is not in it), so both do.
         intent = f"{claims.intent_hash or ''}.{stream.stream_key}"
-        return Granted(replace(claims.claim(""), intent_hash=intent), stream, session_token=token)
+        return Authorization(replace(claims.claim(""), intent_hash=intent), stream, session_token=token)
 
-    def still(self, claim: Claim, now: float) -> Refusal | None:
+    def recheck(self, claim: Claim, now: float) -> Refusal | None:
         """Ask `allowed` again with access items read now."""
         snapshot = self._access.read([claim.dashboard_id], [])
         return allowed(claim, snapshot.dashboards.get(claim.dashboard_id), None, now)

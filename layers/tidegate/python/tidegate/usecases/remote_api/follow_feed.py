@@ -1,4 +1,4 @@
-"""Follow an external API's feed of revoked share versions from the stored cursor.
+"""Follow a remote API's feed of revoked share versions from the stored cursor.
 
 Invariant of this file: the cursor moves only over events whose version is raised, so that fan-out withholds and
 subscribing refuses, and whose work is queued durably; it moves conditionally on its old value. So no event is ever
@@ -7,27 +7,27 @@ skipped, whatever crashed or whichever answer was lost; raising and queueing twi
 
 from __future__ import annotations
 
-from tidegate.domain.remote_api import ExternalPage
+from tidegate.domain.remote_api import RemotePage
 from tidegate.domain.revocations import Task, TaskKind
-from tidegate.ports.remote_api import ExternalCursors, ExternalFeed, RevokedVersions
-from tidegate.ports.revocation import FullPasses, Revalidations
+from tidegate.ports.remote_api import RemoteCursors, RemoteFeed, RevokedVersions
+from tidegate.ports.revocation import FullRevalidationRuns, RevalidationQueue
 from tidegate.ports.runtime import Clock, Observer
 
 #: Full pages read in one run; what is behind them is read by the next, which is queued at once.
 _PAGES = 50
 
 
-class FollowExternalFeed:
+class FollowRemoteFeed:
     """Read what is new, raise versions and queue the work."""
 
     def __init__(
         self,
         *,
-        feed: ExternalFeed,
-        cursors: ExternalCursors,
+        feed: RemoteFeed,
+        cursors: RemoteCursors,
         versions: RevokedVersions,
-        passes: FullPasses,
-        tasks: Revalidations,
+        runs: FullRevalidationRuns,
+        tasks: RevalidationQueue,
         batch: int,
         clock: Clock,
         observer: Observer,
@@ -35,7 +35,7 @@ class FollowExternalFeed:
         self._feed = feed
         self._cursors = cursors
         self._versions = versions
-        self._passes = passes
+        self._runs = runs
         self._tasks = tasks
         self._batch = batch
         self._clock = clock
@@ -44,7 +44,7 @@ class FollowExternalFeed:
     def __call__(self) -> int:
         """Apply everything new; full batches are continued at once. Returns the number of events.
 
-        Raises `CouldNotCheck`: the API or a store did not answer; the next run goes on from the same place.
+        Raises `Unavailable`: the API or a store did not answer; the next run goes on from the same place.
         """
         handled = 0
         for _ in range(_PAGES):
@@ -70,10 +70,10 @@ class FollowExternalFeed:
         """Events may have been missed: every subscription is to be checked, before the new cursor is stored."""
         self._observer.count("cursor_expired")
         self._observer.warning("the API's feed no longer holds events after the cursor")
-        self._passes.demand(int(self._clock.now()))
+        self._runs.demand(int(self._clock.now()))
         self._tasks.queue(Task(TaskKind.FULL))
 
-    def _apply(self, page: ExternalPage) -> None:
+    def _apply(self, page: RemotePage) -> None:
         versions: dict[str, int] = {}
         since_ms: dict[str, int] = {}
         for event in page.events:

@@ -1,16 +1,16 @@
-"""Asking an external API about session tokens: counted, and how often."""
+"""Asking a remote API about session tokens: counted, and how often."""
 
 from __future__ import annotations
 
 from threading import Lock
 
-from tidegate.domain.remote_api import Introspected
+from tidegate.domain.remote_api import Introspection
 from tidegate.errors import TidegateError
 from tidegate.ports.remote_api import Introspections
 from tidegate.ports.runtime import Clock, Observer
 
 
-class AskingLimit:
+class IntrospectionBudget:
     """So many questions in a minute of this process: the API's limit is for all of us together, and subscribes need
     most of it. Safe to use from several threads."""
 
@@ -33,7 +33,7 @@ class AskingLimit:
 
 def introspect(
     introspections: Introspections, observer: Observer, token: str, dashboard_id: str, datasource_id: str
-) -> Introspected:
+) -> Introspection:
     """Ask, and count what came of it. Raises as `Introspections.introspect`."""
     try:
         answer = introspections.introspect(token, dashboard_id, datasource_id)

@@ -1,6 +1,6 @@
-"""Ask an external API again about subscriptions it granted, one question for all that it has to answer alike.
+"""Ask a remote API again about subscriptions it granted, one question for all that it has to answer alike.
 
-Our own access items say who lost the right; those of an external API are not ours to read. Its feed tells of share
+Our own access items say who lost the right; those of a remote API are not ours to read. Its feed tells of share
 versions only, so everything else it revokes (a member's right, a datasource, a profile) is found here.
 
 Invariant of this file: only an answer ends a subscription. Whatever is not one keeps it and is counted as
@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from threading import Lock
 
 from tidegate.domain.access import Refusal
-from tidegate.domain.remote_api import TokenClass
-from tidegate.domain.subscriptions import Judged, Subscription
-from tidegate.errors import ApiBusy, CouldNotCheck, Denied, InvalidInput, NotFound, PolicyBlocked, Unauthenticated
+from tidegate.domain.remote_api import IntrospectionKey
+from tidegate.domain.subscriptions import Subscription, Termination
+from tidegate.errors import ApiBusy, Denied, InvalidInput, NotFound, PolicyBlocked, Unauthenticated, Unavailable
 from tidegate.ports.limits import KeyHasher
 from tidegate.ports.remote_api import Introspections
 from tidegate.ports.runtime import Clock, Observer
 from tidegate.usecases.parallel import in_parallel
-from tidegate.usecases.remote_api.introspection import AskingLimit
+from tidegate.usecases.remote_api.introspection import IntrospectionBudget
 
 #: Questions at the same time: enough to hide the network, few enough not to be a load of their own.
 _PARALLEL = 8
@@ -51,7 +51,7 @@ _GRANTED = _Verdict("granted", None, True)
 
 
 class Reintrospect:
-    """Check a batch of rows; the full pass calls it for those that `Judge` would keep."""
+    """Check a batch of rows; the full revalidation calls it for those that `Evaluate` would keep."""
 
     def __init__(
         self, *, introspections: Introspections, keys: KeyHasher, per_minute: int, clock: Clock, observer: Observer
@@ -59,31 +59,31 @@ class Reintrospect:
         """`per_minute`: questions in a minute; the API's own limit is shared with subscribes, so leave them some."""
         self._introspections = introspections
         self._keys = keys
-        self._limit = AskingLimit(per_minute, clock)
+        self._limit = IntrospectionBudget(per_minute, clock)
         self._clock = clock
         self._observer = observer
         # The segments of a pass come at the same time: one after the other, so that a class in several is asked once.
         self._one_batch = Lock()
         self._lock = Lock()
-        self._granted_at: dict[TokenClass, float] = {}
+        self._granted_at: dict[IntrospectionKey, float] = {}
         self._failures = 0
         self._paused_until = 0.0
 
-    def __call__(self, rows: Sequence[Subscription], deadline: float, *, anew: bool = False) -> list[Judged]:
-        """Those that are to be cut, each with why.
+    def __call__(self, rows: Sequence[Subscription], deadline: float, *, anew: bool = False) -> list[Termination]:
+        """Those that are to be terminated, each with why.
 
         Args:
-            rows: of one batch; rows already marked are left to `Judge`.
+            rows: of one batch; rows already marked are left to `Evaluate`.
             deadline: monotonic seconds after which nothing more is asked.
             anew: whether a yes of some seconds ago is to be asked again, because something has happened since.
         """
-        classes: dict[TokenClass, list[Subscription]] = {}
+        classes: dict[IntrospectionKey, list[Subscription]] = {}
         for row in rows:
-            if not row.cut:
-                classes.setdefault(TokenClass.of(row.claim), []).append(row)
+            if not row.termination:
+                classes.setdefault(IntrospectionKey.of(row.claim), []).append(row)
         with self._one_batch:
             verdicts = self._verdicts(classes, deadline, anew=anew)
-        judged: list[Judged] = []
+        judged: list[Termination] = []
         for one, members in classes.items():
             verdict = verdicts[one]
             if verdict.outcome:
@@ -95,12 +95,12 @@ class Reintrospect:
         return judged
 
     def _verdicts(
-        self, classes: Mapping[TokenClass, Sequence[Subscription]], deadline: float, *, anew: bool
-    ) -> dict[TokenClass, _Verdict]:
+        self, classes: Mapping[IntrospectionKey, Sequence[Subscription]], deadline: float, *, anew: bool
+    ) -> dict[IntrospectionKey, _Verdict]:
         started, now = self._clock.monotonic(), self._clock.now()
         self._granted_at = {one: at for one, at in self._granted_at.items() if started - at < _YES_S}
-        verdicts: dict[TokenClass, _Verdict] = {}
-        questions: list[tuple[TokenClass, Subscription]] = []
+        verdicts: dict[IntrospectionKey, _Verdict] = {}
+        questions: list[tuple[IntrospectionKey, Subscription]] = []
         for one, members in classes.items():
             freshest = max(members, key=lambda row: (row.session_token is not None, row.claim.expires_at))
             if (one in self._granted_at and not anew) or freshest.claim.expires_at - now <= SKEW_S:
@@ -115,20 +115,22 @@ class Reintrospect:
         verdicts |= dict(zip((one for one, _ in questions), answers, strict=True))
         return verdicts
 
-    def _ask(self, one: TokenClass, row: Subscription, deadline: float) -> _Verdict:
+    def _ask(self, one: IntrospectionKey, row: Subscription, deadline: float) -> _Verdict:
         if not self._may_ask(deadline):
             return _NOT_ASKED
         started = self._clock.monotonic()
         try:
-            introspected = self._introspections.introspect(row.session_token or "", one.dashboard_id, one.datasource_id)
-            same = introspected.stream_key(self._keys.key) == row.stream_key
+            introspection = self._introspections.introspect(
+                row.session_token or "", one.dashboard_id, one.datasource_id
+            )
+            same = introspection.stream_key(self._keys.key) == row.stream_key
         except (Denied, NotFound, Unauthenticated) as error:
             self._answered()
             return _Verdict(error.code, Refusal.REVOKED, True)
         except (InvalidInput, PolicyBlocked) as error:
             self._answered()
             return _Verdict(error.code, Refusal.INTENT_CHANGED, True)
-        except CouldNotCheck as error:
+        except Unavailable as error:
             self._not_answered(busy=isinstance(error, ApiBusy))
             return _Verdict(error.code)
         self._answered()

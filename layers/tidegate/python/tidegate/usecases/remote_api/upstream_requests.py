@@ -1,6 +1,6 @@
-"""What the relay connects to, asked of an external API with a viewer's session token.
+"""What the relay connects to, asked of a remote API with a viewer's session token.
 
-Beside another API nothing of an upstream is stored but a mark (see `domain.external_api`): its URL and headers may hold
+With a remote API nothing of an upstream is stored but a mark (see `domain.external_api`): its URL and headers may hold
 a credential. So whenever something is to be connected to, the API is asked what, as anybody's who is subscribed; the
 answer must have the stream's mark.
 
@@ -11,9 +11,9 @@ stream never becomes another one: a changed datasource or credential has another
 from __future__ import annotations
 
 from tidegate.domain.intents import Intent
-from tidegate.domain.remote_api import Introspected, TokenClass
+from tidegate.domain.remote_api import Introspection, IntrospectionKey
 from tidegate.domain.subscriptions import Stream, Subscription
-from tidegate.errors import CouldNotCheck, Denied, InvalidInput, NotFound, PolicyBlocked, Unauthenticated
+from tidegate.errors import Denied, InvalidInput, NotFound, PolicyBlocked, Unauthenticated, Unavailable
 from tidegate.ports.gateway import SubscriptionStore
 from tidegate.ports.limits import KeyHasher
 from tidegate.ports.relay import Broker, MqttRequest, NobodyListens, UpstreamFault, UpstreamRequest
@@ -21,14 +21,14 @@ from tidegate.ports.remote_api import Introspections
 from tidegate.ports.runtime import Clock, Observer
 from tidegate.protocol.messages import ErrorCode
 from tidegate.usecases.relay.upstream_requests import http_request, mqtt_request
-from tidegate.usecases.remote_api.introspection import AskingLimit, introspect
+from tidegate.usecases.remote_api.introspection import IntrospectionBudget, introspect
 
 #: Viewers on whose behalf is asked before a stream counts as refused: one may just have lost the right.
 _VIEWERS = 3
 
 
-class IntrospectedRequests:
-    """`relay_ports.Requests` by asking. Safe to use from several threads."""
+class RemoteUpstreamRequests:
+    """`ports.relay.Requests` by asking. Safe to use from several threads."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class IntrospectedRequests:
         introspections: Introspections,
         subscriptions: SubscriptionStore,
         keys: KeyHasher,
-        limit: AskingLimit,
+        limit: IntrospectionBudget,
         clock: Clock,
         observer: Observer,
     ) -> None:
@@ -48,11 +48,11 @@ class IntrospectedRequests:
         self._observer = observer
 
     def __call__(self, stream: Stream) -> UpstreamRequest | MqttRequest:
-        """See `relay_ports.Requests`. `CouldNotCheck` when the API does not say, or is asked enough for this minute."""
+        """See `ports.relay.Requests`. `Unavailable` when the API does not say, or is asked enough for this minute."""
         for viewer in self._viewers(stream):
-            introspected = self._ask(viewer)
-            if introspected is not None:
-                return self._request(stream, introspected)
+            introspection = self._ask(viewer)
+            if introspection is not None:
+                return self._request(stream, introspection)
         raise UpstreamFault(ErrorCode.AUTH_FAILED, "Dashboard access denied", refused=True)
 
     def _viewers(self, stream: Stream) -> list[Subscription]:
@@ -62,29 +62,29 @@ class IntrospectedRequests:
         rows = [row for row in rows if row.session_token is not None and row.claim.expires_at > now]
         if not rows:
             raise NobodyListens("Nobody is subscribed", code="nobody_listens")
-        freshest: dict[TokenClass, Subscription] = {}
+        freshest: dict[IntrospectionKey, Subscription] = {}
         for row in sorted(rows, key=lambda row: row.claim.expires_at, reverse=True):
-            freshest.setdefault(TokenClass.of(row.claim), row)
+            freshest.setdefault(IntrospectionKey.of(row.claim), row)
         return list(freshest.values())[:_VIEWERS]
 
-    def _ask(self, viewer: Subscription) -> Introspected | None:
+    def _ask(self, viewer: Subscription) -> Introspection | None:
         """None when the API says no: whoever revalidates ends that viewer's subscription."""
         if not self._limit.take():
-            raise CouldNotCheck("The API is asked too often", code="api_busy")
+            raise Unavailable("The API is asked too often", code="api_busy")
         claim, token = viewer.claim, viewer.session_token or ""
         try:
             return introspect(self._introspections, self._observer, token, claim.dashboard_id, claim.datasource_id)
         except (Denied, NotFound, Unauthenticated, InvalidInput):
             return None
 
-    def _request(self, stream: Stream, introspected: Introspected) -> UpstreamRequest | MqttRequest:
+    def _request(self, stream: Stream, introspection: Introspection) -> UpstreamRequest | MqttRequest:
         try:
-            same = introspected.stream_key(self._keys.key) == stream.stream_key
+            same = introspection.stream_key(self._keys.key) == stream.stream_key
         except PolicyBlocked:
             same = False
         if not same:
             raise UpstreamFault(ErrorCode.POLICY_BLOCKED, "The datasource was changed", refused=True)
-        intent = introspected.to_connect()
+        intent = introspection.to_connect()
         if stream.protocol == "mqtt":
             return mqtt_request(intent, _broker(intent))
         headers = intent["headers"]

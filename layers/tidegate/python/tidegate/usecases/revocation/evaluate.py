@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tidegate.domain.access import DashboardAccess, Refusal, UserAccess, allowed
-from tidegate.domain.subscriptions import Judged, Subscription
-from tidegate.errors import CouldNotCheck
+from tidegate.domain.subscriptions import Subscription, Termination
+from tidegate.errors import Unavailable
 from tidegate.ports.gateway import AccessStore
 from tidegate.ports.runtime import Clock, Observer
 
@@ -17,7 +17,7 @@ from tidegate.ports.runtime import Clock, Observer
 _READ = 90
 
 
-class Judge:
+class Evaluate:
     """Judge rows; each access item is read once however many rows need it."""
 
     def __init__(self, *, access: AccessStore, clock: Clock, observer: Observer) -> None:
@@ -25,8 +25,8 @@ class Judge:
         self._clock = clock
         self._observer = observer
 
-    def __call__(self, rows: Sequence[Subscription]) -> list[Judged]:
-        """Those that are to be cut, each with why."""
+    def __call__(self, rows: Sequence[Subscription]) -> list[Termination]:
+        """Those that are to be terminated, each with why."""
         dashboards = sorted({row.key.dashboard_id for row in rows})
         users = sorted({row.claim.principal.subject for row in rows if not row.claim.principal.is_public})
         found_dashboards: dict[str, DashboardAccess] = {}
@@ -36,16 +36,16 @@ class Judge:
                 snapshot = self._access.read(dashboards[start : start + _READ], users[start : start + _READ])
                 found_dashboards |= dict(snapshot.dashboards)
                 found_users |= dict(snapshot.users)
-        except CouldNotCheck:
+        except Unavailable:
             self._observer.count("indeterminate", len(rows))
             raise
         now = self._clock.now()
-        judged: list[Judged] = []
+        judged: list[Termination] = []
         for row in rows:
             dashboard = found_dashboards.get(row.key.dashboard_id)
             user = found_users.get(row.claim.principal.subject)
             refusal = allowed(row.claim, dashboard, user, now)
-            if row.cut:
+            if row.termination:
                 # Marked by a run that died before it had told: tell and delete. One that is allowed again is told to
                 # come back, never that it was revoked.
                 judged.append((row, refusal or Refusal.INTENT_CHANGED))

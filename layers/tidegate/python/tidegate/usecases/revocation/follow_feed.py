@@ -1,13 +1,14 @@
 """Follow the feed from the stored cursor: the fall-back for pushes that were lost.
 
 Invariant of this file: the cursor moves only over events whose work is queued durably, and conditionally on its old
-value, so no event is ever skipped; queueing twice is harmless. Where events are gone, a full pass stands in for them.
+value, so no event is ever skipped; queueing twice is harmless. Where events are gone, a full revalidation stands in
+for them.
 """
 
 from __future__ import annotations
 
 from tidegate.domain.revocations import Task, TaskKind, tasks_for
-from tidegate.ports.revocation import CursorStore, FullPasses, Revalidations, RevocationFeed
+from tidegate.ports.revocation import CursorStore, FullRevalidationRuns, RevalidationQueue, RevocationFeed
 from tidegate.ports.runtime import Clock, Observer
 
 #: A user's rows are found by an index, which may lag: they are looked for once more after this, seconds.
@@ -22,15 +23,15 @@ class FollowFeed:
         *,
         feed: RevocationFeed,
         cursors: CursorStore,
-        passes: FullPasses,
-        tasks: Revalidations,
+        runs: FullRevalidationRuns,
+        tasks: RevalidationQueue,
         batch: int,
         clock: Clock,
         observer: Observer,
     ) -> None:
         self._feed = feed
         self._cursors = cursors
-        self._passes = passes
+        self._runs = runs
         self._tasks = tasks
         self._batch = batch
         self._clock = clock
@@ -44,7 +45,7 @@ class FollowFeed:
             page = self._feed.read(cursor or 0, self._batch, self._clock.now())
             self._observer.count("cursor_lag", max(0, page.head - (cursor or 0)))
             if lost := page.misses(cursor or 0, self._batch):
-                self._full_pass(cursor)
+                self._full_revalidation(cursor)
             for task in tasks_for(page.events):
                 queue_task(self._tasks, task)
             handled += len(page.events)
@@ -57,15 +58,15 @@ class FollowFeed:
             if len(page.events) < self._batch:
                 return handled
 
-    def _full_pass(self, cursor: int | None) -> None:
+    def _full_revalidation(self, cursor: int | None) -> None:
         """Nobody knows what the lost events were about: every subscription is checked again, now."""
-        self._passes.demand(int(self._clock.now()))
+        self._runs.demand(int(self._clock.now()))
         self._tasks.queue(Task(TaskKind.FULL))
         self._observer.count("cursor_expired")
         self._observer.warning("the feed no longer holds what follows the cursor: full pass", cursor=cursor)
 
 
-def queue_task(tasks: Revalidations, task: Task) -> None:
+def queue_task(tasks: RevalidationQueue, task: Task) -> None:
     """Queue a task, a user's once more for the index's sake."""
     tasks.queue(task)
     if task.kind is TaskKind.USER:

@@ -2,7 +2,7 @@
 crashes left behind is swept.
 
 One pass at a time, by lease. The tables are read in parallel segments and each access item once a pass, however many
-viewers; whoever seems inadmissible is judged again by access items read just before the cut, so a row that is newer
+viewers; whoever seems inadmissible is evaluated again by access items read just before the cut, so a row that is newer
 than what the pass had read is never cut for it. How far each segment is, is written down after every page: a pass that
 runs out of time, or dies, is continued by the next run and not begun again.
 """
@@ -15,19 +15,19 @@ from threading import Lock
 
 from tidegate.domain.access import DashboardAccess, UserAccess
 from tidegate.domain.revocations import Task, TaskKind
-from tidegate.domain.subscriptions import Connection, Judged, Subscription
-from tidegate.errors import CouldNotCheck
+from tidegate.domain.subscriptions import Connection, Subscription, Termination
+from tidegate.errors import Unavailable
 from tidegate.ports.delivery import Sender
 from tidegate.ports.gateway import AccessSnapshot, AccessStore, ConnectionStore, SubscriptionStore
 from tidegate.ports.limits import CapStore
-from tidegate.ports.revocation import FullPasses, PassRun, Revalidations
+from tidegate.ports.revocation import FullRevalidationRuns, RevalidationQueue, RevalidationRun
 from tidegate.ports.runtime import Clock, Ids, Observer
 from tidegate.usecases.gateway.end_connection import EndConnection
 from tidegate.usecases.limits.connection_quota import slot_name
 from tidegate.usecases.parallel import in_parallel
 from tidegate.usecases.remote_api.reintrospect import Reintrospect
-from tidegate.usecases.revocation.evaluate import Judge
-from tidegate.usecases.revocation.terminate_subscriptions import CutViewers
+from tidegate.usecases.revocation.evaluate import Evaluate
+from tidegate.usecases.revocation.terminate_subscriptions import TerminateSubscriptions
 
 #: Segments a table is read in at the same time. Written into the names of the steps, so that a pass begun with another
 #: number is not continued with this one.
@@ -54,7 +54,7 @@ class Overtaken(Exception):
     """Another run holds the pass now: this one was too slow."""
 
 
-class ReadOnce:
+class ReadOnceAccess:
     """`AccessStore` that reads each access item once."""
 
     def __init__(self, access: AccessStore) -> None:
@@ -81,7 +81,7 @@ class ReadOnce:
         raise NotImplementedError("a pass judges by access items only")
 
 
-class FullPass:
+class FullRevalidation:
     """Check and sweep everything."""
 
     def __init__(
@@ -90,12 +90,12 @@ class FullPass:
         connections: ConnectionStore,
         subscriptions: SubscriptionStore,
         caps: CapStore,
-        passes: FullPasses,
+        runs: FullRevalidationRuns,
         access: AccessStore,
-        cut: CutViewers,
+        terminate: TerminateSubscriptions,
         end_connection: EndConnection,
         sender: Sender,
-        tasks: Revalidations,
+        tasks: RevalidationQueue,
         interval_s: int,
         idle_timeout_s: int,
         clock: Clock,
@@ -103,15 +103,15 @@ class FullPass:
         observer: Observer,
         reintrospect: Reintrospect | None = None,
     ) -> None:
-        """`reintrospect`: asks an external API about those that its feed does not tell of."""
+        """`reintrospect`: asks a remote API about those that its feed does not tell of."""
         self._connections = connections
         self._subscriptions = subscriptions
         self._caps = caps
-        self._passes = passes
+        self._runs = runs
         self._access = access
-        self._judge = Judge(access=access, clock=clock, observer=observer)
-        self._cut = cut
-        self._cutting = Lock()
+        self._evaluate = Evaluate(access=access, clock=clock, observer=observer)
+        self._terminate = terminate
+        self._terminating = Lock()
         self._end_connection = end_connection
         self._sender = sender
         self._tasks = tasks
@@ -123,41 +123,41 @@ class FullPass:
         self._reintrospect = reintrospect
 
     def __call__(self, deadline: float) -> int:
-        """Run when it is due, or was left unfinished, and nobody else does. Returns how many viewers were cut.
+        """Run when it is due, or was left unfinished, and nobody else does. Returns how many viewers were terminated.
 
-        Raises `CouldNotCheck` when a table could not be read: the pass stays open and is continued.
+        Raises `Unavailable` when a table could not be read: the pass stays open and is continued.
         """
         life_s = max(1, int(deadline - self._clock.monotonic())) + _LEASE_MARGIN_S
-        run = self._passes.begin(self._ids.new_id(), int(self._clock.now()), self._interval_s, life_s)
+        run = self._runs.begin(self._ids.new_id(), int(self._clock.now()), self._interval_s, life_s)
         if run is None:
             return 0
-        cut = [0] * SEGMENTS
+        terminated = [0] * SEGMENTS
         try:
-            self._carry_out(run, deadline, cut)
-        except (OutOfTime, CouldNotCheck) as reason:
-            self._passes.pause(run)
-            if isinstance(reason, CouldNotCheck):
+            self._carry_out(run, deadline, terminated)
+        except (OutOfTime, Unavailable) as reason:
+            self._runs.pause(run)
+            if isinstance(reason, Unavailable):
                 raise
-            self._observer.count("full_passes_continued")
+            self._observer.count("full_revalidations_continued")
             self._tasks.queue(Task(TaskKind.FULL))
         except Overtaken:
-            self._observer.count("full_passes_overtaken")
+            self._observer.count("full_revalidations_overtaken")
         else:
-            self._passes.end(run)
+            self._runs.end(run)
             seconds = int(self._clock.now()) - run.began
-            self._observer.count("full_passes")
-            self._observer.time("full_pass", seconds * 1000)
-            self._observer.info("full pass", seconds=seconds, cut=sum(cut))
-        return sum(cut)
+            self._observer.count("full_revalidations")
+            self._observer.time("full_revalidation", seconds * 1000)
+            self._observer.info("full revalidation", seconds=seconds, terminated=sum(terminated))
+        return sum(terminated)
 
-    def _carry_out(self, run: PassRun, deadline: float, cut: list[int]) -> None:
+    def _carry_out(self, run: RevalidationRun, deadline: float, terminated: list[int]) -> None:
         # Which connections there are is asked before which rows: a row whose connection is not among them is an orphan,
         # or newer than the answer, and looked at once more.
         connections = self._all_connections(deadline)
-        read_once = Judge(access=ReadOnce(self._access), clock=self._clock, observer=self._observer)
+        read_once = Evaluate(access=ReadOnceAccess(self._access), clock=self._clock, observer=self._observer)
 
         def segment(number: int) -> None:
-            self._check_segment(run, number, read_once, connections.keys(), deadline, cut)
+            self._check_segment(run, number, read_once, connections.keys(), deadline, terminated)
 
         in_parallel(segment, range(SEGMENTS), SEGMENTS)
         self._sweep_connections(run, connections, deadline)
@@ -167,40 +167,40 @@ class FullPass:
 
     def _check_segment(
         self,
-        run: PassRun,
+        run: RevalidationRun,
         number: int,
-        read_once: Judge,
+        read_once: Evaluate,
         known: Iterable[str],
         deadline: float,
-        cut: list[int],
+        terminated: list[int],
     ) -> None:
         step = f"subscriptions {number}/{SEGMENTS}"
         position = run.progress.get(step)
         if position == _ENDED:
             return
         for page in self._subscriptions.scan(number, SEGMENTS, position):
-            cut[number] += self._check(page.items, read_once, deadline)
+            terminated[number] += self._check(page.items, read_once, deadline)
             self._sweep_orphans([row for row in page.items if row.key.connection_id not in known])
             self._in_time(deadline)
             self._note(run, step, page.position or _ENDED)
 
-    def _check(self, rows: Sequence[Subscription], read_once: Judge, deadline: float) -> int:
+    def _check(self, rows: Sequence[Subscription], read_once: Evaluate, deadline: float) -> int:
         try:
             seems = [row for row, _ in read_once(rows)]
-            done = self._cut_one_by_one(lambda: self._judge(seems), deadline) if seems else 0
+            done = self._terminate_one_by_one(lambda: self._evaluate(seems), deadline) if seems else 0
             if self._reintrospect is not None:
                 judged = {row.key for row in seems}
                 refused = self._reintrospect([row for row in rows if row.key not in judged], deadline)
-                done += self._cut_one_by_one(lambda: refused, deadline) if refused else 0
-        except CouldNotCheck:
+                done += self._terminate_one_by_one(lambda: refused, deadline) if refused else 0
+        except Unavailable:
             return 0  # kept and counted; the others are checked all the same
         self._in_time(deadline)
         return done
 
-    def _cut_one_by_one(self, judge: Callable[[], list[Judged]], deadline: float) -> int:
-        """One segment after the other: a cut is parallel in itself. Judged when it is this one's turn."""
-        with self._cutting:
-            return self._cut(judge(), deadline)
+    def _terminate_one_by_one(self, evaluate: Callable[[], list[Termination]], deadline: float) -> int:
+        """One segment after the other: a cut is parallel in itself. Evaluated when it is this one's turn."""
+        with self._terminating:
+            return self._terminate(evaluate(), deadline)
 
     def _sweep_orphans(self, rows: Iterable[Subscription]) -> None:
         """Rows whose connection ended without them: a process died between the two writes."""
@@ -221,7 +221,7 @@ class FullPass:
         in_parallel(segment, range(SEGMENTS), SEGMENTS)
         return found
 
-    def _sweep_connections(self, run: PassRun, connections: dict[str, Connection], deadline: float) -> None:
+    def _sweep_connections(self, run: RevalidationRun, connections: dict[str, Connection], deadline: float) -> None:
         """Connections that never subscribed, outlived the platform's two hours, or are gone."""
         swept = run.progress.get(_SWEPT)
         if swept == _ENDED:
@@ -248,7 +248,7 @@ class FullPass:
     def _is_gone(self, connection_id: str) -> bool:
         try:
             return not self._sender.exists(connection_id)
-        except CouldNotCheck:
+        except Unavailable:
             self._observer.count("indeterminate")
             return False
 
@@ -276,6 +276,6 @@ class FullPass:
         if self._clock.monotonic() >= deadline:
             raise OutOfTime
 
-    def _note(self, run: PassRun, step: str, position: str) -> None:
-        if not self._passes.note(run, step, position):
+    def _note(self, run: RevalidationRun, step: str, position: str) -> None:
+        if not self._runs.note(run, step, position):
             raise Overtaken

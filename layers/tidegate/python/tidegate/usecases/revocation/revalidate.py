@@ -10,14 +10,14 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from tidegate.domain.revocations import Task, TaskKind
-from tidegate.domain.subscriptions import CUT_LEASE_S
+from tidegate.domain.subscriptions import TERMINATION_CLAIM_S
 from tidegate.ports.gateway import SubscriptionStore
-from tidegate.ports.revocation import Revalidations
+from tidegate.ports.revocation import RevalidationQueue
 from tidegate.ports.runtime import Clock, Observer
 from tidegate.usecases.remote_api.reintrospect import Reintrospect
-from tidegate.usecases.revocation.evaluate import Judge
-from tidegate.usecases.revocation.full_revalidation import FullPass
-from tidegate.usecases.revocation.terminate_subscriptions import CutViewers
+from tidegate.usecases.revocation.evaluate import Evaluate
+from tidegate.usecases.revocation.full_revalidation import FullRevalidation
+from tidegate.usecases.revocation.terminate_subscriptions import TerminateSubscriptions
 
 
 class Revalidate:
@@ -27,64 +27,65 @@ class Revalidate:
         self,
         *,
         subscriptions: SubscriptionStore,
-        judge: Judge,
-        cut: CutViewers,
+        evaluate: Evaluate,
+        terminate: TerminateSubscriptions,
         follow_feed: Callable[[], int],
-        full_pass: FullPass,
-        replace_relays: Callable[[], int],
-        tasks: Revalidations,
+        full_revalidation: FullRevalidation,
+        replace_relay_workers: Callable[[], int],
+        tasks: RevalidationQueue,
         clock: Clock,
         observer: Observer,
         reintrospect: Reintrospect | None = None,
     ) -> None:
-        """`follow_feed` reads our own feed or an external API's; `reintrospect` asks that API about those that its feed
-        does not tell of. `replace_relays` is here because this queue is where the schedule's work is done."""
+        """`follow_feed` reads our own feed or a remote API's; `reintrospect` asks that API about those that its feed
+        does not tell of. `replace_relay_workers` is here because this queue is where the schedule's work is done."""
         self._subscriptions = subscriptions
-        self._judge = judge
-        self._cut = cut
+        self._evaluate = evaluate
+        self._terminate = terminate
         self._follow_feed = follow_feed
-        self._full_pass = full_pass
-        self._replace_relays = replace_relays
+        self._full_revalidation = full_revalidation
+        self._replace_relay_workers = replace_relay_workers
         self._tasks = tasks
         self._clock = clock
         self._observer = observer
         self._reintrospect = reintrospect
 
     def __call__(self, task: Task, deadline: float) -> int:
-        """Do it. Returns how many viewers were cut; what `deadline` (monotonic seconds) left over is queued again.
+        """Do it. Returns how many viewers were terminated; what `deadline` (monotonic seconds) left over is queued
+        again.
 
-        Raises `CouldNotCheck`: nothing is known, nobody was ended for it, and the queue brings the task back.
+        Raises `Unavailable`: nothing is known, nobody was ended for it, and the queue brings the task back.
         """
         match task.kind:
             case TaskKind.POLL:
                 self._follow_feed()
                 return 0
             case TaskKind.FULL:
-                return self._full_pass(deadline)
+                return self._full_revalidation(deadline)
             case TaskKind.SLOT:
-                self._full_pass.free_slot(task.target)
+                self._full_revalidation.free_slot(task.target)
                 return 0
             case TaskKind.RELAYS:
-                self._replace_relays()
+                self._replace_relay_workers()
                 return 0
             case TaskKind.DASHBOARD:
                 rows = list(self._subscriptions.of_dashboard(task.target))
             case TaskKind.USER:
                 rows = list(self._subscriptions.of_user(task.target))
-        judged = self._judge(rows)
-        cut = self._cut(judged, deadline)
-        if cut and task.since_ms:
-            self._observer.time("commit_to_cut", self._clock.now() * 1000 - task.since_ms)
-        left = cut < len(judged)
+        judged = self._evaluate(rows)
+        terminated = self._terminate(judged, deadline)
+        if terminated and task.since_ms:
+            self._observer.time("commit_to_termination", self._clock.now() * 1000 - task.since_ms)
+        left = terminated < len(judged)
         if self._reintrospect is not None:
             # The event told a version; what else happened to the dashboard, for members too, only the API can tell.
             known = {row.key for row, _ in judged}
             rest = [row for row in rows if row.key not in known]
-            cut += self._cut(self._reintrospect(rest, deadline, anew=True), deadline)
+            terminated += self._terminate(self._reintrospect(rest, deadline, anew=True), deadline)
             left = left or bool(rest)
         if left and self._clock.monotonic() >= deadline:
             self._tasks.queue(task)
-        elif any(row.cut is not None for row, _ in judged):
+        elif any(row.termination is not None for row, _ in judged):
             # Another run has marked them, and may have died since: they are looked at again when its mark has run out.
-            self._tasks.queue(replace(task, since_ms=0), CUT_LEASE_S)
-        return cut
+            self._tasks.queue(replace(task, since_ms=0), TERMINATION_CLAIM_S)
+        return terminated
