@@ -5,7 +5,7 @@ value and what is allowed; nothing ever falls back to a default silently. The CD
 configuration with this very module at synth, the functions read theirs with it at cold start, and the table in
 docs/settings.md is generated from it.
 
-Secrets are not here: functions get their ARNs (see `bootstrap`).
+Secrets are not here: functions get their ARNs (see `providers`).
 """
 
 from __future__ import annotations
