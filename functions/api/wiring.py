@@ -9,8 +9,8 @@ from tidegate import tables
 from tidegate.adapters.aws.secrets_manager import Secret
 from tidegate.adapters.dynamodb.audit import DynamoAudit
 from tidegate.adapters.dynamodb.users import DynamoUsers
+from tidegate.adapters.json_observer import JsonObserver
 from tidegate.adapters.password_argon2 import Argon2Passwords
-from tidegate.adapters.powertools import PowertoolsObserver
 from tidegate.adapters.tokens_jwt import JwtUserTokens
 from tidegate.ports.control_plane import AuditLog
 from tidegate.providers.control_plane import ControlPlane
@@ -30,7 +30,7 @@ class ApiServices:
     """Everything the routes call."""
 
     settings: Settings
-    observer: PowertoolsObserver
+    observer: JsonObserver
     login: Login
     authenticate: Authenticate
     users: ManageUsers

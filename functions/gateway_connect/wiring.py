@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tidegate.adapters.aws.secrets_manager import Secret
-    from tidegate.adapters.powertools import PowertoolsObserver
+    from tidegate.adapters.json_observer import JsonObserver
     from tidegate.usecases.gateway.connect import Connect
     from tidegate.usecases.gateway.end_connection import EndConnection
     from tidegate.usecases.gateway.handle_message import HandleMessage
@@ -21,7 +21,7 @@ class ConnectServices:
     connect: Connect
     trust_proxy_hops: int
     origin: Secret | None
-    observer: PowertoolsObserver
+    observer: JsonObserver
 
 
 def connect_services(env: Mapping[str, str] | None = None) -> ConnectServices:
@@ -51,7 +51,7 @@ def connect_services(env: Mapping[str, str] | None = None) -> ConnectServices:
 @dataclass(frozen=True, slots=True)
 class DisconnectServices:
     end_connection: EndConnection
-    observer: PowertoolsObserver
+    observer: JsonObserver
 
 
 def disconnect_services(env: Mapping[str, str] | None = None) -> DisconnectServices:
@@ -64,7 +64,7 @@ def disconnect_services(env: Mapping[str, str] | None = None) -> DisconnectServi
 @dataclass(frozen=True, slots=True)
 class MessageServices:
     handle_message: HandleMessage
-    observer: PowertoolsObserver
+    observer: JsonObserver
 
 
 def message_services(env: Mapping[str, str] | None = None) -> MessageServices:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tidegate.adapters.powertools import PowertoolsObserver
+    from tidegate.adapters.json_observer import JsonObserver
     from tidegate.usecases.delivery.bridge import Bridge
     from tidegate.usecases.delivery.catch_up import CatchUp
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class BridgeServices:
     bridge: Bridge
-    observer: PowertoolsObserver
+    observer: JsonObserver
 
 
 def bridge_services(env: Mapping[str, str] | None = None) -> BridgeServices:
@@ -54,7 +54,7 @@ def bridge_services(env: Mapping[str, str] | None = None) -> BridgeServices:
 @dataclass(frozen=True, slots=True)
 class CatchUpServices:
     catch_up: CatchUp
-    observer: PowertoolsObserver
+    observer: JsonObserver
 
 
 def catch_up_services(env: Mapping[str, str] | None = None) -> CatchUpServices:

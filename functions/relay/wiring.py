@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-from tidegate.adapters.powertools import PowertoolsObserver
+from tidegate.adapters.json_observer import JsonObserver
 from tidegate.adapters.upstreams.aiohttp_streams import AiohttpUpstreams
 from tidegate.adapters.upstreams.by_protocol import UpstreamsByProtocol
 from tidegate.adapters.upstreams.mqtt_brokers import Limits, MqttUpstreams
@@ -165,7 +165,7 @@ class RelayServices:
 
     container: ControlPlane
     partitions: int
-    observer: PowertoolsObserver
+    observer: JsonObserver
 
 
 def relay_services(env: Mapping[str, str] | None = None) -> RelayServices:

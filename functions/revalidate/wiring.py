@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tidegate.adapters.powertools import PowertoolsObserver
+    from tidegate.adapters.json_observer import JsonObserver
     from tidegate.ports.control_plane import FollowRequests
     from tidegate.ports.relay import RelayWorkers
     from tidegate.ports.revocation import RevalidationQueue
@@ -22,7 +22,7 @@ class RevalidateServices:
     """`container` is what they are built from: benchmarks look at its stores."""
 
     revalidate: Revalidate
-    observer: PowertoolsObserver
+    observer: JsonObserver
     container: ControlPlane
 
 
@@ -136,7 +136,7 @@ class DispatchServices:
     """What the stream hands work to."""
 
     tasks: RevalidationQueue
-    observer: PowertoolsObserver
+    observer: JsonObserver
 
 
 def dispatch_services(env: Mapping[str, str] | None = None) -> DispatchServices:
@@ -155,7 +155,7 @@ class ScheduleServices:
     relay_workers: RelayWorkers
     relay_partitions: int
     poll_interval_s: int
-    observer: PowertoolsObserver
+    observer: JsonObserver
 
 
 def schedule_services(env: Mapping[str, str] | None = None) -> ScheduleServices:
@@ -178,7 +178,7 @@ class ProfileServices:
     """What follows changes of profiles."""
 
     follow: FollowProfiles
-    observer: PowertoolsObserver
+    observer: JsonObserver
 
 
 def profile_services(env: Mapping[str, str] | None = None) -> ProfileServices:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from tidegate.domain.relay import Lease
-from tidegate.domain.subscriptions import Stream
 from tidegate.errors import Unavailable
-from tidegate.protocol.messages import ErrorCode
+
+if TYPE_CHECKING:
+    from tidegate.domain.relay import Lease
+    from tidegate.domain.subscriptions import Stream
+    from tidegate.protocol.messages import ErrorCode
 
 
 class RelayWorkers(Protocol):

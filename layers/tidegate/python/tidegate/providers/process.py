@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tidegate.adapters.aws.json_client import JsonClient
     from tidegate.adapters.aws.secrets_manager import Secret
     from tidegate.adapters.aws.sigv4 import Credentials
-    from tidegate.adapters.powertools import PowertoolsObserver
+    from tidegate.adapters.json_observer import JsonObserver
     from tidegate.settings import Settings
     from tidegate.tables import Table
 
@@ -60,11 +60,10 @@ class Process:
         return load(self.env)
 
     @cached_property
-    def observer(self) -> PowertoolsObserver:
-        from tidegate.adapters.powertools import PowertoolsObserver
+    def observer(self) -> JsonObserver:
+        from tidegate.adapters.json_observer import JsonObserver
 
-        service = self.env.get("POWERTOOLS_SERVICE_NAME", "tidegate")
-        return PowertoolsObserver(service, self.env.get("POWERTOOLS_METRICS_NAMESPACE", "Tidegate"))
+        return JsonObserver(self.env.get("TIDEGATE_SERVICE", "tidegate"))
 
     @cached_property
     def region(self) -> str:
