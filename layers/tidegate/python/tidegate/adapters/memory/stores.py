@@ -23,15 +23,26 @@ from tidegate.domain.subscriptions import (
     TerminationClaim,
     same_authorization,
 )
-from tidegate.ports.gateway import AccessSnapshot, Reservation, SourceStreams
-from tidegate.ports.revocation import RevalidationRun
+from tidegate.ports.gateway import (
+    AccessSnapshot,
+    AccessStore,
+    ConnectionStore,
+    LastValueStore,
+    Reservation,
+    SourceStreams,
+    StreamStore,
+    SubscriptionStore,
+)
+from tidegate.ports.limits import CapStore, RateStore
+from tidegate.ports.remote_api import RevokedVersions
+from tidegate.ports.revocation import FullRevalidationRuns, RevalidationRun
 from tidegate.ports.runtime import ScanPage
 
 T = TypeVar("T")
 
 
-class MemoryAccess:
-    """`ports.gateway.AccessStore`; tests put items straight into the maps."""
+class MemoryAccess(AccessStore):
+    """Tests put items straight into the maps."""
 
     def __init__(self) -> None:
         self.dashboards: dict[str, DashboardAccess] = {}
@@ -66,8 +77,8 @@ def _scan(items: Mapping[str, T], segment: int, segments: int, after: str | None
         yield ScanPage([], None)
 
 
-class MemoryRemoteAccess:
-    """`ports.gateway.AccessStore` and `ports.remote_api.RevokedVersions`."""
+class MemoryRemoteAccess(AccessStore, RevokedVersions):
+    """Access items of remote dashboards in a dict."""
 
     def __init__(self) -> None:
         self._lock = RLock()
@@ -86,8 +97,8 @@ class MemoryRemoteAccess:
             self.revoked_below[dashboard_id] = max(version, self.revoked_below.get(dashboard_id, 0))
 
 
-class MemoryConnections:
-    """`ports.gateway.ConnectionStore`."""
+class MemoryConnections(ConnectionStore):
+    """Connections in a dict."""
 
     def __init__(self) -> None:
         self.lock = RLock()
@@ -154,8 +165,8 @@ class MemoryConnections:
             self.rows[key.connection_id] = replace(row, subscriptions=kept)
 
 
-class MemorySubscriptions:
-    """`ports.gateway.SubscriptionStore`. While `lag()` holds, index reads see the rows of that moment."""
+class MemorySubscriptions(SubscriptionStore):
+    """While `lag()` holds, index reads see the rows of that moment."""
 
     def __init__(self, connections: MemoryConnections) -> None:
         self._connections = connections
@@ -255,8 +266,8 @@ def _marked_by(row: Subscription) -> str | None:
     return row.termination.by if row.termination else None
 
 
-class MemoryStreams:
-    """`ports.gateway.StreamStore`."""
+class MemoryStreams(StreamStore):
+    """Streams in a dict."""
 
     def __init__(self) -> None:
         self.rows: dict[str, Stream] = {}
@@ -296,8 +307,8 @@ class MemoryStreams:
         )
 
 
-class MemoryLastValues:
-    """`ports.gateway.LastValueStore`."""
+class MemoryLastValues(LastValueStore):
+    """Last values in a dict."""
 
     def __init__(self) -> None:
         self.rows: dict[str, LastValue] = {}
@@ -313,8 +324,8 @@ class MemoryLastValues:
         return True
 
 
-class MemoryRates:
-    """`ports.limits.RateStore`."""
+class MemoryRates(RateStore):
+    """Rates in a dict: for one process only."""
 
     def __init__(self) -> None:
         self._lock = RLock()
@@ -347,8 +358,8 @@ class MemoryRates:
         return self._locks.get(key, 0)
 
 
-class MemoryCaps:
-    """`ports.limits.CapStore`."""
+class MemoryCaps(CapStore):
+    """Caps in a dict."""
 
     def __init__(self) -> None:
         self._lock = RLock()
@@ -372,8 +383,8 @@ class MemoryCaps:
             self.holders.get((cap, shard), set()).discard(holder)
 
 
-class MemoryFullRevalidationRuns:
-    """`ports.revocation.FullRevalidationRuns`."""
+class MemoryFullRevalidationRuns(FullRevalidationRuns):
+    """The one run in memory."""
 
     def __init__(self) -> None:
         self._lock = RLock()
