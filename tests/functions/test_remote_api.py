@@ -97,7 +97,7 @@ class Stage:
     def counted(self, name: str) -> int:
         """What the metric came to since the last look."""
         lines = [json.loads(line) for line in self.capsys.readouterr().out.splitlines() if line.startswith("{")]
-        return int(sum(sum(line[name]) for line in lines if name in line))
+        return int(sum(line[name] for line in lines if name in line))
 
     def live(self) -> set[str]:
         return {row.key.connection_id for row in self.rows() if row.live}
