@@ -20,7 +20,7 @@ _THREADS = 4 * CONNECTS
 def make_handler(services: RelayServices) -> Handler:
     def handle(event: dict[str, Any], context: Any) -> dict[str, Any]:
         stop_at = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - _RESERVE_S
-        ended = asyncio.run(_invocation(services, int(event["shard"]), stop_at, bool(event.get("successor"))))
+        ended = asyncio.run(_invocation(services, int(event["partition"]), stop_at, bool(event.get("successor"))))
         services.observer.flush()
         return {"ended": ended}
 

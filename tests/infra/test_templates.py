@@ -205,7 +205,7 @@ def test_one_rule_per_allowlist_entry(local: dict[str, Any]) -> None:
         payload = rule["TopicRulePayload"]
         assert payload["Sql"] == rule_sql(entry) and "encode(*, 'base64')" in payload["Sql"]
         assert "CloudwatchLogs" in payload["ErrorAction"]
-    assert rule_sql("a'b").endswith("'a''b' AS entry FROM 'a''b'")
+    assert rule_sql("a'b").endswith("'a''b' AS allowed_topic FROM 'a''b'")
     config = properties(local, "AWS::Lambda::EventInvokeConfig")
     # The bridge, and the relay: telemetry that is late, and a worker that comes back beside its successor, are worse.
     assert [(one["MaximumRetryAttempts"], one["MaximumEventAgeInSeconds"]) for one in config] == [(0, 60)] * 2

@@ -70,7 +70,7 @@ class NoRates:
 
 
 class OneStream:
-    def want(self, stream: Stream) -> Stream:
+    def touch(self, stream: Stream) -> Stream:
         return stream
 
 
@@ -167,7 +167,7 @@ def first_value(actor: str, connection: str, version: int) -> Script:
     """A subscribe message with all that it is answered, the newest value included; every step may take long."""
     claims = _claims(version, 300)
     key = SubscriptionKey(DASHBOARD, connection, DATASOURCE)
-    row = Subscription(key, actor, claims.claim(HASH), "stream#0", visible=True)
+    row = Subscription(key, actor, claims.claim(HASH), "stream", visible=True)
     asked = {"dashboardId": DASHBOARD, "datasourceId": DATASOURCE, "sessionToken": "token"}
 
     def script(answers: Answers) -> str:

@@ -99,7 +99,7 @@ class Viewers(Scene[World]):
             principal = Principal(MEMBER, None, 1) if version is None else Principal(PUBLIC_SUBJECT, version)
             claim = Claim(DASHBOARD, DATASOURCE, principal, HASH, int(NOW) + 200)
             key = SubscriptionKey(DASHBOARD, connection, DATASOURCE)
-            rows[key] = Subscription(key, f"first-{connection}", claim, "stream#0", visible=True)
+            rows[key] = Subscription(key, f"first-{connection}", claim, "stream", visible=True)
         connections = {
             one: Connection(one, "ip", int(NOW), subscriptions={DATASOURCE: DASHBOARD} if one in self._live else {})
             for one in self._connections

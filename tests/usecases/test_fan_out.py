@@ -176,7 +176,7 @@ def test_a_second_look_is_only_for_the_attempt_that_asked() -> None:
     world.subscribed()
     world.publish(b"1")
     row = world.subscriptions.rows[KEY]
-    stream_key = row.stream.partition("#")[0]
+    stream_key = row.stream_key
     value = world.last_values.rows[stream_key]
     assert not world.catch_up(CatchUpRequest(KEY, row.generation, stream_key, value.order)), "it has seen the newest"
     assert not world.catch_up(CatchUpRequest(KEY, "other", stream_key, None))

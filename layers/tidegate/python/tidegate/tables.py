@@ -84,12 +84,12 @@ SUBSCRIPTIONS = Table(
     Key("dashboard_shard"),
     Key("row"),
     indexes=(
-        Index("by_stream", Key("stream"), Key("row"), projection="ALL"),
+        Index("by_stream", Key("audience"), Key("row"), projection="ALL"),
         Index("by_principal", Key("principal"), Key("row")),
     ),
     ttl=True,
 )
-STREAMS = Table("streams", Key("feed"), Key("stream_key"), ttl=True)
+STREAMS = Table("streams", Key("source"), Key("stream_key"), ttl=True)
 LAST_VALUES = Table("last_values", Key("stream_key"), ttl=True)
 LIMITERS = Table("limiters", Key("key"), ttl=True)
 

@@ -23,7 +23,7 @@ class LambdaRelayWorkers(RelayWorkers):
 
     def start(self, partition: int, *, successor: bool = False) -> None:
         """Raises `Unavailable` when the invocation was not accepted."""
-        body = json.dumps({"shard": partition, "successor": successor}).encode()
+        body = json.dumps({"partition": partition, "successor": successor}).encode()
         extra = {"x-amz-invocation-type": "Event", "content-type": "application/json"}
         headers = self._signer.headers("POST", self._http.host, self._path, body, time(), extra)
         try:

@@ -148,7 +148,7 @@ class Subscribe:
             key=key,
             generation=self._ids.new_id(),
             claim=authorization.claim,
-            stream=shard_of(stream, key.connection_id),
+            stream_key=stream.stream_key,
             batch=connection.batch,
             session_token=authorization.session_token,
         )
@@ -229,8 +229,3 @@ class Subscribe:
         except Unavailable:
             # It stays hidden, so nobody is sent anything; the full revalidation removes it.
             self._observer.count("rows_not_taken_back")
-
-
-def shard_of(stream: Stream, connection_id: str) -> str:
-    """The shard of a stream a connection is delivered from: `streamKey#shard`."""
-    return stream.shard_keys[sum(connection_id.encode()) % stream.shards]
