@@ -27,7 +27,7 @@ from tidegate.adapters.password_argon2 import Argon2Passwords
 from tidegate.adapters.tokens_jwt import JwtSessionTokens, JwtUserTokens
 from tidegate.domain.access import Role
 from tidegate.domain.tokens import SessionClaims, UserClaims
-from tidegate.errors import Unauthenticated, Unavailable
+from tidegate.errors import SecretUnreadable, Unauthenticated, Unavailable
 from tidegate.providers.control_plane import ControlPlane
 from tidegate.providers.delivery import management_endpoint
 
@@ -228,11 +228,11 @@ def test_credentials_open_only_for_their_profile(deployed: Mapping[str, str]) ->
     cipher = KmsCredentialCipher(world.aws("kms", "TrentService", "1.1"), deployed["CREDENTIAL_KEY_ID"])
     sealed = cipher.encrypt("p1", {"token": "very secret"})
     assert "very secret" not in sealed and cipher.decrypt("p1", sealed) == {"token": "very secret"}
-    with pytest.raises(Unavailable):
+    with pytest.raises(SecretUnreadable):
         cipher.decrypt("p2", sealed)
     parts = json.loads(sealed)
     parts["sealed"] = parts["sealed"][:-8] + "AAAAAAA="
-    with pytest.raises(Unavailable):
+    with pytest.raises(SecretUnreadable):
         cipher.decrypt("p1", json.dumps(parts))
 
 

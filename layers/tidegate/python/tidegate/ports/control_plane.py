@@ -44,9 +44,14 @@ class CredentialCipher(Protocol):
     """AES-256-GCM with the profile id as associated data."""
 
     def encrypt(self, profile_id: str, secret: Mapping[str, str]) -> str:
-        """An opaque text that names its key."""
+        """An opaque text that names its key. Raises `Unavailable` when the key's service does not answer."""
 
-    def decrypt(self, profile_id: str, sealed: str) -> Mapping[str, str]: ...
+    def decrypt(self, profile_id: str, sealed: str) -> Mapping[str, str]:
+        """The secret's parts by name.
+
+        Raises:
+            SecretUnreadable: the text cannot be opened, now or later. Unavailable: the key's service did not answer.
+        """
 
 
 @dataclass(frozen=True, slots=True)

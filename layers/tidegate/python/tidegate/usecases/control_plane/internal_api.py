@@ -48,7 +48,13 @@ class Introspect:
         self._clock = clock
 
     def __call__(self, token: str, dashboard_id: str | None, datasource_id: str | None) -> dict[str, Any]:
-        """Introspect. Raises what refuses, with the contract's texts."""
+        """Introspect.
+
+        Raises:
+            Denied, NotFound, Unauthenticated: the holder may not, with the contract's texts.
+            SecretUnreadable: the credential cannot be opened. No refusal of the holder: who asks must not end them.
+            Unavailable: a store or the key's service did not answer.
+        """
         now = self._clock.now()
         claims = self._tokens.verify(token, now)
         if dashboard_id is not None and dashboard_id != claims.dashboard_id:
