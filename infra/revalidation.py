@@ -155,7 +155,10 @@ class Revalidation(Construct):
             ["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator", "dynamodb:ListStreams"],
             [stream_arn],
         )
-        inserted = {"eventName": ["INSERT"], "dynamodb": {"Keys": {"feed": {"S": ["feed"]}}}}
+        inserted = {
+            "eventName": ["INSERT"],
+            "dynamodb": {"Keys": {t.REVOCATIONS.partition.name: {"S": [t.REVOCATION_EVENTS]}}},
+        }
         lambda_.EventSourceMapping(
             self,
             "Push",

@@ -18,19 +18,19 @@ import pytest
 from fixtures.admin import first_admin
 from fixtures.local_stack.seed import document
 from functions.api.main import make_handler
+from functions.api.wiring import api_services
 from tests.conftest import REGION, SECRETS
 from tests.functions.events import request
 from tidegate.adapters.aws.credential_cipher import KmsCredentialCipher
 from tidegate.adapters.aws.json_client import JsonClient
 from tidegate.adapters.aws.sigv4 import Credentials
-from tidegate.bootstrap import World
-from tidegate.bootstrap_api import api_services
 from tidegate.domain.profiles import CREDENTIAL, CredentialProfile, CredentialType
 from tidegate.domain.subscriptions import Stream
 from tidegate.errors import SecretUnreadable, TidegateError, Unavailable
 from tidegate.ports.control_plane import CredentialCipher
 from tidegate.ports.relay import UpstreamFault, UpstreamRequest
 from tidegate.protocol.messages import ErrorCode
+from tidegate.providers.control_plane import ControlPlane
 from tidegate.usecases.relay.upstream_requests import StoredUpstreamRequests
 
 INTENT = {
@@ -45,16 +45,16 @@ STREAM = Stream("stream", "sse", "json", None, None, last_requested_at=0, intent
 
 
 def cipher_of(env: Mapping[str, str]) -> KmsCredentialCipher:
-    return KmsCredentialCipher(World(env).aws("kms", "TrentService", "1.1"), env["CREDENTIAL_KEY_ID"])
+    return KmsCredentialCipher(ControlPlane(env).aws("kms", "TrentService", "1.1"), env["CREDENTIAL_KEY_ID"])
 
 
 def store(env: Mapping[str, str], sealed: str | None) -> None:
     profile = CredentialProfile("p", "p", CredentialType.BEARER, secret_keys=("token",))
-    World(env).profiles.write_credential(None, profile, sealed)
+    ControlPlane(env).profiles.write_credential(None, profile, sealed)
 
 
 def requests(env: Mapping[str, str], cipher: CredentialCipher | None = None) -> StoredUpstreamRequests:
-    return StoredUpstreamRequests(profiles=World(env).profiles, cipher=cipher or cipher_of(env))
+    return StoredUpstreamRequests(profiles=ControlPlane(env).profiles, cipher=cipher or cipher_of(env))
 
 
 def without(name: str) -> Callable[[dict[str, str]], None]:
@@ -211,7 +211,7 @@ def test_introspection_of_an_unreadable_credential_refuses_nobody(deployed: Mapp
     token = call("/api/datasource-sessions", session, login)[1]["token"]
     path, service = "/internal/gateway/datasource-introspect", SECRETS["GATEWAY_SERVICE_TOKEN_ARN"]
     assert call(path, {"sessionToken": token}, service)[0] == 200
-    profiles = World(deployed).profiles
+    profiles = ControlPlane(deployed).profiles
     item = profiles._db.get(profiles._table, {"kind": CREDENTIAL, "id": profile_id})
     assert item is not None
     profiles._db.put(profiles._table, item | {"sealed": item["sealed"][:-1]})

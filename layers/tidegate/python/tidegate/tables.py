@@ -77,6 +77,8 @@ ACCESS = Table("access", Key("key"), backed_up=True)
 PROFILES = Table("profiles", Key("kind"), Key("id"), backed_up=True)
 USERS = Table("users", Key("key"), indexes=(Index("all", Key("kind"), Key("email"), projection="ALL"),), backed_up=True)
 AUDIT = Table("audit", Key("month"), Key("at"), ttl=True, backed_up=True)
+#: The partition of the revocations table that holds the events; what is written there is pushed.
+REVOCATION_EVENTS = "feed"
 REVOCATIONS = Table("revocations", Key("feed"), Key("event_id", "N"), ttl=True, stream=True, backed_up=True)
 CONNECTIONS = Table("connections", Key("connection_id"), ttl=True)
 SUBSCRIPTIONS = Table(

@@ -8,16 +8,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tidegate.adapters.dynamodb.access import put_dashboard
-from tidegate.adapters.dynamodb.client import (
-    DynamoDb,
-    Item,
-    TransactionFailed,
-    delete_action,
-    put_action,
-    update_action,
-)
+from tidegate.adapters.dynamodb.client import DynamoDb, Item, TransactionFailed, delete_action, put_action
 from tidegate.adapters.dynamodb.profiles import follow_action, use_actions
 from tidegate.adapters.dynamodb.revocations import DynamoRevocations
+from tidegate.adapters.dynamodb.users import share_actions
 from tidegate.domain.access import AclLevel, Visibility
 from tidegate.domain.dashboards import AclEntry, Dashboard, DashboardSummary
 from tidegate.errors import Conflict
@@ -81,7 +75,9 @@ class DynamoDashboards(DashboardStore):
     def write(self, write: DashboardWrite, now_ms: int) -> int | None:
         actions = [self._own(write), *put_dashboard(self._access, write.access, write.intents)]
         uses = use_actions(self._profiles, write.access.dashboard_id, write.uses_before, write.uses)
-        actions += [*uses, *self._shared_with(write)]
+        was = set(write.before.acl) if write.before else set()
+        now = set(write.after.acl) if write.after else set()
+        actions += [*uses, *share_actions(self._users, write.access.dashboard_id, was, now)]
         if write.follows is not None:
             actions.append(follow_action(self._profiles, write.follows, write.access.dashboard_id))
         if len(actions) > _MAX_ACTIONS - 2:
@@ -107,23 +103,6 @@ class DynamoDashboards(DashboardStore):
         if write.after is None:
             return delete_action(self._table, {"dashboard_id": write.before.dashboard_id}, condition, values)
         return put_action(self._table, _item(write.after), condition, values)
-
-    def _shared_with(self, write: DashboardWrite) -> list[dict[str, Any]]:
-        was = set(write.before.acl) if write.before else set()
-        now = set(write.after.acl) if write.after else set()
-        dashboard = {write.access.dashboard_id}
-        # The stamp moves as well, so that a write of the user that read it before starts over.
-        return [
-            update_action(
-                self._users,
-                {"key": f"user#{user_id}"},
-                f"{verb} #shared_dashboards :dashboard" + (", #stamp :one" if verb == "ADD" else " ADD #stamp :one"),
-                "attribute_exists(#key)",
-                {"dashboard": dashboard, "one": 1},
-            )
-            for verb, users in (("ADD", now - was), ("DELETE", was - now))
-            for user_id in sorted(users)
-        ]
 
 
 def _item(dashboard: Dashboard) -> Item:

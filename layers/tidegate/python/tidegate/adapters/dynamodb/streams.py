@@ -21,8 +21,8 @@ _VERSION = "!version"
 
 
 class DynamoStreams(StreamStore):
-    """The partition `rule#<allowed topic>` holds the streams that a rule feeds and their version, the
-    partition `relay` those of the relay."""
+    """The partition `rule#<allowed topic>` holds the streams that a rule feeds and their version, the partition
+    `relay` those of the relay. (The partition `lease` is `relay_leases`'s alone.)"""
 
     def __init__(self, db: DynamoDb, table: str) -> None:
         self._db = db

@@ -16,8 +16,8 @@ from tidegate.adapters.dynamodb.client import (
     TransactionFailed,
     check_action,
     delete_action,
-    update_action,
 )
+from tidegate.adapters.dynamodb.connections import drop_key_action
 from tidegate.domain.access import Claim, Principal
 from tidegate.domain.subscriptions import (
     TERMINATION_CLAIM_S,
@@ -39,7 +39,7 @@ _LIVE = f"{_OWN} AND #visible = :yes AND attribute_not_exists(#terminated_by)"
 
 
 class DynamoSubscriptions(SubscriptionStore):
-    """Rows of subscriptions. Also knows the connections table, whose keys go together with rows."""
+    """Rows of subscriptions. A row and its key in the connections table go together."""
 
     def __init__(self, db: DynamoDb, table: str, connections_table: str) -> None:
         self._db = db
@@ -118,7 +118,7 @@ class DynamoSubscriptions(SubscriptionStore):
             self._db.transact(
                 [
                     delete_action(self._table, _key(row.key), own, values),
-                    self._drop_key(row.key),
+                    drop_key_action(self._connections, row.key),
                 ]
             )
         except TransactionFailed as failure:
@@ -132,7 +132,12 @@ class DynamoSubscriptions(SubscriptionStore):
 
     def release_key(self, key: SubscriptionKey) -> None:
         try:
-            self._db.transact([check_action(self._table, _key(key), "attribute_not_exists(#row)"), self._drop_key(key)])
+            self._db.transact(
+                [
+                    check_action(self._table, _key(key), "attribute_not_exists(#row)"),
+                    drop_key_action(self._connections, key),
+                ]
+            )
         except TransactionFailed:
             return  # another attempt's row needs the key, or the connection is gone
 
@@ -162,15 +167,6 @@ class DynamoSubscriptions(SubscriptionStore):
     def audience(self, stream_key: str) -> Sequence[Subscription]:
         rows = self._db.query(self._table, "#audience = :stream", {"stream": stream_key}, index="by_stream")
         return [row for row in map(_row, rows) if row.live]
-
-    def _drop_key(self, key: SubscriptionKey) -> dict[str, object]:
-        return update_action(
-            self._connections,
-            {"connection_id": key.connection_id},
-            "REMOVE #subscriptions.#datasource",
-            "attribute_exists(#connection_id)",
-            names={"datasource": key.datasource_id},
-        )
 
 
 def _key(key: SubscriptionKey) -> dict[str, str]:
