@@ -21,6 +21,10 @@ from tidegate.protocol.topics import check_filter
 #: Types of datasource that stream. Others (a clock, static values) need no session token.
 STREAM_TYPES = ("sse", "websocket", "mqtt")
 
+#: How long an upstream may be silent, milliseconds; what MQTT keep-alives may be, seconds. Least and most.
+IDLE_TIMEOUT_MS = (100, 300_000)
+KEEPALIVE_S = (5, 3600)
+
 Intent = Mapping[str, object]
 
 
@@ -117,7 +121,7 @@ def _mqtt(
         "topic": topic,
         "qos": _bounded(settings.get("qos"), 0, 1, 0),
         "parser": _parser(settings),
-        "keepaliveSeconds": _bounded(settings.get("keepaliveSeconds"), 5, 3600, defaults.mqtt_keepalive_seconds),
+        "keepaliveSeconds": _bounded(settings.get("keepaliveSeconds"), *KEEPALIVE_S, defaults.mqtt_keepalive_seconds),
         "credentialProfileId": broker.credential_profile_id,
         "transport": broker.transport.value,
         "brokerRevision": broker.connection_revision,
@@ -154,7 +158,7 @@ def _http_stream(
         "protocols": _protocols(settings) if kind == "websocket" else [],
         "authPlacement": placement,
         "queryParamName": parameter,
-        "idleTimeoutMs": _bounded(settings.get("idleTimeoutMs"), 100, 300_000, idle_default),
+        "idleTimeoutMs": _bounded(settings.get("idleTimeoutMs"), *IDLE_TIMEOUT_MS, idle_default),
         "credentialProfileId": credential_id,
     }
     if credential is not None and credential_id is not None:

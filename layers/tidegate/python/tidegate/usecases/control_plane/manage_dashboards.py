@@ -72,7 +72,7 @@ class ManageDashboards:
 
     def owned(self, user: User, limit: int, cursor: str | None) -> Page[DashboardSummary]:
         """Own dashboards; admins see all."""
-        if user.role.value == "admin":
+        if rights.may_list_all(user):
             return self._dashboards.all(limit, cursor)
         return self._dashboards.owned_by(user.user_id, limit, cursor)
 
