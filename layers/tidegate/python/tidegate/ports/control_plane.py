@@ -37,8 +37,6 @@ class PasswordHasher(Protocol):
 
     def verify(self, password_hash: str, password: str) -> bool: ...
 
-    def needs_rehash(self, password_hash: str) -> bool: ...
-
 
 class CredentialCipher(Protocol):
     """AES-256-GCM with the profile id as associated data."""
