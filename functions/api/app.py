@@ -11,7 +11,6 @@ from starlette.exceptions import HTTPException
 
 from functions.api import internal, routes
 from functions.api.wiring import ApiServices
-from tidegate.bootstrap_api import ApiServices
 from tidegate.domain.client_ip import ORIGIN_HEADER
 from tidegate.errors import Conflict, LimiterUnavailable, LimitReached, TidegateError, Unavailable
 

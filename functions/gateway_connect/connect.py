@@ -6,7 +6,6 @@ from typing import Any
 
 from functions.gateway_connect.events import context_of, header_values
 from functions.gateway_connect.wiring import ConnectServices, connect_services
-from tidegate.bootstrap import ConnectServices, Handler
 from tidegate.domain.client_ip import ORIGIN_HEADER, client_ip, ip_key
 from tidegate.errors import Denied, TidegateError
 from tidegate.providers.process import Handler, lambda_handler

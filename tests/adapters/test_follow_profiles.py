@@ -95,14 +95,7 @@ class Scene:
             resolved = self.world.resolve(one, dashboard.document)
             assert not resolved.problems
             self.world.dashboards.write(
-                DashboardWrite(
-                    None,
-                    dashboard,
-                    access_of(dashboard, resolved.hashes),
-                    resolved.intents,
-                    uses=frozenset(resolved.uses),
-                ),
-                0,
+                DashboardWrite(None, dashboard, access_of(dashboard, resolved.hashes), resolved.intents), 0
             )
         self.writes = 0
         return profile

@@ -11,10 +11,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from tidegate.domain.profiles import BrokerProfile, CredentialProfile, CredentialType, Transport
+from tidegate.domain.profiles import (
+    BROKER,
+    CREDENTIAL,
+    BrokerProfile,
+    CredentialProfile,
+    CredentialType,
+    ProfileUse,
+    Transport,
+)
 from tidegate.errors import Denied, InvalidInput, NotFound
 from tidegate.protocol.topics import check_filter
 
@@ -94,6 +103,32 @@ def profile_ids(datasource: Mapping[str, object]) -> tuple[str | None, str | Non
     if str(datasource.get("type", "")).strip().lower() == "mqtt":
         return _id(settings, "brokerProfileId"), None
     return None, _id(settings, "credentialProfileId")
+
+
+def streaming(document: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The datasources of a checked document that get an intent: of a streaming type, and not switched off."""
+    for datasource in document.get("datasources", ()):
+        if str(datasource["type"]).strip().lower() in STREAM_TYPES and datasource.get("enabled", True):
+            yield datasource
+
+
+def profile_uses(document: Mapping[str, Any], intents: Mapping[str, Intent]) -> frozenset[ProfileUse]:
+    """The profiles a dashboard uses: those its document names, and those its intents were built from.
+
+    Args:
+        document: checked.
+        intents: datasource id -> intent, of this very document.
+    """
+    revisions: dict[tuple[str, str], int | None] = {}
+    for datasource in streaming(document):
+        for kind, profile_id in zip((BROKER, CREDENTIAL), profile_ids(datasource), strict=True):
+            if profile_id is not None:
+                revisions[kind, profile_id] = None
+    for intent in intents.values():
+        for kind in (BROKER, CREDENTIAL):
+            if (built_from := intent.get(f"{kind}ProfileId")) is not None:
+                revisions[kind, str(built_from)] = int(str(intent[f"{kind}Revision"]))
+    return frozenset(ProfileUse(kind, profile_id, seen) for (kind, profile_id), seen in revisions.items())
 
 
 def _mqtt(
