@@ -21,9 +21,8 @@ from tidegate.domain.access import (
     Visibility,
     allowed,
 )
-from tidegate.domain.client_queues import Batch
 from tidegate.domain.subscriptions import Connection, LastValue, Subscription, SubscriptionKey
-from tidegate.ports.delivery import Delivery, OutboundMessage
+from tidegate.ports.delivery import Delivery
 from tidegate.ports.gateway import AccessSnapshot
 
 #: How long a decision may be used, seconds: the bound of invariant 2.
@@ -147,7 +146,7 @@ class Viewers(Scene[World]):
                 return self._revoke(world, call.args[0])
             case "sender":
                 if call.method == "post":
-                    self._sent(world, actor, call.args[0])
+                    self._sent(world, actor, *call.args)
                 return world, ("got", Delivery.DELIVERED if call.method == "post" else None), None
         return self._table(world, call)
 
@@ -186,15 +185,14 @@ class Viewers(Scene[World]):
         if not _refused(there, _access(world)):
             raise Violation("a valid viewer is cut")
 
-    def _sent(self, world: World, actor: str, post: OutboundMessage) -> None:
-        frame = json.loads(post.body)
+    def _sent(self, world: World, actor: str, connection_id: str, body: bytes, row: Subscription | None) -> None:
+        frame = json.loads(body)
         if frame["type"] == "data":
-            row = post.tag.frames[0].row if isinstance(post.tag, Batch) else post.tag
-            assert isinstance(row, Subscription)
+            assert row is not None
             if _refused(row, _access(world)) and world.read_at[actor] - world.revoked_at > BOUND_S:
                 raise Violation("data is sent more than a second after the right was lost")
         elif frame["type"] == "error" and not frame["retryable"]:
-            there = world.rows.get(SubscriptionKey(DASHBOARD, post.connection_id, DATASOURCE))
+            there = world.rows.get(SubscriptionKey(DASHBOARD, connection_id, DATASOURCE))
             if there is not None and there.live and not _refused(there, _access(world)):
                 raise Violation("a viewer whose subscription is valid is told that it was revoked")
 

@@ -33,7 +33,7 @@ from tidegate.domain.profiles import (
     Transport,
 )
 from tidegate.errors import Conflict
-from tidegate.ports.control_plane import ProfileStore, ProfileUse
+from tidegate.ports.control_plane import ProfileStore
 
 _CHANGE = "change"
 
