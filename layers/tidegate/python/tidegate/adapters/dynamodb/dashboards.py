@@ -1,8 +1,8 @@
 """The dashboards table.
 
 Invariant of this file: a dashboard, its access item, its intents, its uses of profiles and the event of its change are
-written in one transaction, conditional on the dashboard's row version. What of these a change leaves alone was therefore
-written with the document that is stored, and stays right.
+written in one transaction, conditional on the dashboard's row version. What of these a change leaves alone was
+therefore written with the document that is stored, and stays right.
 """
 
 from __future__ import annotations
