@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.adapters.management_server import ManagementServer
-from tests.adapters.remote_api_server import ContractServer
+from tests.servers.management import ManagementServer
+from tests.servers.remote_api import ContractServer
 
 
 @pytest.fixture

@@ -18,12 +18,12 @@ from aiohttp import web
 
 from fixtures.local_stack.seed import document
 from functions.relay.worker import bring_threads, make_handler, work
-from tests.adapters.management_server import ManagementServer
-from tests.adapters.number_sources import SOURCES, make_app
 from tests.conftest import aws
 from tests.functions.test_api import Api
 from tests.functions.test_gateway import Demo, Gateway, demo, gateway_over
 from tests.functions.test_revalidation import Context
+from tests.servers.management import ManagementServer
+from tests.servers.numbers import SOURCES, make_app
 from tests.settling import settle
 from tidegate.bootstrap_relay import relay_services
 from tidegate.domain.relay import CLAIM_AFTER_S, LEASE_S, partition_of

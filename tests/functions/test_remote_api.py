@@ -15,8 +15,6 @@ import pytest
 
 from functions.api.main import make_handler as api_handler
 from functions.revalidate.worker import make_handler
-from tests.adapters.management_server import ManagementServer
-from tests.adapters.remote_api_server import Answer, ContractServer, Request
 from tests.conftest import aws, deployment
 from tests.fixtures_sources.test_process import SECRET
 from tests.fixtures_sources.test_process import process as sources
@@ -25,6 +23,8 @@ from tests.functions.test_api import Api, person
 from tests.functions.test_gateway import Demo, Gateway, demo, gateway_over
 from tests.functions.test_relay import errors, numbers, relay_settings, relay_workers, watch
 from tests.functions.test_revalidation import Context, queued
+from tests.servers.management import ManagementServer
+from tests.servers.remote_api import Answer, ContractServer, Request
 from tests.settling import settle
 from tidegate import bootstrap
 from tidegate.adapters.dynamodb.revocations import DynamoRemoteCursor

@@ -11,10 +11,10 @@ from typing import Any
 from functions.revalidate.dispatch import make_schedule_handler, make_stream_handler
 from functions.revalidate.profiles import make_handler as make_profiles_handler
 from functions.revalidate.worker import make_handler
-from tests.adapters.management_server import ManagementServer
 from tests.conftest import aws
 from tests.functions.events import event
 from tests.functions.test_gateway import Demo, demo, gateway_over
+from tests.servers.management import ManagementServer
 from tidegate import bootstrap, bootstrap_revalidation
 from tidegate.domain.profiles import BROKER, ProfileChange
 from tidegate.domain.relay import LEASE_S

@@ -8,9 +8,9 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tests.doubles.stores import MemoryConnections, MemorySubscriptions
 from tests.model.actors import DASHBOARD, DATASOURCE, HASH, MEMBER, NOW, USERS
 from tests.model.explorer import Actor, Answer, Call, Scene, State, Violation
-from tidegate.adapters.memory.stores import MemoryConnections, MemorySubscriptions
 from tidegate.domain.access import (
     PUBLIC_SUBJECT,
     AclLevel,

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from tests.doubles.relay_leases import MemoryRelayLeases
 from tests.model.actors import StepClock
 from tests.model.explorer import Actor, Answer, Answers, Call, Explored, Explorer, Scene, Script, Store, Violation
-from tidegate.adapters.memory.relay_leases import MemoryRelayLeases
 from tidegate.domain.relay import LEASE_S, Lease
 from tidegate.errors import Unavailable
 from tidegate.usecases.relay.keep_lease import KeepLease

@@ -29,7 +29,7 @@ from tidegate.adapters.dynamodb.relay_leases import DynamoRelayLeases
 from tidegate.adapters.dynamodb.streams import DynamoLastValues, DynamoStreams
 from tidegate.adapters.dynamodb.subscriptions import DynamoSubscriptions
 from tidegate.adapters.key_hasher import SaltedKeys
-from tidegate.adapters.memory.stores import MemoryRates
+from tidegate.adapters.memory_rates import MemoryRates
 from tidegate.adapters.powertools import PowertoolsObserver
 from tidegate.adapters.remote_api.adapters import HttpIntrospections, HttpRates, RemoteApiKeys
 from tidegate.adapters.remote_api.client import RemoteApiClient
