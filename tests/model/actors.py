@@ -70,7 +70,7 @@ class NoRates:
 
 
 class OneStream:
-    def want(self, stream: Stream) -> Stream:
+    def touch(self, stream: Stream) -> Stream:
         return stream
 
 
