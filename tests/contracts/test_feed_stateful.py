@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from fixtures.tables import create_table
-from tests.conftest import aws
 from tests.containers.revalidation import Tasks
+from tests.deployment import aws
 from tests.doubles.platform import ManualClock, MemoryObserver
 from tests.doubles.stores import MemoryFullRevalidationRuns
 from tidegate.adapters.dynamodb.client import DynamoDb

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import aws
+from tests.deployment import aws
 from tests.doubles.platform import CountingIds, ManualClock, MemoryObserver
 from tidegate import tables
 from tidegate.bootstrap_revalidation import ControlContainer

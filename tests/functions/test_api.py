@@ -14,7 +14,7 @@ from fixtures.admin import first_admin
 from fixtures.local_stack.seed import document, mqtt
 from functions.api.app import create_app
 from functions.api.main import make_handler
-from tests.conftest import SECRETS
+from tests.deployment import SECRETS
 from tests.functions.events import request
 from tidegate.bootstrap_api import api_services
 

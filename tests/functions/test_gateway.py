@@ -19,7 +19,7 @@ from functions.api.main import make_handler as api_handler
 from functions.gateway_connect import connect, disconnect, messages
 from functions.gateway_connect.events import WrongEvent
 from functions.mqtt_bridge import bridge, catch_up
-from tests.conftest import aws
+from tests.deployment import aws
 from tests.functions.events import event, message, request
 from tests.functions.test_api import PASSWORD, Api
 from tests.servers.management import ManagementServer

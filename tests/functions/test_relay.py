@@ -18,7 +18,7 @@ from aiohttp import web
 
 from fixtures.local_stack.seed import document
 from functions.relay.worker import bring_threads, make_handler, work
-from tests.conftest import aws
+from tests.deployment import aws
 from tests.functions.test_api import Api
 from tests.functions.test_gateway import Demo, Gateway, demo, gateway_over
 from tests.functions.test_revalidation import Context

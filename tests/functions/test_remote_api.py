@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import pytest
 
 from functions.api.main import make_handler as api_handler
 from functions.revalidate.worker import make_handler
-from tests.conftest import aws, deployment
+from tests.deployment import aws, deployment
 from tests.fixtures_sources.test_process import SECRET
 from tests.fixtures_sources.test_process import process as sources
 from tests.functions.events import request as http_request
@@ -113,15 +113,15 @@ def stage(
     external: ContractServer,
     demo: Demo,
     capsys: pytest.CaptureFixture[str],
-) -> Iterator[Stage]:
-    with deployment(moto_url, f"{deployed[ACCESS.variable]}-gateway") as made:
-        known = {table.variable for table in GATEWAY_TABLES}
-        env = {name: value for name, value in made.items() if not name.startswith("TIDEGATE_TABLE_") or name in known}
-        env["GATEWAY_API_BASE_URL"] = external.url
-        external.answer = real = over_http(deployed)
-        gateway = gateway_over(env, management)
-        work = make_handler(revalidate_services(gateway.env))
-        yield Stage(gateway, external, demo, real, work, capsys)
+) -> Stage:
+    made = deployment(moto_url)
+    known = {table.variable for table in GATEWAY_TABLES}
+    env = {name: value for name, value in made.items() if not name.startswith("TIDEGATE_TABLE_") or name in known}
+    env["GATEWAY_API_BASE_URL"] = external.url
+    external.answer = real = over_http(deployed)
+    gateway = gateway_over(env, management)
+    work = make_handler(revalidate_services(gateway.env))
+    return Stage(gateway, external, demo, real, work, capsys)
 
 
 def test_a_viewer_subscribes_is_served_and_cut_after_a_rotation(stage: Stage) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from functions.revalidate.dispatch import make_schedule_handler, make_stream_handler
 from functions.revalidate.profiles import make_handler as make_profiles_handler
 from functions.revalidate.worker import make_handler
-from tests.conftest import aws
+from tests.deployment import aws
 from tests.functions.events import event
 from tests.functions.test_gateway import Demo, demo, gateway_over
 from tests.servers.management import ManagementServer
