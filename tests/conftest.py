@@ -52,7 +52,8 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
         if name == "explored"
     ]
     if explored:
-        terminalreporter.section("states explored by the model")
+        bound = "full" if terminalreporter.config.getoption("--full") else "small"
+        terminalreporter.section(f"states explored by the model, {bound} bound")
         for line in sorted(explored, reverse=True):
             terminalreporter.line(line)
 

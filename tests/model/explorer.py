@@ -149,6 +149,10 @@ class Explored:
     ends: int = 0
     deepest: int = 0
 
+    def line(self, scene: str) -> str:
+        """What a test run prints of it at its end."""
+        return f"{self.states:>9,} states, at most {self.deepest} steps deep: {scene}"
+
 
 class Explorer(Generic[W]):
     def __init__(self, scene: Scene[W]) -> None:

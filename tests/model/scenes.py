@@ -271,3 +271,8 @@ def remove_member(access: Access) -> Access:
 def deactivate(access: Access) -> Access:
     dashboard, user = access
     return dashboard, replace(user, active=False, session_version=user.session_version + 1)
+
+
+def rotate_and_remove(access: Access) -> Access:
+    """Both in one revocation."""
+    return remove_member(rotate(access))
