@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,8 +15,11 @@ if TYPE_CHECKING:
     from tests.servers.remote_api import ContractServer
 
 REGION = "us-east-1"
-#: Folders whose tests share something that is slow to start. Such a folder runs in one worker, in its order.
-SHARING = ("e2e", "local", "infra")
+#: Tests of a place that share what is slow to start: a stack, a synthesised app, installed layers.
+TOGETHER = ("tests/e2e/", "tests/local/", "tests/infra/", "tests/functions/test_imports.py")
+#: Tests that take long, or whose place does.
+FIRST = ("tests/e2e/", "tests/local/", "tests/model/")
+
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -28,19 +30,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is for `--full` only, and name the folders that stay in one worker."""
-    full: bool = config.getoption("--full")
-    left_out = [item for item in items if not full and item.get_closest_marker("full")]
+    """Leave out what is for `--full` only; begin with what takes longest, so that no worker is left alone with it."""
+    left_out = [item for item in items if not config.getoption("--full") and item.get_closest_marker("full")]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
-    here = Path(__file__).parent
-    for item in items:
-        folder = item.path.relative_to(here).parts[0] if item.path.is_relative_to(here) else ""
-        if folder in SHARING:
-            item.add_marker(pytest.mark.xdist_group(folder))
+    kept = [item for item in items if item not in left_out]
+    items[:] = sorted(kept, key=lambda item: not item.nodeid.startswith(FIRST))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """Tests go to whichever worker is free, those of a place in `TOGETHER` all to one."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByPlace(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return next((place for place in TOGETHER if nodeid.startswith(place)), nodeid)
+
+    return ByPlace(config, log)
 
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
