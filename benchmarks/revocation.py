@@ -26,10 +26,11 @@ from fixtures.local_stack.seed import Api, document, mqtt
 from fixtures.local_stack.up import down, up
 from fixtures.local_stack.viewer import Viewer
 from fixtures.tables import create_table
-from tidegate.bootstrap_revalidation import ControlContainer, RevalidateServices, revalidate_services
+from functions.revalidate.wiring import RevalidateServices, revalidate_services
 from tidegate.domain.access import PUBLIC_SUBJECT, Claim, Principal
 from tidegate.domain.revocations import Task, TaskKind
 from tidegate.domain.subscriptions import Connection, Subscription, SubscriptionKey
+from tidegate.providers.control_plane import ControlPlane
 from tidegate.tables import ACCESS, ALL_TABLES, CONNECTIONS, SUBSCRIPTIONS
 
 AFFECTED, FEW, MANY = 1_000, 1_000, 100_000
@@ -71,7 +72,7 @@ class Tables:
         }
         for table in ALL_TABLES:
             create_table(self._dynamodb, table, self.env[table.variable])
-        self.world = ControlContainer(self.env)
+        self.world = ControlPlane(self.env)
 
     def viewers(self, dashboard_id: str, count: int) -> None:
         """Live subscriptions of one dashboard, each on a connection of its own."""
@@ -126,7 +127,7 @@ class Tables:
 
     def _counted(self) -> tuple[RevalidateServices, Counter[str]]:
         services, calls = revalidate_services(self.env), Counter[str]()
-        database = services.world.db._client
+        database = services.container.db._client
         real = database.call
 
         def call(operation: str, payload: Mapping[str, Any], **options: Any) -> dict[str, Any]:

@@ -84,8 +84,7 @@ class Function(Construct):
             max_event_age=cdk.Duration.seconds(max_event_age_s) if max_event_age_s else None,
             environment={
                 **stage.variables,
-                "POWERTOOLS_SERVICE_NAME": construct_id.lower(),
-                "POWERTOOLS_METRICS_NAMESPACE": "Tidegate",
+                "TIDEGATE_SERVICE": construct_id.lower(),
                 **{table.variable: tables.of(table).table_name for table in actions},
                 **{variable: secret.secret_arn for variable, secret in secrets.items()},
                 **(environment or {}),

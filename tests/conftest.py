@@ -21,7 +21,6 @@ TOGETHER = ("tests/e2e/", "tests/local/", "tests/infra/", "tests/functions/test_
 FIRST = ("tests/e2e/", "tests/local/", "tests/model/")
 
 
-
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--full",
@@ -43,7 +42,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
     """Tests go to whichever worker is free, those of a place in `TOGETHER` all to one."""
     from xdist.scheduler import LoadScopeScheduling
 
-    class ByPlace(LoadScopeScheduling):
+    class ByPlace(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
         def _split_scope(self, nodeid: str) -> str:
             return next((place for place in TOGETHER if nodeid.startswith(place)), nodeid)
 

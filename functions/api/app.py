@@ -10,9 +10,9 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from functions.api import internal, routes
-from tidegate.bootstrap import ORIGIN_HEADER
-from tidegate.bootstrap_api import ApiServices
+from functions.api.wiring import ApiServices
 from tidegate.errors import Conflict, LimiterUnavailable, LimitReached, TidegateError, Unavailable
+from tidegate.providers.process import ORIGIN_HEADER
 
 
 def create_app(services: ApiServices) -> FastAPI:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import Depends, Header, Request
 
-from tidegate.bootstrap_api import ApiServices
+from functions.api.wiring import ApiServices
 from tidegate.domain.client_ip import client_ip, ip_key
 from tidegate.domain.users import User
 from tidegate.errors import Unauthenticated

@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from functions.api.deps import address_of, services_of
-from tidegate.bootstrap_api import ApiServices
+from functions.api.wiring import ApiServices
 from tidegate.errors import InvalidInput, LimiterUnavailable, TidegateError, Unauthenticated, Unavailable
 
 

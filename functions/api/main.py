@@ -7,9 +7,8 @@ from typing import Any
 from mangum import Mangum
 
 from functions.api.app import create_app
-from tidegate import bootstrap, bootstrap_api
-from tidegate.bootstrap import Handler
-from tidegate.bootstrap_api import ApiServices
+from functions.api.wiring import ApiServices, api_services
+from tidegate.providers.process import Handler, lambda_handler
 
 
 def make_handler(services: ApiServices) -> Handler:
@@ -24,4 +23,4 @@ def make_handler(services: ApiServices) -> Handler:
     return handle
 
 
-handler = bootstrap.lazily(make_handler, bootstrap_api.api_services)
+handler = lambda_handler(make_handler, api_services)

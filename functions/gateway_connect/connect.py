@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from functions.gateway_connect.events import context_of, header_values
-from tidegate import bootstrap
-from tidegate.bootstrap import ORIGIN_HEADER, ConnectServices, Handler
+from functions.gateway_connect.wiring import ConnectServices, connect_services
 from tidegate.domain.client_ip import client_ip, ip_key
 from tidegate.errors import Denied, TidegateError
+from tidegate.providers.process import ORIGIN_HEADER, Handler, lambda_handler
 from tidegate.usecases.gateway.connect import Handshake
 
 
@@ -53,4 +53,4 @@ def _handshake(event: dict[str, Any], services: ConnectServices) -> Handshake:
     )
 
 
-handler = bootstrap.lazily(make_handler, bootstrap.connect_services)
+handler = lambda_handler(make_handler, connect_services)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from functions.gateway_connect.events import context_of
-from tidegate import bootstrap
-from tidegate.bootstrap import DisconnectServices, Handler
+from functions.gateway_connect.wiring import DisconnectServices, disconnect_services
+from tidegate.providers.process import Handler, lambda_handler
 
 
 def make_handler(services: DisconnectServices) -> Handler:
@@ -22,4 +22,4 @@ def make_handler(services: DisconnectServices) -> Handler:
     return handle
 
 
-handler = bootstrap.lazily(make_handler, bootstrap.disconnect_services)
+handler = lambda_handler(make_handler, disconnect_services)

@@ -6,8 +6,8 @@ from __future__ import annotations
 from typing import Any
 
 from functions.gateway_connect.events import context_of
-from tidegate import bootstrap
-from tidegate.bootstrap import Handler, MessageServices
+from functions.gateway_connect.wiring import MessageServices, message_services
+from tidegate.providers.process import Handler, lambda_handler
 
 
 def make_handler(services: MessageServices) -> Handler:
@@ -23,4 +23,4 @@ def make_handler(services: MessageServices) -> Handler:
     return handle
 
 
-handler = bootstrap.lazily(make_handler, bootstrap.message_services)
+handler = lambda_handler(make_handler, message_services)

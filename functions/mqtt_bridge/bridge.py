@@ -7,8 +7,8 @@ import binascii
 import hashlib
 from typing import Any
 
-from tidegate import bootstrap
-from tidegate.bootstrap import BridgeServices, Handler
+from functions.mqtt_bridge.wiring import BridgeServices, bridge_services
+from tidegate.providers.process import Handler, lambda_handler
 from tidegate.usecases.delivery.bridge import DeviceMessage
 
 
@@ -45,4 +45,4 @@ def device_message(event: dict[str, Any]) -> DeviceMessage:
         raise WrongEvent(f"not a selection of our rules: {type(error).__name__}") from error
 
 
-handler = bootstrap.lazily(make_handler, bootstrap.bridge_services)
+handler = lambda_handler(make_handler, bridge_services)

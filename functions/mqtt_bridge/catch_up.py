@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tidegate import bootstrap
+from functions.mqtt_bridge.wiring import CatchUpServices, catch_up_services
 from tidegate.adapters.aws.catch_up_queue import read_catch_up
-from tidegate.bootstrap import CatchUpServices, Handler
+from tidegate.providers.process import Handler, lambda_handler
 
 
 def make_handler(services: CatchUpServices) -> Handler:
@@ -25,4 +25,4 @@ def make_handler(services: CatchUpServices) -> Handler:
     return handle
 
 
-handler = bootstrap.lazily(make_handler, bootstrap.catch_up_services)
+handler = lambda_handler(make_handler, catch_up_services)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 
+from functions.relay.wiring import RelayServices, relay_services
 from functions.relay.worker import bring_threads, work
-from tidegate.bootstrap_relay import RelayServices, relay_services
 
 #: How long a shard that another worker holds, or nobody wants, is left alone, seconds.
 _AGAIN_S = 5.0

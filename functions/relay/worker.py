@@ -7,10 +7,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from tidegate import bootstrap, bootstrap_relay
+from functions.relay.wiring import RelayRun, RelayServices, relay_services
 from tidegate.adapters.upstreams.mqtt_brokers import CONNECTS
-from tidegate.bootstrap import Handler
-from tidegate.bootstrap_relay import RelayRun, RelayServices
+from tidegate.providers.process import Handler, lambda_handler
 
 #: Kept back from the function's time for what is on its way when it ends, seconds.
 _RESERVE_S = 5.0
@@ -43,7 +42,7 @@ async def work(
     services: RelayServices, partition: int, stop_at: float, *, successor: bool = False, newest: bool = False
 ) -> str:
     """One worker, from its claim to its end. Returns why it ended."""
-    run = RelayRun(services.world)
+    run = RelayRun(services.container)
     flushing = asyncio.create_task(_flush(services))
     try:
         return await run.relay.run(partition, stop_at, successor=successor, newest=newest)
@@ -59,4 +58,4 @@ async def _flush(services: RelayServices) -> None:
         services.observer.flush()
 
 
-handler = bootstrap.lazily(make_handler, bootstrap_relay.relay_services)
+handler = lambda_handler(make_handler, relay_services)

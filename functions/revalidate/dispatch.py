@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from tidegate import bootstrap, bootstrap_revalidation
-from tidegate.bootstrap import Handler
-from tidegate.bootstrap_revalidation import DispatchServices, ScheduleServices
+from functions.revalidate.wiring import DispatchServices, ScheduleServices, dispatch_services, schedule_services
 from tidegate.domain.revocations import Revocation, RevocationReason, Task, TaskKind, task_for
 from tidegate.errors import Unavailable
+from tidegate.providers.process import Handler, lambda_handler
 from tidegate.usecases.revocation.follow_feed import queue_task
 
 #: EventBridge Scheduler calls once a minute at the finest; more frequent polls are delayed messages, seconds.
@@ -80,5 +79,5 @@ def _revocation(image: dict[str, dict[str, str]]) -> Revocation:
     )
 
 
-stream_handler = bootstrap.lazily(make_stream_handler, bootstrap_revalidation.dispatch_services)
-schedule_handler = bootstrap.lazily(make_schedule_handler, bootstrap_revalidation.schedule_services)
+stream_handler = lambda_handler(make_stream_handler, dispatch_services)
+schedule_handler = lambda_handler(make_schedule_handler, schedule_services)

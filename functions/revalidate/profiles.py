@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from tidegate import bootstrap, bootstrap_revalidation
-from tidegate.bootstrap import Handler
-from tidegate.bootstrap_revalidation import ProfileServices
+from functions.revalidate.wiring import ProfileServices, profile_services
+from tidegate.providers.process import Handler, lambda_handler
 
 #: Kept back from the function's time for the dashboard being written, seconds.
 _RESERVE_S = 10.0
@@ -32,4 +31,4 @@ def make_handler(services: ProfileServices) -> Handler:
     return handle
 
 
-handler = bootstrap.lazily(make_handler, bootstrap_revalidation.profile_services)
+handler = lambda_handler(make_handler, profile_services)

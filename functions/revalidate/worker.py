@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from tidegate import bootstrap, bootstrap_revalidation
+from functions.revalidate.wiring import RevalidateServices, revalidate_services
 from tidegate.adapters.aws.revalidation_queue import read_task
-from tidegate.bootstrap import Handler
-from tidegate.bootstrap_revalidation import RevalidateServices
+from tidegate.providers.process import Handler, lambda_handler
 
 #: Kept back from the function's time for what a batch still has to write, seconds.
 _RESERVE_S = 10.0
@@ -31,4 +30,4 @@ def make_handler(services: RevalidateServices) -> Handler:
     return handle
 
 
-handler = bootstrap.lazily(make_handler, bootstrap_revalidation.revalidate_services)
+handler = lambda_handler(make_handler, revalidate_services)

@@ -12,13 +12,13 @@ import pytest
 from tests.deployment import aws
 from tests.doubles.platform import CountingIds, ManualClock, MemoryObserver
 from tidegate import tables
-from tidegate.bootstrap_revalidation import ControlContainer
 from tidegate.domain.access import Role, Visibility
 from tidegate.domain.dashboards import Dashboard, access_of
 from tidegate.domain.profiles import BROKER, BrokerProfile, Transport
 from tidegate.domain.users import User
 from tidegate.errors import Unavailable
 from tidegate.ports.control_plane import DashboardWrite
+from tidegate.providers.control_plane import ControlPlane
 from tidegate.usecases.control_plane.follow_profiles import FollowProfiles
 from tidegate.usecases.control_plane.manage_profiles import ManageProfiles
 
@@ -50,7 +50,7 @@ class Scene:
     """Dashboards that use one broker profile; `dies_at` counts the writes to the store."""
 
     def __init__(self, env: Mapping[str, str]) -> None:
-        self.world = ControlContainer(env)
+        self.world = ControlPlane(env)
         self.clock, self.observer, self.requests = ManualClock(), MemoryObserver(), Requests()
         self.writes = 0
         self.dies_at, self.answer_lost = 0, False

@@ -23,7 +23,6 @@ from tidegate.adapters.dynamodb.access import DynamoRemoteAccess
 from tidegate.adapters.dynamodb.limits import DynamoCaps, DynamoRates
 from tidegate.adapters.dynamodb.revocations import DynamoRemoteCursor, DynamoRevocations
 from tidegate.adapters.memory_rates import MemoryRates
-from tidegate.bootstrap import World
 from tidegate.domain.access import PUBLIC_SUBJECT, Claim, Principal
 from tidegate.domain.subscriptions import (
     TERMINATION_CLAIM_S,
@@ -37,6 +36,7 @@ from tidegate.domain.subscriptions import (
 from tidegate.ports.gateway import ConnectionStore, LastValueStore, Reservation, StreamStore, SubscriptionStore
 from tidegate.ports.limits import CapStore, RateStore
 from tidegate.ports.revocation import FullRevalidationRuns, RevalidationRun
+from tidegate.providers.control_plane import ControlPlane
 
 KEY = SubscriptionKey("d", "c=", "s#1")
 MARK = TerminationClaim("run", 1000)
@@ -69,7 +69,7 @@ def stores(request: pytest.FixtureRequest) -> Stores:
             8,
         )
     env: Mapping[str, str] = request.getfixturevalue("deployed")
-    world = World(env)
+    world = ControlPlane(env)
     return Stores(
         world.connections,
         world.subscriptions,
@@ -419,7 +419,7 @@ def test_a_scan_goes_on_where_it_was(stores: Stores) -> None:
 def passes(request: pytest.FixtureRequest) -> FullRevalidationRuns:
     if request.param == "memory":
         return MemoryFullRevalidationRuns()
-    world = World(request.getfixturevalue("deployed"))
+    world = ControlPlane(request.getfixturevalue("deployed"))
     return DynamoRevocations(world.db, world.table(tables.REVOCATIONS), 60)
 
 
@@ -462,7 +462,7 @@ def test_a_pass_that_is_demanded_is_due(passes: FullRevalidationRuns) -> None:
 
 
 def test_the_cursor_moves_from_where_it_was_seen(deployed: Mapping[str, str]) -> None:
-    world = World(deployed)
+    world = ControlPlane(deployed)
     feed = DynamoRevocations(world.db, world.table(tables.REVOCATIONS), 60)
     assert feed.cursor() is None and feed.move_cursor(None, 3) and not feed.move_cursor(None, 4)
     assert feed.move_cursor(3, 5) and feed.cursor() == 5
@@ -475,7 +475,7 @@ def test_expired_marks_give_way_to_a_refresh(stores: Stores) -> None:
 
 
 def test_the_cursor_of_an_external_feed(deployed: Mapping[str, str]) -> None:
-    world = World(deployed)
+    world = ControlPlane(deployed)
     table = world.table(tables.REVOCATIONS)
     one, other = (DynamoRemoteCursor(world.db, table, api) for api in ("https://a", "https://b"))
     assert one.cursor() is None and one.move_cursor(None, "x") and not one.move_cursor(None, "y")
@@ -489,7 +489,7 @@ def test_the_cursor_of_an_external_feed(deployed: Mapping[str, str]) -> None:
 def test_revoked_versions_only_grow(kind: str, request: pytest.FixtureRequest) -> None:
     access: MemoryRemoteAccess | DynamoRemoteAccess = MemoryRemoteAccess()
     if kind == "dynamodb":
-        world = World(request.getfixturevalue("deployed"))
+        world = ControlPlane(request.getfixturevalue("deployed"))
         access = world.remote_access
         assert world.access.read(["d"], []).dashboards == {}, "no item of ours"
     for version in (3, 5, 4, 5):

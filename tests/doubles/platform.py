@@ -7,11 +7,14 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from tidegate.domain.subscriptions import LastValue, SubscriptionKey
-from tidegate.ports.delivery import Delivery, OutboundMessage, OutboundQueue, SendResult
+from tidegate.ports.delivery import CatchUpQueue, Delivery, OutboundMessage, OutboundQueue, Sender, SendResult
+from tidegate.ports.limits import KeyHasher
+from tidegate.ports.relay import RelayWorkers
+from tidegate.ports.runtime import Clock, Ids, Observer
 
 
-class ManualClock:
-    """`ports.runtime.Clock`, moved by hand."""
+class ManualClock(Clock):
+    """Time, moved by hand."""
 
     def __init__(self, now: float = 1_800_000_000.0) -> None:
         self._now = now
@@ -28,8 +31,8 @@ class ManualClock:
         self._monotonic += seconds
 
 
-class CountingIds:
-    """`ports.runtime.Ids` that count."""
+class CountingIds(Ids):
+    """Ids that count."""
 
     def __init__(self) -> None:
         self._next = 0
@@ -43,15 +46,15 @@ class CountingIds:
         return f"share-{self._next:026d}"
 
 
-class PlainKeys:
-    """`ports.limits.KeyHasher` that hides nothing."""
+class PlainKeys(KeyHasher):
+    """Keys that hide nothing."""
 
     def key(self, *parts: str) -> str:
         return "|".join(part.lower() for part in parts)
 
 
-class MemorySender:
-    """`ports.delivery.Sender`. `answers` says what becomes of posts to a connection; without an entry they are
+class MemorySender(Sender):
+    """`answers` says what becomes of posts to a connection; without an entry they are
     delivered."""
 
     def __init__(self) -> None:
@@ -107,8 +110,8 @@ class MemorySender:
         return [one["payload"] for one in self.sent.get(connection_id, []) if one["type"] == "data"]
 
 
-class MemoryCatchUpQueue:
-    """`ports.delivery.CatchUpQueue`."""
+class MemoryCatchUpQueue(CatchUpQueue):
+    """Keeps what was queued."""
 
     def __init__(self) -> None:
         self.queued: list[tuple[SubscriptionKey, str, str, LastValue | None]] = []
@@ -117,8 +120,8 @@ class MemoryCatchUpQueue:
         self.queued.append((key, generation, stream_key, seen))
 
 
-class MemoryRelayWorkers:
-    """`ports.relay.RelayWorkers`."""
+class MemoryRelayWorkers(RelayWorkers):
+    """Notes which partitions were started."""
 
     def __init__(self) -> None:
         self.started: list[tuple[int, bool]] = []
@@ -127,8 +130,8 @@ class MemoryRelayWorkers:
         self.started.append((partition, successor))
 
 
-class MemoryObserver:
-    """`ports.runtime.Observer`."""
+class MemoryObserver(Observer):
+    """Keeps what was counted and logged."""
 
     def __init__(self) -> None:
         self.counts: dict[tuple[str, ...], int] = {}

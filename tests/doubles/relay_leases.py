@@ -6,10 +6,11 @@ from dataclasses import replace
 
 from tidegate.domain.relay import CLAIM_AFTER_S, LEASE_S, Lease
 from tidegate.errors import Unavailable
+from tidegate.ports.relay import RelayLeases
 
 
-class MemoryRelayLeases:
-    """`ports.relay.RelayLeases`. While `down`, nothing is answered."""
+class MemoryRelayLeases(RelayLeases):
+    """While `down`, nothing is answered."""
 
     def __init__(self) -> None:
         self.rows: dict[int, Lease] = {}

@@ -22,15 +22,26 @@ from tidegate.domain.subscriptions import (
     TerminationClaim,
     same_authorization,
 )
-from tidegate.ports.gateway import AccessSnapshot, Reservation, SourceStreams
-from tidegate.ports.revocation import RevalidationRun
+from tidegate.ports.gateway import (
+    AccessSnapshot,
+    AccessStore,
+    ConnectionStore,
+    LastValueStore,
+    Reservation,
+    SourceStreams,
+    StreamStore,
+    SubscriptionStore,
+)
+from tidegate.ports.limits import CapStore
+from tidegate.ports.remote_api import RevokedVersions
+from tidegate.ports.revocation import FullRevalidationRuns, RevalidationRun
 from tidegate.ports.runtime import ScanPage
 
 T = TypeVar("T")
 
 
-class MemoryAccess:
-    """`ports.gateway.AccessStore`; tests put items straight into the maps."""
+class MemoryAccess(AccessStore):
+    """Tests put items straight into the maps."""
 
     def __init__(self) -> None:
         self.dashboards: dict[str, DashboardAccess] = {}
@@ -65,8 +76,8 @@ def _scan(items: Mapping[str, T], segment: int, segments: int, after: str | None
         yield ScanPage([], None)
 
 
-class MemoryRemoteAccess:
-    """`ports.gateway.AccessStore` and `ports.remote_api.RevokedVersions`."""
+class MemoryRemoteAccess(AccessStore, RevokedVersions):
+    """Access items of remote dashboards in a dict."""
 
     def __init__(self) -> None:
         self._lock = RLock()
@@ -85,8 +96,8 @@ class MemoryRemoteAccess:
             self.revoked_below[dashboard_id] = max(version, self.revoked_below.get(dashboard_id, 0))
 
 
-class MemoryConnections:
-    """`ports.gateway.ConnectionStore`."""
+class MemoryConnections(ConnectionStore):
+    """Connections in a dict."""
 
     def __init__(self) -> None:
         self.lock = RLock()
@@ -153,8 +164,8 @@ class MemoryConnections:
             self.rows[key.connection_id] = replace(row, subscriptions=kept)
 
 
-class MemorySubscriptions:
-    """`ports.gateway.SubscriptionStore`. While `lag()` holds, index reads see the rows of that moment."""
+class MemorySubscriptions(SubscriptionStore):
+    """While `lag()` holds, index reads see the rows of that moment."""
 
     def __init__(self, connections: MemoryConnections) -> None:
         self._connections = connections
@@ -254,8 +265,8 @@ def _marked_by(row: Subscription) -> str | None:
     return row.termination.by if row.termination else None
 
 
-class MemoryStreams:
-    """`ports.gateway.StreamStore`."""
+class MemoryStreams(StreamStore):
+    """Streams in a dict."""
 
     def __init__(self) -> None:
         self.rows: dict[str, Stream] = {}
@@ -295,8 +306,8 @@ class MemoryStreams:
         )
 
 
-class MemoryLastValues:
-    """`ports.gateway.LastValueStore`."""
+class MemoryLastValues(LastValueStore):
+    """Last values in a dict."""
 
     def __init__(self) -> None:
         self.rows: dict[str, LastValue] = {}
@@ -312,8 +323,8 @@ class MemoryLastValues:
         return True
 
 
-class MemoryCaps:
-    """`ports.limits.CapStore`."""
+class MemoryCaps(CapStore):
+    """Caps in a dict."""
 
     def __init__(self) -> None:
         self._lock = RLock()
@@ -337,8 +348,8 @@ class MemoryCaps:
             self.holders.get((cap, shard), set()).discard(holder)
 
 
-class MemoryFullRevalidationRuns:
-    """`ports.revocation.FullRevalidationRuns`."""
+class MemoryFullRevalidationRuns(FullRevalidationRuns):
+    """The one run in memory."""
 
     def __init__(self) -> None:
         self._lock = RLock()

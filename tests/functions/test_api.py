@@ -14,9 +14,9 @@ from fixtures.admin import first_admin
 from fixtures.local_stack.seed import document, mqtt
 from functions.api.app import create_app
 from functions.api.main import make_handler
+from functions.api.wiring import api_services
 from tests.deployment import SECRETS
 from tests.functions.events import request
-from tidegate.bootstrap_api import api_services
 
 PASSWORD = "Long-enough-1"
 

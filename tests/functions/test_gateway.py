@@ -16,15 +16,18 @@ import pytest
 from fixtures.admin import first_admin
 from fixtures.local_stack.seed import document, mqtt
 from functions.api.main import make_handler as api_handler
+from functions.api.wiring import api_services
 from functions.gateway_connect import connect, disconnect, messages
+from functions.gateway_connect import wiring as gateway_wiring
 from functions.gateway_connect.events import WrongEvent
 from functions.mqtt_bridge import bridge, catch_up
+from functions.mqtt_bridge import wiring as bridge_wiring
 from tests.deployment import aws
 from tests.functions.events import event, message, request
 from tests.functions.test_api import PASSWORD, Api
 from tests.servers.management import ManagementServer
-from tidegate import bootstrap
-from tidegate.bootstrap_api import api_services
+from tidegate.providers.control_plane import ControlPlane
+from tidegate.providers.process import Handler
 
 
 @dataclass
@@ -33,12 +36,12 @@ class Gateway:
 
     env: Mapping[str, str]
     platform: ManagementServer
-    services: bootstrap.ConnectServices
-    connect: bootstrap.Handler
-    disconnect: bootstrap.Handler
-    messages: bootstrap.Handler
-    bridge: bootstrap.Handler
-    catch_up: bootstrap.Handler
+    services: gateway_wiring.ConnectServices
+    connect: Handler
+    disconnect: Handler
+    messages: Handler
+    bridge: Handler
+    catch_up: Handler
 
     def open(self, connection_id: str, **changes: Any) -> int:
         made = event("websocket_connect")
@@ -66,16 +69,16 @@ class Gateway:
 def gateway_over(env: Mapping[str, str], platform: ManagementServer) -> Gateway:
     # Where the emulator would serve the management API: below its own address.
     world = {**env, "AWS_ENDPOINT_URL_EXECUTE_API": platform.url.removesuffix("/live")}
-    connecting = bootstrap.connect_services(world)
+    connecting = gateway_wiring.connect_services(world)
     return Gateway(
         world,
         platform,
         connecting,
         connect.make_handler(connecting),
-        disconnect.make_handler(bootstrap.disconnect_services(world)),
-        messages.make_handler(bootstrap.message_services(world)),
-        bridge.make_handler(bootstrap.bridge_services(world)),
-        catch_up.make_handler(bootstrap.catch_up_services(world)),
+        disconnect.make_handler(gateway_wiring.disconnect_services(world)),
+        messages.make_handler(gateway_wiring.message_services(world)),
+        bridge.make_handler(bridge_wiring.bridge_services(world)),
+        catch_up.make_handler(bridge_wiring.catch_up_services(world)),
     )
 
 
@@ -195,7 +198,7 @@ def test_nobody_goes_around_the_edge(deployed: Mapping[str, str], management: Ma
     env = {**deployed, "ORIGIN_SECRET_ARN": deployed["GATEWAY_SERVICE_TOKEN_ARN"]}
     gateway = gateway_over(env, management)
     assert gateway.open("c=") == 403
-    secret = bootstrap.World(env).origin
+    secret = ControlPlane(env).origin
     assert secret is not None
     headers = {**event("websocket_connect")["headers"], "X-Tidegate-Origin": secret.current()}
     assert gateway.open("c=", headers=headers, multiValueHeaders={}) == 200
@@ -212,9 +215,9 @@ def test_the_address_is_the_one_the_hops_say(
     env = {**deployed, "REALTIME_TRUST_PROXY_HOPS": hops, "API_TRUST_PROXY_HOPS": hops}
     gateway = gateway_over(env, management)
     gateway.open("c=")
-    stored = bootstrap.World(env).connections.get("c=")
+    stored = ControlPlane(env).connections.get("c=")
     address = {"0": "198.51.100.7", "1": "130.176.1.1", "2": "203.0.113.9"}[hops]
-    assert stored is not None and stored.ip == bootstrap.World(env).keys.key("ip", address)
+    assert stored is not None and stored.ip == ControlPlane(env).keys.key("ip", address)
     assert stored.batch and address not in stored.ip
 
 

@@ -17,6 +17,7 @@ import pytest
 from aiohttp import web
 
 from fixtures.local_stack.seed import document
+from functions.relay.wiring import relay_services
 from functions.relay.worker import bring_threads, make_handler, work
 from tests.deployment import aws
 from tests.functions.test_api import Api
@@ -25,7 +26,6 @@ from tests.functions.test_revalidation import Context
 from tests.servers.management import ManagementServer
 from tests.servers.numbers import SOURCES, make_app
 from tests.settling import settle
-from tidegate.bootstrap_relay import relay_services
 from tidegate.domain.relay import CLAIM_AFTER_S, LEASE_S, partition_of
 from tidegate.tables import ALL_TABLES
 
@@ -154,11 +154,11 @@ def test_an_invocation_ends_before_its_time_does_and_leaves_the_shard_free(
 ) -> None:
     gateway = watched(world, management, demo, f"http://127.0.0.1:{served.port}/stream")
     services = relay_services(gateway.env)
-    ((partition,),) = [[partition_of(one) for one in services.world.streams.of_source(None).streams]]
+    ((partition,),) = [[partition_of(one) for one in services.container.streams.of_source(None).streams]]
     handle = make_handler(services)
     assert handle({"shard": partition}, Context(5.5)) == {"ended": "out of time"}
     assert handle({"shard": 1 - partition}, Context()) == {"ended": "nobody listens"}
-    leases = services.world.relay_leases
+    leases = services.container.relay_leases
     assert not [leases.current(one) for one in range(services.partitions) if leases.current(one)]
     assert served.app[SOURCES].open["/stream"] == 0
 

@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from functions.api.main import make_handler as api_handler
+from functions.api.wiring import api_services
+from functions.revalidate.wiring import revalidate_services
 from functions.revalidate.worker import make_handler
 from tests.deployment import aws, deployment
 from tests.fixtures_sources.test_process import SECRET
@@ -26,12 +28,11 @@ from tests.functions.test_revalidation import Context, queued
 from tests.servers.management import ManagementServer
 from tests.servers.remote_api import Answer, ContractServer, Request
 from tests.settling import settle
-from tidegate import bootstrap
 from tidegate.adapters.dynamodb.revocations import DynamoRemoteCursor
-from tidegate.bootstrap_api import api_services
-from tidegate.bootstrap_revalidation import revalidate_services
 from tidegate.domain.remote_api import IntrospectionKey
 from tidegate.domain.subscriptions import Subscription
+from tidegate.providers.control_plane import ControlPlane
+from tidegate.providers.process import Handler
 from tidegate.tables import ACCESS, CONNECTIONS, LAST_VALUES, LIMITERS, REVOCATIONS, STREAMS, SUBSCRIPTIONS
 
 __all__ = ["demo"]
@@ -66,7 +67,7 @@ class Stage:
     server: ContractServer
     demo: Demo
     real: Callable[[Request], Answer]
-    work: bootstrap.Handler
+    work: Handler
     capsys: pytest.CaptureFixture[str]
 
     def run(self, *tasks: object) -> None:
@@ -102,7 +103,7 @@ class Stage:
         return {row.key.connection_id for row in self.rows() if row.live}
 
     def rows(self) -> list[Subscription]:
-        return list(bootstrap.World(self.gateway.env).subscriptions.of_dashboard(self.demo.dashboard_id))
+        return list(ControlPlane(self.gateway.env).subscriptions.of_dashboard(self.demo.dashboard_id))
 
 
 @pytest.fixture
@@ -131,7 +132,7 @@ def test_a_viewer_subscribes_is_served_and_cut_after_a_rotation(stage: Stage) ->
     assert stage.live() == {"c1="}, "events of before the subscribe end nobody"
     stage.demo.api.ok("POST", f"/api/dashboards/{stage.demo.dashboard_id}/share-token:rotate")
     assert stage.publish() == 1, "until the feed was read, the gateway cannot know"
-    world = bootstrap.World(stage.gateway.env)
+    world = ControlPlane(stage.gateway.env)
     stage.run(POLL)
     assert world.remote_access.read([stage.demo.dashboard_id], []).dashboards[stage.demo.dashboard_id].share_version
     error = stage.gateway.frames("c1=")[-2]
@@ -145,7 +146,7 @@ def test_a_viewer_subscribes_is_served_and_cut_after_a_rotation(stage: Stage) ->
 
 def test_data_is_withheld_as_soon_as_the_version_is_raised(stage: Stage) -> None:
     stage.viewers("c1=")
-    bootstrap.World(stage.gateway.env).remote_access.raise_to(stage.demo.dashboard_id, 99)
+    ControlPlane(stage.gateway.env).remote_access.raise_to(stage.demo.dashboard_id, 99)
     assert stage.publish() == 0 and stage.live() == {"c1="}, "before anybody was cut"
 
 
@@ -182,7 +183,7 @@ def test_an_expired_cursor_is_a_full_pass_at_once(stage: Stage) -> None:
     stage.viewers("member=", api=member)
     stage.run(POLL, FULL)
     cursors = DynamoRemoteCursor(
-        bootstrap.World(stage.gateway.env).db, stage.gateway.env[REVOCATIONS.variable], stage.server.url
+        ControlPlane(stage.gateway.env).db, stage.gateway.env[REVOCATIONS.variable], stage.server.url
     )
     assert cursors.move_cursor(cursors.cursor(), "of-another-feed")
     stage.demo.api.ok("PATCH", f"/api/users/{member.ok('GET', '/api/users/me')['id']}", {"active": False})

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from functions.revalidate import wiring as revalidate_wiring
 from functions.revalidate.dispatch import make_schedule_handler, make_stream_handler
 from functions.revalidate.profiles import make_handler as make_profiles_handler
 from functions.revalidate.worker import make_handler
@@ -15,9 +16,9 @@ from tests.deployment import aws
 from tests.functions.events import event
 from tests.functions.test_gateway import Demo, demo, gateway_over
 from tests.servers.management import ManagementServer
-from tidegate import bootstrap, bootstrap_revalidation
 from tidegate.domain.profiles import BROKER, ProfileChange
 from tidegate.domain.relay import LEASE_S
+from tidegate.providers.control_plane import ControlPlane
 
 __all__ = ["demo"]
 
@@ -53,7 +54,7 @@ def delayed(env: Mapping[str, str]) -> int:
 
 
 def test_the_stream_hands_each_event_on(deployed: Mapping[str, str]) -> None:
-    handle = make_stream_handler(bootstrap_revalidation.dispatch_services(deployed))
+    handle = make_stream_handler(revalidate_wiring.dispatch_services(deployed))
     record = event("dynamodb_stream")["Records"][0]
     about_user = copy.deepcopy(record)
     image = about_user["dynamodb"]["NewImage"]
@@ -74,14 +75,14 @@ def test_the_stream_hands_each_event_on(deployed: Mapping[str, str]) -> None:
 
 def test_the_schedule_polls_several_times_a_minute(deployed: Mapping[str, str]) -> None:
     env = {**deployed, "REALTIME_PUBLIC_REVALIDATE_INTERVAL_MS": "20000"}
-    assert make_schedule_handler(bootstrap_revalidation.schedule_services(env))({}, None) == {"polls": 3}
+    assert make_schedule_handler(revalidate_wiring.schedule_services(env))({}, None) == {"polls": 3}
     assert {one["kind"] for one in queued(deployed)} == {"poll", "full"}
     assert delayed(deployed) == 2 + 5, "polls, and looks for relay workers that died"
 
 
 def test_a_cut_by_poll_and_worker(deployed: Mapping[str, str], management: ManagementServer, demo: Demo) -> None:
     gateway = gateway_over(deployed, management)
-    work = make_handler(bootstrap_revalidation.revalidate_services(gateway.env))
+    work = make_handler(revalidate_wiring.revalidate_services(gateway.env))
     gateway.open("c1=")
     gateway.say("c1=", demo.subscribe())
     demo.api.ok("POST", f"/api/dashboards/{demo.dashboard_id}/share-token:rotate")
@@ -96,7 +97,7 @@ def test_a_cut_by_poll_and_worker(deployed: Mapping[str, str], management: Manag
     assert run(tasks[0]) == {"batchItemFailures": []}
     told = [one["type"] for one in gateway.frames("c1=")]
     assert told == ["ack", "status", "error", "status"] and ("DELETE", "c1=") in management.requests
-    assert bootstrap.World(deployed).connections.get("c1=") is None
+    assert ControlPlane(deployed).connections.get("c1=") is None
     run({"kind": "poll", "target": ""})
     assert queued(deployed) == [], "the cursor has moved"
     assert run({"kind": "nonsense"}) == {"batchItemFailures": [{"itemIdentifier": "m1"}]}
@@ -104,7 +105,7 @@ def test_a_cut_by_poll_and_worker(deployed: Mapping[str, str], management: Manag
 
 def test_the_full_pass_by_worker(deployed: Mapping[str, str], management: ManagementServer, demo: Demo) -> None:
     gateway = gateway_over(deployed, management)
-    work = make_handler(bootstrap_revalidation.revalidate_services(gateway.env))
+    work = make_handler(revalidate_wiring.revalidate_services(gateway.env))
     gateway.open("c1=")
     gateway.say("c1=", demo.subscribe())
     demo.api.ok("DELETE", f"/api/dashboards/{demo.dashboard_id}")
@@ -117,8 +118,8 @@ def test_the_full_pass_by_worker(deployed: Mapping[str, str], management: Manage
 def test_a_dead_relay_is_found_by_worker(deployed: Mapping[str, str], management: ManagementServer) -> None:
     management.answer = lambda _method, target, _nth: 202 if target == "invocations" else 500
     env = {**deployed, "AWS_ENDPOINT_URL_LAMBDA": management.url.removesuffix("/live")}
-    services = bootstrap_revalidation.revalidate_services(env)
-    work, world = make_handler(services), services.world
+    services = revalidate_wiring.revalidate_services(env)
+    work, world = make_handler(services), services.container
     leases, now = world.relay_leases, world.clock.now()
     record = {"messageId": "m1", "body": json.dumps({"kind": "relays", "target": ""})}
     lease = leases.claim(0, "worker", now)
@@ -129,12 +130,12 @@ def test_a_dead_relay_is_found_by_worker(deployed: Mapping[str, str], management
 
 
 def test_changes_of_profiles_are_followed_by_queue(deployed: Mapping[str, str], demo: Demo) -> None:
-    world = bootstrap_revalidation.ControlContainer(deployed)
+    world = ControlPlane(deployed)
     (profile,) = world.profiles.brokers()
     after = replace(profile, allow_public_use=False, revision=profile.revision + 1)
     # As when the API died right after the write.
     world.profiles.write_broker(profile, after, ProfileChange(BROKER, profile.profile_id, after.revision, True))
-    follow = make_profiles_handler(bootstrap_revalidation.profile_services(deployed))
+    follow = make_profiles_handler(revalidate_wiring.profile_services(deployed))
     request = {"Records": [{"messageId": "m1", "body": "{}"}]}
     before = world.access.read([demo.dashboard_id], []).dashboards[demo.dashboard_id]
     assert follow(request, Context(5)) == {"batchItemFailures": [{"itemIdentifier": "m1"}]}, "there was no time"

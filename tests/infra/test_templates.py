@@ -15,7 +15,7 @@ from infra import edge
 from infra.app import build
 from infra.bridge import POLICY_LIMIT, publish_resources, rule_sql
 from infra.stage import StageError, load_stage, names
-from tidegate import bootstrap
+from tidegate.providers import process
 from tidegate.tables import ALL_TABLES
 
 
@@ -265,7 +265,7 @@ def test_the_edge(production: dict[str, Any], local: dict[str, Any]) -> None:
     with_header = [one for one in config["Origins"] if one.get("OriginCustomHeaders")]
     assert len(with_header) == 2
     assert all(not one.get("OriginPath") for one in config["Origins"])
-    assert edge.ORIGIN_HEADER == bootstrap.ORIGIN_HEADER
+    assert edge.ORIGIN_HEADER == process.ORIGIN_HEADER
     assert "resolve:secretsmanager" in json.dumps(with_header)
 
 

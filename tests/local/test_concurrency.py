@@ -12,10 +12,10 @@ from fixtures.local_stack.config import Config
 from tests.containers.gateway import DASHBOARD, DATASOURCE, GatewayContainer
 from tests.doubles.platform import MemoryObserver, MemorySender
 from tidegate.adapters.dynamodb.access import put_dashboard
-from tidegate.bootstrap import World
 from tidegate.domain.limits import FailureMode
 from tidegate.domain.subscriptions import Connection
 from tidegate.errors import TidegateError
+from tidegate.providers.control_plane import ControlPlane
 from tidegate.usecases.gateway.authorizer import LocalAuthorizer
 from tidegate.usecases.gateway.end_connection import EndConnection
 from tidegate.usecases.gateway.subscribe import Subscribe, SubscribePolicy
@@ -29,7 +29,7 @@ VIEWERS, ROTATIONS = 200, 20
 class RealTables(GatewayContainer):
     """The scene of the use-case tests, its stores the emulator's tables."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ControlPlane) -> None:
         super().__init__()
         self.world, self.platform, self.observer = world, MemorySender(), MemoryObserver()
         slots = ConnectionQuota(
@@ -82,7 +82,7 @@ class RealTables(GatewayContainer):
 
 @pytest.fixture
 def scene(stack: Mapping[str, Any], config: Config) -> RealTables:
-    return RealTables(World({**config.aws_environment(), **stack["tables"], "TIDEGATE_ENV": "development"}))
+    return RealTables(ControlPlane({**config.aws_environment(), **stack["tables"], "TIDEGATE_ENV": "development"}))
 
 
 def test_no_stale_row_and_no_lost_slot(scene: RealTables) -> None:

@@ -21,10 +21,10 @@ from fixtures.local_stack.publisher import Publisher
 from fixtures.local_stack.up import down, up
 from tidegate import tables
 from tidegate.adapters.dynamodb.limits import DynamoCaps, DynamoRates
-from tidegate.bootstrap import World
 from tidegate.domain.access import PUBLIC_SUBJECT, Claim, Principal
 from tidegate.domain.subscriptions import Connection, Subscription, SubscriptionKey
 from tidegate.ports.gateway import Reservation
+from tidegate.providers.control_plane import ControlPlane
 
 
 def test_the_smoke_run_is_green(stack: Mapping[str, Any], device: Publisher) -> None:
@@ -68,11 +68,11 @@ def test_the_internal_contract_answers_behind_the_edge(stack: Mapping[str, Any])
 
 
 @pytest.fixture
-def world(stack: Mapping[str, Any], config: Config) -> World:
-    return World({**config.aws_environment(), **stack["tables"], "TIDEGATE_ENV": "development"})
+def world(stack: Mapping[str, Any], config: Config) -> ControlPlane:
+    return ControlPlane({**config.aws_environment(), **stack["tables"], "TIDEGATE_ENV": "development"})
 
 
-def test_limits_are_exact_on_a_real_table_api(world: World) -> None:
+def test_limits_are_exact_on_a_real_table_api(world: ControlPlane) -> None:
     rates = DynamoRates(world.db, world.table(tables.LIMITERS))
     caps = DynamoCaps(world.db, world.table(tables.LIMITERS), "e2e")
     until = world.clock.monotonic() + 60
@@ -88,7 +88,7 @@ def test_limits_are_exact_on_a_real_table_api(world: World) -> None:
         assert list(pool.map(take, range(200))).count(True) == 23
 
 
-def test_transactions_keep_rows_and_keys_together(world: World) -> None:
+def test_transactions_keep_rows_and_keys_together(world: ControlPlane) -> None:
     world.connections.open(Connection("e2e", "ip", int(world.clock.now())))
     keys = [SubscriptionKey("e2e-dash", "e2e", f"s{number}") for number in range(60)]
 

@@ -6,10 +6,11 @@ import hashlib
 import hmac
 
 from tidegate.adapters.aws.secrets_manager import Secret
+from tidegate.ports.limits import KeyHasher
 
 
-class SaltedKeys:
-    """`ports.limits.KeyHasher` with the salt from a secret."""
+class SaltedKeys(KeyHasher):
+    """Keys with the salt from a secret."""
 
     def __init__(self, salt: Secret) -> None:
         self._salt = salt

@@ -5,10 +5,11 @@ from __future__ import annotations
 from threading import RLock
 
 from tidegate.domain.limits import RateDecision, decide_rate, window_of
+from tidegate.ports.limits import RateStore
 
 
-class MemoryRates:
-    """`ports.limits.RateStore`."""
+class MemoryRates(RateStore):
+    """Rates in a dict: for one process only."""
 
     def __init__(self) -> None:
         self._lock = RLock()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argon2
 
+from tidegate.ports.control_plane import PasswordHasher
 
-class Argon2Passwords:
-    """`ports.control_plane.PasswordHasher`."""
+
+class Argon2Passwords(PasswordHasher):
+    """Argon2id with the library's recommended parameters."""
 
     def __init__(self) -> None:
         self._hasher = argon2.PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)

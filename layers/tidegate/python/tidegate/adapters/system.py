@@ -5,9 +5,11 @@ from __future__ import annotations
 import secrets
 import time
 
+from tidegate.ports.runtime import Clock, Ids
 
-class SystemClock:
-    """`ports.runtime.Clock`."""
+
+class SystemClock(Clock):
+    """The machine's clock."""
 
     def now(self) -> float:
         return time.time()
@@ -16,8 +18,8 @@ class SystemClock:
         return time.monotonic()
 
 
-class SystemIds:
-    """`ports.runtime.Ids`."""
+class SystemIds(Ids):
+    """The machine's random numbers."""
 
     def new_id(self) -> str:
         return secrets.token_urlsafe(16)[:21]

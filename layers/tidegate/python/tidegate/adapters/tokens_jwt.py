@@ -15,6 +15,8 @@ from jwt.types import Options
 from tidegate.adapters.aws.secrets_manager import Secret
 from tidegate.domain.tokens import SessionClaims, UserClaims, session_claims, session_payload, user_claims, user_payload
 from tidegate.errors import Unauthenticated
+from tidegate.ports.control_plane import UserTokens
+from tidegate.ports.gateway import SessionTokens
 
 _ALGORITHM = "HS256"
 #: Nobody signs a token longer than this; what is longer is not even decoded.
@@ -76,8 +78,8 @@ class _Tokens:
         return None
 
 
-class JwtSessionTokens:
-    """`ports.gateway.SessionTokens`."""
+class JwtSessionTokens(SessionTokens):
+    """Session tokens of datasources."""
 
     def __init__(self, secret: Secret, issuer: str, audience: str) -> None:
         self._tokens = _Tokens(secret, issuer, audience, "Invalid datasource session token")
@@ -89,8 +91,8 @@ class JwtSessionTokens:
         return self._tokens.encode(session_payload(claims))
 
 
-class JwtUserTokens:
-    """`ports.control_plane.UserTokens`."""
+class JwtUserTokens(UserTokens):
+    """Login tokens."""
 
     def __init__(self, secret: Secret, issuer: str) -> None:
         self._tokens = _Tokens(secret, issuer, _LOGIN_AUDIENCE, "Invalid or expired login")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from tidegate.domain.access import DashboardAccess
-from tidegate.domain.dashboards import Dashboard, DashboardSummary
-from tidegate.domain.profiles import BrokerProfile, CredentialProfile, ProfileChange
-from tidegate.domain.revocations import Revocation
-from tidegate.domain.tokens import UserClaims
-from tidegate.domain.users import User
+if TYPE_CHECKING:
+    from tidegate.domain.access import DashboardAccess
+    from tidegate.domain.dashboards import Dashboard, DashboardSummary
+    from tidegate.domain.profiles import BrokerProfile, CredentialProfile, ProfileChange
+    from tidegate.domain.revocations import Revocation
+    from tidegate.domain.tokens import UserClaims
+    from tidegate.domain.users import User
 
 T = TypeVar("T")
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from tidegate.domain.subscriptions import LastValue, SubscriptionKey
+if TYPE_CHECKING:
+    from tidegate.domain.subscriptions import LastValue, SubscriptionKey
 
 
 class Delivery(StrEnum):

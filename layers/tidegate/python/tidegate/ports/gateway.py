@@ -6,12 +6,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from tidegate.domain.access import DashboardAccess, UserAccess
-from tidegate.domain.subscriptions import Connection, LastValue, Stream, Subscription, SubscriptionKey, TerminationClaim
-from tidegate.domain.tokens import SessionClaims
-from tidegate.ports.runtime import ScanPage
+if TYPE_CHECKING:
+    from tidegate.domain.access import DashboardAccess, UserAccess
+    from tidegate.domain.subscriptions import (
+        Connection,
+        LastValue,
+        Stream,
+        Subscription,
+        SubscriptionKey,
+        TerminationClaim,
+    )
+    from tidegate.domain.tokens import SessionClaims
+    from tidegate.ports.runtime import ScanPage
 
 
 @dataclass(frozen=True, slots=True)

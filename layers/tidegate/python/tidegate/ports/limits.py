@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from tidegate.domain.limits import RateDecision
-from tidegate.ports.runtime import ScanPage
+if TYPE_CHECKING:
+    from tidegate.domain.limits import RateDecision
+    from tidegate.ports.runtime import ScanPage
 
 
 class RateCounter(Protocol):

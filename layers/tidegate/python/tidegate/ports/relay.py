@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from tidegate.domain.relay import Lease
-from tidegate.domain.subscriptions import Stream
 from tidegate.errors import Unavailable
-from tidegate.protocol.messages import ErrorCode
+
+if TYPE_CHECKING:
+    from tidegate.domain.relay import Lease
+    from tidegate.domain.subscriptions import Stream
+    from tidegate.protocol.messages import ErrorCode
 
 
 class RelayWorkers(Protocol):
@@ -149,10 +151,17 @@ class Requests(Protocol):
         """Raises `UpstreamFault`, `NobodyListens`, `Unavailable`."""
 
 
-class Upstreams(Protocol):
-    """Connections to the outside, each checked against the egress policy when it is made."""
+R = TypeVar("R", contravariant=True)
 
-    def open(self, request: UpstreamRequest | MqttRequest, last_id: str) -> AsyncIterator[UpstreamEvent]:
+
+class UpstreamsFor(Protocol[R]):
+    """Connections to the outside for one kind of request, each checked against the egress policy when it is made."""
+
+    def open(self, request: R, last_id: str) -> AsyncIterator[UpstreamEvent]:
         """Connect and yield what comes. Raises `UpstreamFault` when it fails or ends; closing it ends it."""
 
     async def close(self) -> None: ...
+
+
+class Upstreams(UpstreamsFor["UpstreamRequest | MqttRequest"], Protocol):
+    """Connections for every kind of request."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from tidegate.domain.remote_api import Introspection, RemotePage
+if TYPE_CHECKING:
+    from tidegate.domain.remote_api import Introspection, RemotePage
 
 
 class Introspections(Protocol):

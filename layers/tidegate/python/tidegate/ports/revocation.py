@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from tidegate.domain.revocations import FeedPage, Task
+if TYPE_CHECKING:
+    from tidegate.domain.revocations import FeedPage, Task
 
 
 class RevalidationQueue(Protocol):

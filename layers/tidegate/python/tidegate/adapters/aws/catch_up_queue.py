@@ -7,13 +7,14 @@ import json
 from tidegate.adapters.aws.json_client import AwsError, JsonClient
 from tidegate.domain.subscriptions import CatchUpRequest, LastValue, SubscriptionKey
 from tidegate.errors import Unavailable
+from tidegate.ports.delivery import CatchUpQueue
 
 #: Longer than an audience is cached (1 s) plus what a global index usually lags (well under a second), seconds.
 DELAY_S = 3
 
 
-class SqsCatchUpQueue:
-    """`ports.delivery.CatchUpQueue`."""
+class SqsCatchUpQueue(CatchUpQueue):
+    """Catch-up requests as delayed SQS messages."""
 
     def __init__(self, client: JsonClient, queue_url: str) -> None:
         self._client = client

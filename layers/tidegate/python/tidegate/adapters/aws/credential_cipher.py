@@ -16,10 +16,11 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from tidegate.adapters.aws.json_client import AwsError, JsonClient
 from tidegate.errors import Unavailable
+from tidegate.ports.control_plane import CredentialCipher
 
 
-class KmsCredentialCipher:
-    """`ports.control_plane.CredentialCipher`."""
+class KmsCredentialCipher(CredentialCipher):
+    """Secrets sealed with a data key from KMS."""
 
     def __init__(self, kms: JsonClient, key_id: str) -> None:
         self._kms = kms

@@ -11,7 +11,7 @@ from tidegate.adapters.aws.bulk_sender import BulkSender
 from tidegate.adapters.aws.http import HttpClient, NotAnswered
 from tidegate.adapters.aws.sigv4 import Credentials, PostSigner, Signer
 from tidegate.errors import Unavailable
-from tidegate.ports.delivery import Delivery, OutboundMessage, OutboundQueue, SendResult
+from tidegate.ports.delivery import Delivery, OutboundMessage, OutboundQueue, Sender, SendResult
 from tidegate.ports.runtime import Observer
 
 _SERVICE = "execute-api"
@@ -19,8 +19,8 @@ _TIMEOUT_S = 10.0
 _BASE64 = re.compile(r"[A-Za-z0-9_-]*=*")
 
 
-class ManagementApi:
-    """`ports.delivery.Sender`."""
+class ManagementApi(Sender):
+    """Sends to one WebSocket API."""
 
     def __init__(self, endpoint: str, *, region: str, credentials: Credentials, observer: Observer) -> None:
         """`endpoint` is the stage's callback URL, for example `https://id.execute-api.eu-west-1.amazonaws.com/live`."""
@@ -72,13 +72,13 @@ class ManagementApi:
         before_each: Callable[[OutboundMessage], bool] | None = None,
         deadline: float | None = None,
     ) -> Sequence[SendResult]:
-        """See `ports.delivery.Sender`. Without `deadline` (monotonic seconds) ten seconds are enough for all."""
+        """Without `deadline` (monotonic seconds) ten seconds are enough for all."""
         listed = _Listed(list(posts), before_each)
         self._bulk.send(listed, monotonic() + _TIMEOUT_S if deadline is None else deadline)
         return listed.results()
 
     def send(self, outgoing: OutboundQueue) -> None:
-        """See `ports.delivery.Sender`. For one thread at a time."""
+        """For one thread at a time."""
         self._bulk.send(outgoing)
 
     def wake(self) -> None:

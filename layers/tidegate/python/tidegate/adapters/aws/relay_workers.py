@@ -8,12 +8,13 @@ from time import monotonic, time
 from tidegate.adapters.aws.http import HttpClient, NotAnswered
 from tidegate.adapters.aws.sigv4 import Signer
 from tidegate.errors import Unavailable
+from tidegate.ports.relay import RelayWorkers
 
 _TIMEOUT_S = 5.0
 
 
-class LambdaRelayWorkers:
-    """`ports.relay.RelayWorkers`."""
+class LambdaRelayWorkers(RelayWorkers):
+    """Starts workers by invoking the relay function asynchronously."""
 
     def __init__(self, http: HttpClient, signer: Signer, function_name: str) -> None:
         self._http = http

@@ -7,10 +7,12 @@ import json
 from tidegate.adapters.aws.json_client import AwsError, JsonClient
 from tidegate.domain.revocations import Task, TaskKind
 from tidegate.errors import Unavailable
+from tidegate.ports.control_plane import FollowRequests
+from tidegate.ports.revocation import RevalidationQueue
 
 
-class SqsRevalidationQueue:
-    """`ports.revocation.RevalidationQueue`."""
+class SqsRevalidationQueue(RevalidationQueue):
+    """Revalidation tasks as SQS messages."""
 
     def __init__(self, client: JsonClient, queue_url: str) -> None:
         self._client = client
@@ -21,8 +23,8 @@ class SqsRevalidationQueue:
         _send(self._client, self._queue_url, body, delay_s)
 
 
-class SqsFollowRequests:
-    """`ports.control_plane.FollowRequests`."""
+class SqsFollowRequests(FollowRequests):
+    """Requests to follow profiles, as SQS messages."""
 
     def __init__(self, client: JsonClient, queue_url: str) -> None:
         self._client = client

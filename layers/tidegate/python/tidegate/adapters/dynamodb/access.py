@@ -14,13 +14,14 @@ from typing import Any
 
 from tidegate.adapters.dynamodb.client import ConditionFailed, DynamoDb, Item, put_action
 from tidegate.domain.access import AclLevel, DashboardAccess, Role, UserAccess, Visibility, remote_access_item
-from tidegate.ports.gateway import AccessSnapshot
+from tidegate.ports.gateway import AccessSnapshot, AccessStore
+from tidegate.ports.remote_api import RevokedVersions
 
 _DASHBOARD, _USER, _INTENTS, _REVOKED = "dash#", "user#", "intents#", "revoked#"
 
 
-class DynamoAccess:
-    """`ports.gateway.AccessStore`."""
+class DynamoAccess(AccessStore):
+    """Access items and intents, as the control plane writes them."""
 
     def __init__(self, db: DynamoDb, table: str) -> None:
         self._db = db
@@ -53,8 +54,8 @@ class DynamoAccess:
         return intent
 
 
-class DynamoRemoteAccess:
-    """`ports.gateway.AccessStore` and `ports.remote_api.RevokedVersions` for the dashboards of a remote API.
+class DynamoRemoteAccess(AccessStore, RevokedVersions):
+    """Access items of the dashboards of a remote API, and up to where their versions are revoked.
 
     Every id is a dashboard: whether it exists, the API said when it answered for the viewer.
     """

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from tidegate.adapters.dynamodb.client import DynamoDb, Item
 from tidegate.errors import TidegateError
-from tidegate.ports.control_plane import AuditEvent
+from tidegate.ports.control_plane import AuditEvent, AuditLog
 from tidegate.ports.runtime import Ids, Observer
 
 #: How long audit events are kept, seconds: 400 days.
@@ -17,8 +17,8 @@ LIFE_S = 400 * 86_400
 _MONTHS = 14
 
 
-class DynamoAudit:
-    """`ports.control_plane.AuditLog`."""
+class DynamoAudit(AuditLog):
+    """The audit log, a partition for each month."""
 
     def __init__(self, db: DynamoDb, table: str, ids: Ids, observer: Observer) -> None:
         self._db = db

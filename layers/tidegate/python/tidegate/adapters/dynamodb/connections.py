@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from tidegate.adapters.dynamodb.client import ConditionFailed, DynamoDb, Item
 from tidegate.domain.subscriptions import Connection, SubscriptionKey
-from tidegate.ports.gateway import Reservation
+from tidegate.ports.gateway import ConnectionStore, Reservation
 from tidegate.ports.runtime import ScanPage
 
 #: A connection lives two hours at most; rows a missed `$disconnect` left are gone soon after in any case.
@@ -19,8 +19,8 @@ ROW_LIFE_S = 4 * 3600
 _OPEN = "attribute_exists(#connection_id) AND attribute_not_exists(#closing)"
 
 
-class DynamoConnections:
-    """`ports.gateway.ConnectionStore`."""
+class DynamoConnections(ConnectionStore):
+    """One row for each open WebSocket."""
 
     def __init__(self, db: DynamoDb, table: str) -> None:
         self._db = db

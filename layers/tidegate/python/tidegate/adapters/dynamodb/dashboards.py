@@ -21,15 +21,15 @@ from tidegate.adapters.dynamodb.revocations import DynamoRevocations
 from tidegate.domain.access import AclLevel, Visibility
 from tidegate.domain.dashboards import AclEntry, Dashboard, DashboardSummary
 from tidegate.errors import Conflict
-from tidegate.ports.control_plane import DashboardWrite, Page
+from tidegate.ports.control_plane import DashboardStore, DashboardWrite, Page
 
 _KIND = "dashboard"
 #: DynamoDB's limit of a transaction.
 _MAX_ACTIONS = 100
 
 
-class DynamoDashboards:
-    """`ports.control_plane.DashboardStore`."""
+class DynamoDashboards(DashboardStore):
+    """Dashboards, with everything a change of one writes."""
 
     def __init__(
         self,

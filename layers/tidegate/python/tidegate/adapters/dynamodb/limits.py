@@ -12,13 +12,14 @@ from time import monotonic
 from tidegate.adapters.dynamodb.client import ConditionFailed, DynamoDb, Throttled
 from tidegate.domain.limits import RateDecision, decide_rate, window_of
 from tidegate.errors import Unavailable
+from tidegate.ports.limits import CapStore, RateStore
 from tidegate.ports.runtime import ScanPage
 
 _RATE, _CAP = "rate#", "cap#"
 
 
-class DynamoRates:
-    """`ports.limits.RateStore`."""
+class DynamoRates(RateStore):
+    """Rates, one item per key and window."""
 
     def __init__(self, db: DynamoDb, table: str) -> None:
         self._db = db
@@ -87,8 +88,8 @@ class DynamoRates:
         return int(item["until"]) if item else 0
 
 
-class DynamoCaps:
-    """`ports.limits.CapStore`."""
+class DynamoCaps(CapStore):
+    """Caps, one item per counter shard."""
 
     def __init__(self, db: DynamoDb, table: str, namespace: str) -> None:
         self._db = db

@@ -32,13 +32,13 @@ from tidegate.domain.profiles import (
     Transport,
 )
 from tidegate.errors import Conflict
-from tidegate.ports.control_plane import ProfileUse
+from tidegate.ports.control_plane import ProfileStore, ProfileUse
 
 _CHANGE = "change"
 
 
-class DynamoProfiles:
-    """`ports.control_plane.ProfileStore`."""
+class DynamoProfiles(ProfileStore):
+    """Credential and broker profiles, their uses, and the changes that dashboards have yet to follow."""
 
     def __init__(self, db: DynamoDb, table: str) -> None:
         self._db = db

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from tidegate.adapters.dynamodb.client import ConditionFailed, DynamoDb, Item
 from tidegate.domain.relay import CLAIM_AFTER_S, LEASE_S, Lease
+from tidegate.ports.relay import RelayLeases
 
 _OWN = "#owner = :owner AND #fence = :fence"
 
 
-class DynamoRelayLeases:
-    """`ports.relay.RelayLeases`. Times are stored in milliseconds: the table knows no fractions here."""
+class DynamoRelayLeases(RelayLeases):
+    """Leases in the streams table. Times are stored in milliseconds: the table knows no fractions here."""
 
     def __init__(self, db: DynamoDb, table: str) -> None:
         self._db = db

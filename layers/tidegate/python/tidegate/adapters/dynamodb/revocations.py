@@ -23,7 +23,8 @@ from tidegate.adapters.dynamodb.client import (
 )
 from tidegate.domain.revocations import FeedPage, Revocation, RevocationEvent, RevocationReason
 from tidegate.errors import Unavailable
-from tidegate.ports.revocation import RevalidationRun
+from tidegate.ports.remote_api import RemoteCursors
+from tidegate.ports.revocation import CursorStore, FullRevalidationRuns, RevalidationRun, RevocationFeed
 
 _FEED, _HEAD = "feed", {"feed": "head", "event_id": 0}
 _FULL = {"feed": "full", "event_id": 0}
@@ -31,8 +32,9 @@ _CURSOR = {"feed": "cursor", "event_id": 0}
 _ATTEMPTS = 12
 
 
-class DynamoRevocations:
-    """`ports.revocation.RevocationFeed`, and the writing side used by the stores whose changes revoke."""
+class DynamoRevocations(RevocationFeed, CursorStore, FullRevalidationRuns):
+    """The feed, our place in it, the runs of full revalidations, and the writing side used by stores whose changes
+    revoke."""
 
     def __init__(self, db: DynamoDb, table: str, retention_s: int) -> None:
         self._db = db
@@ -61,7 +63,7 @@ class DynamoRevocations:
         raise Unavailable("The revocation feed is busy", code="store_busy")
 
     def read(self, after: int, limit: int, now: float) -> FeedPage:
-        """See `ports.revocation.RevocationFeed`. Events past their retention are not shown, whether or not TTL has
+        """Events past their retention are not shown, whether or not TTL has
         run."""
         head = self._head()
         cutoff_ms = int((now - self._retention_s) * 1000)
@@ -72,12 +74,10 @@ class DynamoRevocations:
         return FeedPage(tuple(event for event in events if event.event_id <= head), head, oldest)
 
     def cursor(self) -> int | None:
-        """See `ports.revocation.CursorStore`."""
         item = self._db.get(self._table, _CURSOR)
         return int(item["position"]) if item else None
 
     def move_cursor(self, old: int | None, new: int) -> bool:
-        """See `ports.revocation.CursorStore`."""
         condition = "attribute_not_exists(#position)" if old is None else "#position = :old"
         values: Item = {"new": new} | ({} if old is None else {"old": old})
         try:
@@ -87,7 +87,7 @@ class DynamoRevocations:
         return True
 
     def begin(self, owner: str, now: int, interval_s: int, life_s: int) -> RevalidationRun | None:
-        """See `ports.revocation.FullRevalidationRuns`. The item: who runs it (`owner`, `until`), the pass (`began`,
+        """The item: who runs it (`owner`, `until`), the pass (`began`,
         `progress`, `open`)."""
         free = "(attribute_not_exists(#until) OR #until < :now OR #owner = :owner)"
         lease = {"now": now, "owner": owner, "until": now + life_s}
@@ -118,19 +118,15 @@ class DynamoRevocations:
         return RevalidationRun(owner, now, {})
 
     def note(self, run: RevalidationRun, step: str, position: str) -> bool:
-        """See `ports.revocation.FullRevalidationRuns`."""
         return self._of(run, "SET #progress.#step = :position", {"position": position}, {"step": step})
 
     def pause(self, run: RevalidationRun) -> None:
-        """See `ports.revocation.FullRevalidationRuns`."""
         self._of(run, "REMOVE #until")
 
     def end(self, run: RevalidationRun) -> None:
-        """See `ports.revocation.FullRevalidationRuns`."""
         self._of(run, "REMOVE #until, #open, #progress")
 
     def demand(self, now: int) -> None:
-        """See `ports.revocation.FullRevalidationRuns`."""
         self._db.update(self._table, _FULL, "SET #demanded = :now", values={"now": now})
 
     def _of(
@@ -175,8 +171,8 @@ class DynamoRevocations:
         ]
 
 
-class DynamoRemoteCursor:
-    """`ports.remote_api.RemoteCursors`, one for each API, so that a remote API is read from its own beginning."""
+class DynamoRemoteCursor(RemoteCursors):
+    """Our place in a remote API's feed, one for each API, so that a remote API is read from its own beginning."""
 
     def __init__(self, db: DynamoDb, table: str, api: str) -> None:
         self._db = db

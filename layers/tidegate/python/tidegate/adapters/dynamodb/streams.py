@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from tidegate.adapters.dynamodb.client import ConditionFailed, DynamoDb, Item
 from tidegate.domain.subscriptions import LastValue, Stream
-from tidegate.ports.gateway import SourceStreams
+from tidegate.ports.gateway import LastValueStore, SourceStreams, StreamStore
 
 #: Subscriptions end within two hours; a day later nobody can be on a stream that nobody subscribed to since.
 STREAM_LIFE_S = 86_400
@@ -20,8 +20,8 @@ VALUE_LIFE_S = 7 * 86_400
 _VERSION = "!version"
 
 
-class DynamoStreams:
-    """`ports.gateway.StreamStore`. The partition `rule#<entry>` holds the streams of an entry and their version, the
+class DynamoStreams(StreamStore):
+    """The partition `rule#<entry>` holds the streams of an entry and their version, the
     partition `relay` those of the relay."""
 
     def __init__(self, db: DynamoDb, table: str) -> None:
@@ -105,8 +105,8 @@ def _source(allowed_topic: str | None) -> str:
     return "relay" if allowed_topic is None else f"rule#{allowed_topic}"
 
 
-class DynamoLastValues:
-    """`ports.gateway.LastValueStore`."""
+class DynamoLastValues(LastValueStore):
+    """The newest value of each stream."""
 
     def __init__(self, db: DynamoDb, table: str) -> None:
         self._db = db

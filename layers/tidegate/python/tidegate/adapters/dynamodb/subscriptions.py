@@ -26,6 +26,7 @@ from tidegate.domain.subscriptions import (
     SubscriptionKey,
     TerminationClaim,
 )
+from tidegate.ports.gateway import SubscriptionStore
 from tidegate.ports.runtime import ScanPage
 
 #: Shards of a dashboard's rows. Constant: a row's place must be computable from its key alone.
@@ -37,8 +38,8 @@ _OWN = "#attempt = :attempt"
 _LIVE = f"{_OWN} AND #visible = :yes AND attribute_not_exists(#cut)"
 
 
-class DynamoSubscriptions:
-    """`ports.gateway.SubscriptionStore`. Also knows the connections table, whose keys go together with rows."""
+class DynamoSubscriptions(SubscriptionStore):
+    """Rows of subscriptions. Also knows the connections table, whose keys go together with rows."""
 
     def __init__(self, db: DynamoDb, table: str, connections_table: str) -> None:
         self._db = db

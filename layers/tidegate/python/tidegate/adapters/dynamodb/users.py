@@ -12,13 +12,13 @@ from tidegate.adapters.dynamodb.revocations import DynamoRevocations
 from tidegate.domain.access import Role
 from tidegate.domain.users import User, access_of
 from tidegate.errors import Conflict
-from tidegate.ports.control_plane import Page, UserWrite
+from tidegate.ports.control_plane import Page, UserStore, UserWrite
 
 _KIND = "user"
 
 
-class DynamoUsers:
-    """`ports.control_plane.UserStore`."""
+class DynamoUsers(UserStore):
+    """Users, their e-mail addresses and their access items."""
 
     def __init__(self, db: DynamoDb, revocations: DynamoRevocations, *, table: str, access_table: str) -> None:
         self._db = db

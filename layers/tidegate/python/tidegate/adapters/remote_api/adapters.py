@@ -9,10 +9,12 @@ from tidegate.adapters.remote_api.client import CONSUME, INTROSPECT, REVOKED_TOK
 from tidegate.domain.limits import WINDOW_MS, RateDecision
 from tidegate.domain.remote_api import Introspection, RemotePage, read_introspection, read_page, read_rate
 from tidegate.errors import ApiTimeout, Denied, InvalidInput, NotFound, Unauthenticated, Unavailable
+from tidegate.ports.limits import KeyHasher, RateCounter
+from tidegate.ports.remote_api import Introspections, RemoteFeed
 
 
-class HttpIntrospections:
-    """`ports.remote_api.Introspections`."""
+class HttpIntrospections(Introspections):
+    """Asks the remote API over HTTP."""
 
     def __init__(self, client: RemoteApiClient, timeout_ms: int) -> None:
         self._client = client
@@ -33,8 +35,8 @@ class HttpIntrospections:
         return read_introspection(reply.body)
 
 
-class HttpRemoteFeed:
-    """`ports.remote_api.RemoteFeed`."""
+class HttpRemoteFeed(RemoteFeed):
+    """Reads the remote API's feed over HTTP."""
 
     def __init__(self, client: RemoteApiClient, timeout_ms: int) -> None:
         self._client = client
@@ -45,8 +47,8 @@ class HttpRemoteFeed:
         return read_page(_answered(reply).body)
 
 
-class HttpRates:
-    """`ports.limits.RateCounter`. Counts where the API counts, so that all its gateways share one limit."""
+class HttpRates(RateCounter):
+    """Counts where the API counts, so that all its gateways share one limit."""
 
     def __init__(self, client: RemoteApiClient) -> None:
         self._client = client
@@ -66,8 +68,8 @@ class HttpRates:
         return read_rate(_answered(self._client.post(CONSUME, payload, timeout_s)).body)
 
 
-class RemoteApiKeys:
-    """`ports.limits.KeyHasher` for `HttpRates`: keys as every gateway of the API has to make them, so without a
+class RemoteApiKeys(KeyHasher):
+    """Keys for `HttpRates`, made as every gateway of the API has to make them, so without a
     salt."""
 
     def key(self, *parts: str) -> str:

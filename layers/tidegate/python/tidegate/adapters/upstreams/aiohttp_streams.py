@@ -28,6 +28,7 @@ from tidegate.ports.relay import (
     UpstreamFault,
     UpstreamMessage,
     UpstreamRequest,
+    UpstreamsFor,
 )
 from tidegate.protocol.event_stream import EventStream, ServerSentEvent
 from tidegate.protocol.messages import ErrorCode
@@ -68,8 +69,8 @@ class CheckedResolver(AbstractResolver):
     async def close(self) -> None: ...
 
 
-class AiohttpUpstreams:
-    """`ports.relay.Upstreams`. Made and used in one event loop."""
+class AiohttpUpstreams(UpstreamsFor["UpstreamRequest"]):
+    """Made and used in one event loop."""
 
     def __init__(
         self,
@@ -107,7 +108,6 @@ class AiohttpUpstreams:
         await self._session.close()
 
     async def open(self, request: UpstreamRequest, last_id: str) -> AsyncIterator[UpstreamEvent]:
-        """See `ports.relay.Upstreams`."""
         source = self._sse(request, last_id) if request.protocol == "sse" else self._websocket(request)
         try:
             async for event in source:

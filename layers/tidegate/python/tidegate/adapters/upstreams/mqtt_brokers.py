@@ -23,7 +23,16 @@ import aiomqtt
 from tidegate.adapters.upstreams.resolving import Resolve, resolve
 from tidegate.domain.egress import EgressPolicy, check_addresses, check_url
 from tidegate.errors import PolicyBlocked
-from tidegate.ports.relay import Broker, MqttRequest, Opened, Oversize, UpstreamEvent, UpstreamFault, UpstreamMessage
+from tidegate.ports.relay import (
+    Broker,
+    MqttRequest,
+    Opened,
+    Oversize,
+    UpstreamEvent,
+    UpstreamFault,
+    UpstreamMessage,
+    UpstreamsFor,
+)
 from tidegate.protocol.messages import ErrorCode
 from tidegate.protocol.topics import matches
 
@@ -58,8 +67,8 @@ class Limits:
     pause_s: tuple[float, float]
 
 
-class MqttUpstreams:
-    """`ports.relay.Upstreams`. Made and used in one event loop."""
+class MqttUpstreams(UpstreamsFor["MqttRequest"]):
+    """Made and used in one event loop."""
 
     def __init__(
         self,
@@ -81,7 +90,6 @@ class MqttUpstreams:
         self._failed: dict[Broker, tuple[float, UpstreamFault]] = {}
 
     async def open(self, request: MqttRequest, _last_id: str) -> AsyncIterator[UpstreamEvent]:
-        """See `ports.relay.Upstreams`."""
         stream = _Stream()
         connection = self._connection(request)
         connection.enter(stream)

@@ -13,12 +13,12 @@ from tidegate.domain.profiles import CredentialProfile
 from tidegate.domain.subscriptions import Stream
 from tidegate.errors import Denied
 from tidegate.ports.control_plane import CredentialCipher, ProfileStore
-from tidegate.ports.relay import Broker, MqttRequest, UpstreamFault, UpstreamRequest
+from tidegate.ports.relay import Broker, MqttRequest, Requests, UpstreamFault, UpstreamRequest
 from tidegate.protocol.messages import ErrorCode
 
 
-class StoredUpstreamRequests:
-    """`ports.relay.Requests` from our own tables."""
+class StoredUpstreamRequests(Requests):
+    """What is there from our own tables."""
 
     def __init__(self, *, profiles: ProfileStore, cipher: CredentialCipher) -> None:
         self._profiles = profiles

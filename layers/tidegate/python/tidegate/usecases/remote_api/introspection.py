@@ -10,6 +10,18 @@ from tidegate.ports.remote_api import Introspections
 from tidegate.ports.runtime import Clock, Observer
 
 
+def recheck_budget(per_minute: int) -> int:
+    """How many of the introspections that the API allows in a minute re-checks may spend: half. Subscribes need the
+    rest, and somebody waits for them."""
+    return max(1, per_minute // 2)
+
+
+def connect_budget(per_minute: int, workers: int) -> int:
+    """How many introspections one of `workers` relay workers may spend a minute on connecting: together a quarter
+    of what the API allows, which leaves a quarter for subscribes beside `recheck_budget`."""
+    return max(1, per_minute // 4 // workers)
+
+
 class IntrospectionBudget:
     """So many questions in a minute of this process: the API's limit is for all of us together, and subscribes need
     most of it. Safe to use from several threads."""

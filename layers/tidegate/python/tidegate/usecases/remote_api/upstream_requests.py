@@ -16,7 +16,7 @@ from tidegate.domain.subscriptions import Stream, Subscription
 from tidegate.errors import Denied, InvalidInput, NotFound, PolicyBlocked, Unauthenticated, Unavailable
 from tidegate.ports.gateway import SubscriptionStore
 from tidegate.ports.limits import KeyHasher
-from tidegate.ports.relay import Broker, MqttRequest, NobodyListens, UpstreamFault, UpstreamRequest
+from tidegate.ports.relay import Broker, MqttRequest, NobodyListens, Requests, UpstreamFault, UpstreamRequest
 from tidegate.ports.remote_api import Introspections
 from tidegate.ports.runtime import Clock, Observer
 from tidegate.protocol.messages import ErrorCode
@@ -27,8 +27,8 @@ from tidegate.usecases.remote_api.introspection import IntrospectionBudget, intr
 _VIEWERS = 3
 
 
-class RemoteUpstreamRequests:
-    """`ports.relay.Requests` by asking. Safe to use from several threads."""
+class RemoteUpstreamRequests(Requests):
+    """What is there by asking. Safe to use from several threads."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class RemoteUpstreamRequests:
         self._observer = observer
 
     def __call__(self, stream: Stream) -> UpstreamRequest | MqttRequest:
-        """See `ports.relay.Requests`. `Unavailable` when the API does not say, or is asked enough for this minute."""
+        """`Unavailable` when the API does not say, or is asked enough for this minute."""
         for viewer in self._viewers(stream):
             introspection = self._ask(viewer)
             if introspection is not None:

@@ -1,4 +1,4 @@
-"""The wiring of the API, apart from `bootstrap` because it needs libraries the gateway must not pay for."""
+"""What the API's routes call, built from providers."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tidegate import tables
-from tidegate.adapters.aws.credential_cipher import KmsCredentialCipher
 from tidegate.adapters.aws.secrets_manager import Secret
 from tidegate.adapters.dynamodb.audit import DynamoAudit
 from tidegate.adapters.dynamodb.users import DynamoUsers
+from tidegate.adapters.json_observer import JsonObserver
 from tidegate.adapters.password_argon2 import Argon2Passwords
-from tidegate.adapters.powertools import PowertoolsObserver
 from tidegate.adapters.tokens_jwt import JwtUserTokens
-from tidegate.bootstrap import stream_policy
-from tidegate.bootstrap_revalidation import ControlContainer
 from tidegate.ports.control_plane import AuditLog
+from tidegate.providers.control_plane import ControlPlane
 from tidegate.settings import Settings
 from tidegate.usecases.control_plane.internal_api import ConsumeRateLimit, Introspect, ReadRevokedTokens
 from tidegate.usecases.control_plane.login import Authenticate, Login, LoginPolicy
@@ -32,7 +30,7 @@ class ApiServices:
     """Everything the routes call."""
 
     settings: Settings
-    observer: PowertoolsObserver
+    observer: JsonObserver
     login: Login
     authenticate: Authenticate
     users: ManageUsers
@@ -49,21 +47,23 @@ class ApiServices:
 
 
 def api_services(env: Mapping[str, str] | None = None) -> ApiServices:
-    world = ControlContainer(env)
-    settings, clock, ids = world.settings, world.clock, world.ids
-    db = world.db
-    revocations, dashboards = world.revocations, world.dashboards
-    users = DynamoUsers(db, revocations, table=world.table(tables.USERS), access_table=world.table(tables.ACCESS))
-    audit = DynamoAudit(db, world.table(tables.AUDIT), ids, world.observer)
-    rates = world.rates(settings.security_limiter_failure_mode)
+    container = ControlPlane(env)
+    settings, clock, ids = container.settings, container.clock, container.ids
+    db = container.db
+    revocations, dashboards = container.revocations, container.dashboards
+    users = DynamoUsers(
+        db, revocations, table=container.table(tables.USERS), access_table=container.table(tables.ACCESS)
+    )
+    audit = DynamoAudit(db, container.table(tables.AUDIT), ids, container.observer)
+    rates = container.rates(settings.security_limiter_failure_mode)
     passwords = Argon2Passwords()
-    user_tokens = JwtUserTokens(world.secret("JWT_SECRET_ARN"), settings.session_token_issuer)
-    cipher = KmsCredentialCipher(world.aws("kms", "TrentService", "1.1"), world.variable("CREDENTIAL_KEY_ID"))
+    user_tokens = JwtUserTokens(container.secret("JWT_SECRET_ARN"), settings.session_token_issuer)
+    cipher = container.cipher
     manage_dashboards = ManageDashboards(
         dashboards=dashboards,
         users=users,
-        profiles=world.profiles,
-        resolve=world.resolve,
+        profiles=container.profiles,
+        resolve=container.resolve,
         audit=audit,
         clock=clock,
         ids=ids,
@@ -80,7 +80,7 @@ def api_services(env: Mapping[str, str] | None = None) -> ApiServices:
         passwords=passwords,
         tokens=user_tokens,
         rates=rates,
-        store=world.rate_store,
+        store=container.rate_store,
         audit=audit,
         clock=clock,
         ids=ids,
@@ -93,25 +93,25 @@ def api_services(env: Mapping[str, str] | None = None) -> ApiServices:
             per_share_token=settings.mint_rate_limit_share_token_per_min,
         ),
         dashboards=dashboards,
-        access=world.access,
-        profiles=world.profiles,
-        tokens=world.session_tokens,
+        access=container.access,
+        profiles=container.profiles,
+        tokens=container.session_tokens,
         rates=rates,
         audit=audit,
         clock=clock,
         ids=ids,
     )
-    authorizer = LocalAuthorizer(access=world.access, profiles=world.profiles, policy=stream_policy(settings))
+    authorizer = LocalAuthorizer(access=container.access, profiles=container.profiles, policy=container.stream_policy)
     return ApiServices(
         settings=settings,
-        observer=world.observer,
+        observer=container.observer,
         login=login,
         authenticate=Authenticate(users=users, tokens=user_tokens, clock=clock),
         users=ManageUsers(users=users, passwords=passwords, audit=audit, clock=clock, ids=ids),
         profiles=ManageProfiles(
-            profiles=world.profiles,
-            follow=world.follow_profiles,
-            requests=world.follow_requests,
+            profiles=container.profiles,
+            follow=container.follow_profiles,
+            requests=container.follow_requests,
             cipher=cipher,
             audit=audit,
             clock=clock,
@@ -120,12 +120,16 @@ def api_services(env: Mapping[str, str] | None = None) -> ApiServices:
         dashboards=manage_dashboards,
         mint=mint,
         introspect=Introspect(
-            tokens=world.session_tokens, authorizer=authorizer, profiles=world.profiles, cipher=cipher, clock=clock
+            tokens=container.session_tokens,
+            authorizer=authorizer,
+            profiles=container.profiles,
+            cipher=cipher,
+            clock=clock,
         ),
         revoked_tokens=ReadRevokedTokens(feed=revocations, max_batch=settings.revoked_tokens_max_batch, clock=clock),
         consume_rate_limit=ConsumeRateLimit(rates=rates),
         rates=rates,
         audit=audit,
-        service_token=world.secret("GATEWAY_SERVICE_TOKEN_ARN"),
-        origin=world.origin,
+        service_token=container.secret("GATEWAY_SERVICE_TOKEN_ARN"),
+        origin=container.origin,
     )

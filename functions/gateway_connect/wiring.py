@@ -1,0 +1,110 @@
+"""What the gateway's handlers run, built from providers. Each handler imports only what its own services need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tidegate.adapters.aws.secrets_manager import Secret
+    from tidegate.adapters.json_observer import JsonObserver
+    from tidegate.usecases.gateway.connect import Connect
+    from tidegate.usecases.gateway.end_connection import EndConnection
+    from tidegate.usecases.gateway.handle_message import HandleMessage
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectServices:
+    """`$connect`: `origin` is what the edge proves itself by, None where there is no edge."""
+
+    connect: Connect
+    trust_proxy_hops: int
+    origin: Secret | None
+    observer: JsonObserver
+
+
+def connect_services(env: Mapping[str, str] | None = None) -> ConnectServices:
+    from tidegate.providers.remote_api import RemoteApi
+    from tidegate.usecases.gateway.connect import Connect, ConnectPolicy
+
+    container = RemoteApi(env)
+    settings = container.settings
+    connect = Connect(
+        policy=ConnectPolicy(
+            enabled=settings.realtime_enabled,
+            allowed_origins=settings.allowed_origins,
+            rate_per_minute=settings.connect_rate_limit_ip_per_min,
+            connections_per_ip=settings.max_client_connections_per_ip,
+            limiter_timeout_ms=settings.limiter_timeout_ms,
+        ),
+        rates=container.gateway_rates,
+        quota=container.quota,
+        connections=container.connections,
+        keys=container.keys,
+        clock=container.clock,
+        observer=container.observer,
+    )
+    return ConnectServices(connect, settings.realtime_trust_proxy_hops, container.origin, container.observer)
+
+
+@dataclass(frozen=True, slots=True)
+class DisconnectServices:
+    end_connection: EndConnection
+    observer: JsonObserver
+
+
+def disconnect_services(env: Mapping[str, str] | None = None) -> DisconnectServices:
+    from tidegate.providers.delivery import Delivery
+
+    container = Delivery(env)
+    return DisconnectServices(container.end_connection, container.observer)
+
+
+@dataclass(frozen=True, slots=True)
+class MessageServices:
+    handle_message: HandleMessage
+    observer: JsonObserver
+
+
+def message_services(env: Mapping[str, str] | None = None) -> MessageServices:
+    from tidegate.providers.delivery import Delivery
+    from tidegate.usecases.gateway.handle_message import HandleMessage
+    from tidegate.usecases.gateway.subscribe import Subscribe, SubscribePolicy
+    from tidegate.usecases.gateway.unsubscribe import Unsubscribe
+
+    container = Delivery(env)
+    settings = container.settings
+    subscribe = Subscribe(
+        policy=SubscribePolicy(
+            subscriptions_per_connection=settings.max_subscriptions_per_connection,
+            connections_per_dashboard=settings.max_connections_per_dashboard,
+            rate_per_ip=settings.public_subscribe_rate_limit_ip_per_min,
+            rate_per_share_version=settings.public_subscribe_rate_limit_share_token_per_min,
+        ),
+        tokens=container.session_tokens,
+        rates=container.gateway_rates,
+        authorizer=container.authorizer,
+        quota=container.quota,
+        connections=container.connections,
+        subscriptions=container.subscriptions,
+        streams=container.streams,
+        clock=container.clock,
+        ids=container.ids,
+        observer=container.observer,
+    )
+    handle_message = HandleMessage(
+        max_message_bytes=settings.max_message_bytes,
+        subscribe=subscribe,
+        unsubscribe=Unsubscribe(
+            connections=container.connections, subscriptions=container.subscriptions, observer=container.observer
+        ),
+        last_values=container.last_values,
+        catch_ups=container.catch_ups,
+        relay_workers=container.relay_workers,
+        end_connection=container.end_connection,
+        sender=container.sender,
+        clock=container.clock,
+        observer=container.observer,
+    )
+    return MessageServices(handle_message, container.observer)

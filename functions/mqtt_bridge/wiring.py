@@ -1,0 +1,74 @@
+"""What the bridge and the catch-up handler run, built from providers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tidegate.adapters.json_observer import JsonObserver
+    from tidegate.usecases.delivery.bridge import Bridge
+    from tidegate.usecases.delivery.catch_up import CatchUp
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeServices:
+    bridge: Bridge
+    observer: JsonObserver
+
+
+def bridge_services(env: Mapping[str, str] | None = None) -> BridgeServices:
+    from tidegate.providers.delivery import Delivery
+    from tidegate.usecases.delivery.bridge import Bridge
+    from tidegate.usecases.delivery.fan_out import FanOut
+    from tidegate.usecases.delivery.fresh_access import FreshAccess
+    from tidegate.usecases.delivery.senders import OneShotSender
+
+    container = Delivery(env)
+    settings = container.settings
+    fan_out = FanOut(
+        subscriptions=container.subscriptions,
+        last_values=container.last_values,
+        send=OneShotSender(
+            access=FreshAccess(container.gateway_access, container.clock),
+            sender=container.sender,
+            failure_handler=container.failure_handler,
+            observer=container.observer,
+        ),
+        max_message_bytes=settings.max_message_bytes,
+        clock=container.clock,
+        observer=container.observer,
+    )
+    bridge = Bridge(
+        enabled=settings.realtime_enabled and settings.mqtt_enabled,
+        max_payload_bytes=settings.mqtt_max_message_bytes,
+        streams=container.streams,
+        fan_out=fan_out,
+        clock=container.clock,
+        observer=container.observer,
+    )
+    return BridgeServices(bridge, container.observer)
+
+
+@dataclass(frozen=True, slots=True)
+class CatchUpServices:
+    catch_up: CatchUp
+    observer: JsonObserver
+
+
+def catch_up_services(env: Mapping[str, str] | None = None) -> CatchUpServices:
+    from tidegate.providers.delivery import Delivery
+    from tidegate.usecases.delivery.catch_up import CatchUp
+
+    container = Delivery(env)
+    catch_up = CatchUp(
+        subscriptions=container.subscriptions,
+        last_values=container.last_values,
+        access=container.gateway_access,
+        sender=container.sender,
+        end_connection=container.end_connection,
+        clock=container.clock,
+        observer=container.observer,
+    )
+    return CatchUpServices(catch_up, container.observer)

@@ -1,0 +1,173 @@
+"""What a relay worker runs, built from providers."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+from tidegate.adapters.json_observer import JsonObserver
+from tidegate.adapters.upstreams.aiohttp_streams import AiohttpUpstreams
+from tidegate.adapters.upstreams.by_protocol import UpstreamsByProtocol
+from tidegate.adapters.upstreams.mqtt_brokers import Limits, MqttUpstreams
+from tidegate.domain.egress import EgressPolicy
+from tidegate.domain.relay import PARTITIONS
+from tidegate.domain.stream_policy import disabled_text
+from tidegate.domain.subscriptions import Stream
+from tidegate.ports.relay import MqttRequest, Requests, UpstreamRequest
+from tidegate.protocol.messages import ErrorCode
+from tidegate.providers.control_plane import ControlPlane
+from tidegate.settings import Settings
+from tidegate.usecases.delivery.fan_out import FanOut
+from tidegate.usecases.delivery.fresh_access import FreshAccess
+from tidegate.usecases.delivery.senders import BackgroundSender
+from tidegate.usecases.relay.keyed_executor import THREADS, KeyedExecutor
+from tidegate.usecases.relay.upstream import Upstream
+from tidegate.usecases.relay.upstream_requests import StoredUpstreamRequests
+from tidegate.usecases.relay.worker import RelayWorker
+from tidegate.usecases.remote_api.introspection import IntrospectionBudget, connect_budget
+from tidegate.usecases.remote_api.upstream_requests import RemoteUpstreamRequests
+
+
+class RelayRun:
+    """One worker with what it needs; made within the event loop that runs it."""
+
+    def __init__(self, container: ControlPlane, *, handover_s: float | None = None) -> None:
+        """`handover_s`: how long before its end the worker asks for a successor, where not the usual time."""
+        self._container = container
+        settings = container.settings
+        self._upstreams = UpstreamsByProtocol(
+            _http_upstreams(settings, container.egress_policy), _mqtt_upstreams(settings, container.egress_policy)
+        )
+        self._requests = _requests(container)
+        self._requesting = ThreadPoolExecutor(THREADS, "request")
+        self._sender = BackgroundSender(
+            access=FreshAccess(container.gateway_access, container.clock),
+            sender=container.new_sender(),
+            failure_handler=container.failure_handler,
+            may_send=lambda: self.relay.may_send(),
+            conflate=settings.max_updates_per_second > 0,
+            observer=container.observer,
+        )
+        self._executor = KeyedExecutor(self._fan_out)
+        options = {} if handover_s is None else {"handover_s": handover_s}
+        enabled = container.stream_policy.enabled if settings.realtime_enabled else frozenset[str]()
+        self.relay = RelayWorker(
+            leases=container.relay_leases,
+            streams=container.streams,
+            relay_workers=container.relay_workers,
+            settings=settings.digest,
+            enabled=enabled,
+            notify_disabled=self._notify_disabled,
+            make_upstream=self._upstream,
+            has_audience=lambda stream: self._executor.fan_out_of(stream).has_audience(stream),
+            sender=self._sender,
+            clock=container.clock,
+            ids=container.ids,
+            observer=container.observer,
+            **options,
+        )
+
+    async def close(self) -> None:
+        await self._upstreams.close()
+        self._executor.close()
+        self._requesting.shutdown(wait=False, cancel_futures=True)
+        await asyncio.to_thread(self._sender.close)
+
+    def _fan_out(self) -> FanOut:
+        container = self._container
+        return FanOut(
+            subscriptions=container.subscriptions,
+            last_values=container.last_values,
+            send=self._sender,
+            max_message_bytes=container.settings.max_message_bytes,
+            clock=container.clock,
+            observer=container.observer,
+        )
+
+    def _notify_disabled(self, stream: Stream) -> Awaitable[object]:
+        fan_out, text = self._executor.fan_out_of(stream), disabled_text(stream.protocol)
+        return self._executor.run(stream, partial(fan_out.notify, stream, ErrorCode.POLICY_BLOCKED, text, status=True))
+
+    def _upstream(self, stream: Stream) -> Upstream:
+        container, settings = self._container, self._container.settings
+
+        def in_order(work: Callable[[], object]) -> Awaitable[object]:
+            return self._executor.run(stream, work)
+
+        def request() -> Awaitable[UpstreamRequest | MqttRequest]:
+            # On threads of its own: an API that hangs must keep nobody's messages, and no lease, waiting.
+            return asyncio.get_running_loop().run_in_executor(self._requesting, self._requests, stream)
+
+        return Upstream(
+            stream,
+            upstreams=self._upstreams,
+            request=request,
+            last_values=container.last_values,
+            fan_out=self._executor.fan_out_of(stream),
+            in_order=in_order,
+            note=lambda connected: container.streams.note_connected(stream, connected),
+            reconnect_ms=(settings.reconnect_min_ms, settings.reconnect_max_ms),
+            per_second=settings.max_updates_per_second,
+            chance=random.random,
+            clock=container.clock,
+            observer=container.observer,
+        )
+
+
+def _requests(container: ControlPlane) -> Requests:
+    """Says what a stream connects to: from our tables, or asked of a remote API where one is set."""
+    if container.introspections is None:
+        return StoredUpstreamRequests(profiles=container.profiles, cipher=container.cipher)
+    return RemoteUpstreamRequests(
+        introspections=container.introspections,
+        subscriptions=container.subscriptions,
+        keys=container.keys,
+        limit=IntrospectionBudget(
+            connect_budget(container.settings.introspection_rate_limit_per_min, PARTITIONS), container.clock
+        ),
+        clock=container.clock,
+        observer=container.observer,
+    )
+
+
+def _http_upstreams(settings: Settings, egress: EgressPolicy) -> AiohttpUpstreams:
+    return AiohttpUpstreams(
+        egress,
+        connect_timeout_s=settings.connect_timeout_ms / 1000,
+        ping_interval_s=settings.ws_ping_interval_ms / 1000,
+        max_bytes=settings.max_message_bytes,
+        insecure_tls=settings.egress_allow_insecure_tls,
+    )
+
+
+def _mqtt_upstreams(settings: Settings, egress: EgressPolicy) -> MqttUpstreams:
+    return MqttUpstreams(
+        egress,
+        Limits(
+            max_qos=settings.mqtt_max_qos,
+            max_connections=settings.mqtt_max_connections_per_broker,
+            idle_s=settings.mqtt_idle_disconnect_ms / 1000,
+            max_bytes=settings.mqtt_max_message_bytes,
+            pause_s=(settings.reconnect_min_ms / 1000, settings.reconnect_max_ms / 1000),
+        ),
+        connect_timeout_s=settings.connect_timeout_ms / 1000,
+        insecure_tls=settings.egress_allow_insecure_tls,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RelayServices:
+    """What the relay's handler and process run. `partitions`: how many workers hold all upstreams together."""
+
+    container: ControlPlane
+    partitions: int
+    observer: JsonObserver
+
+
+def relay_services(env: Mapping[str, str] | None = None) -> RelayServices:
+    container = ControlPlane(env)
+    return RelayServices(container, PARTITIONS, container.observer)

@@ -1,0 +1,188 @@
+"""What the revalidation handlers run, built from providers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tidegate.adapters.json_observer import JsonObserver
+    from tidegate.ports.control_plane import FollowRequests
+    from tidegate.ports.relay import RelayWorkers
+    from tidegate.ports.revocation import RevalidationQueue
+    from tidegate.providers.control_plane import ControlPlane
+    from tidegate.usecases.control_plane.follow_profiles import FollowProfiles
+    from tidegate.usecases.remote_api.reintrospect import Reintrospect
+    from tidegate.usecases.revocation.revalidate import Revalidate
+
+
+@dataclass(frozen=True, slots=True)
+class RevalidateServices:
+    """`container` is what they are built from: benchmarks look at its stores."""
+
+    revalidate: Revalidate
+    observer: JsonObserver
+    container: ControlPlane
+
+
+def revalidate_services(env: Mapping[str, str] | None = None) -> RevalidateServices:
+    from tidegate.providers.control_plane import ControlPlane
+    from tidegate.usecases.revocation.evaluate import Evaluate
+    from tidegate.usecases.revocation.full_revalidation import FullRevalidation
+    from tidegate.usecases.revocation.replace_relay_workers import ReplaceRelayWorkers
+    from tidegate.usecases.revocation.revalidate import Revalidate
+    from tidegate.usecases.revocation.terminate_subscriptions import TerminateSubscriptions
+
+    container = ControlPlane(env)
+    clock, ids, observer = container.clock, container.ids, container.observer
+    terminate = TerminateSubscriptions(
+        subscriptions=container.subscriptions,
+        connections=container.connections,
+        sender=container.sender,
+        end_connection=container.end_connection,
+        clock=clock,
+        ids=ids,
+        observer=observer,
+    )
+    reintrospect = _reintrospect(container)
+    full_revalidation = FullRevalidation(
+        connections=container.connections,
+        subscriptions=container.subscriptions,
+        caps=container.caps,
+        runs=container.revocations,
+        access=container.gateway_access,
+        terminate=terminate,
+        end_connection=container.end_connection,
+        sender=container.sender,
+        tasks=container.revalidations,
+        interval_s=container.settings.public_full_revalidate_interval_ms // 1000,
+        idle_timeout_s=max(1, container.settings.unauthenticated_timeout_ms // 1000),
+        clock=clock,
+        ids=ids,
+        observer=observer,
+        reintrospect=reintrospect,
+    )
+    revalidate = Revalidate(
+        subscriptions=container.subscriptions,
+        evaluate=Evaluate(access=container.gateway_access, clock=clock, observer=observer),
+        terminate=terminate,
+        follow_feed=_follow_feed(container),
+        full_revalidation=full_revalidation,
+        replace_relay_workers=ReplaceRelayWorkers(
+            leases=container.relay_leases,
+            relay_workers=container.relay_workers,
+            clock=clock,
+            observer=observer,
+        ),
+        tasks=container.revalidations,
+        clock=clock,
+        observer=observer,
+        reintrospect=reintrospect,
+    )
+    return RevalidateServices(revalidate, observer, container)
+
+
+def _follow_feed(container: ControlPlane) -> Callable[[], int]:
+    """Reads the feed: a remote API's where one is set, else our own."""
+    batch = container.settings.revoked_tokens_max_batch
+    if container.remote_api is None:
+        from tidegate.usecases.revocation.follow_feed import FollowFeed
+
+        return FollowFeed(
+            feed=container.revocations,
+            cursors=container.revocations,
+            runs=container.revocations,
+            tasks=container.revalidations,
+            batch=batch,
+            clock=container.clock,
+            observer=container.observer,
+        )
+    from tidegate import tables
+    from tidegate.adapters.dynamodb.revocations import DynamoRemoteCursor
+    from tidegate.adapters.remote_api.adapters import HttpRemoteFeed
+    from tidegate.usecases.remote_api.follow_feed import FollowRemoteFeed
+
+    return FollowRemoteFeed(
+        feed=HttpRemoteFeed(container.remote_api, container.settings.revoked_tokens_timeout_ms),
+        cursors=DynamoRemoteCursor(container.db, container.table(tables.REVOCATIONS), container.settings.api_base_url),
+        versions=container.remote_access,
+        runs=container.revocations,
+        tasks=container.revalidations,
+        batch=batch,
+        clock=container.clock,
+        observer=container.observer,
+    )
+
+
+def _reintrospect(container: ControlPlane) -> Reintrospect | None:
+    """Asks a remote API again about those it admitted. None without one."""
+    if container.introspections is None:
+        return None
+    from tidegate.usecases.remote_api.introspection import recheck_budget
+    from tidegate.usecases.remote_api.reintrospect import Reintrospect
+
+    return Reintrospect(
+        introspections=container.introspections,
+        keys=container.keys,
+        per_minute=recheck_budget(container.settings.introspection_rate_limit_per_min),
+        clock=container.clock,
+        observer=container.observer,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DispatchServices:
+    """What the stream hands work to."""
+
+    tasks: RevalidationQueue
+    observer: JsonObserver
+
+
+def dispatch_services(env: Mapping[str, str] | None = None) -> DispatchServices:
+    from tidegate.providers.control_plane import ControlPlane
+
+    container = ControlPlane(env)
+    return DispatchServices(container.revalidations, container.observer)
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleServices:
+    """What the schedule hands work to. `poll_interval_s` is how often the feed is polled."""
+
+    tasks: RevalidationQueue
+    follow_requests: FollowRequests
+    relay_workers: RelayWorkers
+    relay_partitions: int
+    poll_interval_s: int
+    observer: JsonObserver
+
+
+def schedule_services(env: Mapping[str, str] | None = None) -> ScheduleServices:
+    from tidegate.domain.relay import PARTITIONS
+    from tidegate.providers.control_plane import ControlPlane
+
+    container = ControlPlane(env)
+    return ScheduleServices(
+        tasks=container.revalidations,
+        follow_requests=container.follow_requests,
+        relay_workers=container.relay_workers,
+        relay_partitions=PARTITIONS,
+        poll_interval_s=max(1, container.settings.public_revalidate_interval_ms // 1000),
+        observer=container.observer,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileServices:
+    """What follows changes of profiles."""
+
+    follow: FollowProfiles
+    observer: JsonObserver
+
+
+def profile_services(env: Mapping[str, str] | None = None) -> ProfileServices:
+    from tidegate.providers.control_plane import ControlPlane
+
+    container = ControlPlane(env)
+    return ProfileServices(container.follow_profiles, container.observer)

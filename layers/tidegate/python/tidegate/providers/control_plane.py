@@ -1,0 +1,81 @@
+"""Providers of a process that changes dashboards, or revalidates subscriptions."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from tidegate import tables
+from tidegate.providers.delivery import Delivery
+
+if TYPE_CHECKING:
+    from tidegate.adapters.aws.credential_cipher import KmsCredentialCipher
+    from tidegate.adapters.aws.revalidation_queue import SqsFollowRequests, SqsRevalidationQueue
+    from tidegate.adapters.dynamodb.dashboards import DynamoDashboards
+    from tidegate.adapters.dynamodb.revocations import DynamoRevocations
+    from tidegate.usecases.control_plane.follow_profiles import FollowProfiles
+    from tidegate.usecases.control_plane.resolve_intents import ResolveIntents
+
+
+class ControlPlane(Delivery):
+    """Dashboards, profiles, the revocation feed and its task queue."""
+
+    @cached_property
+    def revalidations(self) -> SqsRevalidationQueue:
+        from tidegate.adapters.aws.revalidation_queue import SqsRevalidationQueue
+
+        return SqsRevalidationQueue(*self.queue("REVALIDATION_QUEUE_URL"))
+
+    @cached_property
+    def follow_requests(self) -> SqsFollowRequests:
+        from tidegate.adapters.aws.revalidation_queue import SqsFollowRequests
+
+        return SqsFollowRequests(*self.queue("PROFILES_QUEUE_URL"))
+
+    @cached_property
+    def revocations(self) -> DynamoRevocations:
+        from tidegate.adapters.dynamodb.revocations import DynamoRevocations
+
+        return DynamoRevocations(self.db, self.table(tables.REVOCATIONS), self.settings.revoke_event_retention_seconds)
+
+    @cached_property
+    def resolve(self) -> ResolveIntents:
+        from tidegate.domain.intents import IntentDefaults
+        from tidegate.usecases.control_plane.resolve_intents import ResolveIntents
+
+        settings = self.settings
+        defaults = IntentDefaults(
+            settings.sse_idle_timeout_ms, settings.ws_idle_timeout_ms, settings.mqtt_keepalive_seconds
+        )
+        return ResolveIntents(profiles=self.profiles, defaults=defaults)
+
+    @cached_property
+    def dashboards(self) -> DynamoDashboards:
+        from tidegate.adapters.dynamodb.dashboards import DynamoDashboards
+
+        return DynamoDashboards(
+            self.db,
+            self.revocations,
+            table=self.table(tables.DASHBOARDS),
+            access_table=self.table(tables.ACCESS),
+            profiles_table=self.table(tables.PROFILES),
+            users_table=self.env.get(tables.USERS.variable, ""),
+        )
+
+    @cached_property
+    def follow_profiles(self) -> FollowProfiles:
+        from tidegate.usecases.control_plane.follow_profiles import FollowProfiles
+
+        return FollowProfiles(
+            profiles=self.profiles,
+            dashboards=self.dashboards,
+            resolve=self.resolve,
+            clock=self.clock,
+            observer=self.observer,
+        )
+
+    @cached_property
+    def cipher(self) -> KmsCredentialCipher:
+        from tidegate.adapters.aws.credential_cipher import KmsCredentialCipher
+
+        return KmsCredentialCipher(self.aws("kms", "TrentService", "1.1"), self.variable("CREDENTIAL_KEY_ID"))

@@ -1,0 +1,89 @@
+"""Providers of delivery: the management API, catch-ups, relay workers, and what ends a connection."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from tidegate.providers.remote_api import RemoteApi
+
+if TYPE_CHECKING:
+    from tidegate.adapters.aws.catch_up_queue import SqsCatchUpQueue
+    from tidegate.adapters.aws.management_api import ManagementApi
+    from tidegate.adapters.aws.relay_workers import LambdaRelayWorkers
+    from tidegate.adapters.tokens_jwt import JwtSessionTokens
+    from tidegate.usecases.delivery.senders import FailureHandler
+    from tidegate.usecases.gateway.end_connection import EndConnection
+
+
+class Delivery(RemoteApi):
+    """What sends to viewers, and what follows when that fails."""
+
+    @cached_property
+    def sender(self) -> ManagementApi:
+        return self.new_sender()
+
+    def new_sender(self) -> ManagementApi:
+        """One more, with sockets of its own: `post_many` is for one thread at a time."""
+        from tidegate.adapters.aws.management_api import ManagementApi
+
+        endpoint = management_endpoint(self.variable("WEBSOCKET_API_ENDPOINT"), self.env)
+        return ManagementApi(endpoint, region=self.region, credentials=self.credentials, observer=self.observer)
+
+    @cached_property
+    def catch_ups(self) -> SqsCatchUpQueue:
+        from tidegate.adapters.aws.catch_up_queue import SqsCatchUpQueue
+
+        return SqsCatchUpQueue(*self.queue("CATCH_UP_QUEUE_URL"))
+
+    @cached_property
+    def relay_workers(self) -> LambdaRelayWorkers:
+        from tidegate.adapters.aws.http import HttpClient, endpoint_url
+        from tidegate.adapters.aws.relay_workers import LambdaRelayWorkers
+        from tidegate.adapters.aws.sigv4 import Signer
+
+        http = HttpClient(endpoint_url("lambda", self.region, self.env))
+        # The relay itself is not told its name: its own template could not hold it.
+        name = self.env.get("RELAY_FUNCTION") or self.variable("AWS_LAMBDA_FUNCTION_NAME")
+        return LambdaRelayWorkers(http, Signer(self.credentials, self.region, "lambda"), name)
+
+    @cached_property
+    def session_tokens(self) -> JwtSessionTokens:
+        from tidegate.adapters.tokens_jwt import JwtSessionTokens
+
+        settings = self.settings
+        secret = self.secret("JWT_GATEWAY_SECRET_ARN")
+        return JwtSessionTokens(secret, settings.session_token_issuer, settings.session_token_audience)
+
+    @cached_property
+    def end_connection(self) -> EndConnection:
+        from tidegate.usecases.gateway.end_connection import EndConnection
+
+        return EndConnection(
+            connections=self.connections,
+            subscriptions=self.subscriptions,
+            quota=self.quota,
+            sender=self.sender,
+            observer=self.observer,
+        )
+
+    @cached_property
+    def failure_handler(self) -> FailureHandler:
+        from tidegate.usecases.delivery.senders import FailureHandler
+
+        return FailureHandler(catch_ups=self.catch_ups, end_connection=self.end_connection, observer=self.observer)
+
+
+def management_endpoint(endpoint: str, env: Mapping[str, str]) -> str:
+    """Where the management API of a deployed WebSocket API is.
+
+    Args:
+        endpoint: `https://<api>.execute-api.<region>.<suffix>/<stage>`.
+        env: an emulator serves the same API when `AWS_ENDPOINT_URL` names one.
+    """
+    emulator = env.get("AWS_ENDPOINT_URL_EXECUTE_API") or env.get("AWS_ENDPOINT_URL")
+    if not emulator:
+        return endpoint
+    host, _, stage = endpoint.removeprefix("https://").partition("/")
+    return f"{emulator.rstrip('/')}/_aws/execute-api/{host.split('.')[0]}/{stage}"

@@ -1,0 +1,131 @@
+"""What every function has: its environment, settings, clock, observer, and a way to AWS services and secrets.
+
+A provider is a method that makes one thing when it is first asked for, and imports its adapter only then. A function
+pays at its cold start for what it uses. Each `functions/<name>/wiring.py` builds its services from providers.
+
+Modules of this package build on each other: process -> stores -> limits -> remote_api -> delivery -> control_plane.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from tidegate.adapters.system import SystemClock, SystemIds
+
+if TYPE_CHECKING:
+    from tidegate.adapters.aws.json_client import JsonClient
+    from tidegate.adapters.aws.secrets_manager import Secret
+    from tidegate.adapters.aws.sigv4 import Credentials
+    from tidegate.adapters.json_observer import JsonObserver
+    from tidegate.settings import Settings
+    from tidegate.tables import Table
+
+S = TypeVar("S")
+Handler = Callable[[dict[str, Any], Any], Any]
+
+#: The header the edge adds, so that nobody goes around it. Its value is a secret.
+ORIGIN_HEADER = "x-tidegate-origin"
+
+
+class MissingVariable(RuntimeError):
+    """A variable the deployment must set is not there."""
+
+
+class Process:
+    """The providers of one process. `env` is its environment; without it, the real one."""
+
+    def __init__(self, env: Mapping[str, str] | None = None) -> None:
+        self.env = os.environ if env is None else env
+        self.clock = SystemClock()
+        self.ids = SystemIds()
+
+    def variable(self, name: str) -> str:
+        """A variable that must be set. Raises `MissingVariable`."""
+        value = self.env.get(name, "")
+        if not value:
+            raise MissingVariable(f"{name} is not set: this function needs it (the CDK app sets it)")
+        return value
+
+    def table(self, table: Table) -> str:
+        """The deployed name of a table. Raises `MissingVariable`."""
+        return self.variable(table.variable)
+
+    @cached_property
+    def settings(self) -> Settings:
+        from tidegate.settings import load
+
+        return load(self.env)
+
+    @cached_property
+    def observer(self) -> JsonObserver:
+        from tidegate.adapters.json_observer import JsonObserver
+
+        return JsonObserver(self.env.get("TIDEGATE_SERVICE", "tidegate"))
+
+    @cached_property
+    def region(self) -> str:
+        return self.variable("AWS_REGION")
+
+    @cached_property
+    def credentials(self) -> Credentials:
+        from tidegate.adapters.aws.sigv4 import credentials_from
+
+        return credentials_from(self.env)
+
+    def aws(self, service: str, target: str, version: str) -> JsonClient:
+        """A client of a service that speaks JSON.
+
+        Args:
+            service: its endpoint's name, for example `dynamodb`.
+            target: prefix of the operation's name in `X-Amz-Target`.
+            version: of the JSON protocol, `1.0` or `1.1`.
+        """
+        from tidegate.adapters.aws.http import endpoint_url
+        from tidegate.adapters.aws.json_client import JsonClient
+
+        base_url = endpoint_url(service, self.region, self.env)
+        return JsonClient(
+            service, target, version=version, region=self.region, credentials=self.credentials, base_url=base_url
+        )
+
+    def queue(self, variable: str) -> tuple[JsonClient, str]:
+        """A client of SQS, and the URL of the queue that the variable names."""
+        return self.aws("sqs", "AmazonSQS", "1.0"), self.variable(variable)
+
+    @cached_property
+    def _secrets(self) -> JsonClient:
+        return self.aws("secretsmanager", "secretsmanager", "1.1")
+
+    def secret(self, variable: str) -> Secret:
+        """The secret whose ARN the variable holds. It is read when it is first used."""
+        from tidegate.adapters.aws.secrets_manager import Secret
+
+        arn = self.variable(variable)
+        return Secret(lambda: self._secrets, arn, self.clock, must_be_strong=self.settings.production)
+
+    @cached_property
+    def origin(self) -> Secret | None:
+        """What proves that a request came through the edge. None where there is no edge."""
+        return self.secret("ORIGIN_SECRET_ARN") if self.env.get("ORIGIN_SECRET_ARN") else None
+
+
+def lambda_handler(make_handler: Callable[[S], Handler], build: Callable[[], S]) -> Handler:
+    """A Lambda handler over its services, which are built once in a process.
+
+    On Lambda they are built when the handler's module is loaded, so that what they import is part of the platform's
+    initialisation and not of the first event. Elsewhere (tests, tools) a handler may be imported without a deployment's
+    environment, so they are built at the first event.
+    """
+    if os.environ.get("AWS_LAMBDA_FUNCTION_NAME"):
+        return make_handler(build())
+    made: list[Handler] = []
+
+    def handler(event: dict[str, Any], context: Any) -> Any:
+        if not made:
+            made.append(make_handler(build()))
+        return made[0](event, context)
+
+    return handler
