@@ -6,19 +6,24 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
 
     from tests.servers.management import ManagementServer
-    from tests.servers.remote_api import ContractServer
+    from tests.servers.remote_api import RemoteApiServer
 
 REGION = "us-east-1"
 #: Tests of a place that share what is slow to start: a stack, a synthesised app, installed layers.
 TOGETHER = ("tests/e2e/", "tests/local/", "tests/infra/", "tests/functions/test_imports.py")
 #: Tests that take long, or whose place does.
 FIRST = ("tests/e2e/", "tests/local/", "tests/model/")
+
+# A deadline of 200 ms per example measures how busy the machine is.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -111,9 +116,9 @@ def management() -> Iterator[ManagementServer]:
 
 
 @pytest.fixture
-def external() -> Iterator[ContractServer]:
-    from tests.servers.remote_api import ContractServer
+def remote_api() -> Iterator[RemoteApiServer]:
+    from tests.servers.remote_api import RemoteApiServer
 
-    server = ContractServer()
+    server = RemoteApiServer()
     yield server
     server.close()

@@ -1,4 +1,4 @@
-"""The gateway's world with a remote API behind it, which tests let say anything."""
+"""The gateway with a remote API behind it, which tests let say anything."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ MQTT: dict[str, object] = {
 }
 
 
-class Api:
+class ScriptedIntrospections:
     """`ports.remote_api.Introspections`; `answer` is an intent, or an error to raise."""
 
     def __init__(self) -> None:
@@ -80,7 +80,7 @@ class RemoteApiContainer(GatewayContainer):
 
     def __init__(self, per_minute: int = 300, policy: StreamPolicy | None = None) -> None:
         super().__init__()
-        self.api, self.remote = Api(), MemoryRemoteAccess()
+        self.api, self.remote = ScriptedIntrospections(), MemoryRemoteAccess()
         self.subscribe._authorizer = RemoteAuthorizer(
             introspections=self.api,
             access=self.remote,

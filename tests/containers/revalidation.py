@@ -1,4 +1,4 @@
-"""Scenes of revalidation: the gateway's world with a feed, a queue, and everything that cuts and sweeps."""
+"""Revalidation: the gateway with a feed, a queue, and everything that cuts and sweeps."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Tasks:
         self.queued.append((task, delay_s))
 
 
-class Feed:
+class LocalFeed:
     """A feed and its cursor, which other writers may move at any moment."""
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class Feed:
 class RevalidationContainer(GatewayContainer):
     def __init__(self, batch: int = 100) -> None:
         super().__init__()
-        self.feed, self.tasks, self.runs = Feed(), Tasks(), MemoryFullRevalidationRuns()
+        self.feed, self.tasks, self.runs = LocalFeed(), Tasks(), MemoryFullRevalidationRuns()
         self.terminate = TerminateSubscriptions(
             subscriptions=self.subscriptions,
             connections=self.connections,

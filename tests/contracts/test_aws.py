@@ -224,8 +224,8 @@ def test_tokens_of_others_are_refused() -> None:
 
 
 def test_credentials_open_only_for_their_profile(deployed: Mapping[str, str]) -> None:
-    world = ControlPlane(deployed)
-    cipher = KmsCredentialCipher(world.aws("kms", "TrentService", "1.1"), deployed["CREDENTIAL_KEY_ID"])
+    control_plane = ControlPlane(deployed)
+    cipher = KmsCredentialCipher(control_plane.aws("kms", "TrentService", "1.1"), deployed["CREDENTIAL_KEY_ID"])
     sealed = cipher.encrypt("p1", {"token": "very secret"})
     assert "very secret" not in sealed and cipher.decrypt("p1", sealed) == {"token": "very secret"}
     with pytest.raises(Unavailable):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.deployment import aws
-from tests.doubles.platform import CountingIds, ManualClock, MemoryObserver
+from tests.doubles.platform import CountingIds, Died, ManualClock, MemoryObserver
 from tidegate import tables
 from tidegate.domain.access import Role, Visibility
 from tidegate.domain.dashboards import Dashboard, access_of
@@ -25,10 +25,6 @@ from tidegate.usecases.control_plane.manage_profiles import ManageProfiles
 ADMIN = User("admin", "a@x.example", Role.ADMIN, True, 0, "")
 DASHBOARDS = ("d1", "d2", "d3")
 WRITES = ("transact", "put", "update", "delete", "delete_many")
-
-
-class Died(BaseException):
-    """The process is gone: nothing catches it."""
 
 
 class Requests:
@@ -46,25 +42,25 @@ class Audit:
         return []
 
 
-class Scene:
+class ProfilesContainer:
     """Dashboards that use one broker profile; `dies_at` counts the writes to the store."""
 
     def __init__(self, env: Mapping[str, str]) -> None:
-        self.world = ControlPlane(env)
+        self.control_plane = ControlPlane(env)
         self.clock, self.observer, self.requests = ManualClock(), MemoryObserver(), Requests()
         self.writes = 0
         self.dies_at, self.answer_lost = 0, False
         for method in WRITES:
             self._watch(method)
         self.follow = FollowProfiles(
-            profiles=self.world.profiles,
-            dashboards=self.world.dashboards,
-            resolve=self.world.resolve,
+            profiles=self.control_plane.profiles,
+            dashboards=self.control_plane.dashboards,
+            resolve=self.control_plane.resolve,
             clock=self.clock,
             observer=self.observer,
         )
         self.manage = ManageProfiles(
-            profiles=self.world.profiles,
+            profiles=self.control_plane.profiles,
             follow=self.follow,
             requests=self.requests,
             cipher=None,  # type: ignore[arg-type] # brokers have no secret
@@ -74,7 +70,7 @@ class Scene:
         )
 
     def _watch(self, method: str) -> None:
-        db = self.world.db
+        db = self.control_plane.db
         real: Callable[..., Any] = getattr(db, method)
 
         def write(*args: Any, **options: Any) -> Any:
@@ -92,9 +88,9 @@ class Scene:
         for one in DASHBOARDS:
             datasource = {"id": "t", "type": "mqtt", "settings": {"brokerProfileId": profile.profile_id, "topic": "a"}}
             dashboard = Dashboard(one, "owner", Visibility.LINK, f"share-{one}", 0, {"datasources": [datasource]})
-            resolved = self.world.resolve(one, dashboard.document)
+            resolved = self.control_plane.resolve(one, dashboard.document)
             assert not resolved.problems
-            self.world.dashboards.write(
+            self.control_plane.dashboards.write(
                 DashboardWrite(
                     None,
                     dashboard,
@@ -114,75 +110,75 @@ class Scene:
         self.manage.delete(ADMIN, BROKER, profile.profile_id)
 
     def versions(self) -> list[int]:
-        found = self.world.access.read(DASHBOARDS, [])
+        found = self.control_plane.access.read(DASHBOARDS, [])
         return [found.dashboards[one].share_version for one in DASHBOARDS]
 
     def assert_followed_once(self, env: Mapping[str, str]) -> None:
         assert self.versions() == [1, 1, 1]
-        told = [event.revocation.dashboard_id for event in self.world.revocations.read(0, 100, 0).events]
+        told = [event.revocation.dashboard_id for event in self.control_plane.revocations.read(0, 100, 0).events]
         assert sorted(map(str, told)) == list(DASHBOARDS)
         items = aws(env["AWS_ENDPOINT_URL"], "dynamodb").scan(TableName=env[tables.PROFILES.variable])["Items"]
         assert not [item for item in items if item["kind"]["S"].startswith("change")], "no trace is left"
 
 
 def test_every_dashboard_follows_within_the_request(deployed: Mapping[str, str]) -> None:
-    scene = Scene(deployed)
-    profile = scene.build()
-    scene.withdraw(profile)
-    scene.assert_followed_once(deployed)
-    assert scene.requests.asked == 0
-    scene.withdraw(profile)  # nothing changes any more
-    assert scene.versions() == [1, 1, 1]
-    scene.delete(profile)
-    assert scene.versions() == [2, 2, 2]
+    container = ProfilesContainer(deployed)
+    profile = container.build()
+    container.withdraw(profile)
+    container.assert_followed_once(deployed)
+    assert container.requests.asked == 0
+    container.withdraw(profile)  # nothing changes any more
+    assert container.versions() == [1, 1, 1]
+    container.delete(profile)
+    assert container.versions() == [2, 2, 2]
 
 
-@pytest.mark.parametrize("operation", [Scene.withdraw, Scene.delete])
+@pytest.mark.parametrize("operation", [ProfilesContainer.withdraw, ProfilesContainer.delete])
 @pytest.mark.parametrize("answer_lost", [False, True], ids=["died", "answer lost"])
 def test_whatever_dies_every_dashboard_follows_once(
-    deployed: Mapping[str, str], operation: Callable[[Scene, BrokerProfile], None], answer_lost: bool
+    deployed: Mapping[str, str], operation: Callable[[ProfilesContainer, BrokerProfile], None], answer_lost: bool
 ) -> None:
     at = 0
     while True:
         at += 1
         for table in (tables.PROFILES, tables.DASHBOARDS, tables.ACCESS, tables.REVOCATIONS):
             _empty(deployed, deployed[table.variable])
-        scene = Scene(deployed)
-        profile = scene.build()
-        scene.dies_at, scene.answer_lost = at, answer_lost
+        container = ProfilesContainer(deployed)
+        profile = container.build()
+        container.dies_at, container.answer_lost = at, answer_lost
         with suppress(Died, Unavailable):
-            operation(scene, profile)
-        if scene.writes < at:
+            operation(container, profile)
+        if container.writes < at:
             break
         # Another process, some time later; a third finds nothing to do.
-        assert Scene(deployed).follow(1e9)
-        assert Scene(deployed).follow(1e9)
-        scene.assert_followed_once(deployed)
+        assert ProfilesContainer(deployed).follow(1e9)
+        assert ProfilesContainer(deployed).follow(1e9)
+        container.assert_followed_once(deployed)
     assert at > 1 + len(DASHBOARDS) + 3, "the profile, each dashboard, and the end of the change were all interrupted"
 
 
 def test_time_that_runs_out_goes_on_later(deployed: Mapping[str, str]) -> None:
-    scene = Scene(deployed)
-    profile = scene.build()
-    started = scene.clock.monotonic()
-    real = scene.world.dashboards.write
+    container = ProfilesContainer(deployed)
+    profile = container.build()
+    started = container.clock.monotonic()
+    real = container.control_plane.dashboards.write
 
     def slow(*args: Any) -> Any:
-        scene.clock.advance(10)
+        container.clock.advance(10)
         return real(*args)
 
-    scene.world.dashboards.write = slow  # type: ignore[method-assign,assignment]
-    scene.withdraw(profile)
-    assert scene.versions() == [1, 1, 0] and scene.requests.asked == 1
-    assert not scene.follow(started)
-    assert scene.follow(scene.clock.monotonic() + 100)
-    scene.assert_followed_once(deployed)
+    container.control_plane.dashboards.write = slow  # type: ignore[method-assign,assignment]
+    container.withdraw(profile)
+    assert container.versions() == [1, 1, 0] and container.requests.asked == 1
+    assert not container.follow(started)
+    assert container.follow(container.clock.monotonic() + 100)
+    container.assert_followed_once(deployed)
 
 
 def test_a_dashboard_that_keeps_changing_does_not_hold_up_the_others(deployed: Mapping[str, str]) -> None:
-    scene = Scene(deployed)
-    profile = scene.build()
-    dashboards = scene.world.dashboards
+    container = ProfilesContainer(deployed)
+    profile = container.build()
+    dashboards = container.control_plane.dashboards
     real = dashboards.write
 
     def busy(write: DashboardWrite, now_ms: int) -> Any:
@@ -191,11 +187,11 @@ def test_a_dashboard_that_keeps_changing_does_not_hold_up_the_others(deployed: M
         return real(write, now_ms)
 
     dashboards.write = busy  # type: ignore[method-assign]
-    scene.withdraw(profile)
-    assert scene.versions() == [1, 0, 1] and scene.requests.asked == 1
+    container.withdraw(profile)
+    assert container.versions() == [1, 0, 1] and container.requests.asked == 1
     dashboards.write = real  # type: ignore[method-assign]
-    assert scene.follow(1e9)
-    scene.assert_followed_once(deployed)
+    assert container.follow(1e9)
+    container.assert_followed_once(deployed)
 
 
 def _empty(env: Mapping[str, str], table: str) -> None:

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from tests.servers.remote_api import Answer, ContractServer, Request
+from tests.servers.remote_api import Answer, RemoteApiServer, Request
 from tidegate.adapters.aws import http
 from tidegate.adapters.aws.http import HttpClient, NotAnswered
 from tidegate.adapters.aws.secrets_manager import Secret
@@ -57,19 +57,19 @@ class Token(Secret):
         return True
 
 
-def client(server: ContractServer, *tokens: str) -> RemoteApiClient:
+def client(server: RemoteApiServer, *tokens: str) -> RemoteApiClient:
     return RemoteApiClient(server.url, Token(*(tokens or ("service",))))
 
 
-def introspect(server: ContractServer, answer: Answer | Callable[[Request], Answer]) -> object:
+def introspect(server: RemoteApiServer, answer: Answer | Callable[[Request], Answer]) -> object:
     server.answer = answer if callable(answer) else lambda request: answer
     return HttpIntrospections(client(server), TIMEOUT_MS).introspect("session", "d", "s")
 
 
-def test_a_question_and_its_answer(external: ContractServer) -> None:
-    answered = introspect(external, Answer(200, YES))
+def test_a_question_and_its_answer(remote_api: RemoteApiServer) -> None:
+    answered = introspect(remote_api, Answer(200, YES))
     assert "pw-7" not in repr(answered), "intents hold secrets"
-    (request,) = external.requests
+    (request,) = remote_api.requests
     assert request.path == "/base" + INTROSPECT and request.headers["authorization"] == "Bearer service"
     assert request.json == {"sessionToken": "session", "dashboardId": "d", "datasourceId": "s"}
 
@@ -79,10 +79,10 @@ def test_a_question_and_its_answer(external: ContractServer) -> None:
     [(400, InvalidInput), (403, Denied), (404, NotFound), (429, ApiBusy), (500, Unavailable), (503, Unavailable)],
 )
 def test_the_status_decides_and_the_text_goes_nowhere(
-    external: ContractServer, status: int, kind: type[TidegateError]
+    remote_api: RemoteApiServer, status: int, kind: type[TidegateError]
 ) -> None:
     with pytest.raises(kind) as caught:
-        introspect(external, Answer(status, {"error": "internal-detail"}))
+        introspect(remote_api, Answer(status, {"error": "internal-detail"}))
     assert "internal-detail" not in f"{caught.value} {caught.value.__cause__}"
 
 
@@ -108,41 +108,41 @@ def test_the_status_decides_and_the_text_goes_nowhere(
     ],
     ids=lambda answer: f"{answer.status}-{answer.how}-{str(answer.body)[:20]}",
 )
-def test_what_is_not_the_contracts_is_no_answer(external: ContractServer, answer: Answer) -> None:
+def test_what_is_not_the_contracts_is_no_answer(remote_api: RemoteApiServer, answer: Answer) -> None:
     with pytest.raises(Unavailable):
-        introspect(external, answer)
+        introspect(remote_api, answer)
 
 
-def test_a_token_for_another_scope_is_denied(external: ContractServer) -> None:
+def test_a_token_for_another_scope_is_denied(remote_api: RemoteApiServer) -> None:
     with pytest.raises(Denied):
-        introspect(external, Answer(200, YES | {"scope": "datasource:fetch"}))
+        introspect(remote_api, Answer(200, YES | {"scope": "datasource:fetch"}))
 
 
 @pytest.mark.parametrize("how", ["late", "drip", "drip_head"])
-def test_the_deadline_is_the_whole_calls(external: ContractServer, how: str) -> None:
+def test_the_deadline_is_the_whole_calls(remote_api: RemoteApiServer, how: str) -> None:
     began = monotonic()
     with pytest.raises(ApiTimeout):
-        introspect(external, Answer(200, b" " * 1000, how=how))
+        introspect(remote_api, Answer(200, b" " * 1000, how=how))
     assert TIMEOUT_MS / 1000 <= monotonic() - began < 2 * TIMEOUT_MS / 1000 + 0.5
 
 
 def test_nobody_listens() -> None:
-    server = ContractServer()
+    server = RemoteApiServer()
     server.close()
     with pytest.raises(Unavailable):
         HttpIntrospections(client(server), TIMEOUT_MS).introspect("session", "d", "s")
 
 
-def test_connections_are_kept_unless_the_server_ends_them(external: ContractServer) -> None:
-    asking = HttpIntrospections(client(external), TIMEOUT_MS)
-    external.answer = lambda request: Answer(200, YES)
+def test_connections_are_kept_unless_the_server_ends_them(remote_api: RemoteApiServer) -> None:
+    asking = HttpIntrospections(client(remote_api), TIMEOUT_MS)
+    remote_api.answer = lambda request: Answer(200, YES)
     for _ in range(5):
         asking.introspect("session", "d", "s")
-    assert external.connections == 1
-    external.answer = lambda request: Answer(200, YES, how="close")
+    assert remote_api.connections == 1
+    remote_api.answer = lambda request: Answer(200, YES, how="close")
     for _ in range(3):
         asking.introspect("session", "d", "s")
-    assert external.connections == 3
+    assert remote_api.connections == 3
 
 
 def certificate(folder: Path) -> Path:
@@ -168,7 +168,7 @@ def test_over_tls_the_server_has_to_be_trusted(tmp_path: Path, monkeypatch: pyte
     pem = certificate(tmp_path)
     serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     serving.load_cert_chain(pem)
-    server = ContractServer(serving)
+    server = RemoteApiServer(serving)
     try:
         with pytest.raises(Unavailable):
             introspect(server, Answer(200, YES))
@@ -183,16 +183,16 @@ def test_over_tls_the_server_has_to_be_trusted(tmp_path: Path, monkeypatch: pyte
         server.close()
 
 
-def test_an_answer_may_be_as_large_as_allowed(external: ContractServer) -> None:
-    external.answer = lambda request: Answer(200, b"x" * 1000)
+def test_an_answer_may_be_as_large_as_allowed(remote_api: RemoteApiServer) -> None:
+    remote_api.answer = lambda request: Answer(200, b"x" * 1000)
     path, deadline = "/base", monotonic() + 5
-    assert len(HttpClient(external.url, max_body=1000).request("POST", path, {}, b"", deadline).body) == 1000
+    assert len(HttpClient(remote_api.url, max_body=1000).request("POST", path, {}, b"", deadline).body) == 1000
     with pytest.raises(NotAnswered):
-        HttpClient(external.url, max_body=999).request("POST", path, {}, b"", deadline)
-    external.answer = lambda request: Answer(200, b"x" * 1000, how="cut_off")
+        HttpClient(remote_api.url, max_body=999).request("POST", path, {}, b"", deadline)
+    remote_api.answer = lambda request: Answer(200, b"x" * 1000, how="cut_off")
     for limit in (None, 1000):
         with pytest.raises(NotAnswered):
-            HttpClient(external.url, max_body=limit).request("POST", path, {}, b"", deadline)
+            HttpClient(remote_api.url, max_body=limit).request("POST", path, {}, b"", deadline)
 
 
 # --- the service token -------------------------------------------------------------------------------------
@@ -212,33 +212,33 @@ def accepting(*tokens: str) -> Callable[[Request], Answer]:
     return answer
 
 
-def test_a_401_about_the_session_is_told_from_one_about_us(external: ContractServer) -> None:
-    external.answer = accepting("service")
+def test_a_401_about_the_session_is_told_from_one_about_us(remote_api: RemoteApiServer) -> None:
+    remote_api.answer = accepting("service")
     with pytest.raises(Unauthenticated):
-        HttpIntrospections(client(external), TIMEOUT_MS).introspect("another", "d", "s")
+        HttpIntrospections(client(remote_api), TIMEOUT_MS).introspect("another", "d", "s")
     with pytest.raises(Unavailable) as caught:
-        HttpIntrospections(client(external, "unknown"), TIMEOUT_MS).introspect("session", "d", "s")
+        HttpIntrospections(client(remote_api, "unknown"), TIMEOUT_MS).introspect("session", "d", "s")
     assert caught.value.code == "api_unauthorized"
 
 
-def test_a_rotation_of_the_service_token_is_survived(external: ContractServer) -> None:
+def test_a_rotation_of_the_service_token_is_survived(remote_api: RemoteApiServer) -> None:
     token = Token("new", "old")
-    asking = HttpIntrospections(RemoteApiClient(external.url, token), TIMEOUT_MS)
-    external.answer = accepting("old")  # the API does not know the new one yet
+    asking = HttpIntrospections(RemoteApiClient(remote_api.url, token), TIMEOUT_MS)
+    remote_api.answer = accepting("old")  # the API does not know the new one yet
     asking.introspect("session", "d", "s")
-    external.requests.clear()
+    remote_api.requests.clear()
     asking.introspect("session", "d", "s")
-    assert [one.headers["authorization"] for one in external.requests] == ["Bearer old"], "remembered"
-    external.answer = accepting("newest")  # or knows one that we have not read yet
+    assert [one.headers["authorization"] for one in remote_api.requests] == ["Bearer old"], "remembered"
+    remote_api.answer = accepting("newest")  # or knows one that we have not read yet
     token.next = ("newest", "new")
     asking.introspect("session", "d", "s")
-    assert external.requests[-1].headers["authorization"] == "Bearer newest"
+    assert remote_api.requests[-1].headers["authorization"] == "Bearer newest"
 
 
-def test_a_service_token_unfit_for_a_header_is_not_quoted(external: ContractServer) -> None:
+def test_a_service_token_unfit_for_a_header_is_not_quoted(remote_api: RemoteApiServer) -> None:
     with pytest.raises(Unavailable) as caught:
-        client(external, "top-secret\r\nx: y").post(INTROSPECT, {}, 1)
-    assert "top-secret" not in repr(caught.value) and not external.requests
+        client(remote_api, "top-secret\r\nx: y").post(INTROSPECT, {}, 1)
+    assert "top-secret" not in repr(caught.value) and not remote_api.requests
 
 
 # --- the feed ----------------------------------------------------------------------------------------------
@@ -249,19 +249,19 @@ def page(**changes: object) -> Answer:
     return Answer(200, {"events": [event], "nextCursor": "next", "cursorExpired": False} | changes)
 
 
-def test_the_feed(external: ContractServer) -> None:
-    external.answer = lambda request: page()
-    feed = HttpRemoteFeed(client(external), TIMEOUT_MS)
+def test_the_feed(remote_api: RemoteApiServer) -> None:
+    remote_api.answer = lambda request: page()
+    feed = HttpRemoteFeed(client(remote_api), TIMEOUT_MS)
     read = feed.read(None, 7)
     assert (read.events, read.next_cursor, read.expired) == ((ShareRevoked("d", 3, 1_767_225_600_000),), "next", False)
-    assert external.requests[0].json == {"sinceCursor": None, "limit": 7}
+    assert remote_api.requests[0].json == {"sinceCursor": None, "limit": 7}
     for when in ("yesterday", None, "2026-01-01T00:00:00"):
         event = {"dashboardId": "d", "shareTokenVersion": 3, "revokedAt": when}
-        external.answer = lambda request, event=event: page(events=[event])  # type: ignore[misc]
+        remote_api.answer = lambda request, event=event: page(events=[event])  # type: ignore[misc]
         assert feed.read(None, 7).events == (ShareRevoked("d", 3),), "the moment is for metrics only"
-    external.requests[1:] = []
-    external.answer = lambda request: page(cursorExpired=True, events=[])
-    assert feed.read("c", 7).expired and external.requests[1].json["sinceCursor"] == "c"
+    remote_api.requests[1:] = []
+    remote_api.answer = lambda request: page(cursorExpired=True, events=[])
+    assert feed.read("c", 7).expired and remote_api.requests[1].json["sinceCursor"] == "c"
 
 
 @pytest.mark.parametrize(
@@ -285,16 +285,16 @@ def test_the_feed(external: ContractServer) -> None:
     ],
     ids=lambda answer: f"{answer.status}-{str(answer.body)[11:60]}",
 )
-def test_an_event_that_cannot_be_read_is_never_passed_over(external: ContractServer, answer: Answer) -> None:
-    external.answer = lambda request: answer
+def test_an_event_that_cannot_be_read_is_never_passed_over(remote_api: RemoteApiServer, answer: Answer) -> None:
+    remote_api.answer = lambda request: answer
     with pytest.raises(Unavailable):
-        HttpRemoteFeed(client(external), TIMEOUT_MS).read(None, 7)
+        HttpRemoteFeed(client(remote_api), TIMEOUT_MS).read(None, 7)
 
 
 # --- the limiter -------------------------------------------------------------------------------------------
 
 
-def count(server: ContractServer, body: object, status: int = 200, raw_key: str = " Raw-Key ") -> tuple[object, ...]:
+def count(server: RemoteApiServer, body: object, status: int = 200, raw_key: str = " Raw-Key ") -> tuple[object, ...]:
     server.answer = lambda request: Answer(status, body)
     key = "namespace#realtime-connect-ip#" + RemoteApiKeys().key("realtime-connect-ip", raw_key)
     decision = HttpRates(client(server)).count(key, 60, 0, 60_000, "r", monotonic() + 1)
@@ -305,14 +305,14 @@ def rate(allowed: bool, reason: str, retry: int = 0, remaining: int = 5) -> dict
     return {"allowed": allowed, "retryAfterMs": retry, "remaining": remaining, "reason": reason}
 
 
-def test_counting(external: ContractServer) -> None:
-    assert count(external, rate(True, "allowed")) == (True, 5, 0, True)
+def test_counting(remote_api: RemoteApiServer) -> None:
+    assert count(remote_api, rate(True, "allowed")) == (True, 5, 0, True)
     hashed = hashlib.sha256(b"raw-key").hexdigest()[:32]
-    assert external.requests[0].json == {"scope": "realtime-connect-ip", "key": hashed, "limitPerMinute": 60}
-    assert count(external, rate(True, "backend_fail_open")) == (True, 5, 0, False)
-    assert count(external, rate(False, "limited", 4000)) == (False, 0, 4000, True)
-    assert count(external, rate(False, "limited")) == (False, 0, 1, True)
-    assert count(external, rate(False, "limited", 10**9)) == (False, 0, 60_000, True), "not beyond a window"
+    assert remote_api.requests[0].json == {"scope": "realtime-connect-ip", "key": hashed, "limitPerMinute": 60}
+    assert count(remote_api, rate(True, "backend_fail_open")) == (True, 5, 0, False)
+    assert count(remote_api, rate(False, "limited", 4000)) == (False, 0, 4000, True)
+    assert count(remote_api, rate(False, "limited")) == (False, 0, 1, True)
+    assert count(remote_api, rate(False, "limited", 10**9)) == (False, 0, 60_000, True), "not beyond a window"
 
 
 @pytest.mark.parametrize(
@@ -327,15 +327,15 @@ def test_counting(external: ContractServer) -> None:
     ],
 )
 def test_who_cannot_count_leaves_the_decision_to_the_gateway(
-    external: ContractServer, status: int, body: object
+    remote_api: RemoteApiServer, status: int, body: object
 ) -> None:
     with pytest.raises(Unavailable):
-        count(external, body, status)
+        count(remote_api, body, status)
 
 
-def test_no_call_after_the_deadline_of_the_decision(external: ContractServer) -> None:
+def test_no_call_after_the_deadline_of_the_decision(remote_api: RemoteApiServer) -> None:
     with pytest.raises(Unavailable):
-        HttpRates(client(external)).count("n#s#k", 1, 0, 60_000, "r", monotonic())
-    assert not external.requests
+        HttpRates(client(remote_api)).count("n#s#k", 1, 0, 60_000, "r", monotonic())
+    assert not remote_api.requests
     with pytest.raises(ValueError, match="minute"):
-        HttpRates(client(external)).count("n#s#k", 1, 0, 30_000, "r", monotonic() + 1)
+        HttpRates(client(remote_api)).count("n#s#k", 1, 0, 30_000, "r", monotonic() + 1)

@@ -69,14 +69,14 @@ def stores(request: pytest.FixtureRequest) -> Stores:
             8,
         )
     env: Mapping[str, str] = request.getfixturevalue("deployed")
-    world = ControlPlane(env)
+    control_plane = ControlPlane(env)
     return Stores(
-        world.connections,
-        world.subscriptions,
-        world.streams,
-        world.last_values,
-        DynamoRates(world.db, world.table(tables.LIMITERS)),
-        DynamoCaps(world.db, world.table(tables.LIMITERS), "t"),
+        control_plane.connections,
+        control_plane.subscriptions,
+        control_plane.streams,
+        control_plane.last_values,
+        DynamoRates(control_plane.db, control_plane.table(tables.LIMITERS)),
+        DynamoCaps(control_plane.db, control_plane.table(tables.LIMITERS), "t"),
         1,
     )
 
@@ -419,8 +419,8 @@ def test_a_scan_goes_on_where_it_was(stores: Stores) -> None:
 def passes(request: pytest.FixtureRequest) -> FullRevalidationRuns:
     if request.param == "memory":
         return MemoryFullRevalidationRuns()
-    world = ControlPlane(request.getfixturevalue("deployed"))
-    return DynamoRevocations(world.db, world.table(tables.REVOCATIONS), 60)
+    control_plane = ControlPlane(request.getfixturevalue("deployed"))
+    return DynamoRevocations(control_plane.db, control_plane.table(tables.REVOCATIONS), 60)
 
 
 def test_one_run_at_a_time_when_it_is_due(passes: FullRevalidationRuns) -> None:
@@ -462,8 +462,8 @@ def test_a_pass_that_is_demanded_is_due(passes: FullRevalidationRuns) -> None:
 
 
 def test_the_cursor_moves_from_where_it_was_seen(deployed: Mapping[str, str]) -> None:
-    world = ControlPlane(deployed)
-    feed = DynamoRevocations(world.db, world.table(tables.REVOCATIONS), 60)
+    control_plane = ControlPlane(deployed)
+    feed = DynamoRevocations(control_plane.db, control_plane.table(tables.REVOCATIONS), 60)
     assert feed.cursor() is None and feed.move_cursor(None, 3) and not feed.move_cursor(None, 4)
     assert feed.move_cursor(3, 5) and feed.cursor() == 5
 
@@ -475,13 +475,13 @@ def test_expired_marks_give_way_to_a_refresh(stores: Stores) -> None:
 
 
 def test_the_cursor_of_an_external_feed(deployed: Mapping[str, str]) -> None:
-    world = ControlPlane(deployed)
-    table = world.table(tables.REVOCATIONS)
-    one, other = (DynamoRemoteCursor(world.db, table, api) for api in ("https://a", "https://b"))
+    control_plane = ControlPlane(deployed)
+    table = control_plane.table(tables.REVOCATIONS)
+    one, other = (DynamoRemoteCursor(control_plane.db, table, api) for api in ("https://a", "https://b"))
     assert one.cursor() is None and one.move_cursor(None, "x") and not one.move_cursor(None, "y")
     assert not one.move_cursor("y", "z") and one.move_cursor("x", "z") and one.cursor() == "z"
     assert other.cursor() is None, "another API is read from its own beginning"
-    feed = DynamoRevocations(world.db, table, 60)
+    feed = DynamoRevocations(control_plane.db, table, 60)
     assert feed.cursor() is None and feed.read(0, 10, 0).head == 0
 
 
@@ -489,9 +489,9 @@ def test_the_cursor_of_an_external_feed(deployed: Mapping[str, str]) -> None:
 def test_revoked_versions_only_grow(kind: str, request: pytest.FixtureRequest) -> None:
     access: MemoryRemoteAccess | DynamoRemoteAccess = MemoryRemoteAccess()
     if kind == "dynamodb":
-        world = ControlPlane(request.getfixturevalue("deployed"))
-        access = world.remote_access
-        assert world.access.read(["d"], []).dashboards == {}, "no item of ours"
+        control_plane = ControlPlane(request.getfixturevalue("deployed"))
+        access = control_plane.remote_access
+        assert control_plane.access.read(["d"], []).dashboards == {}, "no item of ours"
     for version in (3, 5, 4, 5):
         access.raise_to("d", version)
     snapshot = access.read(["d", "never", "d"], ["user"])
@@ -501,4 +501,4 @@ def test_revoked_versions_only_grow(kind: str, request: pytest.FixtureRequest) -
     assert access.read(["never"], []).dashboards["never"].share_version == 0
     assert access.read([], []).dashboards == {} and access.intent("d", "s") is None
     if kind == "dynamodb":
-        assert world.access.read(["d"], []).dashboards == {}, "still none of ours"
+        assert control_plane.access.read(["d"], []).dashboards == {}, "still none of ours"

@@ -13,6 +13,10 @@ from tidegate.ports.relay import RelayWorkers
 from tidegate.ports.runtime import Clock, Ids, Observer
 
 
+class Died(BaseException):
+    """The process is gone: nothing catches it."""
+
+
 class ManualClock(Clock):
     """Time, moved by hand."""
 

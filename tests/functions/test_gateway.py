@@ -68,17 +68,17 @@ class Gateway:
 
 def gateway_over(env: Mapping[str, str], platform: ManagementServer) -> Gateway:
     # Where the emulator would serve the management API: below its own address.
-    world = {**env, "AWS_ENDPOINT_URL_EXECUTE_API": platform.url.removesuffix("/live")}
-    connecting = gateway_wiring.connect_services(world)
+    environment = {**env, "AWS_ENDPOINT_URL_EXECUTE_API": platform.url.removesuffix("/live")}
+    connecting = gateway_wiring.connect_services(environment)
     return Gateway(
-        world,
+        environment,
         platform,
         connecting,
         connect.make_handler(connecting),
-        disconnect.make_handler(gateway_wiring.disconnect_services(world)),
-        messages.make_handler(gateway_wiring.message_services(world)),
-        bridge.make_handler(bridge_wiring.bridge_services(world)),
-        catch_up.make_handler(bridge_wiring.catch_up_services(world)),
+        disconnect.make_handler(gateway_wiring.disconnect_services(environment)),
+        messages.make_handler(gateway_wiring.message_services(environment)),
+        bridge.make_handler(bridge_wiring.bridge_services(environment)),
+        catch_up.make_handler(bridge_wiring.catch_up_services(environment)),
     )
 
 

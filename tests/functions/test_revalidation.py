@@ -119,8 +119,8 @@ def test_a_dead_relay_is_found_by_worker(deployed: Mapping[str, str], management
     management.answer = lambda _method, target, _nth: 202 if target == "invocations" else 500
     env = {**deployed, "AWS_ENDPOINT_URL_LAMBDA": management.url.removesuffix("/live")}
     services = revalidate_wiring.revalidate_services(env)
-    work, world = make_handler(services), services.container
-    leases, now = world.relay_leases, world.clock.now()
+    work, container = make_handler(services), services.container
+    leases, now = container.relay_leases, container.clock.now()
     record = {"messageId": "m1", "body": json.dumps({"kind": "relays", "target": ""})}
     lease = leases.claim(0, "worker", now)
     assert work({"Records": [record]}, Context()) == {"batchItemFailures": []} and not management.requests
@@ -130,15 +130,15 @@ def test_a_dead_relay_is_found_by_worker(deployed: Mapping[str, str], management
 
 
 def test_changes_of_profiles_are_followed_by_queue(deployed: Mapping[str, str], demo: Demo) -> None:
-    world = ControlPlane(deployed)
-    (profile,) = world.profiles.brokers()
+    control_plane = ControlPlane(deployed)
+    (profile,) = control_plane.profiles.brokers()
     after = replace(profile, allow_public_use=False, revision=profile.revision + 1)
     # As when the API died right after the write.
-    world.profiles.write_broker(profile, after, ProfileChange(BROKER, profile.profile_id, after.revision, True))
+    control_plane.profiles.write_broker(profile, after, ProfileChange(BROKER, profile.profile_id, after.revision, True))
     follow = make_profiles_handler(revalidate_wiring.profile_services(deployed))
     request = {"Records": [{"messageId": "m1", "body": "{}"}]}
-    before = world.access.read([demo.dashboard_id], []).dashboards[demo.dashboard_id]
+    before = control_plane.access.read([demo.dashboard_id], []).dashboards[demo.dashboard_id]
     assert follow(request, Context(5)) == {"batchItemFailures": [{"itemIdentifier": "m1"}]}, "there was no time"
     assert follow(request, Context()) == {"batchItemFailures": []}
-    now = world.access.read([demo.dashboard_id], []).dashboards[demo.dashboard_id]
-    assert now.share_version == before.share_version + 1 and world.profiles.open_changes() == []
+    now = control_plane.access.read([demo.dashboard_id], []).dashboards[demo.dashboard_id]
+    assert now.share_version == before.share_version + 1 and control_plane.profiles.open_changes() == []

@@ -21,7 +21,7 @@ TICK_S = 9.0
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class LeaseStores:
     """The lease's row, the time, when each actor last looked at the clock, and when each fence first sent."""
 
     lease: Lease | None = None
@@ -81,7 +81,7 @@ def successor(name: str, rounds: int) -> Script:
     return script
 
 
-class Workers(Scene[World]):
+class Workers(Scene[LeaseStores]):
     leases_class: type[MemoryRelayLeases] = MemoryRelayLeases
 
     def __init__(self, *actors: Actor, faults: int = 0, ticks: int = 3) -> None:
@@ -90,39 +90,39 @@ class Workers(Scene[World]):
         self.faults = faults
         self._ticks = ticks
 
-    def start(self) -> World:
-        return World()
+    def start(self) -> LeaseStores:
+        return LeaseStores()
 
-    def key(self, world: World) -> Hashable:
+    def key(self, stores: LeaseStores) -> Hashable:
         return (
-            repr(world.lease),
-            world.now,
-            tuple(sorted(world.read_at.items())),
-            tuple(sorted(world.sent_at.items())),
+            repr(stores.lease),
+            stores.now,
+            tuple(sorted(stores.read_at.items())),
+            tuple(sorted(stores.sent_at.items())),
         )
 
-    def environment(self, world: World) -> Iterator[tuple[str, World]]:
-        if world.now < TICK_S * self._ticks:
-            yield "time passes", replace(world, now=world.now + TICK_S)
+    def environment(self, stores: LeaseStores) -> Iterator[tuple[str, LeaseStores]]:
+        if stores.now < TICK_S * self._ticks:
+            yield "time passes", replace(stores, now=stores.now + TICK_S)
 
-    def perform(self, world: World, actor: str, call: Call) -> tuple[World, Answer, str | None]:
+    def perform(self, stores: LeaseStores, actor: str, call: Call) -> tuple[LeaseStores, Answer, str | None]:
         match call.store:
             case "clock":
-                return replace(world, read_at={**world.read_at, actor: world.now}), ("got", world.now), None
+                return replace(stores, read_at={**stores.read_at, actor: stores.now}), ("got", stores.now), None
             case "viewers":
-                return self._sent(world, actor, call.args[0]), ("got", None), None
+                return self._sent(stores, actor, call.args[0]), ("got", None), None
         leases = self.leases_class()
-        if world.lease is not None:
-            leases.rows[0] = world.lease
+        if stores.lease is not None:
+            leases.rows[0] = stores.lease
         answer = getattr(leases, call.method)(*call.args)
-        return replace(world, lease=leases.rows.get(0)), ("got", answer), None
+        return replace(stores, lease=leases.rows.get(0)), ("got", answer), None
 
-    def _sent(self, world: World, actor: str, fence: int) -> World:
+    def _sent(self, stores: LeaseStores, actor: str, fence: int) -> LeaseStores:
         """Sending happens when the clock was last looked at: what is on its way after that is on its way."""
-        at = world.read_at[actor]
-        if any(other > fence and first <= at for other, first in world.sent_at.items()):
+        at = stores.read_at[actor]
+        if any(other > fence and first <= at for other, first in stores.sent_at.items()):
             raise Violation("somebody sends though a higher fence has sent before")
-        return replace(world, sent_at={fence: at, **world.sent_at})
+        return replace(stores, sent_at={fence: at, **stores.sent_at})
 
 
 def worker(name: str, script: Script) -> Actor:

@@ -40,7 +40,7 @@ class Answer:
         return self.body if isinstance(self.body, bytes) else json.dumps(self.body or {}).encode()
 
 
-class ContractServer:
+class RemoteApiServer:
     """`answer(request)` decides; `requests` are those that came."""
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:

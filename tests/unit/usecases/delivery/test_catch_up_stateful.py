@@ -26,13 +26,13 @@ LONGEST_LAG_S = DELAY_S - FRESH_S
 class CatchUpQueue(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.world = GatewayContainer()
+        self.container = GatewayContainer()
         self.lagging_since: float | None = None
         self.published = 0
         self.due: list[tuple[float, CatchUpRequest]] = []
-        self.world.catch_ups.queue = self.queue  # type: ignore[method-assign]
+        self.container.catch_ups.queue = self.queue  # type: ignore[method-assign]
         self.before_post: Callable[[], None] | None = None
-        deliver = self.world.sender.post
+        deliver = self.container.sender.post
 
         def post(connection_id: str, body: bytes) -> Delivery:
             happen, self.before_post = self.before_post, None
@@ -40,22 +40,22 @@ class CatchUpQueue(RuleBasedStateMachine):
                 happen()
             return deliver(connection_id, body)
 
-        self.world.sender.post = post  # type: ignore[method-assign]
+        self.container.sender.post = post  # type: ignore[method-assign]
 
     @initialize()
     def connections(self) -> None:
         for viewer in VIEWERS:
-            self.world.open(viewer)
+            self.container.open(viewer)
 
     def queue(self, key: SubscriptionKey, generation: str, stream_key: str, seen: LastValue | None) -> None:
         request = CatchUpRequest(key, generation, stream_key, seen.order if seen else None)
-        self.due.append((self.world.clock.monotonic() + DELAY_S, request))
+        self.due.append((self.container.clock.monotonic() + DELAY_S, request))
 
     # --- what happens ---------------------------------------------------------------------------------------
 
     @rule(viewer=st.sampled_from(VIEWERS))
     def subscribe(self, viewer: str) -> None:
-        self.handle(viewer, type="subscribe", dashboardId=DASHBOARD, sessionToken=self.world.token(ttl=100_000))
+        self.handle(viewer, type="subscribe", dashboardId=DASHBOARD, sessionToken=self.container.token(ttl=100_000))
 
     @rule(viewer=st.sampled_from(VIEWERS))
     def unsubscribe(self, viewer: str) -> None:
@@ -71,12 +71,12 @@ class CatchUpQueue(RuleBasedStateMachine):
     @rule()
     def publish(self) -> None:
         self.published += 1
-        self.world.publish(str(self.published).encode())
+        self.container.publish(str(self.published).encode())
 
     @rule()
     def publish_with_a_lost_answer(self) -> None:
         """The put is done, its answer is lost, and the client repeats it."""
-        stored = self.world.last_values
+        stored = self.container.last_values
         put = stored.put_if_newer
 
         def twice(stream_key: str, value: LastValue) -> bool:
@@ -90,17 +90,17 @@ class CatchUpQueue(RuleBasedStateMachine):
     @rule()
     def publish_while_access_items_cannot_be_read_again(self) -> None:
         """What was read for the message ages before it is sent, and the store is down by then."""
-        world, read = self.world, self.world.access.read
+        container, read = self.container, self.container.access.read
 
         def once(*args: Any) -> Any:
-            world.access.read = self.down  # type: ignore[method-assign, assignment]
+            container.access.read = self.down  # type: ignore[method-assign, assignment]
             found = read(*args)
-            world.clock.advance(FRESH_S)
+            container.clock.advance(FRESH_S)
             return found
 
-        world.access.read = once  # type: ignore[method-assign, assignment]
+        container.access.read = once  # type: ignore[method-assign, assignment]
         self.publish()
-        del world.access.read
+        del container.access.read
         self.catch_up_if_late()
 
     @staticmethod
@@ -110,42 +110,42 @@ class CatchUpQueue(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from((0.1, 0.9, 1.0, 3.0)))
     def time_passes(self, seconds: float) -> None:
         for _ in range(round(seconds * 10)):
-            self.world.clock.advance(0.1)
+            self.container.clock.advance(0.1)
             self.catch_up_if_late()
 
     def catch_up_if_late(self) -> None:
         since = self.lagging_since
-        if since is not None and self.world.clock.monotonic() - since >= LONGEST_LAG_S - 0.2:
+        if since is not None and self.container.clock.monotonic() - since >= LONGEST_LAG_S - 0.2:
             self.index_catches_up()
 
     @precondition(lambda self: self.lagging_since is None)
     @rule()
     def index_lags(self) -> None:
-        self.lagging_since = self.world.clock.monotonic()
-        self.world.subscriptions.lag()
+        self.lagging_since = self.container.clock.monotonic()
+        self.container.subscriptions.lag()
 
     @rule()
     def index_catches_up(self) -> None:
         self.lagging_since = None
-        self.world.subscriptions.catch_up()
+        self.container.subscriptions.catch_up()
 
     @rule(viewer=st.sampled_from(VIEWERS), how=st.sampled_from((Delivery.THROTTLED, Delivery.FAILED)))
     def posts_fail(self, viewer: str, how: Delivery) -> None:
-        self.world.sender.answers[viewer] = how
+        self.container.sender.answers[viewer] = how
 
     @rule()
     def posts_succeed_again(self) -> None:
-        self.world.sender.answers.clear()
+        self.container.sender.answers.clear()
 
     @rule()
     def looks(self) -> None:
         """The queue's due messages; what could not be done comes back."""
-        now = self.world.clock.monotonic()
+        now = self.container.clock.monotonic()
         due = [one for one in self.due if one[0] <= now]
         self.due = [one for one in self.due if one[0] > now]
         for _, request in due:
             try:
-                self.world.catch_up(request)
+                self.container.catch_up(request)
             except Unavailable:
                 self.due.append((now + DELAY_S, request))
 
@@ -166,18 +166,18 @@ class CatchUpQueue(RuleBasedStateMachine):
             self.time_passes(float(DELAY_S))
             self.looks()
         for viewer in VIEWERS:
-            row = self.world.subscriptions.rows.get(SubscriptionKey(DASHBOARD, viewer, DATASOURCE))
+            row = self.container.subscriptions.rows.get(SubscriptionKey(DASHBOARD, viewer, DATASOURCE))
             newest = self.newest()
             if row is not None and row.live and newest is not None:
-                assert self.world.sender.data(viewer)[-1:] == [newest], viewer
+                assert self.container.sender.data(viewer)[-1:] == [newest], viewer
 
     def newest(self) -> object:
         """The newest value of the stream; None before the first."""
-        stored = list(self.world.last_values.rows.values())
+        stored = list(self.container.last_values.rows.values())
         return json.loads(stored[0].payload) if stored else None
 
     def handle(self, viewer: str, **message: str) -> None:
-        self.world.handle(viewer, json.dumps({"requestId": "r", "datasourceId": DATASOURCE, **message}))
+        self.container.handle(viewer, json.dumps({"requestId": "r", "datasourceId": DATASOURCE, **message}))
 
 
 TestSecondLooks = CatchUpQueue.TestCase

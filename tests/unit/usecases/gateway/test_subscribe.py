@@ -28,56 +28,56 @@ KEY = SubscriptionKey(DASHBOARD, "c", DATASOURCE)
 
 
 def test_a_viewer_subscribes_and_refreshes() -> None:
-    world = GatewayContainer()
-    world.open()
-    first = world.subscribe("c", DASHBOARD, DATASOURCE, world.token())
-    row = world.subscriptions.rows[KEY]
+    container = GatewayContainer()
+    container.open()
+    first = container.subscribe("c", DASHBOARD, DATASOURCE, container.token())
+    row = container.subscriptions.rows[KEY]
     assert not first.refreshed and row.live and row.generation == first.row.generation
-    world.clock.advance(100)
-    again = world.subscribe("c", DASHBOARD, DATASOURCE, world.token())
+    container.clock.advance(100)
+    again = container.subscribe("c", DASHBOARD, DATASOURCE, container.token())
     assert again.refreshed
-    moved = world.subscriptions.rows[KEY]
+    moved = container.subscriptions.rows[KEY]
     assert moved.generation == row.generation and moved.claim.expires_at == row.claim.expires_at + 100
-    shorter = world.subscribe("c", DASHBOARD, DATASOURCE, world.token(ttl=10))
-    assert shorter.refreshed and world.subscriptions.rows[KEY].claim.expires_at == moved.claim.expires_at
+    shorter = container.subscribe("c", DASHBOARD, DATASOURCE, container.token(ttl=10))
+    assert shorter.refreshed and container.subscriptions.rows[KEY].claim.expires_at == moved.claim.expires_at
 
 
 @pytest.mark.parametrize(
     ("prepare", "error"),
     [
-        (lambda world: world.change(visibility=Visibility.PRIVATE), Denied),
-        (lambda world: world.revoke(), Denied),
-        (lambda world: world.change(deleted=True), NotFound),
-        (lambda world: world.change(intents={}), NotFound),
-        (lambda world: world.change(intents={DATASOURCE: "other"}), Denied),
-        (lambda world: world.access.dashboards.clear(), NotFound),
-        (lambda world: world.access.intents.clear(), Unavailable),
-        (lambda world: world.profiles.by_broker.clear(), Denied),
-        (lambda world: world.clock.advance(300), Unauthenticated),
-        (lambda world: world.connections.rows.clear(), Unauthenticated),
+        (lambda container: container.change(visibility=Visibility.PRIVATE), Denied),
+        (lambda container: container.revoke(), Denied),
+        (lambda container: container.change(deleted=True), NotFound),
+        (lambda container: container.change(intents={}), NotFound),
+        (lambda container: container.change(intents={DATASOURCE: "other"}), Denied),
+        (lambda container: container.access.dashboards.clear(), NotFound),
+        (lambda container: container.access.intents.clear(), Unavailable),
+        (lambda container: container.profiles.by_broker.clear(), Denied),
+        (lambda container: container.clock.advance(300), Unauthenticated),
+        (lambda container: container.connections.rows.clear(), Unauthenticated),
     ],
 )
 def test_who_may_not_leaves_no_trace(prepare: Callable[[GatewayContainer], object], error: type[TidegateError]) -> None:
-    world = GatewayContainer()
-    world.open()
-    token = world.token()
-    prepare(world)
+    container = GatewayContainer()
+    container.open()
+    token = container.token()
+    prepare(container)
     with pytest.raises(error):
-        world.subscribe("c", DASHBOARD, DATASOURCE, token)
-    assert not world.subscriptions.rows and not any(world.caps.holders.values())
+        container.subscribe("c", DASHBOARD, DATASOURCE, token)
+    assert not container.subscriptions.rows and not any(container.caps.holders.values())
 
 
 def test_policies() -> None:
-    world = GatewayContainer()
-    world.open()
-    world.profiles.by_broker["b"] = BrokerProfile("b", "b", Transport.IOT_CORE)
+    container = GatewayContainer()
+    container.open()
+    container.profiles.by_broker["b"] = BrokerProfile("b", "b", Transport.IOT_CORE)
     with pytest.raises(Denied, match="public usage"):
-        world.subscribe("c", DASHBOARD, DATASOURCE, world.token())
-    assert not world.subscribe("c", DASHBOARD, DATASOURCE, world.token(user="member")).refreshed
+        container.subscribe("c", DASHBOARD, DATASOURCE, container.token())
+    assert not container.subscribe("c", DASHBOARD, DATASOURCE, container.token(user="member")).refreshed
     narrow = BrokerProfile("b", "b", Transport.IOT_CORE, allow_public_use=True, topic_allowlist=("a/c",))
-    world.profiles.by_broker["b"] = narrow
+    container.profiles.by_broker["b"] = narrow
     with pytest.raises(PolicyBlocked, match="broker policy"):
-        world.subscribe("c", DASHBOARD, DATASOURCE, world.token())
+        container.subscribe("c", DASHBOARD, DATASOURCE, container.token())
     other = GatewayContainer(allowed_topics=["z/#"])
     other.open()
     with pytest.raises(PolicyBlocked, match="gateway policy"):
@@ -85,54 +85,54 @@ def test_policies() -> None:
 
 
 def test_a_token_is_for_its_own_datasource() -> None:
-    world = GatewayContainer()
-    world.open()
+    container = GatewayContainer()
+    container.open()
     with pytest.raises(Denied, match="identifiers"):
-        world.subscribe("c", "other", DATASOURCE, world.token())
+        container.subscribe("c", "other", DATASOURCE, container.token())
     with pytest.raises(Denied, match="scope"):
-        world.subscribe("c", DASHBOARD, DATASOURCE, world.token(scope="datasource:fetch"))
+        container.subscribe("c", DASHBOARD, DATASOURCE, container.token(scope="datasource:fetch"))
     with pytest.raises(Unauthenticated):
-        world.subscribe("c", DASHBOARD, DATASOURCE, "forged")
+        container.subscribe("c", DASHBOARD, DATASOURCE, "forged")
 
 
 def test_signed_in_viewers() -> None:
-    world = GatewayContainer()
-    world.open()
-    world.access.users["guest"] = UserAccess("guest", Role.VIEWER, True, 1)
+    container = GatewayContainer()
+    container.open()
+    container.access.users["guest"] = UserAccess("guest", Role.VIEWER, True, 1)
     with pytest.raises(Denied):
-        world.subscribe("c", DASHBOARD, DATASOURCE, world.token(user="guest"))
-    world.subscribe("c", DASHBOARD, DATASOURCE, world.token(user="guest", share_version=1))
-    world.access.users["member"] = UserAccess("member", Role.VIEWER, True, 2)
+        container.subscribe("c", DASHBOARD, DATASOURCE, container.token(user="guest"))
+    container.subscribe("c", DASHBOARD, DATASOURCE, container.token(user="guest", share_version=1))
+    container.access.users["member"] = UserAccess("member", Role.VIEWER, True, 2)
     with pytest.raises(Denied):
-        world.subscribe("c", DASHBOARD, DATASOURCE, world.token(user="member"))
+        container.subscribe("c", DASHBOARD, DATASOURCE, container.token(user="member"))
 
 
 def test_public_limits_count_address_and_share_version() -> None:
-    world = GatewayContainer(rate=2)
-    world.open()
+    container = GatewayContainer(rate=2)
+    container.open()
     for _ in range(2):
-        world.subscribe("c", DASHBOARD, DATASOURCE, world.token())
+        container.subscribe("c", DASHBOARD, DATASOURCE, container.token())
     with pytest.raises(LimitReached) as refused:
-        world.subscribe("c", DASHBOARD, DATASOURCE, world.token())
+        container.subscribe("c", DASHBOARD, DATASOURCE, container.token())
     assert refused.value.retry_after_ms
-    world.subscribe("c", DASHBOARD, DATASOURCE, world.token(user="member"))
-    world.clock.advance(60)
-    world.subscribe("c", DASHBOARD, DATASOURCE, world.token())
+    container.subscribe("c", DASHBOARD, DATASOURCE, container.token(user="member"))
+    container.clock.advance(60)
+    container.subscribe("c", DASHBOARD, DATASOURCE, container.token())
 
 
 def test_a_limiter_that_is_down() -> None:
     for mode, refused in ((FailureMode.CLOSED, True), (FailureMode.OPEN, False)):
-        world = GatewayContainer(failure_mode=mode)
-        world.open()
-        world.rate_store.count = _down  # type: ignore[method-assign, assignment]
-        world.caps.take = _down  # type: ignore[method-assign]
+        container = GatewayContainer(failure_mode=mode)
+        container.open()
+        container.rate_store.count = _down  # type: ignore[method-assign, assignment]
+        container.caps.take = _down  # type: ignore[method-assign]
         if refused:
             with pytest.raises(LimiterUnavailable):
-                world.subscribe("c", DASHBOARD, DATASOURCE, world.token())
+                container.subscribe("c", DASHBOARD, DATASOURCE, container.token())
         else:
-            world.subscribe("c", DASHBOARD, DATASOURCE, world.token())
+            container.subscribe("c", DASHBOARD, DATASOURCE, container.token())
         outcome = "fail_closed" if refused else "fail_open"
-        assert any(outcome in key for key in world.observer.counts), world.observer.counts
+        assert any(outcome in key for key in container.observer.counts), container.observer.counts
 
 
 def _down(*_args: object, **_options: object) -> bool:
@@ -140,27 +140,27 @@ def _down(*_args: object, **_options: object) -> bool:
 
 
 def test_the_dashboards_cap_counts_connections_and_releases_what_it_refused() -> None:
-    world = GatewayContainer(per_dashboard=2)
-    world.add_datasource("second", "a/c")
+    container = GatewayContainer(per_dashboard=2)
+    container.add_datasource("second", "a/c")
     for number in range(2):
-        world.subscribed(f"c{number}")
-    world.subscribe("c0", DASHBOARD, "second", world.token("second"))  # the connection counts once
-    world.open("late")
+        container.subscribed(f"c{number}")
+    container.subscribe("c0", DASHBOARD, "second", container.token("second"))  # the connection counts once
+    container.open("late")
     with pytest.raises(LimitReached, match="dashboard connection limit"):
-        world.subscribe("late", DASHBOARD, DATASOURCE, world.token())
-    assert not world.connections.rows["late"].subscriptions
-    world.subscribe("c1", DASHBOARD, DATASOURCE, world.token())  # a refresh is exempt
-    world.end_connection.disconnected("c0")
-    world.subscribe("late", DASHBOARD, DATASOURCE, world.token())
+        container.subscribe("late", DASHBOARD, DATASOURCE, container.token())
+    assert not container.connections.rows["late"].subscriptions
+    container.subscribe("c1", DASHBOARD, DATASOURCE, container.token())  # a refresh is exempt
+    container.end_connection.disconnected("c0")
+    container.subscribe("late", DASHBOARD, DATASOURCE, container.token())
 
 
 def test_caps_hold_under_concurrency() -> None:
-    world = GatewayContainer(per_dashboard=90, per_connection=3)
+    container = GatewayContainer(per_dashboard=90, per_connection=3)
 
     def arrive(number: int) -> bool:
-        world.open(f"c{number}", f"ip{number}")
+        container.open(f"c{number}", f"ip{number}")
         try:
-            world.subscribe(f"c{number}", DASHBOARD, DATASOURCE, world.token())
+            container.subscribe(f"c{number}", DASHBOARD, DATASOURCE, container.token())
         except LimitReached:
             return False
         return True
@@ -168,26 +168,26 @@ def test_caps_hold_under_concurrency() -> None:
     with ThreadPoolExecutor(8) as pool:
         results = list(pool.map(arrive, range(200)))
     assert results.count(True) == 90
-    assert sum(len(holders) for holders in world.caps.holders.values()) == 90
+    assert sum(len(holders) for holders in container.caps.holders.values()) == 90
 
 
 def test_another_dashboard_under_the_same_datasource_id() -> None:
-    world = GatewayContainer()
-    world.subscribed()
-    world.access.dashboards["other"] = replace(world.access.dashboards[DASHBOARD], dashboard_id="other")
-    world.access.intents[("other", DATASOURCE)] = world.access.intents[(DASHBOARD, DATASOURCE)]
-    token = world.token(dashboard_id="other")
+    container = GatewayContainer()
+    container.subscribed()
+    container.access.dashboards["other"] = replace(container.access.dashboards[DASHBOARD], dashboard_id="other")
+    container.access.intents[("other", DATASOURCE)] = container.access.intents[(DASHBOARD, DATASOURCE)]
+    token = container.token(dashboard_id="other")
     with pytest.raises(Denied, match="dashboard mismatch"):
-        world.subscribe("c", "other", DATASOURCE, token)
-    assert list(world.subscriptions.rows) == [KEY]
+        container.subscribe("c", "other", DATASOURCE, token)
+    assert list(container.subscriptions.rows) == [KEY]
 
 
 # --- what may happen in between ----------------------------------------------------------------------------
 
 
-def between(world: GatewayContainer, method: str, happens: Callable[[], object], *, after: bool) -> None:
+def between(container: GatewayContainer, method: str, happens: Callable[[], object], *, after: bool) -> None:
     """Let something happen once, right before or after a step on the subscription store."""
-    original = getattr(world.subscriptions, method)
+    original = getattr(container.subscriptions, method)
     left = [True]
 
     def stepped(*args: object) -> object:
@@ -199,85 +199,85 @@ def between(world: GatewayContainer, method: str, happens: Callable[[], object],
             happens()
         return result
 
-    setattr(world.subscriptions, method, stepped)
+    setattr(container.subscriptions, method, stepped)
 
 
 @pytest.mark.parametrize("method", ["get", "put_hidden"])
 @pytest.mark.parametrize("after", [False, True])
 def test_a_revocation_between_any_steps_leaves_no_live_row(method: str, after: bool) -> None:
-    world = GatewayContainer()
-    world.open()
-    token = world.token()
-    between(world, method, world.revoke, after=after)
+    container = GatewayContainer()
+    container.open()
+    token = container.token()
+    between(container, method, container.revoke, after=after)
     with pytest.raises(Denied):
-        world.subscribe("c", DASHBOARD, DATASOURCE, token)
-    assert not world.subscriptions.rows
+        container.subscribe("c", DASHBOARD, DATASOURCE, token)
+    assert not container.subscriptions.rows
 
 
 @pytest.mark.parametrize("method", ["get", "put_hidden"])
 @pytest.mark.parametrize("after", [False, True])
 def test_a_disconnect_between_any_steps_leaves_nothing(method: str, after: bool) -> None:
-    world = GatewayContainer()
-    world.open()
-    between(world, method, lambda: world.end_connection.disconnected("c"), after=after)
+    container = GatewayContainer()
+    container.open()
+    between(container, method, lambda: container.end_connection.disconnected("c"), after=after)
     with pytest.raises(Unauthenticated):
-        world.subscribe("c", DASHBOARD, DATASOURCE, world.token())
-    assert not world.subscriptions.rows
-    assert not any(world.caps.holders.values()), "a slot taken after the connection went must be given back"
+        container.subscribe("c", DASHBOARD, DATASOURCE, container.token())
+    assert not container.subscriptions.rows
+    assert not any(container.caps.holders.values()), "a slot taken after the connection went must be given back"
 
 
 def test_two_attempts_on_one_row_both_end_subscribed() -> None:
-    world = GatewayContainer()
-    world.open()
-    token = world.token()
+    container = GatewayContainer()
+    container.open()
+    token = container.token()
     inner = []
     between(
-        world,
+        container,
         "put_hidden",
-        lambda: inner.append(world.subscribe("c", DASHBOARD, DATASOURCE, token)),
+        lambda: inner.append(container.subscribe("c", DASHBOARD, DATASOURCE, token)),
         after=True,
     )
-    outer = world.subscribe("c", DASHBOARD, DATASOURCE, token)
-    row = world.subscriptions.rows[KEY]
+    outer = container.subscribe("c", DASHBOARD, DATASOURCE, token)
+    row = container.subscriptions.rows[KEY]
     assert row.live and {outer.row.generation, inner[0].row.generation} == {row.generation}
 
 
 def test_a_row_that_is_being_cut_is_waited_for_then_refused() -> None:
-    world = GatewayContainer()
-    world.subscribed()
-    world.subscriptions.claim_termination(world.subscriptions.rows[KEY], TerminationClaim("run", 0))
+    container = GatewayContainer()
+    container.subscribed()
+    container.subscriptions.claim_termination(container.subscriptions.rows[KEY], TerminationClaim("run", 0))
     with pytest.raises(Busy) as busy:
-        world.subscribe("c", DASHBOARD, DATASOURCE, world.token())
+        container.subscribe("c", DASHBOARD, DATASOURCE, container.token())
     assert busy.value.temporary
-    assert world.subscriptions.rows[KEY].termination, "its viewer must hear of the cut first"
+    assert container.subscriptions.rows[KEY].termination, "its viewer must hear of the cut first"
 
 
 def test_a_lost_verification_takes_the_row_back() -> None:
-    world = GatewayContainer()
-    world.open()
-    token = world.token()
-    reads = world.access.read
+    container = GatewayContainer()
+    container.open()
+    token = container.token()
+    reads = container.access.read
 
     def fail_after_put(*args: object) -> object:
-        if world.subscriptions.rows:
+        if container.subscriptions.rows:
             raise Unavailable("down")
         return reads(*args)  # type: ignore[arg-type]
 
-    world.access.read = fail_after_put  # type: ignore[method-assign, assignment]
+    container.access.read = fail_after_put  # type: ignore[method-assign, assignment]
     with pytest.raises(Unavailable):
-        world.subscribe("c", DASHBOARD, DATASOURCE, token)
-    assert not world.subscriptions.rows and not world.connections.rows["c"].subscriptions
+        container.subscribe("c", DASHBOARD, DATASOURCE, token)
+    assert not container.subscriptions.rows and not container.connections.rows["c"].subscriptions
 
 
 def test_a_newer_version_replaces_and_an_older_attempt_cannot() -> None:
-    world = GatewayContainer()
-    world.subscribed()
-    old = world.subscriptions.rows[KEY]
-    world.revoke()
-    world.subscribe("c", DASHBOARD, DATASOURCE, world.token())
-    new = world.subscriptions.rows[KEY]
+    container = GatewayContainer()
+    container.subscribed()
+    old = container.subscriptions.rows[KEY]
+    container.revoke()
+    container.subscribe("c", DASHBOARD, DATASOURCE, container.token())
+    new = container.subscriptions.rows[KEY]
     assert new.generation != old.generation and new.live
-    assert not world.subscriptions.put_hidden(replace(old, generation="late"))
+    assert not container.subscriptions.put_hidden(replace(old, generation="late"))
 
 
 # --- messages ----------------------------------------------------------------------------------------------
@@ -288,72 +288,72 @@ def message(kind: str, **fields: str) -> str:
 
 
 def test_a_subscribe_is_acked_told_and_given_the_last_value() -> None:
-    world = GatewayContainer()
-    world.subscribed("first")
-    world.publish(b'{"t":1.50}')
-    world.open()
-    world.handle("c", message("subscribe", dashboardId=DASHBOARD, sessionToken=world.token()))
-    kinds = [one["type"] for one in world.sender.sent["c"]]
+    container = GatewayContainer()
+    container.subscribed("first")
+    container.publish(b'{"t":1.50}')
+    container.open()
+    container.handle("c", message("subscribe", dashboardId=DASHBOARD, sessionToken=container.token()))
+    kinds = [one["type"] for one in container.sender.sent["c"]]
     assert kinds == ["ack", "status", "data"]
-    data = world.frames("data")[0]
+    data = container.frames("data")[0]
     assert data["payload"] == {"t": 1.5} and data["retained"] is True
-    assert [key.connection_id for key, *_ in world.catch_ups.queued] == ["c"]
-    world.handle("c", message("subscribe", dashboardId=DASHBOARD, sessionToken=world.token()))
-    assert [one["type"] for one in world.sender.sent["c"]][3:] == ["ack"], "a refresh says nothing more"
+    assert [key.connection_id for key, *_ in container.catch_ups.queued] == ["c"]
+    container.handle("c", message("subscribe", dashboardId=DASHBOARD, sessionToken=container.token()))
+    assert [one["type"] for one in container.sender.sent["c"]][3:] == ["ack"], "a refresh says nothing more"
 
 
 @pytest.mark.parametrize(
     ("token", "code", "retryable"),
     [
-        (lambda world: "forged", "STREAM_AUTH_FAILED", False),
-        (lambda world: world.token(ttl=-1), "STREAM_AUTH_FAILED", True),
-        (lambda world: world.token(share_version=0), "STREAM_AUTH_FAILED", False),
-        (lambda world: world.token(intent_hash="old"), "STREAM_AUTH_FAILED", True),
-        (lambda world: world.token("gone"), "STREAM_AUTH_FAILED", False),
+        (lambda container: "forged", "STREAM_AUTH_FAILED", False),
+        (lambda container: container.token(ttl=-1), "STREAM_AUTH_FAILED", True),
+        (lambda container: container.token(share_version=0), "STREAM_AUTH_FAILED", False),
+        (lambda container: container.token(intent_hash="old"), "STREAM_AUTH_FAILED", True),
+        (lambda container: container.token("gone"), "STREAM_AUTH_FAILED", False),
     ],
 )
 def test_refusals_say_whether_to_come_back(
     token: Callable[[GatewayContainer], str], code: str, retryable: bool
 ) -> None:
-    world = GatewayContainer()
-    world.open()
-    world.handle("c", message("subscribe", dashboardId=DASHBOARD, sessionToken=token(world)))
-    (ack,) = world.frames("ack")
+    container = GatewayContainer()
+    container.open()
+    container.handle("c", message("subscribe", dashboardId=DASHBOARD, sessionToken=token(container)))
+    (ack,) = container.frames("ack")
     assert (ack["ok"], ack["errorCode"], ack["retryable"]) == (False, code, retryable)
     assert (ack["requestId"], ack["datasourceId"]) == ("r", DATASOURCE)
 
 
 def test_faults_stay_inside() -> None:
-    world = GatewayContainer()
-    world.open()
+    container = GatewayContainer()
+    container.open()
 
     def broken(*_args: object) -> Subscription:
         raise RuntimeError("table tidegate-x-17 exploded")
 
-    world.subscriptions.get = broken  # type: ignore[method-assign, assignment]
-    world.handle("c", message("subscribe", dashboardId=DASHBOARD, sessionToken=world.token()))
-    (ack,) = world.frames("ack")
+    container.subscriptions.get = broken  # type: ignore[method-assign, assignment]
+    container.handle("c", message("subscribe", dashboardId=DASHBOARD, sessionToken=container.token()))
+    (ack,) = container.frames("ack")
     assert ack["message"] == "Subscription failed" and ack["retryable"] is True
-    assert world.observer.faults
+    assert container.observer.faults
 
 
 def test_unsubscribe_and_ping() -> None:
-    world = GatewayContainer()
-    world.subscribed()
-    world.handle("c", message("unsubscribe"))
-    world.handle("c", message("unsubscribe"))
-    world.handle("c", message("ping"))
-    kinds = [(one["type"], one.get("status")) for one in world.sender.sent["c"]]
+    container = GatewayContainer()
+    container.subscribed()
+    container.handle("c", message("unsubscribe"))
+    container.handle("c", message("unsubscribe"))
+    container.handle("c", message("ping"))
+    kinds = [(one["type"], one.get("status")) for one in container.sender.sent["c"]]
     assert kinds == [("status", "disconnected"), ("ack", None), ("ack", None), ("pong", None)]
-    assert not world.subscriptions.rows and not world.connections.rows["c"].subscriptions
+    assert not container.subscriptions.rows and not container.connections.rows["c"].subscriptions
 
 
 def test_an_answer_to_nobody_ends_the_connection() -> None:
     from tidegate.ports.delivery import Delivery
 
-    world = GatewayContainer()
-    world.subscribed()
-    world.sender.answers["c"] = Delivery.GONE
-    world.handle("c", message("ping"))
-    assert not world.connections.rows and not world.subscriptions.rows and world.sender.closed == ["c"]
+    container = GatewayContainer()
+    container.subscribed()
+    container.sender.answers["c"] = Delivery.GONE
+    container.handle("c", message("ping"))
+    assert not container.connections.rows and not container.subscriptions.rows and container.sender.closed == ["c"]
     assert PUBLIC_SUBJECT == "public"

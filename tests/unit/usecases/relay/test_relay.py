@@ -89,7 +89,7 @@ class Source:
     async def close(self) -> None: ...
 
 
-class Viewers:
+class RecordingFanOut:
     """A fan-out that remembers what it was given, by whom."""
 
     def __init__(self) -> None:
@@ -112,7 +112,7 @@ class Viewers:
 class OneWorker:
     """The fan-out of one worker: refuses what its lease does not cover."""
 
-    def __init__(self, viewers: Viewers, last_values: MemoryLastValues, name: str) -> None:
+    def __init__(self, viewers: RecordingFanOut, last_values: MemoryLastValues, name: str) -> None:
         self._viewers, self._last_values, self._name = viewers, last_values, name
         self.may: Callable[[], bool] = lambda: True
 
@@ -168,7 +168,7 @@ class Cipher:
         return {"username": "u", "password": "p4ss"} if profile_id == "basic" else {"token": "t0ken"}
 
 
-class Scene:
+class RelayContainer:
     """One stream, one source, workers as they come."""
 
     def __init__(self, *, per_second: int = 0, ids: bool = True, credential: bool = False) -> None:
@@ -180,7 +180,7 @@ class Scene:
         )
         self.streams, self.last_values, self.leases = MemoryStreams(), MemoryLastValues(), MemoryRelayLeases()
         self.streams.rows["stream"] = self.stream
-        self.source, self.viewers, self.relay_workers = Source(ids=ids), Viewers(), MemoryRelayWorkers()
+        self.source, self.viewers, self.relay_workers = Source(ids=ids), RecordingFanOut(), MemoryRelayWorkers()
         self.profiles, self.observer = Profiles(), MemoryObserver()
         self.frames: list[Frames] = []
         self._per_second = per_second
@@ -291,35 +291,35 @@ def _in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_the_source_says_is_delivered_and_the_credential_is_in_place() -> None:
     async def work() -> None:
-        scene = Scene(credential=True)
-        task = scene.begin(scene.relay())
-        await settle(lambda: scene.viewers.states == ["connected"])
+        container = RelayContainer(credential=True)
+        task = container.begin(container.relay())
+        await settle(lambda: container.viewers.states == ["connected"])
         for _ in range(20):
-            await scene.source.say()
-        await settle(lambda: len(scene.viewers.values) == 20)
-        assert scene.viewers.values == [str(n) for n in range(1, 21)]
-        (request, _), *_ = scene.source.opened
+            await container.source.say()
+        await settle(lambda: len(container.viewers.values) == 20)
+        assert container.viewers.values == [str(n) for n in range(1, 21)]
+        (request, _), *_ = container.source.opened
         assert isinstance(request, UpstreamRequest)
         assert request.headers == {"A": "b", "Authorization": "Bearer t0ken"} and "t0ken" not in repr(request)
-        assert scene.streams.rows["stream"].connected
+        assert container.streams.rows["stream"].connected
         await end(task)
-        assert scene.source.open_now == 0, "no upstream is left behind"
+        assert container.source.open_now == 0, "no upstream is left behind"
 
     run(work)
 
 
 def test_a_break_is_told_and_goes_on_where_it_was() -> None:
     async def work() -> None:
-        scene = Scene()
-        task = scene.begin(scene.relay())
-        await settle(lambda: scene.viewers.states == ["connected"])
-        await scene.source.say()
-        await settle(lambda: scene.viewers.values == ["1"])
-        await scene.source.break_off(UpstreamFault(ErrorCode.IDLE_TIMEOUT, "Stream idle timeout"))
-        await scene.source.say()
-        await settle(lambda: scene.viewers.values == ["1", "2"])
-        assert scene.viewers.told == [("STREAM_IDLE_TIMEOUT", "Stream idle timeout")]
-        assert scene.viewers.states == ["connected", "connected"] and scene.source.opened[-1][1] == "1"
+        container = RelayContainer()
+        task = container.begin(container.relay())
+        await settle(lambda: container.viewers.states == ["connected"])
+        await container.source.say()
+        await settle(lambda: container.viewers.values == ["1"])
+        await container.source.break_off(UpstreamFault(ErrorCode.IDLE_TIMEOUT, "Stream idle timeout"))
+        await container.source.say()
+        await settle(lambda: container.viewers.values == ["1", "2"])
+        assert container.viewers.told == [("STREAM_IDLE_TIMEOUT", "Stream idle timeout")]
+        assert container.viewers.states == ["connected", "connected"] and container.source.opened[-1][1] == "1"
         await end(task)
 
     run(work)
@@ -330,12 +330,12 @@ def test_while_nobody_can_be_asked_for_it_waits_and_says_nothing(monkeypatch: py
     monkeypatch.setattr(upstream, "_NOBODY_S", 0.01)
 
     async def work() -> None:
-        scene = Scene()
-        scene.nobody = 3
-        task = scene.begin(scene.relay())
-        await settle(lambda: scene.viewers.states == ["connected"])
-        assert scene.nobody == 0 and not scene.viewers.told
-        assert not [name for name, *_ in scene.observer.counts if name == "upstream_faults"]
+        container = RelayContainer()
+        container.nobody = 3
+        task = container.begin(container.relay())
+        await settle(lambda: container.viewers.states == ["connected"])
+        assert container.nobody == 0 and not container.viewers.told
+        assert not [name for name, *_ in container.observer.counts if name == "upstream_faults"]
         await end(task)
 
     run(work)
@@ -343,13 +343,13 @@ def test_while_nobody_can_be_asked_for_it_waits_and_says_nothing(monkeypatch: py
 
 def test_garbage_is_told_and_the_stream_goes_on() -> None:
     async def work() -> None:
-        scene = Scene()
-        task = scene.begin(scene.relay())
-        await settle(lambda: scene.viewers.states == ["connected"])
-        await scene.source.say(b"{not JSON")
-        await scene.source.say()
-        await settle(lambda: scene.viewers.values == ["2"])
-        assert scene.viewers.told == [("STREAM_PROTOCOL_ERROR", "Payload parsing failed")]
+        container = RelayContainer()
+        task = container.begin(container.relay())
+        await settle(lambda: container.viewers.states == ["connected"])
+        await container.source.say(b"{not JSON")
+        await container.source.say()
+        await settle(lambda: container.viewers.values == ["2"])
+        assert container.viewers.told == [("STREAM_PROTOCOL_ERROR", "Payload parsing failed")]
         await end(task)
 
     run(work)
@@ -357,12 +357,12 @@ def test_garbage_is_told_and_the_stream_goes_on() -> None:
 
 def test_a_changed_credential_profile_is_not_used() -> None:
     async def work() -> None:
-        scene = Scene(credential=True)
-        assert scene.profiles.profile is not None
-        scene.profiles.profile = replace(scene.profiles.profile, connection_revision=2)
-        task = scene.begin(scene.relay())
-        await settle(lambda: len(scene.viewers.told) > 0)
-        assert scene.viewers.told[0][0] == "STREAM_POLICY_BLOCKED" and not scene.source.opened
+        container = RelayContainer(credential=True)
+        assert container.profiles.profile is not None
+        container.profiles.profile = replace(container.profiles.profile, connection_revision=2)
+        task = container.begin(container.relay())
+        await settle(lambda: len(container.viewers.told) > 0)
+        assert container.viewers.told[0][0] == "STREAM_POLICY_BLOCKED" and not container.source.opened
         await end(task)
 
     run(work)
@@ -370,25 +370,27 @@ def test_a_changed_credential_profile_is_not_used() -> None:
 
 def test_a_broker_is_entered_with_its_credential_as_the_profiles_are_now() -> None:
     async def work() -> None:
-        scene = Scene()
+        container = RelayContainer()
         intent = {"protocol": "mqtt", "brokerProfileId": "b", "brokerRevision": 3, "topic": "a/#", "qos": 1}
         intent |= {"keepaliveSeconds": 30, "credentialProfileId": "basic", "credentialRevision": 1}
-        scene.stream = replace(scene.stream, protocol="mqtt", intent=intent)
-        scene.streams.rows["stream"] = scene.stream
-        scene.partition = partition_of(scene.stream)
-        scene.profiles.profile = CredentialProfile("basic", "basic", CredentialType.BASIC)
+        container.stream = replace(container.stream, protocol="mqtt", intent=intent)
+        container.streams.rows["stream"] = container.stream
+        container.partition = partition_of(container.stream)
+        container.profiles.profile = CredentialProfile("basic", "basic", CredentialType.BASIC)
         tls = {"ca": "PEM"}
         broker = BrokerProfile("b", "b", Transport.EXTERNAL, "mqtts://h", tls=tls, connection_revision=3)
-        scene.profiles.brokers = broker
-        running = scene.begin(scene.relay())
-        await settle(lambda: scene.source.open_now == 1)
-        request, _ = scene.source.opened[0]
+        container.profiles.brokers = broker
+        running = container.begin(container.relay())
+        await settle(lambda: container.source.open_now == 1)
+        request, _ = container.source.opened[0]
         assert request == MqttRequest(Broker("b", "mqtts://h", "u", "p4ss", "PEM"), "a/#", 1, 30)
         assert "p4ss" not in repr(request)
-        scene.profiles.brokers = replace(broker, connection_revision=4)
-        await scene.source.break_off(UpstreamFault(ErrorCode.CONNECT_FAILED, "gone"))
-        await settle(lambda: (ErrorCode.POLICY_BLOCKED.value, "The broker profile was changed") in scene.viewers.told)
-        assert scene.source.open_now == 0
+        container.profiles.brokers = replace(broker, connection_revision=4)
+        await container.source.break_off(UpstreamFault(ErrorCode.CONNECT_FAILED, "gone"))
+        await settle(
+            lambda: (ErrorCode.POLICY_BLOCKED.value, "The broker profile was changed") in container.viewers.told
+        )
+        assert container.source.open_now == 0
         await end(running)
 
     asyncio.run(work())
@@ -396,16 +398,16 @@ def test_a_broker_is_entered_with_its_credential_as_the_profiles_are_now() -> No
 
 def test_a_delivery_that_breaks_begins_the_upstream_again() -> None:
     async def work() -> None:
-        scene = Scene()
-        task = scene.begin(scene.relay())
-        await settle(lambda: scene.viewers.states == ["connected"])
-        scene.viewers.broken = True
-        await scene.source.say()
-        await settle(lambda: len(scene.source.opened) == 2 and scene.source.open_now == 1)
-        scene.viewers.broken = False
-        await scene.source.say()
-        await settle(lambda: "2" in scene.viewers.values)
-        assert [message for message, _ in scene.observer.faults] == ["upstream broke"]
+        container = RelayContainer()
+        task = container.begin(container.relay())
+        await settle(lambda: container.viewers.states == ["connected"])
+        container.viewers.broken = True
+        await container.source.say()
+        await settle(lambda: len(container.source.opened) == 2 and container.source.open_now == 1)
+        container.viewers.broken = False
+        await container.source.say()
+        await settle(lambda: "2" in container.viewers.values)
+        assert [message for message, _ in container.observer.faults] == ["upstream broke"]
         await end(task)
 
     run(work)
@@ -416,34 +418,34 @@ def test_the_lease_is_renewed_though_looking_takes_long(monkeypatch: pytest.Monk
     monkeypatch.setattr(keep_lease, "LEASE_S", 0.3)
 
     async def work() -> None:
-        scene, answered = Scene(), Event()
-        relay = scene.relay()
-        task = scene.begin(relay)
-        await settle(lambda: scene.viewers.states == ["connected"])
-        scene.viewers.answered = answered
-        quiet = replace(scene.stream, stream_key="quiet", last_requested_at=scene.stream.last_requested_at - 60)
-        while partition_of(quiet) != scene.partition:
+        container, answered = RelayContainer(), Event()
+        relay = container.relay()
+        task = container.begin(relay)
+        await settle(lambda: container.viewers.states == ["connected"])
+        container.viewers.answered = answered
+        quiet = replace(container.stream, stream_key="quiet", last_requested_at=container.stream.last_requested_at - 60)
+        while partition_of(quiet) != container.partition:
             quiet = replace(quiet, stream_key=quiet.stream_key + "!")
-        scene.streams.rows[quiet.stream_key] = quiet
-        await settle(lambda: scene.viewers.asking > 0)
+        container.streams.rows[quiet.stream_key] = quiet
+        await settle(lambda: container.viewers.asking > 0)
         renewals: set[float] = set()
         while len(renewals) < 8:
             assert relay.may_send(), "the lease ran out"
-            renewals.add(scene.leases.rows[scene.partition].until)
+            renewals.add(container.leases.rows[container.partition].until)
             await asyncio.sleep(0.01)
         answered.set()
         await end(task)
-        assert scene.leases.current(scene.partition) is None, "and is let go when the worker is told to end"
+        assert container.leases.current(container.partition) is None, "and is let go when the worker is told to end"
 
     run(work)
 
 
 def test_one_worker_holds_a_shard() -> None:
     async def work() -> None:
-        scene = Scene()
-        first = scene.begin(scene.relay())
-        await settle(lambda: scene.source.open_now == 1)
-        assert await scene.begin(scene.relay()) == "not needed" and scene.source.open_now == 1
+        container = RelayContainer()
+        first = container.begin(container.relay())
+        await settle(lambda: container.source.open_now == 1)
+        assert await container.begin(container.relay()) == "not needed" and container.source.open_now == 1
         await end(first)
 
     run(work)
@@ -451,18 +453,20 @@ def test_one_worker_holds_a_shard() -> None:
 
 def test_nobody_listens_and_the_shard_is_let_go() -> None:
     async def work() -> None:
-        scene = Scene()
-        scene.streams.rows["stream"] = replace(scene.stream, last_requested_at=scene.stream.last_requested_at - 60)
-        task = scene.begin(scene.relay())
-        await settle(lambda: scene.source.open_now == 1)
-        scene.viewers.audience = False
+        container = RelayContainer()
+        container.streams.rows["stream"] = replace(
+            container.stream, last_requested_at=container.stream.last_requested_at - 60
+        )
+        task = container.begin(container.relay())
+        await settle(lambda: container.source.open_now == 1)
+        container.viewers.audience = False
         assert await task == "nobody listens"
-        assert scene.source.open_now == 0 and scene.leases.current(scene.partition) is None
-        assert not scene.streams.rows["stream"].connected and not scene.relay_workers.started
+        assert container.source.open_now == 0 and container.leases.current(container.partition) is None
+        assert not container.streams.rows["stream"].connected and not container.relay_workers.started
         # A stream that is wanted again is connected again.
-        scene.viewers.audience = True
-        again = scene.begin(scene.relay())
-        await settle(lambda: scene.source.open_now == 1)
+        container.viewers.audience = True
+        again = container.begin(container.relay())
+        await settle(lambda: container.source.open_now == 1)
         await end(again)
 
     run(work)
@@ -470,21 +474,24 @@ def test_nobody_listens_and_the_shard_is_let_go() -> None:
 
 def test_a_worker_without_anything_to_do_ends_at_once() -> None:
     async def work() -> None:
-        scene = Scene()
-        scene.streams.rows.clear()
-        assert await scene.begin(scene.relay()) == "nobody listens" and scene.leases.current(scene.partition) is None
+        container = RelayContainer()
+        container.streams.rows.clear()
+        assert (
+            await container.begin(container.relay()) == "nobody listens"
+            and container.leases.current(container.partition) is None
+        )
 
     run(work)
 
 
 def test_a_worker_whose_sender_broke_lets_the_shard_go() -> None:
     async def work() -> None:
-        scene = Scene()
-        task = scene.begin(scene.relay())
-        await settle(lambda: scene.viewers.states == ["connected"])
-        scene.frames[0].healthy = False
-        assert await task == "broken" and scene.leases.current(scene.partition) is None
-        assert scene.source.open_now == 0
+        container = RelayContainer()
+        task = container.begin(container.relay())
+        await settle(lambda: container.viewers.states == ["connected"])
+        container.frames[0].healthy = False
+        assert await task == "broken" and container.leases.current(container.partition) is None
+        assert container.source.open_now == 0
 
     run(work)
 
@@ -495,22 +502,22 @@ def test_what_could_not_be_delivered_is_tried_again_until_something_newer_comes(
     monkeypatch.setattr(upstream, "_AGAIN_S", (0.01,) * 500)
 
     async def work() -> None:
-        scene = Scene()
-        task = scene.begin(scene.relay())
-        await settle(lambda: scene.viewers.states == ["connected"])
-        scene.viewers.down = True
-        await scene.source.say()
-        await settle(lambda: scene.viewers.asked >= 3)
-        scene.viewers.down = False
-        await settle(lambda: scene.viewers.values == ["1"])
-        scene.viewers.down = True
-        await scene.source.say()
-        await settle(lambda: scene.viewers.asked >= 6)
-        await scene.source.say()
-        await settle(lambda: scene.viewers.asked >= 9)
-        scene.viewers.down = False
-        await settle(lambda: scene.viewers.values[-1] == "3")
-        assert scene.viewers.values in (["1", "3"], ["1", "2", "3"])
+        container = RelayContainer()
+        task = container.begin(container.relay())
+        await settle(lambda: container.viewers.states == ["connected"])
+        container.viewers.down = True
+        await container.source.say()
+        await settle(lambda: container.viewers.asked >= 3)
+        container.viewers.down = False
+        await settle(lambda: container.viewers.values == ["1"])
+        container.viewers.down = True
+        await container.source.say()
+        await settle(lambda: container.viewers.asked >= 6)
+        await container.source.say()
+        await settle(lambda: container.viewers.asked >= 9)
+        container.viewers.down = False
+        await settle(lambda: container.viewers.values[-1] == "3")
+        assert container.viewers.values in (["1", "3"], ["1", "2", "3"])
         await end(task)
 
     run(work)
@@ -520,16 +527,16 @@ def test_a_worker_that_lost_its_lease_sends_nothing_more(monkeypatch: pytest.Mon
     monkeypatch.setattr(relaying, "LEASE_S", 0.6)  # it looks after its lease three times as often
 
     async def work() -> None:
-        scene = Scene()
-        task = scene.begin(scene.relay())
-        await settle(lambda: scene.viewers.states == ["connected"])
-        await scene.source.say()
-        await settle(lambda: scene.viewers.values == ["1"])
-        held = scene.leases.rows[scene.partition]
-        scene.leases.rows[scene.partition] = replace(held, owner="another", fence=held.fence + 1)
+        container = RelayContainer()
+        task = container.begin(container.relay())
+        await settle(lambda: container.viewers.states == ["connected"])
+        await container.source.say()
+        await settle(lambda: container.viewers.values == ["1"])
+        held = container.leases.rows[container.partition]
+        container.leases.rows[container.partition] = replace(held, owner="another", fence=held.fence + 1)
         assert await asyncio.wait_for(task, 10) == "overtaken"
-        await scene.source.say()
-        assert scene.viewers.values == ["1"] and scene.source.open_now == 0
+        await container.source.say()
+        assert container.viewers.values == ["1"] and container.source.open_now == 0
 
     run(work)
 
@@ -539,11 +546,11 @@ def test_a_store_that_does_not_answer_silences_before_another_may_claim(monkeypa
     monkeypatch.setattr(keep_lease, "LEASE_S", 0.3)
 
     async def work() -> None:
-        scene = Scene()
-        relay = scene.relay()
-        task = scene.begin(relay)
-        await settle(lambda: scene.viewers.states == ["connected"])
-        scene.leases.down = True
+        container = RelayContainer()
+        relay = container.relay()
+        task = container.begin(relay)
+        await settle(lambda: container.viewers.states == ["connected"])
+        container.leases.down = True
         assert await task == "overtaken" and not relay.may_send()
 
     run(work)
@@ -551,14 +558,14 @@ def test_a_store_that_does_not_answer_silences_before_another_may_claim(monkeypa
 
 def test_the_newest_value_wins_and_the_last_one_is_delivered() -> None:
     async def work() -> None:
-        scene = Scene(per_second=20)
-        task = scene.begin(scene.relay())
-        await settle(lambda: scene.viewers.states == ["connected"])
+        container = RelayContainer(per_second=20)
+        task = container.begin(container.relay())
+        await settle(lambda: container.viewers.states == ["connected"])
         for _ in range(200):
-            await scene.source.say()
+            await container.source.say()
             await asyncio.sleep(0.001)
-        await settle(lambda: "200" in scene.viewers.values)
-        numbers = [int(one) for one in scene.viewers.values]
+        await settle(lambda: "200" in container.viewers.values)
+        numbers = [int(one) for one in container.viewers.values]
         assert numbers == sorted(set(numbers)) and numbers[-1] == 200 and len(numbers) < 60
         await end(task)
 
@@ -570,34 +577,34 @@ def test_ten_handovers_in_a_row_lose_nothing(ids: bool) -> None:
     """A hundred messages a second; with ids none twice either, and never two workers at a time."""
 
     async def work() -> None:
-        scene = Scene(ids=ids)
+        container = RelayContainer(ids=ids)
         talking = True
 
         async def talk() -> None:
             while talking:
-                await scene.source.say()
+                await container.source.say()
                 await asyncio.sleep(0.01)
 
-        worker = scene.begin(scene.relay(handover_s=1000.0), seconds=900)
-        await settle(lambda: scene.viewers.states == ["connected"])
+        worker = container.begin(container.relay(handover_s=1000.0), seconds=900)
+        await settle(lambda: container.viewers.states == ["connected"])
         talker = asyncio.create_task(talk())
         for number in range(10):
-            await settle(lambda n=number: scene.relay_workers.started == [(scene.partition, True)] * (n + 1))  # type: ignore[misc]
-            successor = scene.begin(scene.relay(handover_s=1000.0), seconds=900, successor=True)
+            await settle(lambda n=number: container.relay_workers.started == [(container.partition, True)] * (n + 1))  # type: ignore[misc]
+            successor = container.begin(container.relay(handover_s=1000.0), seconds=900, successor=True)
             assert await worker == "handed over"
             worker = successor
         talking = False
         await talker
-        await settle(lambda: str(scene.source.sent) in scene.viewers.values)
-        numbers = [int(one) for one in scene.viewers.values]
-        assert set(numbers) == set(range(1, scene.source.sent + 1)), "nothing is lost"
+        await settle(lambda: str(container.source.sent) in container.viewers.values)
+        numbers = [int(one) for one in container.viewers.values]
+        assert set(numbers) == set(range(1, container.source.sent + 1)), "nothing is lost"
         if ids:
             assert numbers == sorted(set(numbers)), "and nothing repeated"
-        order = [name for name, _ in groupby(scene.viewers.by)]
+        order = [name for name, _ in groupby(container.viewers.by)]
         names = [f"worker {n}" for n in range(1, 12)]
         assert order == names[: len(order)], "each sends only after the one before it has ended"
         await end(worker)
-        assert scene.source.open_now == 0
+        assert container.source.open_now == 0
 
     run(work)
 
@@ -610,20 +617,20 @@ def test_what_a_standby_repeats_of_a_source_without_ids(
     monkeypatch.setattr(RelayWorker, "may_send", lambda _relay: True)
 
     async def work() -> None:
-        scene = Scene(ids=False, per_second=per_second)
-        holder, standby = (scene.relay()._make_upstream(scene.stream) for _ in range(2))
+        container = RelayContainer(ids=False, per_second=per_second)
+        holder, standby = (container.relay()._make_upstream(container.stream) for _ in range(2))
         for worker, waits in ((holder, False), (standby, True)):
             asyncio.create_task(worker.run(standby=waits))  # noqa: RUF006 - ends with the loop
             await worker.connected.wait()
         for number in range(1, 31):
-            await scene.source.say()
-            await settle(lambda n=number: scene.viewers.values[-1:] == [str(n)])  # type: ignore[misc]
+            await container.source.say()
+            await settle(lambda n=number: container.viewers.values[-1:] == [str(n)])  # type: ignore[misc]
         await holder.pause()
-        await scene.source.say()
+        await container.source.say()
         await settle(lambda: len(standby._waiting) == 31)
         await standby.take_over()
-        await settle(lambda: scene.viewers.values[-1:] == ["31"])
-        assert len(scene.viewers.values) == 30 + repeated + 1
+        await settle(lambda: container.viewers.values[-1:] == ["31"])
+        assert len(container.viewers.values) == 30 + repeated + 1
 
     run(work)
 
@@ -633,17 +640,17 @@ def test_streams_are_read_again_when_somebody_waits_for_one(monkeypatch: pytest.
     monkeypatch.setattr(relaying, "GRACE_S", 30.0)
 
     async def work() -> None:
-        scene = Scene()
-        task = scene.begin(scene.relay())
-        await settle(lambda: scene.viewers.states == ["connected"])
-        before, looks = scene.streams.queries, scene.streams.asked
-        await settle(lambda: scene.streams.asked > looks + 20)
-        assert scene.streams.queries == before, "nothing changed, nothing was read"
-        other = replace(scene.stream, stream_key="other")
-        while partition_of(other) != scene.partition:
+        container = RelayContainer()
+        task = container.begin(container.relay())
+        await settle(lambda: container.viewers.states == ["connected"])
+        before, looks = container.streams.queries, container.streams.asked
+        await settle(lambda: container.streams.asked > looks + 20)
+        assert container.streams.queries == before, "nothing changed, nothing was read"
+        other = replace(container.stream, stream_key="other")
+        while partition_of(other) != container.partition:
             other = replace(other, stream_key=other.stream_key + "!")
-        scene.streams.touch(other)
-        await settle(lambda: scene.viewers.states == ["connected"] * 2)
+        container.streams.touch(other)
+        await settle(lambda: container.viewers.states == ["connected"] * 2)
         await end(task)
 
     run(work)
@@ -653,24 +660,26 @@ def test_who_comes_while_a_stream_is_let_go_is_served(monkeypatch: pytest.Monkey
     monkeypatch.setattr(relaying, "GRACE_S", 0.2)
 
     async def work() -> None:
-        scene = Scene()
-        scene.streams.rows["stream"] = replace(scene.stream, last_requested_at=scene.stream.last_requested_at - 60)
-        task = scene.begin(scene.relay())
-        await settle(lambda: scene.source.open_now == 1)
-        release_if_idle = scene.streams.release_if_idle
+        container = RelayContainer()
+        container.streams.rows["stream"] = replace(
+            container.stream, last_requested_at=container.stream.last_requested_at - 60
+        )
+        task = container.begin(container.relay())
+        await settle(lambda: container.source.open_now == 1)
+        release_if_idle = container.streams.release_if_idle
 
         def someone_comes_first(stream: Stream) -> bool:
-            scene.streams.release_if_idle = release_if_idle  # type: ignore[method-assign]
-            scene.streams.touch(replace(stream, last_requested_at=stream.last_requested_at + 1))
-            scene.viewers.audience = True
+            container.streams.release_if_idle = release_if_idle  # type: ignore[method-assign]
+            container.streams.touch(replace(stream, last_requested_at=stream.last_requested_at + 1))
+            container.viewers.audience = True
             return release_if_idle(stream)
 
-        scene.streams.release_if_idle = someone_comes_first  # type: ignore[method-assign]
-        scene.viewers.audience = False
-        await settle(lambda: scene.viewers.audience)
-        await scene.source.say()
-        await settle(lambda: scene.viewers.values == ["1"])
-        assert len(scene.source.opened) == 1 and scene.source.open_now == 1, "it was never let go"
+        container.streams.release_if_idle = someone_comes_first  # type: ignore[method-assign]
+        container.viewers.audience = False
+        await settle(lambda: container.viewers.audience)
+        await container.source.say()
+        await settle(lambda: container.viewers.values == ["1"])
+        assert len(container.source.opened) == 1 and container.source.open_now == 1, "it was never let go"
         await end(task)
 
     run(work)
@@ -678,14 +687,14 @@ def test_who_comes_while_a_stream_is_let_go_is_served(monkeypatch: pytest.Monkey
 
 def test_what_a_dead_worker_left_as_connected_is_not_until_it_is() -> None:
     async def work() -> None:
-        scene = Scene()
-        scene.streams.rows["stream"] = replace(scene.stream, connected=True)
-        scene.source.answers.clear()
-        task = scene.begin(scene.relay())
-        await settle(lambda: scene.source.open_now == 1)
-        assert not scene.streams.rows["stream"].connected, "it has not answered yet"
-        scene.source.answers.set()
-        await settle(lambda: scene.streams.rows["stream"].connected)
+        container = RelayContainer()
+        container.streams.rows["stream"] = replace(container.stream, connected=True)
+        container.source.answers.clear()
+        task = container.begin(container.relay())
+        await settle(lambda: container.source.open_now == 1)
+        assert not container.streams.rows["stream"].connected, "it has not answered yet"
+        container.source.answers.set()
+        await settle(lambda: container.streams.rows["stream"].connected)
         await end(task)
 
     run(work)
@@ -693,13 +702,13 @@ def test_what_a_dead_worker_left_as_connected_is_not_until_it_is() -> None:
 
 def test_a_successor_replaces_a_holder_that_died() -> None:
     async def work() -> None:
-        scene = Scene()
-        died = scene.leases.claim(scene.partition, "dead", SystemClock().now() - LEASE_S - CLAIM_AFTER_S - 1)
+        container = RelayContainer()
+        died = container.leases.claim(container.partition, "dead", SystemClock().now() - LEASE_S - CLAIM_AFTER_S - 1)
         assert died is not None
-        task = scene.begin(scene.relay(), successor=True)
-        await settle(lambda: scene.leases.rows[scene.partition].owner != "dead")
-        await scene.source.say()
-        await settle(lambda: scene.viewers.values == ["1"])
+        task = container.begin(container.relay(), successor=True)
+        await settle(lambda: container.leases.rows[container.partition].owner != "dead")
+        await container.source.say()
+        await settle(lambda: container.viewers.values == ["1"])
         await end(task)
 
     run(work)
@@ -707,16 +716,16 @@ def test_a_successor_replaces_a_holder_that_died() -> None:
 
 def test_a_worker_that_finds_the_lease_overdue_connects_at_once_and_claims_at_its_end() -> None:
     async def work() -> None:
-        scene = Scene()
+        container = RelayContainer()
         # It ends half a second from now for whoever wants to claim.
-        died = scene.leases.claim(scene.partition, "dead", SystemClock().now() - LEASE_S - CLAIM_AFTER_S + 0.5)
+        died = container.leases.claim(container.partition, "dead", SystemClock().now() - LEASE_S - CLAIM_AFTER_S + 0.5)
         assert died is not None
-        task = scene.begin(scene.relay())
-        await settle(lambda: scene.source.open_now == 1)
-        await scene.source.say()
-        assert scene.leases.rows[scene.partition].owner == "dead" and not scene.viewers.values
-        await settle(lambda: scene.viewers.values == ["1"])
-        assert scene.leases.rows[scene.partition].fence == died.fence + 1
+        task = container.begin(container.relay())
+        await settle(lambda: container.source.open_now == 1)
+        await container.source.say()
+        assert container.leases.rows[container.partition].owner == "dead" and not container.viewers.values
+        await settle(lambda: container.viewers.values == ["1"])
+        assert container.leases.rows[container.partition].fence == died.fence + 1
         await end(task)
 
     run(work)
@@ -727,19 +736,19 @@ def test_an_overdue_holder_that_lives_hands_over(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(relaying, "LEASE_S", 0.6)
 
     async def work() -> None:
-        scene = Scene()
-        slow = scene.begin(scene.relay())
-        await settle(lambda: scene.viewers.states == ["connected"])
-        lease = scene.leases.rows[scene.partition]
-        scene.leases.rows[scene.partition] = replace(lease, until=lease.until - OVERDUE_S - 1)
-        others = [scene.begin(scene.relay()) for _ in range(2)]
-        await settle(lambda: scene.source.open_now > 1)
+        container = RelayContainer()
+        slow = container.begin(container.relay())
+        await settle(lambda: container.viewers.states == ["connected"])
+        lease = container.leases.rows[container.partition]
+        container.leases.rows[container.partition] = replace(lease, until=lease.until - OVERDUE_S - 1)
+        others = [container.begin(container.relay()) for _ in range(2)]
+        await settle(lambda: container.source.open_now > 1)
         while not slow.done():
-            await scene.source.say()
+            await container.source.say()
             await asyncio.sleep(0.005)
         assert await slow == "handed over"
-        await settle(lambda: str(scene.source.sent) in scene.viewers.values)
-        assert scene.viewers.values == [str(n) for n in range(1, scene.source.sent + 1)]
+        await settle(lambda: str(container.source.sent) in container.viewers.values)
+        assert container.viewers.values == [str(n) for n in range(1, container.source.sent + 1)]
         await end(*others)
 
     run(work)
@@ -750,21 +759,21 @@ def test_a_worker_with_other_settings_takes_over_and_loses_nothing(monkeypatch: 
     monkeypatch.setattr(relaying, "LEASE_S", 0.3)
 
     async def work() -> None:
-        scene = Scene()
-        old = scene.begin(scene.relay(settings="old"))
-        await settle(lambda: scene.viewers.states == ["connected"])
-        assert await scene.begin(scene.relay(settings="new")) == "not needed", "a process may be the older one"
-        new = [scene.begin(scene.relay(settings="new"), newest=True) for _ in range(2)]
+        container = RelayContainer()
+        old = container.begin(container.relay(settings="old"))
+        await settle(lambda: container.viewers.states == ["connected"])
+        assert await container.begin(container.relay(settings="new")) == "not needed", "a process may be the older one"
+        new = [container.begin(container.relay(settings="new"), newest=True) for _ in range(2)]
         while not old.done():
-            await scene.source.say()
+            await container.source.say()
             await asyncio.sleep(0.005)
-        assert await old == "handed over" and scene.frames[0].flushed == 1
+        assert await old == "handed over" and container.frames[0].flushed == 1
         await settle(lambda: any(one.done() for one in new))
         (ended,) = [one for one in new if one.done()]
         (running,) = [one for one in new if not one.done()]
         assert await ended == "not needed"
-        await settle(lambda: str(scene.source.sent) in scene.viewers.values)
-        assert scene.viewers.values == [str(n) for n in range(1, scene.source.sent + 1)]
+        await settle(lambda: str(container.source.sent) in container.viewers.values)
+        assert container.viewers.values == [str(n) for n in range(1, container.source.sent + 1)]
         await end(running)
 
     run(work)
@@ -774,19 +783,19 @@ def test_what_is_switched_off_ends_and_viewers_are_told_once(monkeypatch: pytest
     monkeypatch.setattr(relaying, "LEASE_S", 0.3)
 
     async def work() -> None:
-        scene = Scene()
-        old = scene.begin(scene.relay(settings="on"))
-        await settle(lambda: scene.viewers.states == ["connected"])
-        off = scene.relay(settings="off", enabled=frozenset())
-        assert await scene.begin(off, newest=True) == "nobody listens" and scene.frames[1].flushed == 1
-        assert await old == "handed over" and scene.source.open_now == 0
-        assert scene.viewers.told == [("STREAM_POLICY_BLOCKED", "off")]
-        assert not scene.streams.rows["stream"].connected
-        off = scene.relay(settings="off", enabled=frozenset())
-        assert await scene.begin(off, newest=True) == "nobody listens"
-        assert len(scene.viewers.told) == 1, "the minute's worker says nothing new"
-        again = scene.begin(scene.relay(settings="on"))
-        await settle(lambda: scene.viewers.states == ["connected"] * 2)
+        container = RelayContainer()
+        old = container.begin(container.relay(settings="on"))
+        await settle(lambda: container.viewers.states == ["connected"])
+        off = container.relay(settings="off", enabled=frozenset())
+        assert await container.begin(off, newest=True) == "nobody listens" and container.frames[1].flushed == 1
+        assert await old == "handed over" and container.source.open_now == 0
+        assert container.viewers.told == [("STREAM_POLICY_BLOCKED", "off")]
+        assert not container.streams.rows["stream"].connected
+        off = container.relay(settings="off", enabled=frozenset())
+        assert await container.begin(off, newest=True) == "nobody listens"
+        assert len(container.viewers.told) == 1, "the minute's worker says nothing new"
+        again = container.begin(container.relay(settings="on"))
+        await settle(lambda: container.viewers.states == ["connected"] * 2)
         await end(again)
 
     run(work)

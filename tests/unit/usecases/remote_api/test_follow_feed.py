@@ -13,7 +13,7 @@ from tidegate.errors import Unavailable
 from tidegate.usecases.remote_api.follow_feed import FollowRemoteFeed
 
 
-class Feed:
+class RemoteFeed:
     """The API's feed, our cursor, the queue and the lease in one; cursors are numbers as text."""
 
     def __init__(self) -> None:
@@ -64,9 +64,9 @@ class Versions(MemoryRemoteAccess):
         super().raise_to(dashboard_id, version)
 
 
-class FeedWorld:
+class RemoteFeedContainer:
     def __init__(self, batch: int = 100) -> None:
-        self.feed = Feed()
+        self.feed = RemoteFeed()
         self.versions, self.runs = Versions(self.feed.log), Passes(self.feed.log)
         self.observer = GatewayContainer().observer
         self.follow = FollowRemoteFeed(
@@ -95,65 +95,65 @@ class FeedWorld:
 
 
 def test_versions_rise_before_tasks_are_queued_before_the_cursor_moves() -> None:
-    world = FeedWorld()
-    world.add(1)
-    assert world.follow() == 1 and world.feed.log == ["raise", "queue dashboard", "move"]
-    world.feed.log.clear()
-    assert world.follow() == 0 and world.feed.log == [], "nothing new writes nothing"
+    container = RemoteFeedContainer()
+    container.add(1)
+    assert container.follow() == 1 and container.feed.log == ["raise", "queue dashboard", "move"]
+    container.feed.log.clear()
+    assert container.follow() == 0 and container.feed.log == [], "nothing new writes nothing"
 
 
 def test_one_task_for_a_dashboard_and_its_highest_version() -> None:
-    world = FeedWorld()
-    world.feed.events = [ShareRevoked("d", version, 1000 + version) for version in (4, 7, 5)]
-    assert world.follow() == 3
-    assert world.versions.revoked_below == {"d": 7}
-    assert world.feed.tasks == [Task(TaskKind.DASHBOARD, "d", 1004)], "since the first of them"
-    world.feed.events.append(ShareRevoked("d", 3))
-    world.follow()
-    assert world.versions.revoked_below == {"d": 7}, "it only grows"
+    container = RemoteFeedContainer()
+    container.feed.events = [ShareRevoked("d", version, 1000 + version) for version in (4, 7, 5)]
+    assert container.follow() == 3
+    assert container.versions.revoked_below == {"d": 7}
+    assert container.feed.tasks == [Task(TaskKind.DASHBOARD, "d", 1004)], "since the first of them"
+    container.feed.events.append(ShareRevoked("d", 3))
+    container.follow()
+    assert container.versions.revoked_below == {"d": 7}, "it only grows"
 
 
 def test_full_batches_are_continued_at_once_and_a_flood_by_the_next_run() -> None:
-    world = FeedWorld(batch=10)
-    world.add(95)
-    assert world.follow() == 95 and world.applied()
-    assert world.observer.counts[("events_polled",)] == 95
-    flood = FeedWorld(batch=1)
+    container = RemoteFeedContainer(batch=10)
+    container.add(95)
+    assert container.follow() == 95 and container.applied()
+    assert container.observer.counts[("events_polled",)] == 95
+    flood = RemoteFeedContainer(batch=1)
     flood.add(60)
     assert flood.follow() == 50 and flood.feed.tasks[-1] == Task(TaskKind.POLL)
     assert flood.follow() == 10 and flood.applied()
 
 
 def test_an_expired_cursor_is_a_full_pass_before_the_cursor_moves() -> None:
-    world = FeedWorld()
-    world.add(1)
-    world.feed.expire_next = True
-    world.follow()
-    assert world.feed.log == ["demand", "queue full", "raise", "queue dashboard", "move"]
-    assert world.observer.counts[("cursor_expired",)] == 1
+    container = RemoteFeedContainer()
+    container.add(1)
+    container.feed.expire_next = True
+    container.follow()
+    assert container.feed.log == ["demand", "queue full", "raise", "queue dashboard", "move"]
+    assert container.observer.counts[("cursor_expired",)] == 1
 
 
 def test_another_reader_that_is_further_goes_on() -> None:
-    world = FeedWorld(batch=1)
-    world.add(3)
-    read = world.feed.read
+    container = RemoteFeedContainer(batch=1)
+    container.add(3)
+    read = container.feed.read
 
     def overtaken(cursor: str | None, limit: int) -> RemotePage:
         page = read(cursor, limit)
-        world.feed.position = "3"
+        container.feed.position = "3"
         return page
 
-    world.feed.read = overtaken  # type: ignore[method-assign]
-    assert world.follow() == 1 and world.feed.position == "3"
+    container.feed.read = overtaken  # type: ignore[method-assign]
+    assert container.follow() == 1 and container.feed.position == "3"
 
 
 @pytest.mark.parametrize("answer_lost", [False, True])
 @pytest.mark.parametrize("step", range(13))
 def test_no_event_is_ever_skipped(step: int, answer_lost: bool) -> None:
     """The process dies before, or loses the answer of, every single write."""
-    world = FeedWorld(batch=2)
-    world.add(5)
-    world.feed.expire_next = step == 0
+    container = RemoteFeedContainer(batch=2)
+    container.add(5)
+    container.feed.expire_next = step == 0
     left = [step]
 
     def dying(target: object, method: str) -> None:
@@ -170,13 +170,15 @@ def test_no_event_is_ever_skipped(step: int, answer_lost: bool) -> None:
 
         setattr(target, method, call)
 
-    dying(world.versions, "raise_to")
-    dying(world.runs, "demand")
+    dying(container.versions, "raise_to")
+    dying(container.runs, "demand")
     for method in ("queue", "move_cursor"):
-        dying(world.feed, method)
+        dying(container.feed, method)
     with pytest.raises(Unavailable):
-        world.follow()
-    done = world.feed.events[: int(world.feed.position or 0)]
-    assert all(world.versions.revoked_below.get(one.dashboard_id) for one in done), "applied before the cursor moved"
-    world.follow()
-    assert world.applied() and world.feed.position == "5"
+        container.follow()
+    done = container.feed.events[: int(container.feed.position or 0)]
+    assert all(container.versions.revoked_below.get(one.dashboard_id) for one in done), (
+        "applied before the cursor moved"
+    )
+    container.follow()
+    assert container.applied() and container.feed.position == "5"

@@ -26,26 +26,26 @@ from tidegate.errors import (
 
 
 def test_a_subscribe_asks_and_keeps_the_token_out_of_sight() -> None:
-    world = RemoteApiContainer()
-    world.open()
-    token = world.token()
-    world.subscribe("c", DASHBOARD, DATASOURCE, token)
-    row = world.subscriptions.rows[KEY]
-    assert world.api.asked == [token] and row.live and row.session_token == token
+    container = RemoteApiContainer()
+    container.open()
+    token = container.token()
+    container.subscribe("c", DASHBOARD, DATASOURCE, token)
+    row = container.subscriptions.rows[KEY]
+    assert container.api.asked == [token] and row.live and row.session_token == token
     assert token not in repr(row) and "pw-7" not in repr(row)
-    assert world.publish() == 1
-    assert world.observer.counts[("introspections", "granted")] == 1
+    assert container.publish() == 1
+    assert container.observer.counts[("introspections", "granted")] == 1
 
 
 def test_a_refresh_keeps_the_newest_token_only() -> None:
-    world = RemoteApiContainer()
-    world.open()
-    first, newest, older = world.token(ttl=100), world.token(ttl=300), world.token(ttl=200)
+    container = RemoteApiContainer()
+    container.open()
+    first, newest, older = container.token(ttl=100), container.token(ttl=300), container.token(ttl=200)
     for token in (first, newest, older):
-        world.subscribe("c", DASHBOARD, DATASOURCE, token)
-    row = world.subscriptions.rows[KEY]
-    assert row.session_token == newest and row.claim.expires_at == int(world.clock.now()) + 300
-    assert len(world.api.asked) == 3, "every refresh is asked about"
+        container.subscribe("c", DASHBOARD, DATASOURCE, token)
+    row = container.subscriptions.rows[KEY]
+    assert row.session_token == newest and row.claim.expires_at == int(container.clock.now()) + 300
+    assert len(container.api.asked) == 3, "every refresh is asked about"
 
 
 @pytest.mark.parametrize(
@@ -61,19 +61,19 @@ def test_a_refresh_keeps_the_newest_token_only() -> None:
     ],
 )
 def test_a_refusal_admits_nobody_and_ends_nobody(error: TidegateError) -> None:
-    world = RemoteApiContainer()
-    world.open()
-    world.api.answer = lambda token: error
+    container = RemoteApiContainer()
+    container.open()
+    container.api.answer = lambda token: error
     with pytest.raises(type(error)):
-        world.subscribe("c", DASHBOARD, DATASOURCE, world.token())
-    assert not world.subscriptions.rows
-    world.api.answer = lambda token: INTENT
-    world.subscribe("c", DASHBOARD, DATASOURCE, world.token())
-    world.api.answer = lambda token: error
+        container.subscribe("c", DASHBOARD, DATASOURCE, container.token())
+    assert not container.subscriptions.rows
+    container.api.answer = lambda token: INTENT
+    container.subscribe("c", DASHBOARD, DATASOURCE, container.token())
+    container.api.answer = lambda token: error
     with pytest.raises(type(error)):
-        world.subscribe("c", DASHBOARD, DATASOURCE, world.token())
-    assert world.subscriptions.rows[KEY].live
-    assert world.observer.counts[("introspections", error.code)] == 2
+        container.subscribe("c", DASHBOARD, DATASOURCE, container.token())
+    assert container.subscriptions.rows[KEY].live
+    assert container.observer.counts[("introspections", error.code)] == 2
 
 
 @pytest.mark.parametrize(
@@ -89,12 +89,12 @@ def test_a_refusal_admits_nobody_and_ends_nobody(error: TidegateError) -> None:
     ],
 )
 def test_what_the_browser_hears(error: TidegateError, code: str, text: str, retryable: bool) -> None:
-    world = RemoteApiContainer()
-    world.open()
-    world.api.answer = lambda token: error
+    container = RemoteApiContainer()
+    container.open()
+    container.api.answer = lambda token: error
     subscribe = {"type": "subscribe", "requestId": "r", "dashboardId": DASHBOARD, "datasourceId": DATASOURCE}
-    world.handle("c", json.dumps(subscribe | {"sessionToken": world.token()}))
-    (ack,) = world.frames("ack")
+    container.handle("c", json.dumps(subscribe | {"sessionToken": container.token()}))
+    (ack,) = container.frames("ack")
     assert (ack["ok"], ack["errorCode"], ack["message"], ack["retryable"]) == (False, code, text, retryable)
 
 
@@ -128,12 +128,12 @@ def test_what_the_browser_hears(error: TidegateError, code: str, text: str, retr
     ],
 )
 def test_what_an_intent_has_to_be(changes: dict[str, object], kind: type[TidegateError]) -> None:
-    world = RemoteApiContainer()
-    world.open()
-    world.api.answer = lambda token: INTENT | changes
+    container = RemoteApiContainer()
+    container.open()
+    container.api.answer = lambda token: INTENT | changes
     with pytest.raises(kind):
-        world.subscribe("c", DASHBOARD, DATASOURCE, world.token())
-    assert not world.subscriptions.rows
+        container.subscribe("c", DASHBOARD, DATASOURCE, container.token())
+    assert not container.subscriptions.rows
 
 
 def stream_of(intent: dict[str, object]) -> Stream:
@@ -196,59 +196,61 @@ def test_streams_of_a_broker_are_of_one_shard() -> None:
 
 
 def test_a_refresh_after_a_secret_changed_is_a_new_subscription_to_the_new_stream() -> None:
-    world = RemoteApiContainer()
-    world.open()
-    world.api.answer = lambda token: SSE
-    world.subscribe("c", DASHBOARD, DATASOURCE, world.token())
-    first = world.subscriptions.rows[KEY]
-    assert world.subscribe("c", DASHBOARD, DATASOURCE, world.token()).refreshed
-    world.api.answer = lambda token: SSE | {"headers": {}}
-    again = world.subscribe("c", DASHBOARD, DATASOURCE, world.token())
+    container = RemoteApiContainer()
+    container.open()
+    container.api.answer = lambda token: SSE
+    container.subscribe("c", DASHBOARD, DATASOURCE, container.token())
+    first = container.subscriptions.rows[KEY]
+    assert container.subscribe("c", DASHBOARD, DATASOURCE, container.token()).refreshed
+    container.api.answer = lambda token: SSE | {"headers": {}}
+    again = container.subscribe("c", DASHBOARD, DATASOURCE, container.token())
     assert not again.refreshed and again.row.generation != first.generation and again.row.stream != first.stream
-    assert [row.stream for row in world.rows()] == [again.row.stream]
+    assert [row.stream for row in container.rows()] == [again.row.stream]
 
 
 def test_a_revocation_that_the_feed_told_beats_an_older_answer() -> None:
-    world = RemoteApiContainer()
-    world.open()
+    container = RemoteApiContainer()
+    container.open()
 
     def revoked_meanwhile(token: str) -> dict[str, object]:
-        world.remote.raise_to(DASHBOARD, 2)
+        container.remote.raise_to(DASHBOARD, 2)
         return INTENT
 
-    world.api.answer = revoked_meanwhile
+    container.api.answer = revoked_meanwhile
     with pytest.raises(Denied):
-        world.subscribe("c", DASHBOARD, DATASOURCE, world.token())
-    assert not world.subscriptions.rows
-    world.subscribe("c", DASHBOARD, DATASOURCE, world.token(share_version=2))
-    assert world.subscriptions.rows[KEY].live
+        container.subscribe("c", DASHBOARD, DATASOURCE, container.token())
+    assert not container.subscriptions.rows
+    container.subscribe("c", DASHBOARD, DATASOURCE, container.token(share_version=2))
+    assert container.subscriptions.rows[KEY].live
 
 
 def test_a_raised_version_withholds_and_cuts_guests_only() -> None:
-    world = RemoteApiContainer()
-    world.subscribed("guest")
-    world.subscribed("member", user="member")
-    world.remote.raise_to(DASHBOARD, 2)
-    assert world.publish() == 1 and world.sender.data("member") == [1] and world.sender.data("guest") == []
-    assert [(row.key.connection_id, why) for row, why in world.evaluate(world.rows())] == [("guest", Refusal.REVOKED)]
+    container = RemoteApiContainer()
+    container.subscribed("guest")
+    container.subscribed("member", user="member")
+    container.remote.raise_to(DASHBOARD, 2)
+    assert container.publish() == 1 and container.sender.data("member") == [1] and container.sender.data("guest") == []
+    assert [(row.key.connection_id, why) for row, why in container.evaluate(container.rows())] == [
+        ("guest", Refusal.REVOKED)
+    ]
 
 
 def test_a_token_without_an_intent_is_of_the_one_told() -> None:
-    world = RemoteApiContainer()
-    world.open()
-    world.subscribe("c", DASHBOARD, DATASOURCE, world.token(intent_hash=None))
-    first = world.subscriptions.rows[KEY]
-    world.api.answer = lambda token: INTENT | {"topic": "a/c"}
-    world.subscribe("c", DASHBOARD, DATASOURCE, world.token(intent_hash=None))
-    second = world.subscriptions.rows[KEY]
+    container = RemoteApiContainer()
+    container.open()
+    container.subscribe("c", DASHBOARD, DATASOURCE, container.token(intent_hash=None))
+    first = container.subscriptions.rows[KEY]
+    container.api.answer = lambda token: INTENT | {"topic": "a/c"}
+    container.subscribe("c", DASHBOARD, DATASOURCE, container.token(intent_hash=None))
+    second = container.subscriptions.rows[KEY]
     assert first.generation != second.generation and first.stream != second.stream, "not a refresh: another datasource"
 
 
 @pytest.mark.parametrize("mode", list(FailureMode))
 def test_what_another_admitted_uncounted_is_admitted_and_counted_so(mode: FailureMode) -> None:
-    world = GatewayContainer(failure_mode=mode)
-    world.rate_store.count = lambda *_args: RateDecision(True, 9, 0, counted=False)  # type: ignore[method-assign]
-    assert world.rates.consume("s", "k", 10).allowed
-    counts = world.observer.counts
+    container = GatewayContainer(failure_mode=mode)
+    container.rate_store.count = lambda *_args: RateDecision(True, 9, 0, counted=False)  # type: ignore[method-assign]
+    assert container.rates.consume("s", "k", 10).allowed
+    counts = container.observer.counts
     assert counts[("limiter", "backend_error", "s")] == counts[("limiter", "fail_open", "s")] == 1
     assert ("limiter", "allowed", "s") not in counts

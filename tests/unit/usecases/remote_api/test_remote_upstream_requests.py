@@ -14,7 +14,7 @@ from tidegate.usecases.remote_api.introspection import IntrospectionBudget
 from tidegate.usecases.remote_api.upstream_requests import RemoteUpstreamRequests
 
 
-class World(RemoteApiContainer):
+class UpstreamRequestContainer(RemoteApiContainer):
     """Viewers of a stream of the relay, and the relay's question what it connects to."""
 
     def __init__(self, answer: dict[str, object] = SSE, *, per_minute: int = 100) -> None:
@@ -70,78 +70,78 @@ CONNECTS = [
 
 @pytest.mark.parametrize(("answer", "request_"), CONNECTS, ids=["sse", "websocket", "mqtt", "mqtt without a password"])
 def test_what_the_api_says_is_connected_to(answer: dict[str, object], request_: UpstreamRequest | MqttRequest) -> None:
-    world = World(answer)
-    stream = world.watched("c")
-    assert world.request(stream) == request_ and len(world.api.asked) == 1
-    assert "s3cret" not in repr(world.request(stream))
+    container = UpstreamRequestContainer(answer)
+    stream = container.watched("c")
+    assert container.request(stream) == request_ and len(container.api.asked) == 1
+    assert "s3cret" not in repr(container.request(stream))
 
 
 def test_it_is_asked_with_the_token_that_lasts_longest_and_others_when_that_one_is_refused() -> None:
-    world = World()
-    world.watched("c1", ttl=100)
-    world.watched("c2", ttl=200)
-    stream = world.watched("c3", ttl=300, user="member")
-    tokens = {row.key.connection_id: row.session_token for row in world.rows()}
-    world.request(stream)
-    assert world.api.asked == [tokens["c3"]]
-    world.api.answer = lambda token: Denied("x") if token == tokens["c3"] else SSE
-    world.request(stream)
-    assert world.api.asked[1:] == [tokens["c3"], tokens["c2"]], "guests of one version are answered alike"
+    container = UpstreamRequestContainer()
+    container.watched("c1", ttl=100)
+    container.watched("c2", ttl=200)
+    stream = container.watched("c3", ttl=300, user="member")
+    tokens = {row.key.connection_id: row.session_token for row in container.rows()}
+    container.request(stream)
+    assert container.api.asked == [tokens["c3"]]
+    container.api.answer = lambda token: Denied("x") if token == tokens["c3"] else SSE
+    container.request(stream)
+    assert container.api.asked[1:] == [tokens["c3"], tokens["c2"]], "guests of one version are answered alike"
 
 
 @pytest.mark.parametrize("error", [Denied("x"), NotFound("x"), Unauthenticated("x"), InvalidInput("x")])
 def test_a_stream_nobody_is_granted_is_not_connected_to(error: Exception) -> None:
-    world = World()
-    stream = world.watched("c")
-    world.watched(*(f"m{number}" for number in range(5)))
+    container = UpstreamRequestContainer()
+    stream = container.watched("c")
+    container.watched(*(f"m{number}" for number in range(5)))
     for number in range(5):
-        world.subscribed(f"u{number}", user=f"user{number}")
-    world.api.asked.clear()
-    world.api.answer = lambda token: error
-    assert world.fault(stream) == (ErrorCode.AUTH_FAILED, "Dashboard access denied", True)
-    assert len(world.api.asked) == 3, "not everybody's token is tried"
+        container.subscribed(f"u{number}", user=f"user{number}")
+    container.api.asked.clear()
+    container.api.answer = lambda token: error
+    assert container.fault(stream) == (ErrorCode.AUTH_FAILED, "Dashboard access denied", True)
+    assert len(container.api.asked) == 3, "not everybody's token is tried"
 
 
 @pytest.mark.parametrize("error", [Unavailable("x"), ApiBusy("x")])
 def test_an_api_that_does_not_say_is_no_refusal(error: Exception) -> None:
-    world = World()
-    stream = world.watched("c")
-    world.api.answer = lambda token: error
+    container = UpstreamRequestContainer()
+    stream = container.watched("c")
+    container.api.answer = lambda token: error
     with pytest.raises(Unavailable) as found:
-        world.request(stream)
+        container.request(stream)
     assert not isinstance(found.value, NobodyListens)
 
 
 @pytest.mark.parametrize("changes", [{"headers": {"Authorization": "Bearer another"}}, {"url": "https://x.example/"}])
 def test_a_stream_never_becomes_another_one(changes: dict[str, object]) -> None:
-    world = World()
-    stream = world.watched("c")
-    world.api.answer = lambda token: SSE | changes
-    assert world.fault(stream) == (ErrorCode.POLICY_BLOCKED, "The datasource was changed", True)
-    world.api.answer = lambda token: MQTT | {"topic": "a/#/b"}
-    assert world.fault(stream)[0] is ErrorCode.POLICY_BLOCKED
+    container = UpstreamRequestContainer()
+    stream = container.watched("c")
+    container.api.answer = lambda token: SSE | changes
+    assert container.fault(stream) == (ErrorCode.POLICY_BLOCKED, "The datasource was changed", True)
+    container.api.answer = lambda token: MQTT | {"topic": "a/#/b"}
+    assert container.fault(stream)[0] is ErrorCode.POLICY_BLOCKED
 
 
 def test_nobody_listens_yet_or_any_more() -> None:
-    world = World()
-    stream = world.watched("c", ttl=100)
-    world.clock.advance(101)
+    container = UpstreamRequestContainer()
+    stream = container.watched("c", ttl=100)
+    container.clock.advance(101)
     with pytest.raises(NobodyListens):
-        world.request(stream)
-    assert not world.api.asked, "an expired token is not asked with"
-    world.subscriptions.rows.clear()
+        container.request(stream)
+    assert not container.api.asked, "an expired token is not asked with"
+    container.subscriptions.rows.clear()
     with pytest.raises(NobodyListens):
-        world.request(stream)
+        container.request(stream)
 
 
 def test_others_are_left_their_share_of_the_apis_limit() -> None:
-    world = World(per_minute=2)
-    stream = world.watched("c", ttl=300)
-    world.clock.advance(60 - world.clock.now() % 60)
+    container = UpstreamRequestContainer(per_minute=2)
+    stream = container.watched("c", ttl=300)
+    container.clock.advance(60 - container.clock.now() % 60)
     for _ in range(2):
-        world.request(stream)
+        container.request(stream)
     with pytest.raises(Unavailable):
-        world.request(stream)
-    assert len(world.api.asked) == 2
-    world.clock.advance(60)
-    world.request(stream)
+        container.request(stream)
+    assert len(container.api.asked) == 2
+    container.clock.advance(60)
+    container.request(stream)

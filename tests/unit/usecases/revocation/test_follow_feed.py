@@ -27,69 +27,71 @@ def test_events_become_tasks() -> None:
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.sampled_from(["write", "poll", "lost answer", "other reader"]), max_size=30), st.integers(1, 4))
 def test_no_event_is_ever_skipped(steps: list[str], batch: int) -> None:
-    world = RevalidationContainer(batch)
+    container = RevalidationContainer(batch)
     for step in steps:
         match step:
             case "write":
-                world.feed.add(rotated(len(world.feed.events)))
+                container.feed.add(rotated(len(container.feed.events)))
             case "poll":
-                world.run(Task(TaskKind.POLL))
+                container.run(Task(TaskKind.POLL))
             case "lost answer":
-                world.feed.lose_next_move = True
+                container.feed.lose_next_move = True
                 with suppress(Unavailable):
-                    world.run(Task(TaskKind.POLL))
-                world.feed.lose_next_move = False
+                    container.run(Task(TaskKind.POLL))
+                container.feed.lose_next_move = False
             case "other reader":
-                RevalidationContainer.run(world, Task(TaskKind.POLL))
-    world.run(Task(TaskKind.POLL))
-    assert {task.target for task, _ in world.tasks.queued} == {one.revocation.dashboard_id for one in world.feed.events}
-    assert world.feed.position == (len(world.feed.events) or None)
+                RevalidationContainer.run(container, Task(TaskKind.POLL))
+    container.run(Task(TaskKind.POLL))
+    assert {task.target for task, _ in container.tasks.queued} == {
+        one.revocation.dashboard_id for one in container.feed.events
+    }
+    assert container.feed.position == (len(container.feed.events) or None)
 
 
 def test_full_batches_are_continued_at_once_and_users_looked_for_twice() -> None:
-    world = RevalidationContainer(batch=2)
+    container = RevalidationContainer(batch=2)
     for number in range(5):
-        world.feed.add(rotated(number))
-    world.feed.add(Revocation(RevocationReason.USER_DEACTIVATED, user_id="u"))
-    world.run(Task(TaskKind.POLL))
-    assert len(world.tasks.queued) == 7 and world.tasks.queued[-1] == (Task(TaskKind.USER, "u"), INDEX_LAG_S)
+        container.feed.add(rotated(number))
+    container.feed.add(Revocation(RevocationReason.USER_DEACTIVATED, user_id="u"))
+    container.run(Task(TaskKind.POLL))
+    assert len(container.tasks.queued) == 7 and container.tasks.queued[-1] == (Task(TaskKind.USER, "u"), INDEX_LAG_S)
 
 
 def test_lost_events_are_made_up_for_by_a_full_pass() -> None:
-    world = RevalidationContainer()
+    container = RevalidationContainer()
     for number in range(6):
-        world.feed.add(rotated(number))
-    world.run(Task(TaskKind.POLL))
+        container.feed.add(rotated(number))
+    container.run(Task(TaskKind.POLL))
     for number in range(6, 12):
-        world.feed.add(rotated(number))
-    world.feed.oldest = 9
-    world.tasks.queued.clear()
-    world.run(Task(TaskKind.POLL))
-    tasks = [task for task, _ in world.tasks.queued]
-    assert tasks[0] == Task(TaskKind.FULL) and len(tasks) == 5 and world.runs.demanded
-    assert world.feed.position == 12 and world.observer.counts[("cursor_expired",)] == 1
-    world.runs.demanded = False
-    world.run(Task(TaskKind.POLL))
-    assert not world.runs.demanded, "then incremental again"
+        container.feed.add(rotated(number))
+    container.feed.oldest = 9
+    container.tasks.queued.clear()
+    container.run(Task(TaskKind.POLL))
+    tasks = [task for task, _ in container.tasks.queued]
+    assert tasks[0] == Task(TaskKind.FULL) and len(tasks) == 5 and container.runs.demanded
+    assert container.feed.position == 12 and container.observer.counts[("cursor_expired",)] == 1
+    container.runs.demanded = False
+    container.run(Task(TaskKind.POLL))
+    assert not container.runs.demanded, "then incremental again"
 
 
 @pytest.mark.parametrize(("position", "head"), [(3, 9), (20, 9), (20, 0), (None, 9)])
 def test_a_feed_without_what_follows_the_cursor(position: int | None, head: int) -> None:
-    world = RevalidationContainer()
+    container = RevalidationContainer()
     for number in range(head):
-        world.feed.add(rotated(number))
-    world.feed.position, world.feed.oldest = position, head + 1
-    world.run(Task(TaskKind.POLL))
-    assert world.runs.demanded and world.feed.position == head
+        container.feed.add(rotated(number))
+    container.feed.position, container.feed.oldest = position, head + 1
+    container.run(Task(TaskKind.POLL))
+    assert container.runs.demanded and container.feed.position == head
 
 
 def test_an_expired_cursor_brings_a_pass_though_none_is_due() -> None:
-    world = RevalidationContainer()
-    world.run(Task(TaskKind.FULL))
-    world.subscribed()
-    world.revoke()
-    assert world.run(Task(TaskKind.FULL)) == 0, "not due"
-    world.feed.add(rotated(1))
-    world.feed.oldest = 2
-    world.run(Task(TaskKind.POLL))
-    assert world.run(Task(TaskKind.FULL)) == 1
+    container = RevalidationContainer()
+    container.run(Task(TaskKind.FULL))
+    container.subscribed()
+    container.revoke()
+    assert container.run(Task(TaskKind.FULL)) == 0, "not due"
+    container.feed.add(rotated(1))
+    container.feed.oldest = 2
+    container.run(Task(TaskKind.POLL))
+    assert container.run(Task(TaskKind.FULL)) == 1
