@@ -191,7 +191,7 @@ def test_a_mark_keeps_others_away_until_it_runs_out(stores: Stores) -> None:
     assert stores.subscriptions.remove(replace(stored, termination=late)) and stores.subscriptions.get(KEY) is None
 
 
-def test_a_put_leaves_a_live_row_of_its_own_grant_alone(stores: Stores) -> None:
+def test_a_put_leaves_a_live_row_of_its_own_authorization_alone(stores: Stores) -> None:
     for first, other in ((row("first", 2), row("other", 3)), (row("member", None), row("guest", 3))):
         stores.subscriptions.put_hidden(first)
         again = replace(first, generation="again")
@@ -281,7 +281,7 @@ def stream(key: str = "k", last_requested_at: int = 10, topic: str = "a/+") -> S
     return Stream(key, "mqtt", "json", "a/#", topic, last_requested_at=last_requested_at)
 
 
-def test_a_new_stream_moves_its_entrys_version(stores: Stores) -> None:
+def test_a_new_stream_moves_its_allowed_topics_version(stores: Stores) -> None:
     assert stores.streams.version_of("a/#") == 0
     assert stores.streams.touch(stream()) == stream()
     first = stores.streams.of_source("a/#")
@@ -380,7 +380,7 @@ def test_a_cap_is_exact_and_idempotent(stores: Stores) -> None:
     assert not stores.caps.take("cap", 1, 0, "x")
 
 
-def test_whole_tables_are_read_for_the_full_pass(stores: Stores) -> None:
+def test_whole_tables_are_read_for_the_full_revalidation(stores: Stores) -> None:
     opened(stores)
     stores.subscriptions.put_hidden(row())
     stores.caps.take("dash#d", 3, 5, "c=")
@@ -474,7 +474,7 @@ def test_expired_marks_give_way_to_a_refresh(stores: Stores) -> None:
     assert stores.subscriptions.claim_termination(row(), MARK, expired_at=100)
 
 
-def test_the_cursor_of_an_external_feed(deployed: Mapping[str, str]) -> None:
+def test_the_cursor_of_a_remote_feed(deployed: Mapping[str, str]) -> None:
     control_plane = ControlPlane(deployed)
     table = control_plane.table(tables.REVOCATIONS)
     one, other = (DynamoRemoteCursor(control_plane.db, table, api) for api in ("https://a", "https://b"))

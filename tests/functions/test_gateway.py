@@ -134,7 +134,7 @@ def test_a_message_goes_all_the_way(gateway: Gateway, demo: Demo) -> None:
     assert gateway.publish(b"2") == 1, "the audience may be a second old; the viewer is sent a frame it no longer takes"
 
 
-def test_the_second_look_brings_what_was_missed(gateway: Gateway, demo: Demo) -> None:
+def test_the_catch_up_brings_what_was_missed(gateway: Gateway, demo: Demo) -> None:
     gateway.open("c1=")
     gateway.say("c1=", demo.subscribe())
     queue = aws(demo.api.env["AWS_ENDPOINT_URL"], "sqs")

@@ -149,7 +149,7 @@ def errors(gateway: Gateway) -> list[dict[str, Any]]:
     return [one for one in gateway.frames("c1=") if one["type"] == "error"]
 
 
-def test_an_invocation_ends_before_its_time_does_and_leaves_the_shard_free(
+def test_an_invocation_ends_before_its_time_does_and_leaves_the_partition_free(
     relay_env: Mapping[str, str], management: ManagementServer, demo: Demo, served: Served
 ) -> None:
     gateway = watched(relay_env, management, demo, f"http://127.0.0.1:{served.port}/stream")

@@ -179,7 +179,7 @@ def test_many_viewers_are_one_question(remote: RemoteDeployment) -> None:
     assert not any(row.session_token and row.session_token in repr(row) for row in rows)
 
 
-def test_an_expired_cursor_is_a_full_pass_at_once(remote: RemoteDeployment) -> None:
+def test_an_expired_cursor_is_a_full_revalidation_at_once(remote: RemoteDeployment) -> None:
     member = person(remote.demo.api, "viewer")
     path = f"/api/dashboards/{remote.demo.dashboard_id}"
     remote.demo.api.ok("PUT", f"{path}/acl", {"email": "viewer@x.example", "level": "viewer"})

@@ -103,7 +103,7 @@ def test_a_cut_by_poll_and_worker(deployed: Mapping[str, str], management: Manag
     assert run({"kind": "nonsense"}) == {"batchItemFailures": [{"itemIdentifier": "m1"}]}
 
 
-def test_the_full_pass_by_worker(deployed: Mapping[str, str], management: ManagementServer, demo: Demo) -> None:
+def test_the_full_revalidation_by_worker(deployed: Mapping[str, str], management: ManagementServer, demo: Demo) -> None:
     gateway = gateway_over(deployed, management)
     work = make_handler(revalidate_wiring.revalidate_services(gateway.env))
     gateway.open("c1=")

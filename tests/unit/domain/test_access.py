@@ -105,7 +105,7 @@ def test_no_version_survives_its_revocation(
         (Principal("guest", 3), True),
     ],
 )
-def test_of_an_external_apis_dashboard_only_what_it_revoked_is_known(principal: Principal, expected: bool) -> None:
+def test_of_a_remote_apis_dashboard_only_what_it_revoked_is_known(principal: Principal, expected: bool) -> None:
     assert may_see(remote_access_item("d", 3), None, principal) is expected
     assert not may_see(replace(remote_access_item("d", 3), deleted=True), None, principal)
     refusal = allowed(claim(principal, intent_hash="the API compares it"), remote_access_item("d", 3), None, 99)

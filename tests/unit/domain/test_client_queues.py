@@ -54,7 +54,7 @@ STEPS = st.lists(
 
 
 @given(STEPS, st.booleans())
-def test_lines_keep_their_order_and_lose_nothing_but_what_is_given_up(
+def test_queues_keep_their_order_and_lose_nothing_but_what_is_given_up(
     steps: list[tuple[object, ...]], conflate: bool
 ) -> None:
     """Connections 0 and 1 are plain, 2 and 3 asked for batch frames; each has two subscriptions."""
@@ -131,7 +131,7 @@ def test_behind_a_slow_viewer_the_newest_wins() -> None:
     assert numbers(queues.take(0)) == [8] and queues.given_up == 7
 
 
-def test_a_batch_line_waits_for_its_window_and_takes_what_came() -> None:
+def test_a_queue_of_batches_waits_for_its_window_and_takes_what_came() -> None:
     queues = ClientQueues(conflate=True, window_s=WINDOW_S)
     queues.add(frame("c", 1, batch=True))
     first = queues.take(5.0)

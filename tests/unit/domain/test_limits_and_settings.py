@@ -75,7 +75,7 @@ def test_bad_values_name_variable_value_and_range(env: dict[str, str], names: li
         assert name in str(caught.value)
 
 
-def test_where_an_external_api_may_be() -> None:
+def test_where_a_remote_api_may_be() -> None:
     assert load(API | HOSTS).api_base_url == "https://api.example"
     for local in ("http://127.0.0.1:4001", "http://localhost", "http://[::1]:8080/base"):
         assert load({"GATEWAY_API_BASE_URL": local} | HOSTS).api_base_url == local

@@ -23,7 +23,7 @@ VIEWERS = ("a", "b")
 LONGEST_LAG_S = DELAY_S - FRESH_S
 
 
-class CatchUpQueue(RuleBasedStateMachine):
+class CatchUpMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.container = GatewayContainer()
@@ -180,5 +180,5 @@ class CatchUpQueue(RuleBasedStateMachine):
         self.container.handle(viewer, json.dumps({"requestId": "r", "datasourceId": DATASOURCE, **message}))
 
 
-TestSecondLooks = CatchUpQueue.TestCase
-TestSecondLooks.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+TestCatchUps = CatchUpMachine.TestCase
+TestCatchUps.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)

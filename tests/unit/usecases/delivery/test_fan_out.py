@@ -171,7 +171,7 @@ def test_the_newest_value_is_tried_again(outcome: Delivery) -> None:
     assert container.sender.data("c") == [2]
 
 
-def test_a_second_look_is_only_for_the_attempt_that_asked() -> None:
+def test_a_catch_up_is_only_for_the_attempt_that_asked() -> None:
     container = GatewayContainer()
     container.subscribed()
     container.publish(b"1")

@@ -34,7 +34,7 @@ def with_a_value() -> GatewayContainer:
 
 
 @pytest.mark.parametrize("from_frame", [0, 1, 2])
-def test_a_throttled_answer_is_followed_by_a_second_look(from_frame: int) -> None:
+def test_a_throttled_answer_is_followed_by_a_catch_up(from_frame: int) -> None:
     """The ack, the status, or the value is where throttling begins."""
     container = with_a_value()
     post, frames = container.sender.post, [0]
@@ -51,7 +51,7 @@ def test_a_throttled_answer_is_followed_by_a_second_look(from_frame: int) -> Non
     assert container.sender.data("c") == [1]
 
 
-def test_a_message_that_passes_during_a_second_look_comes_last() -> None:
+def test_a_message_that_passes_during_a_catch_up_comes_last() -> None:
     container = with_a_value()
     container.subscribed()
     row = container.subscriptions.rows[KEY]
@@ -91,7 +91,7 @@ def test_a_message_withheld_because_nobody_could_check_is_looked_at_again() -> N
 
 
 @pytest.mark.parametrize(("seconds", "sent"), [(FRESH_S - 0.1, [1]), (FRESH_S, [])])
-def test_a_slow_subscribe_leaves_the_first_value_to_the_second_look(seconds: float, sent: list[int]) -> None:
+def test_a_slow_subscribe_leaves_the_first_value_to_the_catch_up(seconds: float, sent: list[int]) -> None:
     container = with_a_value()
     show = container.subscriptions.make_visible
 

@@ -440,7 +440,7 @@ def test_the_lease_is_renewed_though_looking_takes_long(monkeypatch: pytest.Monk
     run(work)
 
 
-def test_one_worker_holds_a_shard() -> None:
+def test_one_worker_holds_a_partition() -> None:
     async def work() -> None:
         container = RelayContainer()
         first = container.begin(container.relay())
@@ -451,7 +451,7 @@ def test_one_worker_holds_a_shard() -> None:
     run(work)
 
 
-def test_nobody_listens_and_the_shard_is_let_go() -> None:
+def test_nobody_listens_and_the_partition_is_released() -> None:
     async def work() -> None:
         container = RelayContainer()
         container.streams.rows["stream"] = replace(
@@ -484,7 +484,7 @@ def test_a_worker_without_anything_to_do_ends_at_once() -> None:
     run(work)
 
 
-def test_a_worker_whose_sender_broke_lets_the_shard_go() -> None:
+def test_a_worker_whose_sender_broke_releases_the_partition() -> None:
     async def work() -> None:
         container = RelayContainer()
         task = container.begin(container.relay())

@@ -124,7 +124,7 @@ def test_full_batches_are_continued_at_once_and_a_flood_by_the_next_run() -> Non
     assert flood.follow() == 10 and flood.applied()
 
 
-def test_an_expired_cursor_is_a_full_pass_before_the_cursor_moves() -> None:
+def test_an_expired_cursor_is_a_full_revalidation_before_the_cursor_moves() -> None:
     container = RemoteFeedContainer()
     container.add(1)
     container.feed.expire_next = True

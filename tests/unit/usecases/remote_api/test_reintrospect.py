@@ -164,7 +164,7 @@ def test_classes_are_what_the_api_answers_alike() -> None:
 FULL = Task(TaskKind.FULL)
 
 
-def test_the_full_pass_asks_once_for_a_class_however_many_pages() -> None:
+def test_the_full_revalidation_asks_once_for_a_class_however_many_pages() -> None:
     container = RemoteApiContainer()
     for number in range(60):
         container.subscribed(f"c{number}")
@@ -177,7 +177,7 @@ def test_the_full_pass_asks_once_for_a_class_however_many_pages() -> None:
     )
 
 
-def test_the_full_pass_cuts_whom_feed_or_api_refuse_and_asks_for_neither_twice() -> None:
+def test_the_full_revalidation_cuts_whom_feed_or_api_refuse_and_asks_for_neither_twice() -> None:
     container = RemoteApiContainer()
     container.subscribed("stale")
     container.remote.raise_to(DASHBOARD, 2)
@@ -194,7 +194,7 @@ def test_the_full_pass_cuts_whom_feed_or_api_refuse_and_asks_for_neither_twice()
     }
 
 
-def test_the_full_pass_ends_though_the_api_is_down() -> None:
+def test_the_full_revalidation_ends_though_the_api_is_down() -> None:
     container = RemoteApiContainer()
     for number in range(10):
         container.subscribed(f"c{number}")

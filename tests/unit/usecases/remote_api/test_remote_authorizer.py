@@ -191,7 +191,7 @@ def test_a_stream_of_the_relay_is_one_for_equal_intents_and_holds_no_secret(
         assert told not in f"{stream!r}{stream.intent}"
 
 
-def test_streams_of_a_broker_are_of_one_shard() -> None:
+def test_streams_of_a_broker_are_of_one_partition() -> None:
     assert len({partition_of(stream_of(MQTT | {"topic": f"a/{number}"})) for number in range(9)}) == 1
 
 

@@ -57,7 +57,7 @@ def test_full_batches_are_continued_at_once_and_users_looked_for_twice() -> None
     assert len(container.tasks.queued) == 7 and container.tasks.queued[-1] == (Task(TaskKind.USER, "u"), INDEX_LAG_S)
 
 
-def test_lost_events_are_made_up_for_by_a_full_pass() -> None:
+def test_lost_events_are_made_up_for_by_a_full_revalidation() -> None:
     container = RevalidationContainer()
     for number in range(6):
         container.feed.add(rotated(number))

@@ -22,7 +22,7 @@ from tidegate.usecases.revocation.full_revalidation import LONGEST_CONNECTION_S,
 FULL = Task(TaskKind.FULL)
 
 
-def test_the_full_pass_finds_what_events_did_not_tell() -> None:
+def test_the_full_revalidation_finds_what_events_did_not_tell() -> None:
     container = RevalidationContainer()
     container.subscribed("guest")
     container.subscribed("member", user="member")
@@ -277,7 +277,7 @@ def settled(container: RevalidationContainer) -> None:
 
 
 @pytest.mark.parametrize("answer_lost", [False, True], ids=["died", "answer lost"])
-def test_a_full_pass_that_dies_after_any_write_is_made_good(answer_lost: bool) -> None:
+def test_a_full_revalidation_that_dies_after_any_write_is_made_good(answer_lost: bool) -> None:
     at, counting = 0, Lock()
     while True:
         at += 1

@@ -17,7 +17,7 @@ class ReplacementContainer:
         )
 
 
-def test_only_a_shard_whose_holder_does_not_renew_is_given_a_worker() -> None:
+def test_only_a_partition_whose_holder_does_not_renew_is_given_a_worker() -> None:
     container = ReplacementContainer()
     held = container.leases.claim(1, "holder", container.clock.now())
     assert held is not None and container.replace() == 0
