@@ -41,7 +41,6 @@ from tidegate.domain.profiles import BrokerProfile, Transport
 from tidegate.domain.stream_policy import stream_for
 from tidegate.domain.subscriptions import SubscriptionKey
 from tidegate.tables import ACCESS
-from tidegate.usecases.gateway.subscribe import shard_of
 
 #: Viewers of one upstream, and messages a second its source offers: far above what the relay can pass on to so many.
 THROUGH = {1: 1_000, 100: 500, 1_000: 100}
@@ -169,7 +168,7 @@ class Relayed:
                 wanted.append(partial(world.streams.touch, stream))
                 for number in range(viewers_each):
                     key = SubscriptionKey(dashboard, f"{datasource}-{number}", datasource)
-                    rows.append((key, intent_hash(intent), shard_of(stream, key.connection_id)))
+                    rows.append((key, intent_hash(intent), stream.stream_key))
             hashes = {datasource: intent_hash(intent) for datasource, intent in intents.items()}
             access = DashboardAccess(dashboard, 0, Visibility.LINK, "owner", intents=hashes)
             world.db.transact(put_dashboard(self._tables.env[ACCESS.variable], access, intents))

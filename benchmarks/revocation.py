@@ -78,7 +78,7 @@ class Tables:
         """Live subscriptions of one dashboard, each on a connection of its own."""
         keys = (SubscriptionKey(dashboard_id, f"{dashboard_id}-{number}", "s") for number in range(count))
         with ThreadPoolExecutor(8) as pool:
-            list(pool.map(lambda key: self.viewer(key, "hash", "stream#0"), keys))
+            list(pool.map(lambda key: self.viewer(key, "hash", "stream"), keys))
 
     def viewer(self, key: SubscriptionKey, intent_hash: str, stream: str) -> None:
         """A live subscription on a new connection. `stream` is `streamKey#shard`."""

@@ -153,7 +153,7 @@ def rule_sql(allowed_topic: str) -> str:
     quoted = allowed_topic.replace("'", "''")
     return (
         "SELECT encode(*, 'base64') AS data, topic() AS topic, timestamp() AS timestamp, newuuid() AS id, "
-        f"'{quoted}' AS entry FROM '{quoted}'"
+        f"'{quoted}' AS allowed_topic FROM '{quoted}'"
     )
 
 

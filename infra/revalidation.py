@@ -95,7 +95,7 @@ class Revalidation(Construct):
             handler="revalidate.profiles.handler",
             actions={
                 t.DASHBOARDS: ["GetItem", "PutItem"],
-                t.ACCESS: ["PutItem"],
+                t.ACCESS: ["GetItem", "PutItem"],
                 t.PROFILES: [
                     "GetItem",
                     "Query",
@@ -155,7 +155,10 @@ class Revalidation(Construct):
             ["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator", "dynamodb:ListStreams"],
             [stream_arn],
         )
-        inserted = {"eventName": ["INSERT"], "dynamodb": {"Keys": {"feed": {"S": ["feed"]}}}}
+        inserted = {
+            "eventName": ["INSERT"],
+            "dynamodb": {"Keys": {t.REVOCATIONS.partition.name: {"S": [t.REVOCATION_EVENTS]}}},
+        }
         lambda_.EventSourceMapping(
             self,
             "Push",

@@ -138,11 +138,11 @@ async def _handle(request: Request, answer: Any, failed: str) -> JSONResponse:
         return JSONResponse(body, 503)
     except _TooLarge:
         return JSONResponse({"error": "Request body is too large"}, 413)
-    except Unavailable as error:
+    except TidegateError as error:
+        if error.status < 500 and not isinstance(error, Unavailable):
+            return JSONResponse({"error": error.message}, error.status)
         services.observer.fault("internal request failed", error)
         return JSONResponse({"error": failed}, error.status)
-    except TidegateError as error:
-        return JSONResponse({"error": error.message}, error.status)
     except Exception as error:  # its text stays in the log
         services.observer.fault("internal request failed", error)
         return JSONResponse({"error": failed}, 500)

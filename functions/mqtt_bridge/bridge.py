@@ -35,7 +35,7 @@ def device_message(event: dict[str, Any]) -> DeviceMessage:
         # A message id only has to be the same for a repetition and to order messages of one millisecond.
         message_id = event.get("id") or hashlib.sha256(payload).hexdigest()[:32]
         return DeviceMessage(
-            allowed_topic=event["entry"],
+            allowed_topic=event["allowed_topic"],
             topic=event["topic"],
             payload=payload,
             timestamp_ms=int(event["timestamp"]),

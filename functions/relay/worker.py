@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from functions.relay.wiring import RelayRun, RelayServices, relay_services
+from tidegate.adapters.aws.relay_workers import read_start
 from tidegate.adapters.upstreams.mqtt_brokers import CONNECTS
 from tidegate.providers.process import Handler, lambda_handler
 
@@ -20,7 +21,8 @@ _THREADS = 4 * CONNECTS
 def make_handler(services: RelayServices) -> Handler:
     def handle(event: dict[str, Any], context: Any) -> dict[str, Any]:
         stop_at = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - _RESERVE_S
-        ended = asyncio.run(_invocation(services, int(event["shard"]), stop_at, bool(event.get("successor"))))
+        partition, successor = read_start(event)
+        ended = asyncio.run(_invocation(services, partition, stop_at, successor))
         services.observer.flush()
         return {"ended": ended}
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from functions.revalidate.wiring import DispatchServices, ScheduleServices, dispatch_services, schedule_services
-from tidegate.domain.revocations import Revocation, RevocationReason, Task, TaskKind, task_for
+from tidegate.adapters.dynamodb.revocations import read_stream_record
+from tidegate.domain.revocations import Task, TaskKind, task_for
 from tidegate.errors import Unavailable
 from tidegate.providers.process import Handler, lambda_handler
 from tidegate.usecases.revocation.follow_feed import queue_task
@@ -24,16 +25,15 @@ def make_stream_handler(services: DispatchServices) -> Handler:
         failed = []
         for record in event["Records"]:
             try:
-                image = record["dynamodb"]["NewImage"]
-                revocation, at_ms = _revocation(image), int(image["revoked_at_ms"]["N"])
-            except (KeyError, TypeError, ValueError) as error:
+                revoked = read_stream_record(record)
+            except ValueError as error:
                 # Coming back would not make it readable, and those behind it would wait; the full revalidation is
                 # behind it.
                 services.observer.fault("event not readable", error)
                 services.observer.count("events_unreadable")
                 continue
             try:
-                queue_task(services.tasks, task_for(revocation, at_ms))
+                queue_task(services.tasks, task_for(revoked.revocation, revoked.revoked_at_ms))
             except Exception as error:  # the stream goes on from here; the poll is behind it in any case
                 services.observer.fault("event not dispatched", error)
                 failed.append({"itemIdentifier": record["dynamodb"]["SequenceNumber"]})
@@ -66,17 +66,6 @@ def make_schedule_handler(services: ScheduleServices) -> Handler:
         return {"polls": len(delays)}
 
     return handle
-
-
-def _revocation(image: dict[str, dict[str, str]]) -> Revocation:
-    """The event of a stream record's new image, in DynamoDB's typed JSON."""
-    version = image.get("share_version")
-    return Revocation(
-        reason=RevocationReason.of(image["reason"]["S"]),
-        dashboard_id=image["dashboard_id"]["S"] if "dashboard_id" in image else None,
-        share_version=int(version["N"]) if version else None,
-        user_id=image["user_id"]["S"] if "user_id" in image else None,
-    )
 
 
 stream_handler = lambda_handler(make_stream_handler, dispatch_services)

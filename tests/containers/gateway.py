@@ -274,7 +274,7 @@ class GatewayContainer:
 
     def publish(self, payload: bytes = b"1", topic: str = "a/b", message_id: str = "m") -> int:
         self.clock.advance(0.001)
-        at_ms = int(self.clock.now() * 1000)
+        at_ms = round(self.clock.now() * 1000)  # cut off, two messages could be of one millisecond, and equal
         return self.bridge(DeviceMessage("a/#", topic, payload, at_ms, message_id))
 
     def frames(self, kind: str, connection_id: str = "c") -> list[dict[str, Any]]:

@@ -91,14 +91,7 @@ class ProfilesContainer:
             resolved = self.control_plane.resolve(one, dashboard.document)
             assert not resolved.problems
             self.control_plane.dashboards.write(
-                DashboardWrite(
-                    None,
-                    dashboard,
-                    access_of(dashboard, resolved.hashes),
-                    resolved.intents,
-                    uses=frozenset(resolved.uses),
-                ),
-                0,
+                DashboardWrite(None, dashboard, access_of(dashboard, resolved.hashes), resolved.intents), 0
             )
         self.writes = 0
         return profile

@@ -37,7 +37,7 @@ def outcomes(results: list[SendResult]) -> list[Delivery]:
 
 def test_posts_reach_their_connections(management: ManagementServer) -> None:
     sender = api(management)
-    posts = [OutboundMessage(f"c{number}=", f"body {number}".encode(), number) for number in range(300)]
+    posts = [OutboundMessage(f"c{number}=", f"body {number}".encode()) for number in range(300)]
     results = sender.post_many(posts)
     assert [result.post for result in results] == posts
     assert set(outcomes(list(results))) == {Delivery.DELIVERED}

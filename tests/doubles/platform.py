@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from tidegate.domain.subscriptions import LastValue, SubscriptionKey
-from tidegate.ports.delivery import CatchUpQueue, Delivery, OutboundMessage, OutboundQueue, Sender, SendResult
+from tidegate.ports.delivery import CatchUpQueue, Delivery, M, OutboundMessage, OutboundQueue, Sender, SendResult
 from tidegate.ports.limits import KeyHasher
 from tidegate.ports.relay import RelayWorkers
 from tidegate.ports.runtime import Clock, Ids, Observer
@@ -92,10 +92,10 @@ class MemorySender(Sender):
             for post in posts
         ]
 
-    def send(self, outgoing: OutboundQueue) -> None:
+    def send(self, outgoing: OutboundQueue[M]) -> None:
         """Everything that is there. Time is over at once: no window has to pass."""
-        while (post := outgoing.take(float("inf"))) is not None:
-            sent = outgoing.before(post)
+        while (message := outgoing.take(float("inf"))) is not None:
+            sent = outgoing.before(message)
             if sent is not None:
                 outgoing.answered(sent, self.post(sent.connection_id, sent.body))
 

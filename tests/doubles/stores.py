@@ -252,9 +252,9 @@ class MemorySubscriptions(SubscriptionStore):
         names = {f"{key.dashboard_id}#{key.connection_id}#{key.datasource_id}": row for key, row in self.rows.items()}
         return _scan(names, segment, segments, after)
 
-    def audience(self, stream: str) -> Sequence[Subscription]:
+    def audience(self, stream_key: str) -> Sequence[Subscription]:
         index = self.rows if self._seen_by_index is None else self._seen_by_index
-        return [row for row in index.values() if row.live and row.stream == stream]
+        return [row for row in index.values() if row.live and row.stream_key == stream_key]
 
     def _own(self, row: Subscription) -> Subscription | None:
         there = self.rows.get(row.key)

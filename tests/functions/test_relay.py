@@ -156,8 +156,8 @@ def test_an_invocation_ends_before_its_time_does_and_leaves_the_partition_free(
     services = relay_services(gateway.env)
     ((partition,),) = [[partition_of(one) for one in services.container.streams.of_source(None).streams]]
     handle = make_handler(services)
-    assert handle({"shard": partition}, Context(5.5)) == {"ended": "out of time"}
-    assert handle({"shard": 1 - partition}, Context()) == {"ended": "nobody listens"}
+    assert handle({"partition": partition}, Context(5.5)) == {"ended": "out of time"}
+    assert handle({"partition": 1 - partition}, Context()) == {"ended": "nobody listens"}
     leases = services.container.relay_leases
     assert not [leases.current(one) for one in range(services.partitions) if leases.current(one)]
     assert served.app[SOURCES].open["/stream"] == 0

@@ -11,11 +11,10 @@ import pytest
 from aws_cdk import aws_s3 as s3
 from aws_cdk.assertions import Template
 
-from infra import edge
 from infra.app import build
 from infra.bridge import POLICY_LIMIT, publish_resources, rule_sql
 from infra.stage import StageError, load_stage, names
-from tidegate.providers import process
+from tidegate.domain.client_ip import ORIGIN_HEADER
 from tidegate.tables import ALL_TABLES
 
 
@@ -205,7 +204,7 @@ def test_one_rule_per_allowlist_entry(local: dict[str, Any]) -> None:
         payload = rule["TopicRulePayload"]
         assert payload["Sql"] == rule_sql(entry) and "encode(*, 'base64')" in payload["Sql"]
         assert "CloudwatchLogs" in payload["ErrorAction"]
-    assert rule_sql("a'b").endswith("'a''b' AS entry FROM 'a''b'")
+    assert rule_sql("a'b").endswith("'a''b' AS allowed_topic FROM 'a''b'")
     config = properties(local, "AWS::Lambda::EventInvokeConfig")
     # The bridge, and the relay: telemetry that is late, and a worker that comes back beside its successor, are worse.
     assert [(one["MaximumRetryAttempts"], one["MaximumEventAgeInSeconds"]) for one in config] == [(0, 60)] * 2
@@ -265,7 +264,8 @@ def test_the_edge(production: dict[str, Any], local: dict[str, Any]) -> None:
     with_header = [one for one in config["Origins"] if one.get("OriginCustomHeaders")]
     assert len(with_header) == 2
     assert all(not one.get("OriginPath") for one in config["Origins"])
-    assert edge.ORIGIN_HEADER == process.ORIGIN_HEADER
+    (header,) = {one["HeaderName"] for origin in with_header for one in origin["OriginCustomHeaders"]}
+    assert header == ORIGIN_HEADER
     assert "resolve:secretsmanager" in json.dumps(with_header)
 
 

@@ -21,9 +21,8 @@ from tidegate.domain.access import (
     Visibility,
     allowed,
 )
-from tidegate.domain.client_queues import Batch
 from tidegate.domain.subscriptions import Connection, LastValue, Subscription, SubscriptionKey
-from tidegate.ports.delivery import Delivery, OutboundMessage
+from tidegate.ports.delivery import Delivery
 from tidegate.ports.gateway import AccessSnapshot
 
 #: How long a decision may be used, seconds: the bound of invariant 2.
@@ -99,7 +98,7 @@ class Viewers(Scene[ViewerStores]):
             principal = Principal(MEMBER, None, 1) if version is None else Principal(PUBLIC_SUBJECT, version)
             claim = Claim(DASHBOARD, DATASOURCE, principal, HASH, int(NOW) + 200)
             key = SubscriptionKey(DASHBOARD, connection, DATASOURCE)
-            rows[key] = Subscription(key, f"first-{connection}", claim, "stream#0", visible=True)
+            rows[key] = Subscription(key, f"first-{connection}", claim, "stream", visible=True)
         connections = {
             one: Connection(one, "ip", int(NOW), subscriptions={DATASOURCE: DASHBOARD} if one in self._live else {})
             for one in self._connections
@@ -147,7 +146,7 @@ class Viewers(Scene[ViewerStores]):
                 return self._revoke(stores, call.args[0])
             case "sender":
                 if call.method == "post":
-                    self._sent(stores, actor, call.args[0])
+                    self._sent(stores, actor, *call.args)
                 return stores, ("got", Delivery.DELIVERED if call.method == "post" else None), None
         return self._table(stores, call)
 
@@ -186,15 +185,16 @@ class Viewers(Scene[ViewerStores]):
         if not _refused(there, _access(stores)):
             raise Violation("a valid viewer is cut")
 
-    def _sent(self, stores: ViewerStores, actor: str, post: OutboundMessage) -> None:
-        frame = json.loads(post.body)
+    def _sent(
+        self, stores: ViewerStores, actor: str, connection_id: str, body: bytes, row: Subscription | None
+    ) -> None:
+        frame = json.loads(body)
         if frame["type"] == "data":
-            row = post.tag.frames[0].row if isinstance(post.tag, Batch) else post.tag
-            assert isinstance(row, Subscription)
+            assert row is not None
             if _refused(row, _access(stores)) and stores.read_at[actor] - stores.revoked_at > BOUND_S:
                 raise Violation("data is sent more than a second after the right was lost")
         elif frame["type"] == "error" and not frame["retryable"]:
-            there = stores.rows.get(SubscriptionKey(DASHBOARD, post.connection_id, DATASOURCE))
+            there = stores.rows.get(SubscriptionKey(DASHBOARD, connection_id, DATASOURCE))
             if there is not None and there.live and not _refused(there, _access(stores)):
                 raise Violation("a viewer whose subscription is valid is told that it was revoked")
 

@@ -16,7 +16,7 @@ WINDOW_S = 0.1
 
 def row(connection: str, datasource: str = "s", *, batch: bool = False) -> Subscription:
     claim = Claim("d", datasource, Principal(PUBLIC_SUBJECT, 1), "hash", 10**10)
-    return Subscription(SubscriptionKey("d", connection, datasource), "attempt", claim, "stream#0", True, batch=batch)
+    return Subscription(SubscriptionKey("d", connection, datasource), "attempt", claim, "stream", True, batch=batch)
 
 
 def frame(connection: str, number: int, datasource: str = "s", *, batch: bool = False, data: bool = True) -> Frame:

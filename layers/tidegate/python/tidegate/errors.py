@@ -9,6 +9,7 @@
     |-- PolicyBlocked                the operator's policy forbids it, whoever asks                      (422)
     |-- LimitReached                 a rate or a cap refused; later it may be allowed                   (429)
     |-- Disabled                     the operator turned the feature off                                (404)
+    |-- SecretUnreadable             a stored secret cannot be opened; trying again will not help       (500)
     `-- Unavailable                nobody said no: what was needed to decide could not be had         (503)
         |-- LimiterUnavailable       it was the limiter's store, and its failure mode is fail-closed
         |-- ApiBusy                  a remote API said that it is asked too often
@@ -113,6 +114,16 @@ class LimitReached(TidegateError):
     def __init__(self, message: str, *, code: str | None = None, retry_after_ms: int | None = None) -> None:
         super().__init__(message, code=code)
         self.retry_after_ms = retry_after_ms
+
+
+class SecretUnreadable(TidegateError):
+    """A stored secret cannot be opened: it is damaged, of another profile, or its key may not be used.
+
+    Says nothing about the rights of whoever asks. It stays so until an operator changes something.
+    """
+
+    code = "secret_unreadable"
+    status = 500
 
 
 class Unavailable(TidegateError):

@@ -77,6 +77,8 @@ ACCESS = Table("access", Key("key"), backed_up=True)
 PROFILES = Table("profiles", Key("kind"), Key("id"), backed_up=True)
 USERS = Table("users", Key("key"), indexes=(Index("all", Key("kind"), Key("email"), projection="ALL"),), backed_up=True)
 AUDIT = Table("audit", Key("month"), Key("at"), ttl=True, backed_up=True)
+#: The partition of the revocations table that holds the events; what is written there is pushed.
+REVOCATION_EVENTS = "feed"
 REVOCATIONS = Table("revocations", Key("feed"), Key("event_id", "N"), ttl=True, stream=True, backed_up=True)
 CONNECTIONS = Table("connections", Key("connection_id"), ttl=True)
 SUBSCRIPTIONS = Table(
@@ -84,12 +86,12 @@ SUBSCRIPTIONS = Table(
     Key("dashboard_shard"),
     Key("row"),
     indexes=(
-        Index("by_stream", Key("stream"), Key("row"), projection="ALL"),
+        Index("by_stream", Key("audience"), Key("row"), projection="ALL"),
         Index("by_principal", Key("principal"), Key("row")),
     ),
     ttl=True,
 )
-STREAMS = Table("streams", Key("feed"), Key("stream_key"), ttl=True)
+STREAMS = Table("streams", Key("source"), Key("stream_key"), ttl=True)
 LAST_VALUES = Table("last_values", Key("stream_key"), ttl=True)
 LIMITERS = Table("limiters", Key("key"), ttl=True)
 

@@ -176,7 +176,7 @@ def test_a_catch_up_is_only_for_the_attempt_that_asked() -> None:
     container.subscribed()
     container.publish(b"1")
     row = container.subscriptions.rows[KEY]
-    stream_key = row.stream.partition("#")[0]
+    stream_key = row.stream_key
     value = container.last_values.rows[stream_key]
     assert not container.catch_up(CatchUpRequest(KEY, row.generation, stream_key, value.order)), (
         "it has seen the newest"

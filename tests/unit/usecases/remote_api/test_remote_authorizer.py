@@ -204,8 +204,8 @@ def test_a_refresh_after_a_secret_changed_is_a_new_subscription_to_the_new_strea
     assert container.subscribe("c", DASHBOARD, DATASOURCE, container.token()).refreshed
     container.api.answer = lambda token: SSE | {"headers": {}}
     again = container.subscribe("c", DASHBOARD, DATASOURCE, container.token())
-    assert not again.refreshed and again.row.generation != first.generation and again.row.stream != first.stream
-    assert [row.stream for row in container.rows()] == [again.row.stream]
+    assert not again.refreshed and again.row.generation != first.generation and again.row.stream_key != first.stream_key
+    assert [row.stream_key for row in container.rows()] == [again.row.stream_key]
 
 
 def test_a_revocation_that_the_feed_told_beats_an_older_answer() -> None:
@@ -243,7 +243,9 @@ def test_a_token_without_an_intent_is_of_the_one_told() -> None:
     container.api.answer = lambda token: INTENT | {"topic": "a/c"}
     container.subscribe("c", DASHBOARD, DATASOURCE, container.token(intent_hash=None))
     second = container.subscriptions.rows[KEY]
-    assert first.generation != second.generation and first.stream != second.stream, "not a refresh: another datasource"
+    assert first.generation != second.generation and first.stream_key != second.stream_key, (
+        "not a refresh: another datasource"
+    )
 
 
 @pytest.mark.parametrize("mode", list(FailureMode))

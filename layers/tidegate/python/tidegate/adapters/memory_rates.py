@@ -29,9 +29,6 @@ class MemoryRates(RateStore):
             self._counts[window] = (count + 1, request_id)
             return decide_rate(count + 1, limit, now_ms, window_ms)
 
-    def peek(self, key: str, now_ms: int, window_ms: int, deadline: float) -> int:
-        return self._counts.get((key, window_ms, window_of(now_ms, window_ms)), (0, ""))[0]
-
     def clear(self, key: str, now_ms: int, window_ms: int) -> None:
         self._counts.pop((key, window_ms, window_of(now_ms, window_ms)), None)
 

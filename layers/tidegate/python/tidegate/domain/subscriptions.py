@@ -77,7 +77,7 @@ class Subscription:
         key: its identity.
         attempt: random id of the subscribe attempt that wrote the row; conditions are on it.
         claim: what it rests on; `allowed(row.claim, ...)` judges it.
-        stream: `streamKey#shard` it is delivered from.
+        stream_key: key of the stream it is delivered from.
         visible: whether fan-out may see it (it appears in the stream index only then).
         cut: marked as ended, not yet told and deleted: by whom; None when it is not.
         batch: whether the connection asked for batch frames (copied, so that fan-out reads no connection).
@@ -88,7 +88,7 @@ class Subscription:
     key: SubscriptionKey
     generation: str
     claim: Claim
-    stream: str
+    stream_key: str
     visible: bool = False
     termination: TerminationClaim | None = None
     batch: bool = False
@@ -97,11 +97,6 @@ class Subscription:
     @property
     def live(self) -> bool:
         return self.visible and self.termination is None
-
-    @property
-    def stream_key(self) -> str:
-        """The key of the stream it is delivered from, whichever shard."""
-        return self.stream.rpartition("#")[0]
 
     @property
     def version(self) -> int:
@@ -133,7 +128,6 @@ class Stream:
         parser: `json` or `text`.
         entry: the allowed topic whose IoT rule feeds it; None for streams of the relay.
         topic_filter: MQTT topic filter; None for other protocols.
-        shards: over how many parallel invocations its audience is split; only grows.
         wanted_at: epoch seconds of the last subscribe.
         intent: what the relay connects to (no secret in it), without dashboard and datasource; None for IoT Core.
         connected: whether the relay said last that its upstream is connected.
@@ -144,15 +138,9 @@ class Stream:
     parser: str
     allowed_topic: str | None
     topic_filter: str | None
-    shards: int = 1
     last_requested_at: int = 0
     intent: Mapping[str, object] | None = None
     connected: bool = False
-
-    @property
-    def shard_keys(self) -> tuple[str, ...]:
-        """`streamKey#shard` of each shard: what rows are delivered from."""
-        return tuple(f"{self.stream_key}#{shard}" for shard in range(self.shards))
 
     @property
     def relayed(self) -> bool:

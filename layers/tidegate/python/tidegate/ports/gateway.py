@@ -127,8 +127,8 @@ class SubscriptionStore(Protocol):
     def scan(self, segment: int, segments: int, after: str | None = None) -> Iterator[ScanPage[Subscription]]:
         """Rows of one part of the table, as `ConnectionStore.scan`."""
 
-    def audience(self, stream: str) -> Sequence[Subscription]:
-        """*Index.* The live rows of `streamKey#shard`."""
+    def audience(self, stream_key: str) -> Sequence[Subscription]:
+        """*Index.* The live rows of a stream."""
 
 
 @dataclass(frozen=True, slots=True)

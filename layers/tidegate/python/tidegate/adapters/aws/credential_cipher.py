@@ -7,6 +7,7 @@ does not open.
 from __future__ import annotations
 
 import base64
+import binascii
 import json
 import secrets
 from collections.abc import Mapping
@@ -15,8 +16,23 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from tidegate.adapters.aws.json_client import AwsError, JsonClient
-from tidegate.errors import Unavailable
+from tidegate.errors import SecretUnreadable, Unavailable
 from tidegate.ports.control_plane import CredentialCipher
+
+#: Errors of KMS `Decrypt` that the same request meets again until an operator changes something (AWS KMS API Reference,
+#: "Decrypt", "Errors"): the text is not this key's or was sealed for another context, or the key is off, going, gone
+#: or not ours to use. All others say that KMS could not answer now.
+_FINAL = frozenset(
+    {
+        "InvalidCiphertextException",
+        "IncorrectKeyException",
+        "InvalidKeyUsageException",
+        "DisabledException",
+        "KMSInvalidStateException",
+        "NotFoundException",
+        "AccessDeniedException",
+    }
+)
 
 
 class KmsCredentialCipher(CredentialCipher):
@@ -35,7 +51,6 @@ class KmsCredentialCipher(CredentialCipher):
         plain = json.dumps(dict(secret)).encode()
         sealed = AESGCM(base64.b64decode(answer["Plaintext"])).encrypt(nonce, plain, profile_id.encode())
         parts = {
-            "v": 1,
             "key": answer["CiphertextBlob"],
             "nonce": base64.b64encode(nonce).decode(),
             "sealed": base64.b64encode(sealed).decode(),
@@ -43,20 +58,31 @@ class KmsCredentialCipher(CredentialCipher):
         return json.dumps(parts, separators=(",", ":"))
 
     def decrypt(self, profile_id: str, sealed: str) -> Mapping[str, str]:
-        parts = json.loads(sealed)
-        answer = self._call("Decrypt", {"CiphertextBlob": parts["key"], "EncryptionContext": {"profile": profile_id}})
-        key = AESGCM(base64.b64decode(answer["Plaintext"]))
         try:
-            plain = key.decrypt(
-                base64.b64decode(parts["nonce"]), base64.b64decode(parts["sealed"]), profile_id.encode()
-            )
-        except InvalidTag as error:
-            raise Unavailable("A credential cannot be opened", code="credential_unreadable") from error
-        secret: dict[str, str] = json.loads(plain)
+            parts = json.loads(sealed)
+            wrapped, nonce = parts["key"], base64.b64decode(parts["nonce"], validate=True)
+            body = base64.b64decode(parts["sealed"], validate=True)
+            base64.b64decode(wrapped, validate=True)  # what KMS would refuse as no request at all
+        except (ValueError, TypeError, KeyError, binascii.Error) as error:
+            raise _unreadable() from error
+        answer = self._call("Decrypt", {"CiphertextBlob": wrapped, "EncryptionContext": {"profile": profile_id}})
+        try:
+            plain = AESGCM(base64.b64decode(answer["Plaintext"])).decrypt(nonce, body, profile_id.encode())
+            secret = json.loads(plain)
+        except (InvalidTag, ValueError) as error:
+            raise _unreadable() from error
+        if not isinstance(secret, dict):
+            raise _unreadable()
         return secret
 
     def _call(self, operation: str, request: Mapping[str, object]) -> Mapping[str, str]:
         try:
             return self._kms.call(operation, request)
         except AwsError as error:
+            if operation == "Decrypt" and error.code in _FINAL:
+                raise _unreadable() from error
             raise Unavailable("The key service did not answer", code="key_unavailable") from error
+
+
+def _unreadable() -> SecretUnreadable:
+    return SecretUnreadable("A credential cannot be opened", code="credential_unreadable")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from time import monotonic, time
 
 from tidegate.adapters.aws.http import HttpClient, NotAnswered
@@ -11,6 +12,7 @@ from tidegate.errors import Unavailable
 from tidegate.ports.relay import RelayWorkers
 
 _TIMEOUT_S = 5.0
+_PARTITION, _SUCCESSOR = "partition", "successor"
 
 
 class LambdaRelayWorkers(RelayWorkers):
@@ -23,7 +25,7 @@ class LambdaRelayWorkers(RelayWorkers):
 
     def start(self, partition: int, *, successor: bool = False) -> None:
         """Raises `Unavailable` when the invocation was not accepted."""
-        body = json.dumps({"shard": partition, "successor": successor}).encode()
+        body = json.dumps({_PARTITION: partition, _SUCCESSOR: successor}).encode()
         extra = {"x-amz-invocation-type": "Event", "content-type": "application/json"}
         headers = self._signer.headers("POST", self._http.host, self._path, body, time(), extra)
         try:
@@ -32,3 +34,9 @@ class LambdaRelayWorkers(RelayWorkers):
             raise Unavailable("The relay was not started", code="relay_not_started") from error
         if answer.status != 202:
             raise Unavailable("The relay was not started", code=f"relay_start_{answer.status}")
+
+
+def read_start(event: Mapping[str, object]) -> tuple[int, bool]:
+    """(partition, whether as a successor) of an invocation that `LambdaRelayWorkers.start` asked for. Raises
+    `KeyError`."""
+    return int(str(event[_PARTITION])), bool(event.get(_SUCCESSOR))

@@ -7,8 +7,9 @@ it only grows by `reserve`, under the cap, while the row exists and is not closi
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
-from tidegate.adapters.dynamodb.client import ConditionFailed, DynamoDb, Item
+from tidegate.adapters.dynamodb.client import ConditionFailed, DynamoDb, Item, update_action
 from tidegate.domain.subscriptions import Connection, SubscriptionKey
 from tidegate.ports.gateway import ConnectionStore, Reservation
 from tidegate.ports.runtime import ScanPage
@@ -108,6 +109,17 @@ class DynamoConnections(ConnectionStore):
         except ConditionFailed:
             return False
         return True
+
+
+def drop_key_action(table: str, key: SubscriptionKey) -> dict[str, Any]:
+    """The action that takes a subscription's key out of its connection's set; fails when the connection is gone."""
+    return update_action(
+        table,
+        {"connection_id": key.connection_id},
+        "REMOVE #subscriptions.#datasource",
+        "attribute_exists(#connection_id)",
+        names={"datasource": key.datasource_id},
+    )
 
 
 def _connection(item: Item) -> Connection:

@@ -54,7 +54,7 @@ class DynamoRelayLeases(RelayLeases):
 
 
 def _key(partition: int) -> dict[str, str]:
-    return {"feed": "lease", "stream_key": str(partition)}
+    return {"source": "lease", "stream_key": str(partition)}
 
 
 def _own(lease: Lease) -> Item:

@@ -18,6 +18,7 @@ from tidegate.adapters.dynamodb.client import (
     DynamoDb,
     Item,
     TransactionFailed,
+    decode_item,
     put_action,
     update_action,
 )
@@ -25,8 +26,9 @@ from tidegate.domain.revocations import FeedPage, Revocation, RevocationEvent, R
 from tidegate.errors import Unavailable
 from tidegate.ports.remote_api import RemoteCursors
 from tidegate.ports.revocation import CursorStore, FullRevalidationRuns, RevalidationRun, RevocationFeed
+from tidegate.tables import REVOCATION_EVENTS
 
-_FEED, _HEAD = "feed", {"feed": "head", "event_id": 0}
+_FEED, _HEAD = REVOCATION_EVENTS, {"feed": "head", "event_id": 0}
 _FULL = {"feed": "full", "event_id": 0}
 _CURSOR = {"feed": "cursor", "event_id": 0}
 _ATTEMPTS = 12
@@ -169,6 +171,17 @@ class DynamoRevocations(RevocationFeed, CursorStore, FullRevalidationRuns):
             update_action(self._table, _HEAD, "SET #head = :next", was, values),
             put_action(self._table, item, "attribute_not_exists(#event_id)"),
         ]
+
+
+def read_stream_record(record: Mapping[str, Any]) -> RevocationEvent:
+    """The event that a record of the table's stream tells of (an insertion; `tables.REVOCATIONS` streams new images).
+
+    Raises `ValueError` when it is not one of this module's.
+    """
+    try:
+        return _event(decode_item(record["dynamodb"]["NewImage"]))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not a record of the revocations table: {type(error).__name__}") from error
 
 
 class DynamoRemoteCursor(RemoteCursors):

@@ -1,5 +1,5 @@
-"""The streams and last-values tables. Invariants of this file: `last_requested_at` only moves forward, an existing
-shard count is never changed by a subscriber, and a last value is only ever replaced by a newer one."""
+"""The streams and last-values tables. Invariants of this file: `last_requested_at` only moves forward, and a last
+value is only ever replaced by a newer one."""
 
 from __future__ import annotations
 
@@ -16,84 +16,81 @@ STREAM_LIFE_S = 86_400
 VALUE_LIFE_S = 7 * 86_400
 
 
-#: Sort key of a feed's version row; sorts before every stream key, so a query reads it first.
+#: Sort key of a source's version row; sorts before every stream key, so a query reads it first.
 _VERSION = "!version"
 
 
 class DynamoStreams(StreamStore):
-    """The partition `rule#<entry>` holds the streams of an entry and their version, the
-    partition `relay` those of the relay."""
+    """The partition `rule#<allowed topic>` holds the streams that a rule feeds and their version, the partition
+    `relay` those of the relay. (The partition `lease` is `relay_leases`'s alone.)"""
 
     def __init__(self, db: DynamoDb, table: str) -> None:
         self._db = db
         self._table = table
 
     def touch(self, stream: Stream) -> Stream:
-        key = {"feed": _source(stream.allowed_topic), "stream_key": stream.stream_key}
-        touched = {"wanted": stream.last_requested_at, "ttl": stream.last_requested_at + STREAM_LIFE_S}
+        key = {"source": _source(stream.allowed_topic), "stream_key": stream.stream_key}
+        touched = {"requested": stream.last_requested_at, "ttl": stream.last_requested_at + STREAM_LIFE_S}
         try:
             item = self._db.update(
                 self._table,
                 key,
-                "SET #wanted_at = :wanted, #ttl = :ttl",
-                "attribute_exists(#announced) AND #wanted_at <= :wanted",
+                "SET #last_requested_at = :requested, #ttl = :ttl",
+                "attribute_exists(#registered) AND #last_requested_at <= :requested",
                 touched,
                 returning=True,
             )
         except ConditionFailed as failed:
             known = failed.item or {}
-            if "announced" not in known:
+            if "registered" not in known:
                 return _stream(self._register(key, stream, touched))
             item = known
         if stream.allowed_topic is None and not item.get("connected"):
-            self._move(key["feed"])
+            self._move(key["source"])
         return _stream(item)
 
     def _register(self, key: Item, stream: Stream, touched: Item) -> Item:
         """Write the stream, then move the version, then note that both were done: whoever dies in between leaves the
         note undone, and the next subscriber does it again."""
-        fields = {"protocol": stream.protocol, "parser": stream.parser, "shards": stream.shards}
-        update = (
-            "SET #wanted_at = :wanted, #ttl = :ttl, #protocol = :protocol, #parser = :parser, "
-            "#shards = if_not_exists(#shards, :shards)"
-        )
+        fields: Item = {"protocol": stream.protocol, "parser": stream.parser}
+        update = "SET #last_requested_at = :requested, #ttl = :ttl, #protocol = :protocol, #parser = :parser"
         if stream.allowed_topic is not None:
-            fields |= {"entry": stream.allowed_topic, "topic_filter": stream.topic_filter}
-            update += ", #entry = :entry, #topic_filter = :topic_filter"
+            fields |= {"allowed_topic": stream.allowed_topic, "topic_filter": stream.topic_filter}
+            update += ", #allowed_topic = :allowed_topic, #topic_filter = :topic_filter"
         if stream.intent is not None:
             fields |= {"intent": json.dumps(dict(stream.intent))}
             update += ", #intent = :intent"
         self._db.update(self._table, key, update, values=touched | fields)
-        self._move(key["feed"])
-        return self._db.update(self._table, key, "SET #announced = :yes", values={"yes": True}, returning=True)
+        self._move(key["source"])
+        return self._db.update(self._table, key, "SET #registered = :yes", values={"yes": True}, returning=True)
 
-    def _move(self, feed: str) -> None:
-        self._db.update(self._table, {"feed": feed, "stream_key": _VERSION}, "ADD #version :one", values={"one": 1})
+    def _move(self, source: str) -> None:
+        self._db.update(self._table, {"source": source, "stream_key": _VERSION}, "ADD #version :one", values={"one": 1})
 
     def note_connected(self, stream: Stream, connected: bool) -> None:
-        key = {"feed": _source(None), "stream_key": stream.stream_key}
+        key = {"source": _source(None), "stream_key": stream.stream_key}
         with suppress(ConditionFailed):
             update, exists = "SET #connected = :connected", "attribute_exists(#stream_key)"
             self._db.update(self._table, key, update, exists, {"connected": connected})
 
     def release_if_idle(self, stream: Stream) -> bool:
         key, values = (
-            {"feed": _source(None), "stream_key": stream.stream_key},
-            {"no": False, "wanted": stream.last_requested_at},
+            {"source": _source(None), "stream_key": stream.stream_key},
+            {"no": False, "requested": stream.last_requested_at},
         )
         try:
-            self._db.update(self._table, key, "SET #connected = :no", "#wanted_at = :wanted", values)
+            self._db.update(self._table, key, "SET #connected = :no", "#last_requested_at = :requested", values)
         except ConditionFailed:
             return False
         return True
 
     def version_of(self, allowed_topic: str | None) -> int:
-        item = self._db.get(self._table, {"feed": _source(allowed_topic), "stream_key": _VERSION})
+        item = self._db.get(self._table, {"source": _source(allowed_topic), "stream_key": _VERSION})
         return int(item["version"]) if item else 0
 
     def of_source(self, allowed_topic: str | None) -> SourceStreams:
         version, streams = 0, []
-        for item in self._db.query(self._table, "#feed = :feed", {"feed": _source(allowed_topic)}):
+        for item in self._db.query(self._table, "#source = :source", {"source": _source(allowed_topic)}):
             if item["stream_key"] == _VERSION:
                 version = int(item["version"])
             else:
@@ -141,10 +138,9 @@ def _stream(item: Item) -> Stream:
         stream_key=item["stream_key"],
         protocol=item["protocol"],
         parser=item["parser"],
-        allowed_topic=item.get("entry"),
+        allowed_topic=item.get("allowed_topic"),
         topic_filter=item.get("topic_filter"),
-        shards=item["shards"],
-        last_requested_at=item["wanted_at"],
+        last_requested_at=item["last_requested_at"],
         intent=json.loads(item["intent"]) if "intent" in item else None,
         connected=item.get("connected", False),
     )

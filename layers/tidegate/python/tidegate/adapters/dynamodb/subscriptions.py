@@ -1,6 +1,6 @@
 """The subscriptions table.
 
-Invariant of this file: the index attribute `stream` is there exactly while a row is visible and not terminated, and
+Invariant of this file: the index attribute `audience` is there exactly while a row is visible and not terminated, and
 every write of an attempt is conditional on that attempt.
 """
 
@@ -16,8 +16,8 @@ from tidegate.adapters.dynamodb.client import (
     TransactionFailed,
     check_action,
     delete_action,
-    update_action,
 )
+from tidegate.adapters.dynamodb.connections import drop_key_action
 from tidegate.domain.access import Claim, Principal
 from tidegate.domain.subscriptions import (
     TERMINATION_CLAIM_S,
@@ -34,12 +34,12 @@ KEY_SHARDS = 8
 #: A row outlives its token by the longest life of a connection, then goes even if nothing swept it.
 ROW_LIFE_S = 3 * 3600
 
-_OWN = "#attempt = :attempt"
-_LIVE = f"{_OWN} AND #visible = :yes AND attribute_not_exists(#cut)"
+_OWN = "#generation = :generation"
+_LIVE = f"{_OWN} AND #visible = :yes AND attribute_not_exists(#terminated_by)"
 
 
 class DynamoSubscriptions(SubscriptionStore):
-    """Rows of subscriptions. Also knows the connections table, whose keys go together with rows."""
+    """Rows of subscriptions. A row and its key in the connections table go together."""
 
     def __init__(self, db: DynamoDb, table: str, connections_table: str) -> None:
         self._db = db
@@ -52,7 +52,7 @@ class DynamoSubscriptions(SubscriptionStore):
 
     def put_hidden(self, row: Subscription) -> bool:
         equal, values = _live_on(row.claim)
-        free = f"attribute_not_exists(#cut) AND NOT ({equal})"
+        free = f"attribute_not_exists(#terminated_by) AND NOT ({equal})"
         if row.claim.principal.share_version is not None:
             free, values = f"{free} AND #version <= :version", values | {"version": row.version}
         try:
@@ -66,9 +66,9 @@ class DynamoSubscriptions(SubscriptionStore):
             self._db.update(
                 self._table,
                 _key(row.key),
-                "SET #visible = :yes, #stream = :stream",
-                f"{_OWN} AND attribute_not_exists(#cut)",
-                {"attempt": row.generation, "yes": True, "stream": row.stream},
+                "SET #visible = :yes, #audience = :stream",
+                f"{_OWN} AND attribute_not_exists(#terminated_by)",
+                {"generation": row.generation, "yes": True, "stream": row.stream_key},
             )
         except ConditionFailed:
             return False
@@ -76,7 +76,7 @@ class DynamoSubscriptions(SubscriptionStore):
 
     def move_expiry(self, row: Subscription, expires_at: int, session_token: str | None = None) -> bool:
         update = "SET #exp = :exp, #ttl = :ttl"
-        values: Item = {"attempt": row.generation, "yes": True, "exp": expires_at, "ttl": expires_at + ROW_LIFE_S}
+        values: Item = {"generation": row.generation, "yes": True, "exp": expires_at, "ttl": expires_at + ROW_LIFE_S}
         if session_token is not None:
             update, values = f"{update}, #session_token = :token", values | {"token": session_token}
         try:
@@ -92,11 +92,18 @@ class DynamoSubscriptions(SubscriptionStore):
         return True
 
     def claim_termination(self, row: Subscription, claim: TerminationClaim, *, expired_at: int | None = None) -> bool:
-        condition = f"{_OWN} AND (attribute_not_exists(#cut) OR #cut = :by OR #cut_at <= :lapsed)"
-        values = {"attempt": row.generation, "by": claim.by, "at": claim.at, "lapsed": claim.at - TERMINATION_CLAIM_S}
+        condition = (
+            f"{_OWN} AND (attribute_not_exists(#terminated_by) OR #terminated_by = :by OR #terminated_at <= :lapsed)"
+        )
+        values = {
+            "generation": row.generation,
+            "by": claim.by,
+            "at": claim.at,
+            "lapsed": claim.at - TERMINATION_CLAIM_S,
+        }
         if expired_at is not None:
             condition, values = f"{condition} AND #exp <= :now", values | {"now": expired_at}
-        update = "SET #cut = :by, #cut_at = :at REMOVE #stream"
+        update = "SET #terminated_by = :by, #terminated_at = :at REMOVE #audience"
         try:
             self._db.update(self._table, _key(row.key), update, condition, values)
         except ConditionFailed:
@@ -104,14 +111,14 @@ class DynamoSubscriptions(SubscriptionStore):
         return True
 
     def remove(self, row: Subscription) -> bool:
-        seen = "attribute_not_exists(#cut)" if row.termination is None else "#cut = :by"
-        own = f"attribute_not_exists(#row) OR (#attempt = :attempt AND {seen})"
-        values = {"attempt": row.generation} | ({} if row.termination is None else {"by": row.termination.by})
+        seen = "attribute_not_exists(#terminated_by)" if row.termination is None else "#terminated_by = :by"
+        own = f"attribute_not_exists(#row) OR (#generation = :generation AND {seen})"
+        values = {"generation": row.generation} | ({} if row.termination is None else {"by": row.termination.by})
         try:
             self._db.transact(
                 [
                     delete_action(self._table, _key(row.key), own, values),
-                    self._drop_key(row.key),
+                    drop_key_action(self._connections, row.key),
                 ]
             )
         except TransactionFailed as failure:
@@ -125,7 +132,12 @@ class DynamoSubscriptions(SubscriptionStore):
 
     def release_key(self, key: SubscriptionKey) -> None:
         try:
-            self._db.transact([check_action(self._table, _key(key), "attribute_not_exists(#row)"), self._drop_key(key)])
+            self._db.transact(
+                [
+                    check_action(self._table, _key(key), "attribute_not_exists(#row)"),
+                    drop_key_action(self._connections, key),
+                ]
+            )
         except TransactionFailed:
             return  # another attempt's row needs the key, or the connection is gone
 
@@ -152,18 +164,9 @@ class DynamoSubscriptions(SubscriptionStore):
         for items, position in self._db.scan(self._table, segment, segments, after):
             yield ScanPage([_row(item) for item in items], position)
 
-    def audience(self, stream: str) -> Sequence[Subscription]:
-        rows = self._db.query(self._table, "#stream = :stream", {"stream": stream}, index="by_stream")
+    def audience(self, stream_key: str) -> Sequence[Subscription]:
+        rows = self._db.query(self._table, "#audience = :stream", {"stream": stream_key}, index="by_stream")
         return [row for row in map(_row, rows) if row.live]
-
-    def _drop_key(self, key: SubscriptionKey) -> dict[str, object]:
-        return update_action(
-            self._connections,
-            {"connection_id": key.connection_id},
-            "REMOVE #subscriptions.#datasource",
-            "attribute_exists(#connection_id)",
-            names={"datasource": key.datasource_id},
-        )
 
 
 def _key(key: SubscriptionKey) -> dict[str, str]:
@@ -192,12 +195,12 @@ def _item(row: Subscription) -> Item:
     claim = row.claim
     item: Item = {
         **_key(row.key),
-        "attempt": row.generation,
+        "generation": row.generation,
         "subject": claim.principal.subject,
         "version": row.version,
         "intent_hash": claim.intent_hash,
         "exp": claim.expires_at,
-        "delivered_from": row.stream,
+        "stream_key": row.stream_key,
         "visible": False,
         "batch": row.batch,
         "ttl": claim.expires_at + ROW_LIFE_S,
@@ -218,7 +221,7 @@ def _row(item: Item) -> Subscription:
     dashboard_id = item["dashboard_shard"].rpartition("#")[0]
     return Subscription(
         key=SubscriptionKey(dashboard_id, connection_id, datasource_id),
-        generation=item["attempt"],
+        generation=item["generation"],
         claim=Claim(
             dashboard_id=dashboard_id,
             datasource_id=datasource_id,
@@ -226,9 +229,9 @@ def _row(item: Item) -> Subscription:
             intent_hash=item["intent_hash"],
             expires_at=item["exp"],
         ),
-        stream=item["delivered_from"],
+        stream_key=item["stream_key"],
         visible=item["visible"],
-        termination=TerminationClaim(item["cut"], item["cut_at"]) if "cut" in item else None,
+        termination=TerminationClaim(item["terminated_by"], item["terminated_at"]) if "terminated_by" in item else None,
         batch=item["batch"],
         session_token=item.get("session_token"),
     )

@@ -4,10 +4,11 @@ Invariant of this file: user, e-mail item, access item and event are written in 
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import Any
 
 from tidegate.adapters.dynamodb.access import put_user
-from tidegate.adapters.dynamodb.client import DynamoDb, Item, TransactionFailed, put_action
+from tidegate.adapters.dynamodb.client import DynamoDb, Item, TransactionFailed, put_action, update_action
 from tidegate.adapters.dynamodb.revocations import DynamoRevocations
 from tidegate.domain.access import Role
 from tidegate.domain.users import User, access_of
@@ -15,6 +16,7 @@ from tidegate.errors import Conflict
 from tidegate.ports.control_plane import Page, UserStore, UserWrite
 
 _KIND = "user"
+_USER, _EMAIL = "user#", "email#"
 
 
 class DynamoUsers(UserStore):
@@ -27,18 +29,18 @@ class DynamoUsers(UserStore):
         self._access = access_table
 
     def get(self, user_id: str) -> User | None:
-        item = self._db.get(self._table, {"key": f"user#{user_id}"})
+        item = self._db.get(self._table, _key(user_id))
         return _user(item) if item else None
 
     def by_email(self, email: str) -> User | None:
-        item = self._db.get(self._table, {"key": f"email#{email}"})
+        item = self._db.get(self._table, _email_key(email))
         return self.get(item["user_id"]) if item else None
 
     def all(self, limit: int, cursor: str | None) -> Page[User]:
         start = None
         if cursor:
             user = self.by_email(cursor)
-            start = {"kind": _KIND, "email": cursor, "key": f"user#{user.user_id}"} if user else None
+            start = {"kind": _KIND, "email": cursor, **_key(user.user_id)} if user else None
         items = list(
             self._db.query(self._table, "#kind = :kind", {"kind": _KIND}, index="all", limit=limit, start=start)
         )
@@ -53,7 +55,7 @@ class DynamoUsers(UserStore):
         )
         actions: list[dict[str, Any]] = [own, put_user(self._access, access_of(user))]
         if write.before is None:
-            email = {"key": f"email#{user.email}", "user_id": user.user_id}
+            email = _email_key(user.email) | {"user_id": user.user_id}
             actions.append(put_action(self._table, email, "attribute_not_exists(#key)"))
         try:
             return self._revocations.write_with(actions, write.revocation, now_ms)
@@ -63,9 +65,35 @@ class DynamoUsers(UserStore):
             raise Conflict("The user was changed meanwhile. Load it again.") from failure
 
 
+def share_actions(table: str, dashboard_id: str, was: Set[str], now: Set[str]) -> list[dict[str, Any]]:
+    """The actions that keep, with each user, the dashboards whose ACL names them.
+
+    Args:
+        was, now: ids of the users in the dashboard's ACL before and after.
+    """
+    # The stamp moves as well, so that a write of the user that read it before starts over.
+    added, dropped = (
+        "ADD #shared_dashboards :dashboard, #stamp :one",
+        "DELETE #shared_dashboards :dashboard ADD #stamp :one",
+    )
+    return [
+        update_action(table, _key(user_id), update, "attribute_exists(#key)", {"dashboard": {dashboard_id}, "one": 1})
+        for update, users in ((added, now - was), (dropped, was - now))
+        for user_id in sorted(users)
+    ]
+
+
+def _key(user_id: str) -> dict[str, str]:
+    return {"key": _USER + user_id}
+
+
+def _email_key(email: str) -> dict[str, str]:
+    return {"key": _EMAIL + email}
+
+
 def _item(user: User) -> Item:
     item: Item = {
-        "key": f"user#{user.user_id}",
+        **_key(user.user_id),
         "kind": _KIND,
         "email": user.email,
         "role": user.role.value,
@@ -84,7 +112,7 @@ def _item(user: User) -> Item:
 
 def _user(item: Item) -> User:
     return User(
-        user_id=item["key"].removeprefix("user#"),
+        user_id=item["key"].removeprefix(_USER),
         email=item["email"],
         role=Role(item["role"]),
         active=item["active"],

@@ -93,23 +93,23 @@ class FanOut:
 
     def has_audience(self, stream: Stream) -> bool:
         """*Index.* Whether anybody is subscribed, asked now."""
-        return any(self._subscriptions.audience(shard) for shard in stream.shard_keys)
+        return bool(self._subscriptions.audience(stream.stream_key))
 
     def _send_all(self, stream: Stream, frame: Callable[[str], bytes], *, is_data: bool = False) -> Delivered:
-        rows = [row for shard in stream.shard_keys for row in self._audience(shard)]
+        rows = self._audience(stream.stream_key)
         bodies = {one: self._fitting(one, frame(one)) for one in {row.key.datasource_id for row in rows}}
         frames = [Frame(row, bodies[row.key.datasource_id], is_data) for row in rows]
         return Delivered(self._send(frames))
 
-    def _audience(self, shard: str) -> Sequence[Subscription]:
+    def _audience(self, stream_key: str) -> Sequence[Subscription]:
         started = self._clock.monotonic()
-        kept = self._audiences.get(shard)
+        kept = self._audiences.get(stream_key)
         if kept is None or started - kept[0] >= FRESH_S:
-            kept = (started, self._subscriptions.audience(shard))
+            kept = (started, self._subscriptions.audience(stream_key))
             self._audiences = {
                 one: audience for one, audience in self._audiences.items() if started - audience[0] < FRESH_S
             }
-            self._audiences[shard] = kept
+            self._audiences[stream_key] = kept
         return kept[1]
 
     def _fitting(self, datasource_id: str, body: bytes) -> bytes:

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tidegate.domain.credentials import placed
-from tidegate.domain.intents import Intent
-from tidegate.domain.profiles import CredentialProfile
+from tidegate.domain.intents import Intent, IntentDefaults
+from tidegate.domain.profiles import CredentialProfile, CredentialType
 from tidegate.domain.subscriptions import Stream
-from tidegate.errors import Denied
+from tidegate.errors import SecretUnreadable
 from tidegate.ports.control_plane import CredentialCipher, ProfileStore
 from tidegate.ports.relay import Broker, MqttRequest, Requests, UpstreamFault, UpstreamRequest
 from tidegate.protocol.messages import ErrorCode
@@ -25,7 +25,12 @@ class StoredUpstreamRequests(Requests):
         self._cipher = cipher
 
     def __call__(self, stream: Stream) -> UpstreamRequest | MqttRequest:
-        """Raises `UpstreamFault` when a profile has changed since the stream was announced."""
+        """See `ports.relay.Requests`.
+
+        Raises:
+            UpstreamFault: a profile has changed since the stream was announced, or its secret cannot be opened.
+            Unavailable: a store or the key's service did not answer.
+        """
         intent = stream.intent or {}
         credential = self._credential(intent)
         if stream.protocol == "mqtt":
@@ -59,11 +64,17 @@ class StoredUpstreamRequests(Requests):
     def _secret(self, profile: CredentialProfile) -> Mapping[str, str]:
         sealed = self._profiles.sealed_secret(profile.profile_id)
         if sealed is None:
-            return {}
+            if profile.type is CredentialType.NONE:
+                return {}
+            raise _unreadable()
         try:
             return self._cipher.decrypt(profile.profile_id, sealed)
-        except Denied as error:
-            raise UpstreamFault(ErrorCode.AUTH_FAILED, "The credential cannot be read", refused=True) from error
+        except SecretUnreadable as error:
+            raise _unreadable() from error
+
+
+def _unreadable() -> UpstreamFault:
+    return UpstreamFault(ErrorCode.AUTH_FAILED, "The credential cannot be read", refused=True)
 
 
 def http_request(intent: Intent, url: str, headers: Mapping[str, str]) -> UpstreamRequest:
@@ -74,7 +85,7 @@ def http_request(intent: Intent, url: str, headers: Mapping[str, str]) -> Upstre
         url=url,
         headers=headers,
         protocols=tuple(map(str, protocols)) if isinstance(protocols, list) else (),
-        idle_timeout_s=int(str(intent.get("idleTimeoutMs", 120_000))) / 1000,
+        idle_timeout_s=int(str(intent.get("idleTimeoutMs", IntentDefaults().sse_idle_timeout_ms))) / 1000,
     )
 
 

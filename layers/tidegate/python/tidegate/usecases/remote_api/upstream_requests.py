@@ -58,7 +58,7 @@ class RemoteUpstreamRequests(Requests):
     def _viewers(self, stream: Stream) -> list[Subscription]:
         """Those whose tokens last longest, one of each class. Raises `NobodyListens`."""
         now = self._clock.now()
-        rows = [row for shard in stream.shard_keys for row in self._subscriptions.audience(shard)]
+        rows = self._subscriptions.audience(stream.stream_key)
         rows = [row for row in rows if row.session_token is not None and row.claim.expires_at > now]
         if not rows:
             raise NobodyListens("Nobody is subscribed", code="nobody_listens")
