@@ -22,10 +22,10 @@ from benchmarks import ceiling
 from benchmarks.platform import platform
 from fixtures.local_stack import show
 from fixtures.local_stack.config import Config
+from tests.doubles.platform import MemoryObserver
 from tidegate.adapters.aws.http import tls_context
 from tidegate.adapters.aws.management_api import ManagementApi
 from tidegate.adapters.aws.sigv4 import Credentials
-from tidegate.adapters.memory.doubles import MemoryObserver
 from tidegate.ports.delivery import Delivery, OutboundMessage
 
 POSTS, FEWER = 10_000, 2_000

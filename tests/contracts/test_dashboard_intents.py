@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import aws
+from tests.deployment import aws
+from tests.doubles.platform import CountingIds, MemoryObserver
 from tidegate import tables
 from tidegate.adapters.dynamodb.audit import DynamoAudit
 from tidegate.adapters.dynamodb.users import DynamoUsers
-from tidegate.adapters.memory.doubles import CountingIds, MemoryObserver
 from tidegate.domain.access import AclLevel, Role, Visibility
 from tidegate.domain.dashboards import Dashboard
 from tidegate.domain.profiles import (

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.adapters.management_server import ManagementServer
-from tests.usecases.gateway_container import DASHBOARD, DATASOURCE, GatewayContainer
+from tests.containers.gateway import DASHBOARD, DATASOURCE, GatewayContainer
+from tests.servers.management import ManagementServer
 from tidegate.adapters.aws.management_api import ManagementApi
 from tidegate.adapters.aws.sigv4 import Credentials
 from tidegate.domain.access import FRESH_S

@@ -128,7 +128,7 @@ def test_secrets_are_referred_to_and_never_written(production: dict[str, Any]) -
     assert len(scanning) == 1 and "RevalidationWorker" in scanning[0], "no request path may scan"
 
 
-def test_only_those_who_ask_an_external_api_get_its_token() -> None:
+def test_only_those_who_ask_a_remote_api_get_its_token() -> None:
     def holders(rendered: dict[str, Any]) -> set[str]:
         return {
             one["Handler"].removeprefix("functions.")

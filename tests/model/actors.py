@@ -6,9 +6,9 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, cast
 
+from tests.doubles.platform import ManualClock, MemoryCatchUpQueue, MemoryObserver
+from tests.doubles.stores import MemoryLastValues
 from tests.model.explorer import Answers, Script, Store
-from tidegate.adapters.memory.doubles import ManualClock, MemoryCatchUpQueue, MemoryObserver
-from tidegate.adapters.memory.stores import MemoryLastValues
 from tidegate.domain.access import PUBLIC_SUBJECT, Role, UserAccess
 from tidegate.domain.client_queues import Batch
 from tidegate.domain.revocations import Task, TaskKind
