@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tidegate.adapters.memory.doubles import ManualClock, MemoryObserver
-from tidegate.adapters.memory.stores import MemoryLastValues
+from tests.doubles.platform import ManualClock, MemoryObserver
+from tests.doubles.stores import MemoryLastValues
 from tidegate.domain.profiles import CredentialProfile, CredentialType
 from tidegate.domain.subscriptions import Stream
 from tidegate.errors import SecretUnreadable, TidegateError, Unavailable
