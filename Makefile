@@ -16,16 +16,16 @@ setup:  ## bring all tools into the checkout (every other target does this first
 	@$(PYTHON) scripts/setup.py
 
 up: setup  ## start the whole stack on this machine
-	@$(RUN) python -m fixtures.local_stack up
+	@$(RUN) python -m local_stack up
 
 smoke: setup  ## drive the running stack through its edge
-	@$(RUN) python -m fixtures.local_stack smoke
+	@$(RUN) python -m local_stack smoke
 
 down: setup  ## stop exactly what `up` started
-	@$(RUN) python -m fixtures.local_stack down
+	@$(RUN) python -m local_stack down
 
 integration: setup  ## up, smoke, down
-	@$(RUN) python -m fixtures.local_stack integration
+	@$(RUN) python -m local_stack integration
 
 unit: setup  ## the fast tests: no process, no socket, under a minute
 	@$(RUN) python -m pytest tests/unit tests/docs
@@ -46,16 +46,16 @@ bench: setup  ## measure what the product promises; results under benchmarks/res
 	@$(RUN) python -m benchmarks
 
 synth: setup  ## synthesise a stage: make synth STAGE=staging
-	@$(RUN) python -m fixtures.deploy synth --stage "$(STAGE)"
+	@$(RUN) python -m ops.deploy synth --stage "$(STAGE)"
 
 deploy: setup  ## deploy to the account of the current credentials: make deploy STAGE=staging
-	@$(RUN) python -m fixtures.deploy deploy --stage "$(STAGE)"
+	@$(RUN) python -m ops.deploy deploy --stage "$(STAGE)"
 
 admin: setup  ## write the first admin: make admin STAGE=staging EMAIL=you@example.com
-	@$(RUN) python -m fixtures.deploy admin --stage "$(STAGE)" --email "$(EMAIL)"
+	@$(RUN) python -m ops.deploy admin --stage "$(STAGE)" --email "$(EMAIL)"
 
 full-pass: setup  ## check every subscription again, now: make full-pass STAGE=staging
-	@$(RUN) python -m fixtures.deploy full-pass --stage "$(STAGE)"
+	@$(RUN) python -m ops.deploy full-pass --stage "$(STAGE)"
 
 requirements: setup  ## compile the hashed requirements again
 	@$(RUN) sh scripts/compile_requirements.sh

@@ -15,10 +15,10 @@ from typing import Any
 
 from benchmarks.figures import Cell, Figure, Table
 from benchmarks.progress import step
-from fixtures.local_stack.config import Config
-from fixtures.local_stack.seed import Api, document, mqtt
-from fixtures.local_stack.up import down, up
-from fixtures.local_stack.viewer import Viewer
+from local_stack.config import Config
+from local_stack.seed import Api, document, mqtt
+from local_stack.up import down, up
+from local_stack.viewer import Viewer
 
 #: Handshakes and subscribes under way at the same time.
 _ARRIVING = 4

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from functions.relay.worker import bring_threads
-from tests.fixtures_sources.tools import CREDENTIALS, World, run
+from tests.fake_upstreams.tools import CREDENTIALS, World, run
 from tidegate.adapters.upstreams.mqtt_brokers import CONNECTS, Limits, MqttUpstreams
 from tidegate.adapters.upstreams.resolving import Resolve, resolve
 from tidegate.domain.egress import EgressPolicy
