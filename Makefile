@@ -7,10 +7,10 @@ WORKERS ?= 2
 RUN = PATH="$$($(PYTHON) scripts/setup.py --print-path):$$PATH" PYTHONPATH=layers/tidegate/python:.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up smoke down integration unit test test-full check bench synth deploy admin full-pass requirements
+.PHONY: help setup up smoke down integration unit test test-full check bench synth deploy admin full-revalidation full-pass requirements
 
 help:  ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' Makefile
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-17s %s\n", $$1, $$2}' Makefile
 
 setup:  ## bring all tools into the checkout (every other target does this first)
 	@$(PYTHON) scripts/setup.py
@@ -54,8 +54,10 @@ deploy: setup  ## deploy to the account of the current credentials: make deploy 
 admin: setup  ## write the first admin: make admin STAGE=staging EMAIL=you@example.com
 	@$(RUN) python -m ops.deploy admin --stage "$(STAGE)" --email "$(EMAIL)"
 
-full-pass: setup  ## check every subscription again, now: make full-pass STAGE=staging
-	@$(RUN) python -m ops.deploy full-pass --stage "$(STAGE)"
+full-revalidation: setup  ## check every subscription again, now: make full-revalidation STAGE=staging
+	@$(RUN) python -m ops.deploy full-revalidation --stage "$(STAGE)"
+
+full-pass: full-revalidation  ## the former name of full-revalidation
 
 requirements: setup  ## compile the hashed requirements again
 	@$(RUN) sh scripts/compile_requirements.sh

@@ -19,9 +19,9 @@ PORT_VARIABLES = {
     "TIDEGATE_EDGE_PORT": "edge_port",
     "TIDEGATE_EMULATOR_PORT": "emulator_port",
     "TIDEGATE_MQTT_PORT": "mqtt_port",
-    "TIDEGATE_SOURCES_PORT": "sources_port",
-    "TIDEGATE_SOURCES_MQTT_PORT": "sources_mqtt_port",
-    "TIDEGATE_SOURCES_MQTTS_PORT": "sources_mqtts_port",
+    "TIDEGATE_FAKE_UPSTREAMS_PORT": "fake_upstreams_port",
+    "TIDEGATE_FAKE_UPSTREAMS_MQTT_PORT": "fake_upstreams_mqtt_port",
+    "TIDEGATE_FAKE_UPSTREAMS_MQTTS_PORT": "fake_upstreams_mqtts_port",
 }
 #: Ports of an emulator of our own.
 EMULATOR_PORTS = ("TIDEGATE_EMULATOR_PORT", "TIDEGATE_MQTT_PORT")
@@ -37,7 +37,8 @@ class Config:
 
     Attributes:
         edge_port, emulator_port, mqtt_port: on loopback.
-        sources_port, sources_mqtt_port, sources_mqtts_port: of the sources that dashboards read, on loopback.
+        fake_upstreams_port, fake_upstreams_mqtt_port, fake_upstreams_mqtts_port: of the fake upstreams that
+            dashboards read, on loopback.
         endpoint: an emulator that runs already, instead of our own.
         state: folder for logs, certificates and `stack.json`.
     """
@@ -45,9 +46,9 @@ class Config:
     edge_port: int = 8080
     emulator_port: int = 4566
     mqtt_port: int = 8883
-    sources_port: int = 8090
-    sources_mqtt_port: int = 1884
-    sources_mqtts_port: int = 8884
+    fake_upstreams_port: int = 8090
+    fake_upstreams_mqtt_port: int = 1884
+    fake_upstreams_mqtts_port: int = 8884
     endpoint: str | None = None
     state: Path = STATE
 

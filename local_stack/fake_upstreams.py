@@ -1,4 +1,4 @@
-"""The sources that dashboards read: SSE, WebSocket and MQTT, in one process."""
+"""The fake upstreams that dashboards read: SSE, WebSocket and MQTT, in one process."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ USERNAME = "fixture"
 
 
 def start(config: Config, processes: Processes) -> dict[str, str]:
-    """Start them; returns the `fixtures` part of `stack.json`. Raises `StackError`."""
+    """Start them; returns the `fake_upstreams` part of `stack.json`. Raises `StackError`."""
     secret = secrets.token_urlsafe(18)
     command = [sys.executable, "-m", "fixtures.fake_upstreams", "--username", USERNAME]
-    command += ["--port", str(config.sources_port), "--mqtt-port", str(config.sources_mqtt_port)]
-    command += ["--mqtts-port", str(config.sources_mqtts_port), "--state", str(config.state / "sources")]
-    env = {"PYTHONPATH": f"{ROOT / 'layers/tidegate/python'}:{ROOT}", "TIDEGATE_SOURCES_SECRET": secret}
-    process = processes.start("sources", command, env, ROOT)
-    log = processes.log_of("sources")
+    command += ["--port", str(config.fake_upstreams_port), "--mqtt-port", str(config.fake_upstreams_mqtt_port)]
+    command += ["--mqtts-port", str(config.fake_upstreams_mqtts_port), "--state", str(config.state / "fake_upstreams")]
+    env = {"PYTHONPATH": f"{ROOT / 'layers/tidegate/python'}:{ROOT}", "TIDEGATE_FAKE_UPSTREAMS_SECRET": secret}
+    process = processes.start("fake_upstreams", command, env, ROOT)
+    log = processes.log_of("fake_upstreams")
 
     def ready() -> bool:
         text = log.read_text()
         return text.startswith("{") and "\n" in text
 
     if not wait_until(ready, _START_S, process=process):
-        raise StackError(f"The sources did not start:\n{processes.tail('sources')}")
+        raise StackError(f"The fake upstreams did not start:\n{processes.tail('fake_upstreams')}")
     addresses: dict[str, str] = json.loads(log.read_text().splitlines()[0])
     return {**addresses, "username": USERNAME, "secret": secret}

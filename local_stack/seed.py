@@ -16,17 +16,17 @@ from ops.admin import first_admin
 EMAILS = {"admin": "admin@example.com", "editor": "editor@example.com", "viewer": "viewer@example.com"}
 TOPICS = {"private": "demo/private", "link": "demo/link", "public": "demo/public"}
 
-#: Five messages a second, where the sources say one by themselves.
+#: Five messages a second, where the fake upstreams say one by themselves.
 LIVELY = "?rate=5"
 
 
 class Api:
     """The API as a signed-in user sees it."""
 
-    def __init__(self, base_url: str, token: str | None = None, source: str = "127.0.0.1") -> None:
-        """`source` is the loopback address to come from: each is another client to the limits."""
+    def __init__(self, base_url: str, token: str | None = None, address: str = "127.0.0.1") -> None:
+        """`address` is the loopback address to come from: each is another client to the limits."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        transport = httpx.HTTPTransport(local_address=source)
+        transport = httpx.HTTPTransport(local_address=address)
         self._http = httpx.Client(base_url=base_url, headers=headers, timeout=30, transport=transport)
 
     @staticmethod
@@ -67,8 +67,11 @@ def stream(kind: str, url: str, credential_id: str | None = None, datasource_id:
     return {"id": one, "type": kind, "title": one, "settings": settings}
 
 
-def seed(config: Config, deployed: Deployed, fixtures: Mapping[str, str]) -> dict[str, Any]:
-    """Make the demo data; returns the `users` and `demo` parts of `stack.json`. `fixtures` says where sources are."""
+def seed(config: Config, deployed: Deployed, upstreams: Mapping[str, str]) -> dict[str, Any]:
+    """Make the demo data; returns the `users` and `demo` parts of `stack.json`.
+
+    `upstreams` is the `fake_upstreams` part of `stack.json`.
+    """
     passwords = {role: f"{secrets.token_urlsafe(12)}-aZ7" for role in EMAILS}
     env = {**config.aws_environment(), **deployed.tables(), "TIDEGATE_ENV": "development"}
     first_admin(env, EMAILS["admin"], passwords["admin"])
@@ -80,31 +83,31 @@ def seed(config: Config, deployed: Deployed, fixtures: Mapping[str, str]) -> dic
     public_broker = _broker(admin, "IoT Core (public use)", public=True)
     members_broker = _broker(admin, "IoT Core (members only)", public=False)
     bearer = {
-        "name": "Sources (bearer)",
+        "name": "Fake upstreams (bearer)",
         "type": "bearer",
         "allowPublicUse": True,
-        "secret": {"token": fixtures["secret"]},
+        "secret": {"token": upstreams["secret"]},
     }
     credential = admin.call("POST", "/api/credential-profiles", bearer)["id"]
-    plain_broker = external_broker(admin, "Sources (MQTT)", fixtures["mqtt_url"])
-    basic = basic_credential(admin, "Sources (basic)", fixtures["username"], fixtures["secret"])
-    authority = Path(fixtures["ca"]).read_text(encoding="ascii")
-    tls_broker = external_broker(admin, "Sources (MQTT over TLS)", fixtures["mqtts_url"], basic, authority)
+    plain_broker = external_broker(admin, "Fake upstreams (MQTT)", upstreams["mqtt_url"])
+    basic = basic_credential(admin, "Fake upstreams (basic)", upstreams["username"], upstreams["secret"])
+    authority = Path(upstreams["ca"]).read_text(encoding="ascii")
+    tls_broker = external_broker(admin, "Fake upstreams (MQTT over TLS)", upstreams["mqtts_url"], basic, authority)
     editor = Api.login(config.edge_url, EMAILS["editor"], passwords["editor"])
     demo: dict[str, Any] = {"brokers": {"public": public_broker, "members": members_broker}}
     for visibility, topic in TOPICS.items():
-        sources = [
+        datasources = [
             mqtt("telemetry", members_broker if visibility == "private" else public_broker, topic),
             mqtt("text", public_broker, f"{topic}/text", "text"),
             mqtt("fleet", public_broker, f"{topic}/fleet/+/state"),
             mqtt("members", members_broker, f"{topic}/members"),
-            stream("sse", fixtures["sse_url"] + LIVELY),
-            stream("websocket", fixtures["websocket_url"] + LIVELY),
-            stream("sse", fixtures["sse_protected_url"] + LIVELY, credential, "protected"),
+            stream("sse", upstreams["sse_url"] + LIVELY),
+            stream("websocket", upstreams["websocket_url"] + LIVELY),
+            stream("sse", upstreams["sse_protected_url"] + LIVELY, credential, "protected"),
             mqtt("external", plain_broker, "site/north/temperature"),
             mqtt("external-protected", tls_broker, "protected/temperature"),
         ]
-        made = editor.call("POST", "/api/dashboards", document(f"Demo, {visibility}", sources))
+        made = editor.call("POST", "/api/dashboards", document(f"Demo, {visibility}", datasources))
         if visibility == "private":
             acl = {"email": EMAILS["viewer"], "level": "viewer"}
             editor.call("PUT", f"/api/dashboards/{made['id']}/acl", acl)

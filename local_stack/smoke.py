@@ -80,10 +80,10 @@ class Smoke:
         demo["shareToken"] = self.user("editor").call("GET", f"/api/dashboards/{demo['dashboardId']}")["shareToken"]
 
     def anonymous(self) -> Api:
-        return Api(self.stack["edge_url"], source=self.source())
+        return Api(self.stack["edge_url"], address=self.source())
 
     async def viewer(self, *, batch: bool = False) -> Viewer:
-        return await Viewer.open(self.stack["websocket_url"], source=self.source(), batch=batch)
+        return await Viewer.open(self.stack["websocket_url"], address=self.source(), batch=batch)
 
     def mint(self, api: Api, demo: Mapping[str, Any], datasource: str = "telemetry", *, link: bool = True) -> str:
         body = {"dashboardId": demo["dashboardId"], "datasourceId": datasource}
@@ -291,7 +291,7 @@ class Smoke:
         source, opened, status = self.source(), [], 0
         try:
             for _ in range(26):
-                opened.append(await Viewer.open(self.stack["websocket_url"], source=source))
+                opened.append(await Viewer.open(self.stack["websocket_url"], address=source))
         except websockets.InvalidStatus as error:
             status = error.response.status_code
         finally:
@@ -307,7 +307,7 @@ class Smoke:
         until = time.monotonic() + 10
         while True:
             try:
-                return await Viewer.open(self.stack["websocket_url"], source=source)
+                return await Viewer.open(self.stack["websocket_url"], address=source)
             except websockets.InvalidStatus:
                 if time.monotonic() > until:
                     raise

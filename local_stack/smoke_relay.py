@@ -22,10 +22,10 @@ MANY = 50
 
 
 def control(smoke: Smoke, body: dict[str, Any] | None = None) -> Any:
-    """The sources' counters; with a body, a fault first."""
+    """The counters of the fake upstreams; with a body, a fault first."""
     data = json.dumps(body).encode() if body else None
     headers = {"Content-Type": "application/json"}
-    request = urllib.request.Request(smoke.stack["fixtures"]["control_url"], data, headers)
+    request = urllib.request.Request(smoke.stack["fake_upstreams"]["control_url"], data, headers)
     with urllib.request.urlopen(request, timeout=5) as answer:
         return json.load(answer)
 
@@ -77,7 +77,7 @@ def _upstreams(smoke: Smoke) -> int:
 async def comes_back(smoke: Smoke) -> str:
     """A dropped upstream is told, connected again, and goes on where it was."""
     viewer = await watching(smoke, "public", "sse")
-    control(smoke, {"source": "sse", "fault": "drop"})
+    control(smoke, {"upstream": "sse", "fault": "drop"})
     dropped = time.monotonic()
     error = await viewer.until(lambda frame: frame["type"] == "error")
     expect(error["errorCode"] == "STREAM_CONNECT_FAILED", f"{error}")
@@ -95,7 +95,7 @@ async def comes_back(smoke: Smoke) -> str:
 async def garbage(smoke: Smoke) -> str:
     """A payload that is not JSON is told; the stream goes on."""
     viewer = await watching(smoke, "public", "websocket")
-    control(smoke, {"source": "websocket", "fault": "garbage", "for": 3})
+    control(smoke, {"upstream": "websocket", "fault": "garbage", "for": 3})
     error = await viewer.until(lambda frame: frame["type"] == "error")
     await viewer.until(lambda frame: frame["type"] == "data" and frame["at"] > error["at"])
     await viewer.close()
@@ -109,7 +109,7 @@ async def credential(smoke: Smoke) -> str:
     admin, owner = smoke.user("admin"), smoke.user("editor")
     wrong = {"name": f"wrong {time.time_ns()}", "type": "bearer", "secret": {"token": "not the secret"}}
     profile = admin.call("POST", "/api/credential-profiles", wrong | {"allowPublicUse": True})["id"]
-    url = smoke.stack["fixtures"]["sse_protected_url"]
+    url = smoke.stack["fake_upstreams"]["sse_protected_url"]
     viewer = await own(smoke, owner, stream("sse", url, profile, "telemetry"))
     error = await viewer.until(lambda frame: frame["type"] == "error")
     expect(error["errorCode"] == "STREAM_AUTH_FAILED", f"{error}")
@@ -120,7 +120,7 @@ async def credential(smoke: Smoke) -> str:
 
 async def refused(smoke: Smoke) -> str:
     """A port that is not on the list is refused before anything is connected to."""
-    demo_url = smoke.stack["fixtures"]["sse_url"].replace("/stream", "")
+    demo_url = smoke.stack["fake_upstreams"]["sse_url"].replace("/stream", "")
     port = int(demo_url.rpartition(":")[2]) + 1
     viewer = await own(
         smoke, smoke.user("editor"), stream("sse", f"http://127.0.0.1:{port}/stream", None, "telemetry"), refused=True
@@ -133,8 +133,8 @@ async def broker_password(smoke: Smoke) -> str:
     """Over TLS with the right password there is data; the wrong one is told."""
     await (await watching(smoke, "public", "external-protected")).close()
     admin, name = smoke.user("admin"), f"wrong {time.time_ns()}"
-    wrong = basic_credential(admin, name, smoke.stack["fixtures"]["username"], "not the password")
-    broker = external_broker(admin, name, smoke.stack["fixtures"]["mqtt_url"], wrong)
+    wrong = basic_credential(admin, name, smoke.stack["fake_upstreams"]["username"], "not the password")
+    broker = external_broker(admin, name, smoke.stack["fake_upstreams"]["mqtt_url"], wrong)
     viewer = await own(smoke, smoke.user("editor"), mqtt("telemetry", broker, "site/north/temperature"))
     error = await viewer.until(lambda frame: frame["type"] == "error")
     expect(error["errorCode"] == "STREAM_AUTH_FAILED", f"{error}")
@@ -145,7 +145,7 @@ async def broker_password(smoke: Smoke) -> str:
 
 async def one_broker_connection(smoke: Smoke) -> str:
     """Streams of one broker and credential share one connection, on whatever dashboards they are."""
-    broker = external_broker(smoke.user("admin"), f"shared {time.time_ns()}", smoke.stack["fixtures"]["mqtt_url"])
+    broker = external_broker(smoke.user("admin"), f"shared {time.time_ns()}", smoke.stack["fake_upstreams"]["mqtt_url"])
     before = len(control(smoke)["mqtt"]["open"])
     viewers = []
     for topic in ("site/north/temperature", "site/south/temperature", "site/+/temperature"):
@@ -162,7 +162,7 @@ async def one_broker_connection(smoke: Smoke) -> str:
 async def topics_refused(smoke: Smoke) -> str:
     """A topic outside the broker's allowlist, and one outside the gateway's."""
     admin, name = smoke.user("admin"), f"topics {time.time_ns()}"
-    broker = external_broker(admin, name, smoke.stack["fixtures"]["mqtt_url"])
+    broker = external_broker(admin, name, smoke.stack["fake_upstreams"]["mqtt_url"])
     for topic in ("elsewhere/x", "site/north/humidity"):
         viewer = await own(smoke, smoke.user("editor"), mqtt("telemetry", broker, topic), refused=True)
         await viewer.close()
@@ -179,7 +179,7 @@ async def never_admitted(smoke: Smoke) -> str:
 
 async def batched(smoke: Smoke) -> str:
     """Who asked for batches gets what the others get, in fewer messages; who did not, never gets one."""
-    fixtures, owner, api = smoke.stack["fixtures"], smoke.user("admin"), smoke.user("editor")
+    fixtures, owner, api = smoke.stack["fake_upstreams"], smoke.user("admin"), smoke.user("editor")
     broker = external_broker(owner, f"batch {time.time_ns()}", fixtures["mqtt_url"])
     # Batches are a worker's, and there are two: of five lively streams three are of one, wherever they fall.
     lively = [stream("sse", f"{fixtures['sse_url']}?rate={rate}", None, f"sse{rate}") for rate in (8, 9, 10)]

@@ -76,9 +76,9 @@ async def changed(smoke: Smoke) -> str:
     """Another secret is another upstream: viewers are told to come back, and the old upstream ends."""
     workers, admin, owner = RelayWorkers(smoke.stack), smoke.user("admin"), smoke.user("editor")
     body = {"name": f"changed {time.time_ns()}", "type": "bearer"}
-    right, wrong = ({"secret": {"token": one}} for one in (smoke.stack["fixtures"]["secret"], "not the secret"))
+    right, wrong = ({"secret": {"token": one}} for one in (smoke.stack["fake_upstreams"]["secret"], "not the secret"))
     profile = admin.call("POST", "/api/credential-profiles", body | right)["id"]
-    url = f"{smoke.stack['fixtures']['sse_protected_url']}{LIVELY}&run={time.time_ns()}"
+    url = f"{smoke.stack['fake_upstreams']['sse_protected_url']}{LIVELY}&run={time.time_ns()}"
     made = owner.call("POST", "/api/dashboards", document("Changed", [stream("sse", url, profile, "telemetry")]))
 
     async def watch(kind: str) -> tuple[Viewer, Frame]:
@@ -107,7 +107,7 @@ async def changed(smoke: Smoke) -> str:
 
 async def killed(smoke: Smoke) -> str:
     """Workers that die without a word are replaced once their leases end, though nobody comes who would ask."""
-    workers, url = RelayWorkers(smoke.stack), smoke.stack["fixtures"]["sse_url"] + LIVELY
+    workers, url = RelayWorkers(smoke.stack), smoke.stack["fake_upstreams"]["sse_url"] + LIVELY
     viewer = await own(smoke, smoke.user("editor"), stream("sse", url, None, "telemetry"))
     await viewer.until(lambda frame: frame["type"] == "data" and not frame.get("retained"))
     partition = workers.partition_of(url)
@@ -132,7 +132,7 @@ async def handed_over(smoke: Smoke) -> str:
     """Under load, without conflation that would hide a loss: nothing is lost, nothing comes twice, all is in order."""
     workers = RelayWorkers(smoke.stack)
     # A stream of its own each time: one that was seen before would begin with what was missed since.
-    url = f"{smoke.stack['fixtures']['sse_url']}?rate={RATE}&run={time.time_ns()}"
+    url = f"{smoke.stack['fake_upstreams']['sse_url']}?rate={RATE}&run={time.time_ns()}"
     with workers.settings({"REALTIME_MAX_UPDATES_PER_SECOND": "0"}, RELAY, timeout_s=LIMIT_S):
         viewer = await own(smoke, smoke.user("editor"), stream("sse", url, None, "telemetry"))
         workers.schedule()  # the gateway may have asked for a worker just before this one's settings were changed

@@ -12,7 +12,7 @@ from local_stack.checks import expect
 from local_stack.config import Config
 from local_stack.deployment import client
 from local_stack.seed import LIVELY, Api, document, mqtt, stream
-from ops.full_revalidation import demand_full_pass
+from ops.full_revalidation import demand_full_revalidation
 from tidegate.domain.revocations import Task, TaskKind
 from tidegate.providers.control_plane import ControlPlane
 from tidegate.tables import REVOCATIONS
@@ -58,9 +58,9 @@ async def credential_withdrawn(smoke: Smoke) -> str:
     """A datasource of the relay: the guest is terminated with the profile's public use, the owner goes on."""
     admin, owner = smoke.user("admin"), smoke.user("editor")
     secret = {"name": f"scene {time.time_ns()}", "type": "bearer", "allowPublicUse": True}
-    secret |= {"secret": {"token": smoke.stack["fixtures"]["secret"]}}
+    secret |= {"secret": {"token": smoke.stack["fake_upstreams"]["secret"]}}
     profile = admin.call("POST", "/api/credential-profiles", secret)["id"]
-    url = smoke.stack["fixtures"]["sse_protected_url"] + LIVELY
+    url = smoke.stack["fake_upstreams"]["sse_protected_url"] + LIVELY
     source = stream("sse", url, profile, "telemetry")
     made = owner.call("POST", "/api/dashboards", document("Scene", [source]))
     owner.call("PUT", f"/api/dashboards/{made['id']}/visibility", {"visibility": "public"})
@@ -175,8 +175,7 @@ async def by_poll(smoke: Smoke) -> str:
 
 
 async def by_full_pass(smoke: Smoke) -> str:
-    """With push and poll off, fan-out alone withholds within a second; the full revalidation then ends the
-    subscription."""
+    """With push and poll off, fan-out withholds within a second; the full revalidation then ends the subscription."""
     scene = Scene(smoke, "link")
     guest = await smoke.subscribed(smoke.mint(smoke.anonymous(), scene.demo), scene.demo)
     owner = await smoke.subscribed(smoke.mint(scene.owner, scene.demo, link=False), scene.demo)
@@ -191,7 +190,7 @@ async def by_full_pass(smoke: Smoke) -> str:
         expect(not [one for one in guest.frames if one.get("payload") == second], "the guest received data")
         expect(not [one for one in guest.frames if one["type"] == "error"], "something revalidated after all")
         started = time.monotonic()
-        demand_full_pass(environment(smoke))
+        demand_full_revalidation(environment(smoke))
         error = await guest.until(lambda frame: frame["type"] == "error", 30)
         await guest.closed()
     expect(error["retryable"] is False, f"{error}")

@@ -43,10 +43,10 @@ def _up(config: Config, processes: Processes, settings: Mapping[str, str] | None
             emulator.start(config, processes)
     elif not emulator.healthy(config):
         raise StackError(f"Nothing healthy answers at TIDEGATE_ENDPOINT={config.endpoint}.")
-    with show.step("sources with faults on demand (SSE, WebSocket, MQTT)"):
-        fixtures = fake_upstreams.start(config, processes)
-    # The sources are on this machine, which no cloud stage would let an upstream be.
-    ports = f"80,443,{config.sources_port},{config.sources_mqtt_port},{config.sources_mqtts_port}"
+    with show.step("fake upstreams with faults on demand (SSE, WebSocket, MQTT)"):
+        upstreams = fake_upstreams.start(config, processes)
+    # The fake upstreams are on this machine, which no cloud stage would let an upstream be.
+    ports = f"80,443,{config.fake_upstreams_port},{config.fake_upstreams_mqtt_port},{config.fake_upstreams_mqtts_port}"
     reachable = {"EGRESS_ALLOWED_PORTS": ports, "EGRESS_ALLOW_PRIVATE_DESTINATIONS": "true"}
     with show.step("CDK app synthesised and deployed"):
         deployed = deployment.deploy(config, reachable | dict(settings or {}))
@@ -55,7 +55,7 @@ def _up(config: Config, processes: Processes, settings: Mapping[str, str] | None
     with show.step("device certificate"):
         mqtt = device.make(config, deployed)
     with show.step("demo data"):
-        made = seed.seed(config, deployed, fixtures)
+        made = seed.seed(config, deployed, upstreams)
     stack = {
         "edge_url": config.edge_url,
         "api_url": f"{config.edge_url}/api",
@@ -69,7 +69,7 @@ def _up(config: Config, processes: Processes, settings: Mapping[str, str] | None
             "GATEWAY_SERVICE_TOKEN": deployment.secret(config, deployed.outputs["GatewayServiceTokenArn"]),
         },
         "mqtt": mqtt,
-        "fixtures": fixtures,
+        "fake_upstreams": upstreams,
         "demo": made["demo"],
         "tables": deployed.tables(),
         "queues": {"REVALIDATION_QUEUE_URL": deployed.outputs["RevalidationQueueUrl"]},
@@ -112,7 +112,7 @@ def addresses(stack: Mapping[str, Any]) -> str:
         ("API", f"{stack['api_url']}  (description: {stack['api_url']}/docs)"),
         ("WebSocket", stack["websocket_url"]),
         ("MQTT (TLS)", f"{stack['mqtt']['host']}:{stack['mqtt']['port']}"),
-        ("sources", f"{stack['fixtures']['sse_url']}  (faults: {stack['fixtures']['control_url']})"),
+        ("fake upstreams", f"{stack['fake_upstreams']['sse_url']}  (faults: {stack['fake_upstreams']['control_url']})"),
         ("log in as", f"{stack['users']['admin']['email']}  (passwords: .tidegate/stack.json)"),
     ]
     return show.table(rows)

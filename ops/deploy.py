@@ -1,4 +1,4 @@
-"""`make synth`, `make deploy`, `make admin`, `make full-pass`: a stage in the account of the current credentials."""
+"""A stage in the account of the current credentials; `make synth`, `deploy`, `admin` and `full-revalidation`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import botocore.exceptions
 from infra.stage import StageError, load_stage, names
 from local_stack.config import ROOT
 from ops.admin import first_admin
-from ops.full_revalidation import demand_full_pass
+from ops.full_revalidation import demand_full_revalidation
 from tidegate.domain.passwords import normalise_email
 from tidegate.errors import TidegateError
 from tidegate.tables import ALL_TABLES
@@ -27,7 +27,7 @@ class DeployError(Exception):
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m ops.deploy", description=__doc__)
-    parser.add_argument("command", choices=("synth", "deploy", "admin", "full-pass"))
+    parser.add_argument("command", choices=("synth", "deploy", "admin", "full-revalidation"))
     parser.add_argument("--stage", default="")
     parser.add_argument("--email", default="")
     options = parser.parse_args()
@@ -39,9 +39,9 @@ def main() -> int:
             print(f"  one-time password: {first_admin(stage_environment(stage), email)}")
             print("  next: log in with it and change it")
             return 0
-        if options.command == "full-pass":
-            demand_full_pass(stage_environment(stage))
-            print("  a full pass was asked for; it logs `full pass` when it is done")
+        if options.command == "full-revalidation":
+            demand_full_revalidation(stage_environment(stage))
+            print("  a full revalidation was asked for; it logs `full revalidation` when it is done")
             return 0
         return cdk(options.command, stage)
     except (DeployError, StageError) as error:

@@ -22,7 +22,7 @@ def stack(config: Config) -> Iterator[Mapping[str, Any]]:
     # One full revalidation in the first minute, then none for a day: it would sweep the rows that tests write by hand.
     running = up(config, {"REALTIME_PUBLIC_FULL_REVALIDATE_INTERVAL_MS": "86400000"})
     yield running
-    assert set(down(config)) == {"emulator", "sources", "edge"}
+    assert set(down(config)) == {"emulator", "fake_upstreams", "edge"}
 
 
 @pytest.fixture(scope="session")

@@ -147,7 +147,7 @@ def test_an_endpoint_where_nothing_answers(tmp_path: Path) -> None:
         {"TIDEGATE_EDGE_PORT": "http"},
         {"TIDEGATE_EDGE_PORT": "70000"},
         {"TIDEGATE_EDGE_PORT": "4566"},
-        {"TIDEGATE_SOURCES_MQTTS_PORT": "8080"},
+        {"TIDEGATE_FAKE_UPSTREAMS_MQTTS_PORT": "8080"},
         {"TIDEGATE_ENDPOINT": "localhost:4566"},
     ],
 )

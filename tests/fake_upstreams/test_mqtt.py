@@ -12,7 +12,7 @@ import aiomqtt
 import pytest
 from paho.mqtt.reasoncodes import ReasonCode
 
-from tests.fake_upstreams.tools import CREDENTIALS, WAIT_S, World, run
+from tests.fake_upstreams.tools import CREDENTIALS, WAIT_S, RunningUpstreams, run
 
 TOPIC = "site/north/temperature"
 USER = (CREDENTIALS.username, CREDENTIALS.secret)
@@ -39,12 +39,12 @@ def number(code: int | ReasonCode | None) -> int | None:
 
 
 def test_the_sequence_is_published_whole_and_in_order(tmp_path: Path) -> None:
-    async def test(world: World) -> None:
-        async with world.client(identifier="reader") as client:
+    async def test(running: RunningUpstreams) -> None:
+        async with running.client(identifier="reader") as client:
             await client.subscribe(TOPIC, qos=1)
             first = json.loads(await payload(client))["n"]
             assert await numbers(client, 20) == list(range(first + 1, first + 21))
-            report = await world.report("mqtt")
+            report = await running.report("mqtt")
         assert report["places"][TOPIC]["now"] == 1 and report["places"][TOPIC]["messages"] >= 21
         assert [one["id"] for one in report["open"]] == ["reader"]
 
@@ -52,11 +52,11 @@ def test_the_sequence_is_published_whole_and_in_order(tmp_path: Path) -> None:
 
 
 def test_the_first_event_is_the_last_value_and_marked_as_retained(tmp_path: Path) -> None:
-    async def test(world: World) -> None:
-        async with world.client() as client:
+    async def test(running: RunningUpstreams) -> None:
+        async with running.client() as client:
             await client.subscribe(TOPIC)
             await payload(client)  # now something is retained
-            async with world.client() as late:
+            async with running.client() as late:
                 await late.subscribe(TOPIC)
                 message, following = await anext(late.messages), await anext(late.messages)
                 assert message.retain and not following.retain
@@ -65,8 +65,8 @@ def test_the_first_event_is_the_last_value_and_marked_as_retained(tmp_path: Path
 
 
 def test_wildcards_reach_what_they_match_and_nothing_protected(tmp_path: Path) -> None:
-    async def test(world: World) -> None:
-        async with world.client() as anonymous, world.client(*USER) as named:
+    async def test(running: RunningUpstreams) -> None:
+        async with running.client() as anonymous, running.client(*USER) as named:
             for client, wanted in (
                 (anonymous, {TOPIC, "site/south/temperature"}),
                 (named, {TOPIC, "site/south/temperature", "protected/temperature"}),
@@ -76,7 +76,7 @@ def test_wildcards_reach_what_they_match_and_nothing_protected(tmp_path: Path) -
                 for _ in range(20):
                     seen.add(str((await anext(client.messages)).topic))
                 assert seen == wanted
-            async with world.client() as narrow:
+            async with running.client() as narrow:
                 await narrow.subscribe("site/+/temperature")
                 assert {str((await anext(narrow.messages)).topic) for _ in range(8)} == {
                     TOPIC,
@@ -87,19 +87,19 @@ def test_wildcards_reach_what_they_match_and_nothing_protected(tmp_path: Path) -
 
 
 def test_messages_of_clients_are_passed_on_and_retained(tmp_path: Path) -> None:
-    async def test(world: World) -> None:
-        async with world.client() as sender, world.client() as reader:
+    async def test(running: RunningUpstreams) -> None:
+        async with running.client() as sender, running.client() as reader:
             await reader.subscribe("mine/#", qos=1)
             for qos in (0, 1):
                 await sender.publish(f"mine/{qos}", b"\xff\x00", qos=qos, retain=qos == 1)
                 message = await anext(reader.messages)
                 assert (str(message.topic), message.payload, message.qos) == (f"mine/{qos}", b"\xff\x00", qos)
-            async with world.client() as late:
+            async with running.client() as late:
                 await late.subscribe("mine/#", qos=0)
                 message = await anext(late.messages)
                 assert (str(message.topic), message.qos, message.retain) == ("mine/1", 0, True)
             await sender.publish("mine/1", b"", qos=1, retain=True)  # forgets it
-            async with world.client() as later:
+            async with running.client() as later:
                 await later.subscribe("mine/#")
                 await sender.publish("mine/2", b"next")
                 assert await payload(later) == b"next"
@@ -108,8 +108,8 @@ def test_messages_of_clients_are_passed_on_and_retained(tmp_path: Path) -> None:
 
 
 def test_unsubscribing_and_overlapping_filters(tmp_path: Path) -> None:
-    async def test(world: World) -> None:
-        async with world.client() as client:
+    async def test(running: RunningUpstreams) -> None:
+        async with running.client() as client:
             await client.subscribe([("mine/#", 0), ("mine/a", 1)])
             await client.publish("mine/a", b"1", qos=1)
             assert (await anext(client.messages)).qos == 1
@@ -117,7 +117,7 @@ def test_unsubscribing_and_overlapping_filters(tmp_path: Path) -> None:
             await client.publish("mine/b", b"2", qos=1)
             await client.publish("mine/a", b"3", qos=1)
             assert await payload(client) == b"3"  # once for two filters, and nothing for the one given up
-            places = (await world.report("mqtt"))["places"]
+            places = (await running.report("mqtt"))["places"]
             assert (places["mine/#"]["now"], places["mine/#"]["messages"]) == (0, 1)
             assert (places["mine/a"]["now"], places["mine/a"]["messages"]) == (1, 2)
 
@@ -140,19 +140,19 @@ def test_unsubscribing_and_overlapping_filters(tmp_path: Path) -> None:
 def test_who_may_connect(tmp_path: Path, tls: bool, name: str | None, password: str | None, code: int | None) -> None:
     """134 is "bad user name or password", 135 "not authorised", in the numbers of the client."""
 
-    async def test(world: World) -> None:
-        client = world.client(name, password, tls=tls)
+    async def test(running: RunningUpstreams) -> None:
+        client = running.client(name, password, tls=tls)
         if code is None:
             async with client:
                 await client.subscribe(TOPIC)
                 assert len(await numbers(client, 3)) == 3
-                report = await world.report("mqtt")
+                report = await running.report("mqtt")
                 assert report["authorization"] == {"with": int(bool(name)), "without": int(not name)}
         else:
             with pytest.raises(aiomqtt.MqttCodeError) as refused:
                 await client.__aenter__()
             assert number(refused.value.rc) == code
-            report = await world.report("mqtt")
+            report = await running.report("mqtt")
             assert (report["now"], report["ever"], report["refused"]) == (0, 0, 1)
         assert CREDENTIALS.secret not in json.dumps(report)
 
@@ -160,9 +160,9 @@ def test_who_may_connect(tmp_path: Path, tls: bool, name: str | None, password: 
 
 
 def test_tls_verifies_with_the_ca_and_not_without(tmp_path: Path) -> None:
-    async def test(world: World) -> None:
-        port = urlsplit(world.at.mqtts_url).port
-        context = ssl.create_default_context(cafile=world.at.ca)
+    async def test(running: RunningUpstreams) -> None:
+        port = urlsplit(running.at.mqtts_url).port
+        context = ssl.create_default_context(cafile=running.at.ca)
         context.verify_flags |= ssl.VERIFY_X509_STRICT  # the default of Python 3.13
         for host in ("127.0.0.1", "localhost"):
             _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname=host)
@@ -176,12 +176,12 @@ def test_tls_verifies_with_the_ca_and_not_without(tmp_path: Path) -> None:
 
 
 def test_protected_topics_and_bad_filters_are_refused(tmp_path: Path) -> None:
-    async def test(world: World) -> None:
-        async with world.client() as anonymous, world.client(*USER) as named:
+    async def test(running: RunningUpstreams) -> None:
+        async with running.client() as anonymous, running.client(*USER) as named:
             for topic_filter in ("protected/temperature", "protected/#"):
                 assert await granted(anonymous, topic_filter) == [128]
                 assert await granted(named, topic_filter) == [1]
-        report = await world.report("mqtt")
+        report = await running.report("mqtt")
         assert report["places"]["protected/#"]["refused"] == 1
 
     run(tmp_path, test)
@@ -193,12 +193,12 @@ async def granted(client: aiomqtt.Client, topic_filter: str) -> list[int | None]
 
 
 def test_the_newer_of_two_clients_of_one_id_wins(tmp_path: Path) -> None:
-    async def test(world: World) -> None:
-        async with world.client(identifier="same") as newer:
+    async def test(running: RunningUpstreams) -> None:
+        async with running.client(identifier="same") as newer:
             with pytest.raises(aiomqtt.MqttError):
-                async with world.client(identifier="other") as older:
+                async with running.client(identifier="other") as older:
                     await older.subscribe(TOPIC)
-                    async with world.client(identifier="other"):
+                    async with running.client(identifier="other"):
                         while True:
                             await anext(older.messages)
             await newer.subscribe(TOPIC)
@@ -208,10 +208,10 @@ def test_the_newer_of_two_clients_of_one_id_wins(tmp_path: Path) -> None:
 
 
 def test_a_will_is_published_when_its_client_is_dropped_only(tmp_path: Path) -> None:
-    async def test(world: World) -> None:
-        async with world.client() as watcher:
+    async def test(running: RunningUpstreams) -> None:
+        async with running.client() as watcher:
             await watcher.subscribe("wills")
-            address = urlsplit(world.at.mqtt_url)
+            address = urlsplit(running.at.mqtt_url)
             for order in ("orderly", "dropped"):
                 will = aiomqtt.Will("wills", order)
                 client = aiomqtt.Client(str(address.hostname), int(address.port or 0), will=will)
@@ -228,34 +228,34 @@ def test_a_will_is_published_when_its_client_is_dropped_only(tmp_path: Path) -> 
 
 
 def test_a_burst_topic_is_published_while_somebody_wants_it(tmp_path: Path) -> None:
-    async def test(world: World) -> None:
+    async def test(running: RunningUpstreams) -> None:
         loop = asyncio.get_running_loop()
-        async with world.client() as client:
+        async with running.client() as client:
             await client.subscribe("burst/200", qos=1)
             started = loop.time()
             found = await numbers(client, 100)
             assert found == list(range(found[0], found[0] + 100))
             assert 0.4 < loop.time() - started < 5
             await client.unsubscribe("burst/200")
-            sent = (await world.report("mqtt"))["places"]["burst/200"]["messages"]
+            sent = (await running.report("mqtt"))["places"]["burst/200"]["messages"]
             await client.subscribe(TOPIC)
             await numbers(client, 5)
-            assert (await world.report("mqtt"))["places"]["burst/200"]["messages"] == sent
+            assert (await running.report("mqtt"))["places"]["burst/200"]["messages"] == sent
 
     run(tmp_path, test, interval=0.05)
 
 
 @pytest.mark.parametrize("abrupt", [False, True])
 def test_drop_disconnects_every_client(tmp_path: Path, abrupt: bool) -> None:
-    async def test(world: World) -> None:
+    async def test(running: RunningUpstreams) -> None:
         with pytest.raises(aiomqtt.MqttError):
-            async with world.client() as client, world.client() as other:
+            async with running.client() as client, running.client() as other:
                 await asyncio.gather(client.subscribe(TOPIC), other.subscribe(TOPIC))
-                assert (await world.fault("mqtt", "drop", abrupt=abrupt))["closed"] == 2
-                await world.until("mqtt", lambda one: one["now"] == 0)
+                assert (await running.fault("mqtt", "drop", abrupt=abrupt))["closed"] == 2
+                await running.until("mqtt", lambda one: one["now"] == 0)
                 while True:
                     await anext(client.messages)
-        async with world.client() as again:
+        async with running.client() as again:
             await again.subscribe(TOPIC)
             assert len(await numbers(again, 2)) == 2
 
@@ -263,51 +263,51 @@ def test_drop_disconnects_every_client(tmp_path: Path, abrupt: bool) -> None:
 
 
 def test_stall_keeps_open_and_loses_nothing(tmp_path: Path) -> None:
-    async def test(world: World) -> None:
-        async with world.client() as client:
+    async def test(running: RunningUpstreams) -> None:
+        async with running.client() as client:
             await client.subscribe("burst/100", qos=1)
             first = (await numbers(client, 1))[0]
-            await world.fault("mqtt", "stall")
-            before = (await world.report("mqtt"))["messages"]
+            await running.fault("mqtt", "stall")
+            before = (await running.report("mqtt"))["messages"]
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.2):
                     await asyncio.Event().wait()  # time in which 20 events fall due
-            report = await world.report("mqtt")
+            report = await running.report("mqtt")
             assert (report["now"], report["messages"]) == (1, before)
-            await world.fault("mqtt", "none")
+            await running.fault("mqtt", "none")
             assert await numbers(client, 40) == list(range(first + 1, first + 41))
 
     run(tmp_path, test, interval=1.0)
 
 
 def test_damaged_and_slow_payloads(tmp_path: Path) -> None:
-    async def test(world: World) -> None:
-        async with world.client() as client:
+    async def test(running: RunningUpstreams) -> None:
+        async with running.client() as client:
             await client.subscribe("mine", qos=1)
-            await world.fault("mqtt", "garbage", **{"for": 1})
+            await running.fault("mqtt", "garbage", **{"for": 1})
             await client.publish("mine", b"1")
             with pytest.raises(ValueError):
                 json.loads(await payload(client))
-            await world.fault("mqtt", "oversize", **{"for": 1})
+            await running.fault("mqtt", "oversize", **{"for": 1})
             await client.publish("mine", b"2")
             large = await payload(client)
             assert len(large) > 131_072 and json.loads(large)["event"] == 2
-            await world.fault("mqtt", "slow", **{"for": 1})
+            await running.fault("mqtt", "slow", **{"for": 1})
             started = asyncio.get_running_loop().time()
             await client.publish("mine", b"3" * 40)
             assert await payload(client) == b"3" * 40
             assert asyncio.get_running_loop().time() - started > 0.2
-            assert (await world.report("mqtt"))["fault"]["fault"] == "none"
+            assert (await running.report("mqtt"))["fault"]["fault"] == "none"
 
     run(tmp_path, test, interval=60)
 
 
 @pytest.mark.parametrize(("status", "code"), [(401, 135), (503, 136)])
 def test_refuse_answers_as_connack(tmp_path: Path, status: int, code: int) -> None:
-    async def test(world: World) -> None:
-        await world.fault("mqtt", "refuse", status=status)
+    async def test(running: RunningUpstreams) -> None:
+        await running.fault("mqtt", "refuse", status=status)
         with pytest.raises(aiomqtt.MqttCodeError) as refused:
-            await world.client().__aenter__()
+            await running.client().__aenter__()
         assert number(refused.value.rc) == code
 
     run(tmp_path, test)
@@ -326,19 +326,19 @@ def test_refuse_answers_as_connack(tmp_path: Path, status: int, code: int) -> No
     ],
 )
 def test_who_breaks_the_protocol_is_closed(tmp_path: Path, sent: bytes, answer: bytes) -> None:
-    async def test(world: World) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(world.at.mqtt_url).port)
+    async def test(running: RunningUpstreams) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(running.at.mqtt_url).port)
         writer.write(sent)
         assert await reader.read() == answer
         writer.close()
-        await world.until("mqtt", lambda one: one["now"] == 0)
+        await running.until("mqtt", lambda one: one["now"] == 0)
 
     run(tmp_path, test)
 
 
 def test_a_client_that_is_silent_for_too_long_is_closed(tmp_path: Path) -> None:
-    async def test(world: World) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(world.at.mqtt_url).port)
+    async def test(running: RunningUpstreams) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(running.at.mqtt_url).port)
         writer.write(b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x01\x00\x00")
         started = asyncio.get_running_loop().time()
         assert await reader.read() == b"\x20\x02\x00\x00"

@@ -1,4 +1,4 @@
-"""The sources as a process of their own, and as part of the local stack."""
+"""The fake upstreams as a process of their own, and as part of the local stack."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SECRET = "of-the-environment"
 @contextmanager
 def process(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
     command = [sys.executable, "-m", "fixtures.fake_upstreams", "--state", str(folder), *arguments]
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "TIDEGATE_SOURCES_SECRET": SECRET}
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "TIDEGATE_FAKE_UPSTREAMS_SECRET": SECRET}
     with subprocess.Popen(command, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as one:
         try:
             assert one.stdout is not None
@@ -74,7 +74,7 @@ def test_a_taken_port_is_told_in_one_line(tmp_path: Path) -> None:
         command += ["--mqtt-port", str(taken.getsockname()[1])]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("error: the sources cannot listen") and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: the fake upstreams cannot listen") and done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("argument", ["--port=http", "--port=70000", "--interval-ms=0"])
@@ -85,22 +85,22 @@ def test_wrong_arguments_are_named(argument: str, capsys: pytest.CaptureFixture[
 
 
 def test_the_stack_starts_them_with_a_secret_of_its_own_and_stops_them(tmp_path: Path) -> None:
-    config = replace(Config(state=tmp_path), sources_port=0, sources_mqtt_port=0, sources_mqtts_port=0)
+    config = Config(state=tmp_path, fake_upstreams_port=0, fake_upstreams_mqtt_port=0, fake_upstreams_mqtts_port=0)
     processes = Processes(config)
     try:
         fixtures = fake_upstreams.start(config, processes)
         body = read(f"{fixtures['sse_protected_url']}?rate=100&count=1", **{"X-Api-Key": fixtures["secret"]})
-        assert b'"source":"sse"' in body
+        assert b'"upstream":"sse"' in body
         assert Path(fixtures["ca"]).is_relative_to(tmp_path)
-        assert fixtures["secret"] not in processes.log_of("sources").read_text()
+        assert fixtures["secret"] not in processes.log_of("fake_upstreams").read_text()
     finally:
-        assert processes.stop_all() == ["sources"]
+        assert processes.stop_all() == ["fake_upstreams"]
 
 
 def test_the_stack_tells_why_they_did_not_start(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        config = replace(Config(state=tmp_path), sources_port=taken.getsockname()[1])
+        config = replace(Config(state=tmp_path), fake_upstreams_port=taken.getsockname()[1])
         with pytest.raises(StackError, match="cannot listen"):
             fake_upstreams.start(config, Processes(config))

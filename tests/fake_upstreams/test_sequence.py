@@ -25,7 +25,7 @@ def test_the_values_are_these_for_ever() -> None:
         25.0,
         24.9,
     ]
-    assert event("sse", 7) == b'{"n":7,"source":"sse","value":24.3}'
+    assert event("sse", 7) == b'{"n":7,"upstream":"sse","value":24.3}'
 
 
 @given(st.integers(0, 10**9), st.integers(1, 10**6), st.integers(0, 10**6))

@@ -1,4 +1,4 @@
-"""The sources in this process, and small clients of them."""
+"""The fake upstreams in this process, and small clients of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import aiohttp
 import aiomqtt
 
 from fixtures.fake_upstreams.credentials import Credentials
-from fixtures.fake_upstreams.server import Addresses, Options, Sources
+from fixtures.fake_upstreams.server import Addresses, FakeUpstreams, Options
 
 CREDENTIALS = Credentials("fixture", "s3cret-for-tests")
 #: Nothing here takes longer, seconds.
@@ -24,27 +24,27 @@ FAST = {"rate": "200"}
 
 
 @dataclass
-class World:
-    """Running sources and an HTTP client."""
+class RunningUpstreams:
+    """Running fake upstreams and an HTTP client."""
 
     at: Addresses
     http: aiohttp.ClientSession
 
-    async def fault(self, source: str, fault: str, **more: object) -> dict[str, Any]:
-        async with self.http.post(self.at.control_url, json={"source": source, "fault": fault, **more}) as answer:
+    async def fault(self, upstream: str, fault: str, **more: object) -> dict[str, Any]:
+        async with self.http.post(self.at.control_url, json={"upstream": upstream, "fault": fault, **more}) as answer:
             assert answer.status == 200, await answer.text()
             found: dict[str, Any] = await answer.json()
             return found
 
-    async def report(self, source: str) -> dict[str, Any]:
+    async def report(self, upstream: str) -> dict[str, Any]:
         async with self.http.get(self.at.control_url) as answer:
             found: dict[str, dict[str, Any]] = await answer.json()
-            return found[source]
+            return found[upstream]
 
-    async def until(self, source: str, condition: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+    async def until(self, upstream: str, condition: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
         """The report that meets the condition."""
         while True:
-            found = await self.report(source)
+            found = await self.report(upstream)
             if condition(found):
                 return found
             await asyncio.sleep(0.005)
@@ -95,12 +95,12 @@ async def one_event(stream: aiohttp.StreamReader) -> tuple[int, Any]:
     return number, json.loads(data)
 
 
-def run(folder: Path, test: Callable[[World], Awaitable[None]], *, interval: float = 0.01) -> None:
-    """Run a test in fresh sources; MQTT topics are published every `interval` seconds."""
+def run(folder: Path, test: Callable[[RunningUpstreams], Awaitable[None]], *, interval: float = 0.01) -> None:
+    """Run a test in fresh fake upstreams; MQTT topics are published every `interval` seconds."""
 
     async def whole() -> None:
-        sources = Sources(Options(CREDENTIALS, folder, interval=interval))
-        async with asyncio.timeout(WAIT_S), sources as addresses, aiohttp.ClientSession() as http:
-            await test(World(addresses, http))
+        upstreams = FakeUpstreams(Options(CREDENTIALS, folder, interval=interval))
+        async with asyncio.timeout(WAIT_S), upstreams as addresses, aiohttp.ClientSession() as http:
+            await test(RunningUpstreams(addresses, http))
 
     asyncio.run(whole())
