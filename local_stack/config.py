@@ -68,6 +68,16 @@ class Config:
     def log(self) -> Path:
         return self.state / "logs"
 
+    @property
+    def temporary(self) -> Path:
+        """The temporary directory of what `up` starts: the emulator keeps a folder there for every worker."""
+        return self.state / "tmp"
+
+    def leftovers(self) -> tuple[Path, ...]:
+        """What `up` writes and `down` removes. Logs stay, to be read afterwards, and so does what `make setup` brings."""
+        names = ("cdk.out", "device", "emulator", "fake_upstreams", "outputs.json", "stack.json")
+        return (self.temporary, *(self.state / name for name in names))
+
     def aws_environment(self) -> dict[str, str]:
         """Variables that point every AWS client at the emulator."""
         return {
@@ -109,7 +119,7 @@ def read_config(env: Mapping[str, str] | None = None) -> Config:
     endpoint = env.get("TIDEGATE_ENDPOINT", "").rstrip("/") or None
     if endpoint and not endpoint.startswith(("http://", "https://")):
         raise StackError(f"TIDEGATE_ENDPOINT={endpoint!r} is not an http:// or https:// URL.")
-    state = Path(env["TIDEGATE_STATE"]) if env.get("TIDEGATE_STATE") else STATE
+    state = Path(env["TIDEGATE_STATE"]).resolve() if env.get("TIDEGATE_STATE") else STATE
     return Config(endpoint=endpoint, state=state, **ports)
 
 

@@ -51,7 +51,9 @@ def deploy(config: Config, settings: Mapping[str, str] | None = None) -> Deploye
     command += ["-c", "stage=local", "-o", str(config.state / "cdk.out"), "--ci", "--progress", "events"]
     if settings:
         command += ["-c", f"settings={json.dumps(settings)}"]
-    env = {**os.environ, **config.aws_environment()}
+    # Packaging unpacks dependencies into folders of the temporary directory and leaves some of them there.
+    env = {**os.environ, **config.aws_environment(), "TMPDIR": str(config.temporary)}
+    config.temporary.mkdir(parents=True, exist_ok=True)
     config.log.mkdir(parents=True, exist_ok=True)
     log = config.log / "deploy.log"
     with log.open("wb") as output:

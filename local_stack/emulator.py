@@ -21,12 +21,15 @@ def start(config: Config, processes: Processes) -> None:
         "IOT_MTLS_PORT": str(config.mqtt_port),
         "LAMBDA_EXECUTOR": "local",
         "STATE_DIR": str(config.state / "emulator"),
+        # It unpacks every worker into a folder of the temporary directory and leaves the last ones there when it stops.
+        "TMPDIR": str(config.temporary),
         "MINISTACK_REGION": "us-east-1",
         # Functions are held to their roles, devices to their policies: least privilege is proven on every run.
         "AUTH": "true",
         # What it would hand on to the functions.
         **dict.fromkeys(("PYTHONPATH", "VIRTUAL_ENV", "AWS_ENDPOINT_URL", "AWS_PROFILE")),
     }
+    config.temporary.mkdir(parents=True, exist_ok=True)
     process = processes.start("emulator", command, env, config.state)
     if not wait_until(lambda: healthy(config), _START_S, process=process):
         raise StackError(f"The emulator did not start; the end of its log:\n{processes.tail('emulator')}")

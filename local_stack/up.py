@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import urllib.error
 import urllib.request
@@ -33,7 +34,7 @@ def up(config: Config, settings: Mapping[str, str] | None = None) -> dict[str, A
     try:
         return _up(config, processes, settings)
     except BaseException:
-        processes.stop_all()
+        down(config)
         raise
 
 
@@ -99,9 +100,13 @@ def _start_edge(config: Config, processes: Processes, deployed: deployment.Deplo
 
 
 def down(config: Config) -> list[str]:
-    """Stop what was started. Returns the names of what ran."""
+    """Stop what was started, and remove what it wrote except its logs. Returns the names of what ran."""
     stopped = Processes(config).stop_all()
-    config.stack_file.unlink(missing_ok=True)
+    for path in config.leftovers():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
     return stopped
 
 
