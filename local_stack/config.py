@@ -74,7 +74,7 @@ class Config:
         return self.state / "tmp"
 
     def leftovers(self) -> tuple[Path, ...]:
-        """What `up` writes and `down` removes. Logs stay, to be read afterwards, and so does what `make setup` brings."""
+        """What `up` writes and `down` removes. Logs stay, to be read afterwards; so does what `make setup` brings."""
         names = ("cdk.out", "device", "emulator", "fake_upstreams", "outputs.json", "stack.json")
         return (self.temporary, *(self.state / name for name in names))
 
