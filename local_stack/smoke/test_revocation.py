@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from local_stack import schedule
 from local_stack.checks import expect
 from local_stack.deployment import client
 from local_stack.seed import LIVELY, Api, mqtt, stream
@@ -164,32 +165,25 @@ async def test_credential_withdrawn(smoke: Smoke, note: Note) -> None:
 
 
 @contextmanager
-def switched_off(smoke: Smoke, *, poll: bool) -> Iterator[None]:
-    """The push off, and with `poll` the schedule too, polls on their way included."""
-    functions, schedules = client(smoke.config(), "lambda"), client(smoke.config(), "scheduler")
+def push_off(smoke: Smoke) -> Iterator[None]:
+    """The revocation table's stream leads nowhere."""
+    functions = client(smoke.config(), "lambda")
     (mapping,) = [
         mapping["UUID"]
         for mapping in functions.list_event_source_mappings()["EventSourceMappings"]
         if ":dynamodb:" in mapping["EventSourceArn"]
     ]
-    (name,) = [schedule["Name"] for schedule in schedules.list_schedules()["Schedules"]]
-    schedule = schedules.get_schedule(Name=name)
-    kept = {key: schedule[key] for key in ("Name", "ScheduleExpression", "FlexibleTimeWindow", "Target")}
     functions.update_event_source_mapping(UUID=mapping, Enabled=False)
     try:
-        if poll:
-            schedules.update_schedule(**kept, State="DISABLED")
-            client(smoke.config(), "sqs").purge_queue(QueueUrl=smoke.stack["queues"]["REVALIDATION_QUEUE_URL"])
         yield
     finally:
-        schedules.update_schedule(**kept, State="ENABLED")
         functions.update_event_source_mapping(UUID=mapping, Enabled=True)
 
 
 @row("terminated: by poll, with the stream switched off")
 async def test_by_poll(smoke: Smoke, note: Note) -> None:
     """With the push switched off, the schedule's poll finds the event."""
-    with switched_off(smoke, poll=False):
+    with push_off(smoke):
         note(await terminated(smoke, "link", rotation, within_s=POLL_WITHIN_S))
 
 
@@ -202,7 +196,7 @@ async def test_by_full_revalidation(smoke: Smoke, note: Note) -> None:
     first, second = smoke.payload(), smoke.payload()
     await smoke.publish(scene.topic, first)
     await asyncio.gather(guest.data(first), owner.data(first))
-    with switched_off(smoke, poll=True):
+    with push_off(smoke), schedule.paused(smoke.stack):
         await asyncio.to_thread(rotation, scene)
         await asyncio.sleep(1)  # the very second the product promises
         await smoke.publish(scene.topic, second)
@@ -222,7 +216,7 @@ async def test_by_full_revalidation(smoke: Smoke, note: Note) -> None:
 @row("terminated: by full revalidation at once when the cursor expired")
 async def test_by_expired_cursor(smoke: Smoke, note: Note) -> None:
     """The event is gone before it was polled, as past its retention: a full revalidation comes at once."""
-    with switched_off(smoke, poll=True):
+    with push_off(smoke), schedule.paused(smoke.stack):
         tables = client(smoke.config(), "dynamodb")
         name = smoke.stack["tables"][REVOCATIONS.variable]
         control = ControlPlane(smoke.environment())
