@@ -23,7 +23,7 @@ up: setup  ## start the whole stack on this machine
 smoke: setup  ## drive the running stack through its edge: make smoke, make smoke ROW="wildcard topic"
 	@$(RUN) python -m local_stack smoke --row "$$ROW"
 
-down: setup  ## stop exactly what `up` started
+down: setup  ## stop what `up` started, and remove what it wrote
 	@$(RUN) python -m local_stack down
 
 integration: setup  ## up, smoke, down
