@@ -56,8 +56,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
     """How much of the model was explored, also when workers explored it."""
-    explored: list[str] = [
-        str(value)
+    explored: list[tuple[int, str]] = [
+        value
         for report in terminalreporter.getreports("passed")
         for name, value in report.user_properties
         if name == "explored"
@@ -65,8 +65,9 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
     if explored:
         bound = "full" if terminalreporter.config.getoption("--full") else "small"
         terminalreporter.section(f"states explored by the model, {bound} bound")
-        for line in sorted(explored, reverse=True):
-            terminalreporter.line(line)
+        for states, scene in sorted(explored, reverse=True):
+            terminalreporter.line(f"{states:>9,} {scene}")
+        terminalreporter.line(f"{sum(states for states, _ in explored):>9,} in all")
 
 
 @pytest.fixture(autouse=True)
