@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from tests.servers.remote_api import RemoteApiServer
 
 REGION = "us-east-1"
-#: Tests of a place that share what is slow to start: a stack, a synthesised app, installed layers.
-TOGETHER = ("tests/e2e/", "tests/local/", "tests/infra/", "tests/functions/test_imports.py")
+#: Places whose tests stay in one worker: they share what is slow to start (a stack, a synthesised app, installed
+#: layers), or measure, which two at once would disturb.
+TOGETHER = ("tests/e2e/", "tests/local/", "tests/infra/", "tests/functions/test_imports.py", "tests/benchmarks/")
 #: Tests that take long, or whose place does.
-FIRST = ("tests/e2e/", "tests/local/", "tests/model/")
+FIRST = ("tests/e2e/", "tests/local/", "tests/benchmarks/", "tests/model/")
+
 
 # A deadline of 200 ms per example measures how busy the machine is.
 hypothesis.settings.register_profile("no deadline", deadline=None)
