@@ -4,6 +4,8 @@ STAGE ?=
 EMAIL ?=
 # Processes that share the tests among them.
 WORKERS ?= 2
+# Recipes see it in their environment, so that a row's name needs no quoting.
+export ROW ?=
 RUN = PATH="$$($(PYTHON) scripts/setup.py --print-path):$$PATH" PYTHONPATH=layers/tidegate/python:.
 
 .DEFAULT_GOAL := help
@@ -18,10 +20,10 @@ setup:  ## bring all tools into the checkout (every other target does this first
 up: setup  ## start the whole stack on this machine
 	@$(RUN) python -m local_stack up
 
-smoke: setup  ## drive the running stack through its edge
-	@$(RUN) python -m local_stack smoke
+smoke: setup  ## drive the running stack through its edge: make smoke, make smoke ROW="wildcard topic"
+	@$(RUN) python -m local_stack smoke --row "$$ROW"
 
-down: setup  ## stop exactly what `up` started
+down: setup  ## stop what `up` started, and remove what it wrote
 	@$(RUN) python -m local_stack down
 
 integration: setup  ## up, smoke, down

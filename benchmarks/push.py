@@ -62,14 +62,14 @@ async def _push(stack: Mapping[str, Any], size: Size) -> Table:
     path = f"/api/dashboards/{made['id']}"
     made = editor.call("PUT", f"{path}/visibility", {"visibility": "link"})
     body = {"dashboardId": made["id"], "datasourceId": "telemetry", "shareToken": made["shareToken"]}
-    token = Api(stack["edge_url"], source="127.9.0.1").call("POST", "/api/datasource-sessions", body)["token"]
+    token = Api(stack["edge_url"], address="127.9.0.1").call("POST", "/api/datasource-sessions", body)["token"]
     gate = asyncio.Semaphore(_ARRIVING)
     with step("viewers arrive", size.viewers) as progress:
 
         async def arrive(number: int) -> Viewer:
             async with gate:
-                source = f"127.9.{1 + number // 250}.{1 + number % 250}"
-                viewer = await Viewer.open(stack["websocket_url"], source=source)
+                address = f"127.9.{1 + number // 250}.{1 + number % 250}"
+                viewer = await Viewer.open(stack["websocket_url"], address=address)
                 ack = await viewer.subscribe(made["id"], "telemetry", token)
                 assert ack["ok"], ack
                 progress.advance()

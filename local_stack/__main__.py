@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import redirect_stdout
+from pathlib import Path
 
 from local_stack import show
 from local_stack.config import Config, StackError, read_config
-from local_stack.smoke import read_stack, run_smoke
+from local_stack.smoke.table import run_smoke
 from local_stack.up import addresses, down, up
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m local_stack", description=__doc__)
     parser.add_argument("command", choices=("up", "smoke", "down", "integration"))
-    parser.add_argument("--json", action="store_true", help="print results as JSON (smoke)")
+    smoke = parser.add_argument_group("smoke, integration")
+    smoke.add_argument("--json", action="store_true", help="print results as JSON")
+    smoke.add_argument("--row", default="", help="run one row: its name, or a part of it")
+    smoke.add_argument(
+        "--quick", action="store_true", help="leave out the rows about relay workers, which take minutes"
+    )
+    smoke.add_argument("--stack", type=Path, help="the stack.json of the stack to drive (smoke)")
     options = parser.parse_args()
     try:
         config = read_config()
@@ -23,12 +31,12 @@ def main() -> int:
                 _up(config)
                 return 0
             case "smoke":
-                return run_smoke(read_stack(config), as_json=options.json)
+                return _smoke(config, options)
             case "down":
                 _down(config)
                 return 0
             case _:
-                return _integration(config, as_json=options.json)
+                return _integration(config, options)
     except StackError as error:
         print(show.red(f"error: {error}"), file=sys.stderr)
         return 1
@@ -47,12 +55,19 @@ def _down(config: Config) -> None:
     print(f"  stopped: {', '.join(stopped)}" if stopped else "  nothing was running")
 
 
-def _integration(config: Config, *, as_json: bool) -> int:
-    try:
-        stack = up(config)
-        return run_smoke(stack, as_json=as_json)
-    finally:
-        _down(config)
+def _smoke(config: Config, options: argparse.Namespace) -> int:
+    stack_file = options.stack or config.stack_file
+    return run_smoke(stack_file, config.log, only=options.row or None, quick=options.quick, as_json=options.json)
+
+
+def _integration(config: Config, options: argparse.Namespace) -> int:
+    with redirect_stdout(sys.stderr if options.json else sys.stdout):
+        try:
+            up(config)
+            with redirect_stdout(sys.__stdout__):
+                return _smoke(config, options)
+        finally:
+            _down(config)
 
 
 if __name__ == "__main__":

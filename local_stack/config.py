@@ -74,7 +74,7 @@ class Config:
         return self.state / "tmp"
 
     def leftovers(self) -> tuple[Path, ...]:
-        """What `up` writes and `down` removes. Logs stay, to be read afterwards, and so does what `make setup` brings."""
+        """What `up` writes and `down` removes. Logs stay, to be read afterwards; so does what `make setup` brings."""
         names = ("cdk.out", "device", "emulator", "fake_upstreams", "outputs.json", "stack.json")
         return (self.temporary, *(self.state / name for name in names))
 
@@ -92,11 +92,11 @@ class Config:
 def free_ports(count: int) -> list[int]:
     """Ports nobody listens on now."""
     sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [int(one.getsockname()[1]) for one in sockets]
-    for one in sockets:
-        one.close()
+    for listener in sockets:
+        listener.bind(("127.0.0.1", 0))
+    ports = [int(listener.getsockname()[1]) for listener in sockets]
+    for listener in sockets:
+        listener.close()
     return ports
 
 

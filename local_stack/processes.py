@@ -38,7 +38,7 @@ class Processes:
 
     def alive(self) -> list[Started]:
         """Those of the list that still run."""
-        return [one for one in self._list() if _born(one.pid) == one.born]
+        return [started for started in self._list() if _born(started.pid) == started.born]
 
     def children(self, parent: Started) -> list[tuple[int, str]]:
         """Process id and command line of what one of ours runs now."""
@@ -68,12 +68,12 @@ class Processes:
     def stop_all(self) -> list[str]:
         """Stop them, the last one first, workers included. Returns the names of those that ran."""
         stopped = []
-        for one in reversed(self.alive()):
-            _signal(one.pid, signal.SIGTERM)
-            if not _eventually(lambda pid=one.pid: not _group_alive(pid), GRACE_S):  # type: ignore[misc]
-                _signal(one.pid, signal.SIGKILL)
-                _eventually(lambda pid=one.pid: not _group_alive(pid), GRACE_S)  # type: ignore[misc]
-            stopped.append(one.name)
+        for started in reversed(self.alive()):
+            _signal(started.pid, signal.SIGTERM)
+            if not _eventually(lambda pid=started.pid: not _group_alive(pid), GRACE_S):  # type: ignore[misc]
+                _signal(started.pid, signal.SIGKILL)
+                _eventually(lambda pid=started.pid: not _group_alive(pid), GRACE_S)  # type: ignore[misc]
+            stopped.append(started.name)
         self._file.unlink(missing_ok=True)
         return stopped
 
@@ -88,10 +88,10 @@ class Processes:
     def _list(self) -> list[Started]:
         if not self._file.exists():
             return []
-        return [Started(**one) for one in json.loads(self._file.read_text())]
+        return [Started(**row) for row in json.loads(self._file.read_text())]
 
     def _save(self, started: list[Started]) -> None:
-        self._file.write_text(json.dumps([asdict(one) for one in started]))
+        self._file.write_text(json.dumps([asdict(each) for each in started]))
 
 
 def wait_until(ready: Callable[[], bool], timeout_s: float, *, process: subprocess.Popen[bytes] | None = None) -> bool:

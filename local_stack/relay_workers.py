@@ -1,4 +1,4 @@
-"""The deployed relay's workers, as checks need to handle them: who holds a shard, other settings, sudden deaths."""
+"""The deployed relay's workers, as checks need to handle them: who holds a partition, other settings, sudden deaths."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 from local_stack.config import Config
 from local_stack.deployment import client
 from local_stack.processes import Processes
+from local_stack.schedule import paused
 from tidegate.domain.relay import PARTITIONS, partition_of
 from tidegate.domain.subscriptions import Stream
 from tidegate.providers.control_plane import ControlPlane
@@ -25,6 +26,7 @@ class RelayWorkers:
     """The relay of a running stack."""
 
     def __init__(self, stack: Mapping[str, Any]) -> None:
+        self._stack = stack
         config = Config(endpoint=stack["emulator_url"])
         world = ControlPlane({**config.aws_environment(), **stack["tables"], "TIDEGATE_ENV": "development"})
         self._streams = world.streams
@@ -34,18 +36,18 @@ class RelayWorkers:
         self._version: str | None = None
 
     def partition_of(self, url: str) -> int:
-        """The shard of the announced stream that connects to this URL."""
-        return next(partition_of(one) for one in self._of_url(url))
+        """The partition of the registered stream that connects to this URL."""
+        return next(partition_of(stream) for stream in self._of_url(url))
 
     def connected(self, url: str) -> list[bool]:
-        """Of every announced stream that connects to this URL, whether it is connected."""
-        return [one.connected for one in self._of_url(url)]
+        """Of every registered stream that connects to this URL, whether it is connected."""
+        return [stream.connected for stream in self._of_url(url)]
 
     def _of_url(self, url: str) -> list[Stream]:
-        return [one for one in self._streams.of_source(None).streams if (one.intent or {}).get("url") == url]
+        return [stream for stream in self._streams.of_source(None).streams if (stream.intent or {}).get("url") == url]
 
     def fence(self, partition: int) -> int:
-        """How often the shard changed hands; 0 while nobody holds it."""
+        """How often the partition changed hands; 0 while nobody holds it."""
         lease = self._leases.current(partition)
         return 0 if lease is None else lease.fence
 
@@ -76,16 +78,23 @@ class RelayWorkers:
         """Workers that go on with the settings they were started with while the function is given others.
 
         On AWS every worker does; the emulator ends those of a function that is changed, but not those of a version.
+        So the version's workers must be the ones that hold the partitions. Meanwhile the schedule is paused: it starts
+        workers of the function itself, which are as good to the version's ones, and end with the next change.
         """
+        with paused(self._stack), self._of_a_version():
+            yield
+
+    @contextmanager
+    def _of_a_version(self) -> Iterator[None]:
         was = self._functions.get_function_configuration(FunctionName=self._name(RELAY))
         name = was["FunctionName"]
         self._version = self._functions.publish_version(FunctionName=name)["Version"]
         try:
             self._configure(name, was["Environment"]["Variables"], was["Timeout"])  # ends the workers there are
             self._release()
-            one = {"FunctionName": name, "Qualifier": self._version, "InvocationType": "Event"}
+            version = {"FunctionName": name, "Qualifier": self._version, "InvocationType": "Event"}
             for partition in range(PARTITIONS):
-                self._functions.invoke(**one, Payload=json.dumps({"shard": partition}).encode())
+                self._functions.invoke(**version, Payload=json.dumps({"shard": partition}).encode())
             yield
         finally:
             self._functions.delete_function(FunctionName=name, Qualifier=self._version)
@@ -124,5 +133,5 @@ class RelayWorkers:
     def _name(self, handler: str) -> str:
         """The deployed name of the function with this handler."""
         pages = self._functions.get_paginator("list_functions").paginate()
-        functions = [one for page in pages for one in page["Functions"]]
-        return next(str(one["FunctionName"]) for one in functions if f"functions.{handler}" in one["Handler"])
+        functions = [function for page in pages for function in page["Functions"]]
+        return next(str(each["FunctionName"]) for each in functions if f"functions.{handler}" in each["Handler"])

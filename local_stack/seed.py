@@ -63,8 +63,8 @@ def mqtt(datasource_id: str, broker_id: str, topic: str, parser: str = "json") -
 def stream(kind: str, url: str, credential_id: str | None = None, datasource_id: str | None = None) -> dict[str, Any]:
     """An SSE or WebSocket datasource."""
     settings = {"url": url} | ({"credentialProfileId": credential_id} if credential_id else {})
-    one = datasource_id or kind
-    return {"id": one, "type": kind, "title": one, "settings": settings}
+    name = datasource_id or kind
+    return {"id": name, "type": kind, "title": name, "settings": settings}
 
 
 def seed(config: Config, deployed: Deployed, upstreams: Mapping[str, str]) -> dict[str, Any]:

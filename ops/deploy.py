@@ -56,7 +56,7 @@ def main() -> int:
 def cloud_stage(name: str) -> str:
     """A checked stage for a cloud account. Raises `DeployError` or `StageError`."""
     if not name or name == "local":
-        others = ", ".join(one for one in names() if one != "local")
+        others = ", ".join(stage for stage in names() if stage != "local")
         raise DeployError(f"STAGE is missing; use STAGE=<one of: {others}>. The local stage is `make up`.")
     load_stage(name)
     return name
@@ -84,7 +84,7 @@ def stage_environment(stage: str) -> Mapping[str, str]:
         (described,) = client.describe_stacks(StackName=f"Tidegate-{stage}")["Stacks"]
     except botocore.exceptions.ClientError as error:
         raise DeployError(f"Stage {stage} is not deployed here ({error}); run `make deploy STAGE={stage}`.") from error
-    outputs = {one["OutputKey"]: one["OutputValue"] for one in described["Outputs"]}
+    outputs = {output["OutputKey"]: output["OutputValue"] for output in described["Outputs"]}
     return {
         **load_stage(stage).variables,
         "AWS_ACCESS_KEY_ID": str(frozen.access_key),

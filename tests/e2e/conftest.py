@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from local_stack.config import Config, on_free_ports
-from local_stack.publisher import Publisher
 from local_stack.up import down, up
 
 
@@ -23,9 +22,3 @@ def stack(config: Config) -> Iterator[Mapping[str, Any]]:
     running = up(config, {"REALTIME_PUBLIC_FULL_REVALIDATE_INTERVAL_MS": "86400000"})
     yield running
     assert set(down(config)) == {"emulator", "fake_upstreams", "edge"}
-
-
-@pytest.fixture(scope="session")
-def device(stack: Mapping[str, Any]) -> Iterator[Publisher]:
-    with Publisher(stack["mqtt"]) as connected:
-        yield connected

@@ -107,14 +107,14 @@ def test_no_stale_row_and_no_lost_slot(scene: RealTables) -> None:
         arrivals = [pool.submit(arrive, number) for number in range(VIEWERS // 2)]
         rotations = pool.submit(rotate)
         arrivals += [pool.submit(arrive, number) for number in range(VIEWERS // 2, VIEWERS)]
-        outcomes = [one.result() for one in arrivals]
+        outcomes = [arrival.result() for arrival in arrivals]
         rotations.result()
     assert len(outcomes) == VIEWERS and any(outcomes)
     version = scene.access.dashboards[DASHBOARD].share_version
     rows = list(scene.world.subscriptions.of_dashboard(DASHBOARD))
     stale = [row for row in rows if row.claim.principal.share_version != version]
-    assert version == 1 + ROTATIONS and not stale, "no pass after the last one may be needed"
-    caps = [one for page in scene.world.caps.scan(0, 1) for one in page.items]
+    assert version == 1 + ROTATIONS and not stale, "no full revalidation after the last one may be needed"
+    caps = [taken for page in scene.world.caps.scan(0, 1) for taken in page.items]
     held = {holder for cap, _shard, holder in caps if cap == f"dash#{DASHBOARD}"}
-    open_connections = {one.connection_id for page in scene.world.connections.scan(0, 1) for one in page.items}
+    open_connections = {row.connection_id for page in scene.world.connections.scan(0, 1) for row in page.items}
     assert {row.key.connection_id for row in rows} <= held <= open_connections

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
+import json
+import os
 import socket
+import subprocess
+import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -13,11 +16,11 @@ from typing import Any
 import httpx
 import pytest
 
-from local_stack import smoke
-from local_stack.config import Config, StackError, free_ports, on_free_ports, read_config
+from local_stack.config import ROOT, Config, StackError, free_ports, on_free_ports, read_config
 from local_stack.deployment import client
 from local_stack.processes import Processes
-from local_stack.publisher import Publisher
+from local_stack.smoke.stack import read_stack
+from local_stack.smoke.test_gateway import SAMPLES
 from local_stack.up import down, up
 from tidegate import tables
 from tidegate.adapters.dynamodb.limits import DynamoCaps, DynamoRates
@@ -26,12 +29,49 @@ from tidegate.domain.subscriptions import Connection, Subscription, Subscription
 from tidegate.ports.gateway import Reservation
 from tidegate.providers.control_plane import ControlPlane
 
+LAST = "demo data as before, its share link works"
 
-def test_the_smoke_run_is_green(stack: Mapping[str, Any], device: Publisher) -> None:
-    ran = asyncio.run(smoke.run_checks(stack, device))
-    failed = [(row.name, row.detail) for row in ran.rows if not row.passed]
-    assert not failed and len(ran.rows) >= 19
-    assert len(ran.latencies_ms) == smoke.SAMPLES
+
+def smoke(config: Config, *arguments: str) -> tuple[int, dict[str, Any], str]:
+    """Exit code and results of a smoke run against this stack, and what it printed for people."""
+    command = [sys.executable, "-m", "local_stack", "smoke", "--json", *arguments]
+    env = {**os.environ, "TIDEGATE_STATE": str(config.state), "PYTHONPATH": f"{ROOT / 'layers/tidegate/python'}:{ROOT}"}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+    results: dict[str, Any] = json.loads(done.stdout) if done.stdout else {}
+    return done.returncode, results, done.stderr
+
+
+def test_the_smoke_run_is_green_and_changes_no_demo_data(stack: Mapping[str, Any], config: Config) -> None:
+    code, ran, table = smoke(config, "--quick")
+    assert code == 0 and all(row["ok"] for row in ran["rows"]), table
+    assert len(ran["rows"]) >= 42 and ran["rows"][-1]["name"] == LAST
+    assert len(ran["latencies_ms"]) == SAMPLES
+    link = read_stack(config.stack_file)["demo"]["link"]
+    assert link == stack["demo"]["link"]
+    body = {key: link[key] for key in ("dashboardId", "datasourceId", "shareToken")}
+    assert httpx.post(f"{stack['api_url']}/datasource-sessions", json=body).status_code == 201
+
+
+def test_a_row_runs_alone(stack: Mapping[str, Any], config: Config) -> None:
+    code, ran, _ = smoke(config, "--row", "wildcard topic")
+    assert code == 0 and [row["name"] for row in ran["rows"]] == ["wildcard topic"]
+
+
+def test_a_share_token_that_does_not_work_fails_the_last_row(
+    stack: Mapping[str, Any], config: Config, tmp_path: Path
+) -> None:
+    link = {**stack["demo"]["link"], "shareToken": "rotated-meanwhile"}
+    (tmp_path / "stack.json").write_text(json.dumps({**stack, "demo": {**stack["demo"], "link": link}}))
+    code, ran, _ = smoke(config, "--stack", str(tmp_path / "stack.json"), "--row", LAST)
+    (row,) = ran["rows"]
+    assert code == 1 and not ran["ok"] and not row["ok"] and "403" in row["detail"]
+    assert "test_demo_data.py" in (config.log / "smoke.log").read_text()
+
+
+def test_a_row_nobody_knows_is_named(stack: Mapping[str, Any], config: Config) -> None:
+    code, ran, told = smoke(config, "--row", "no such row")
+    assert code == 1 and not ran
+    assert "No row is called 'no such row'. Rows: device to private dashboard" in told
 
 
 def test_no_function_logged_a_fault(stack: Mapping[str, Any], config: Config) -> None:

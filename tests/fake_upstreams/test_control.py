@@ -50,7 +50,7 @@ def test_delete_forgets_faults_and_counters_but_not_who_is_connected(tmp_path: P
             assert (report["now"], report["ever"], report["last_event_id"]) == (1, 1, None)
             assert report["places"]["/stream"]["now"] == 1
             assert report["fault"]["fault"] == "none"
-        report = await running.until("sse", lambda one: one["now"] == 0)
+        report = await running.until("sse", lambda report: report["now"] == 0)
         assert report["places"]["/stream"]["now"] == 0
 
     run(tmp_path, test)

@@ -46,7 +46,7 @@ def test_the_sequence_is_published_whole_and_in_order(tmp_path: Path) -> None:
             assert await numbers(client, 20) == list(range(first + 1, first + 21))
             report = await running.report("mqtt")
         assert report["places"][TOPIC]["now"] == 1 and report["places"][TOPIC]["messages"] >= 21
-        assert [one["id"] for one in report["open"]] == ["reader"]
+        assert [client["id"] for client in report["open"]] == ["reader"]
 
     run(tmp_path, test)
 
@@ -189,7 +189,7 @@ def test_protected_topics_and_bad_filters_are_refused(tmp_path: Path) -> None:
 
 async def granted(client: aiomqtt.Client, topic_filter: str) -> list[int | None]:
     codes = await client.subscribe(topic_filter, qos=1)
-    return [number(one) for one in codes]
+    return [number(code) for code in codes]
 
 
 def test_the_newer_of_two_clients_of_one_id_wins(tmp_path: Path) -> None:
@@ -252,7 +252,7 @@ def test_drop_disconnects_every_client(tmp_path: Path, abrupt: bool) -> None:
             async with running.client() as client, running.client() as other:
                 await asyncio.gather(client.subscribe(TOPIC), other.subscribe(TOPIC))
                 assert (await running.fault("mqtt", "drop", abrupt=abrupt))["closed"] == 2
-                await running.until("mqtt", lambda one: one["now"] == 0)
+                await running.until("mqtt", lambda report: report["now"] == 0)
                 while True:
                     await anext(client.messages)
         async with running.client() as again:
@@ -331,7 +331,7 @@ def test_who_breaks_the_protocol_is_closed(tmp_path: Path, sent: bytes, answer: 
         writer.write(sent)
         assert await reader.read() == answer
         writer.close()
-        await running.until("mqtt", lambda one: one["now"] == 0)
+        await running.until("mqtt", lambda report: report["now"] == 0)
 
     run(tmp_path, test)
 

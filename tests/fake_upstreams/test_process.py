@@ -31,12 +31,13 @@ SECRET = "of-the-environment"
 def process(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
     command = [sys.executable, "-m", "fixtures.fake_upstreams", "--state", str(folder), *arguments]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "TIDEGATE_FAKE_UPSTREAMS_SECRET": SECRET}
-    with subprocess.Popen(command, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as one:
+    running = subprocess.Popen(command, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    with running:
         try:
-            assert one.stdout is not None
-            yield one, json.loads(one.stdout.readline())
+            assert running.stdout is not None
+            yield running, json.loads(running.stdout.readline())
         finally:
-            one.kill()
+            running.kill()
 
 
 def read(url: str, **headers: str) -> bytes:

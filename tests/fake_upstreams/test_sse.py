@@ -57,7 +57,7 @@ def test_a_reader_ahead_of_a_new_process_goes_on_where_it_was(tmp_path: Path) ->
 def test_all_readers_see_one_sequence(tmp_path: Path) -> None:
     async def test(running: RunningUpstreams) -> None:
         streams = await asyncio.gather(*(running.sse_numbers({**FAST, "count": "20"}) for _ in range(5)))
-        assert max(one[0] for one in streams) < min(one[-1] for one in streams)
+        assert max(numbers[0] for numbers in streams) < min(numbers[-1] for numbers in streams)
 
     run(tmp_path, test)
 
@@ -142,12 +142,12 @@ def test_health_and_redirect(tmp_path: Path) -> None:
 
 def test_drop_ends_every_stream_in_order(tmp_path: Path) -> None:
     async def test(running: RunningUpstreams) -> None:
-        async with running.sse() as one, running.sse() as other:
-            await one_event(one)
-            await one_event(other)
+        async with running.sse() as first, running.sse() as second:
+            await one_event(first)
+            await one_event(second)
             assert (await running.fault("sse", "drop"))["closed"] == 2
-            await asyncio.gather(one.read(), other.read())  # the end comes, and is no error
-            report = await running.until("sse", lambda one: one["now"] == 0)
+            await asyncio.gather(first.read(), second.read())  # the end comes, and is no error
+            report = await running.until("sse", lambda report: report["now"] == 0)
             assert report["fault"] == {"fault": "none", "left": None}
         assert len(await running.sse_numbers({**FAST, "count": "2"})) == 2
 
@@ -248,9 +248,9 @@ def test_refuse_answers_its_status_and_leaves_open_ones_alone(tmp_path: Path, st
 def test_a_client_that_goes_is_noticed_at_once(tmp_path: Path) -> None:
     async def test(running: RunningUpstreams) -> None:
         async with running.sse({"interval_ms": "60000"}):
-            report = await running.until("sse", lambda one: one["now"] == 1)
+            report = await running.until("sse", lambda report: report["now"] == 1)
             assert report["open"][0]["places"] == ["/stream"]
-        report = await running.until("sse", lambda one: one["now"] == 0)
+        report = await running.until("sse", lambda report: report["now"] == 0)
         assert report["places"]["/stream"] == {"now": 0, "ever": 1, "refused": 0, "messages": 0}
 
     run(tmp_path, test)

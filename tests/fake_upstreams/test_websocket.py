@@ -25,7 +25,7 @@ def test_the_same_sequence_as_text_messages(tmp_path: Path) -> None:
             '{"n":3,"upstream":"websocket","value":24.7}',
         ]
         assert socket.close_code == 1000
-        report = await running.until("websocket", lambda one: one["now"] == 0)
+        report = await running.until("websocket", lambda report: report["now"] == 0)
         assert (report["ever"], report["messages"]) == (1, 3)
         assert (await running.report("sse"))["ever"] == 0
 
@@ -71,7 +71,7 @@ def test_drop_closes_in_order_or_abruptly(tmp_path: Path, abrupt: bool, code: in
                 while True:
                     await socket.recv()
             assert socket.close_code == code
-        await running.until("websocket", lambda one: one["now"] == 0)
+        await running.until("websocket", lambda report: report["now"] == 0)
 
     run(tmp_path, test)
 
@@ -142,10 +142,10 @@ def test_refuse_answers_its_status(tmp_path: Path) -> None:
 def test_connections_are_counted_while_they_last(tmp_path: Path) -> None:
     async def test(running: RunningUpstreams) -> None:
         sockets = [await websockets.connect(running.at.websocket_url) for _ in range(3)]
-        report = await running.until("websocket", lambda one: one["now"] == 3)
-        assert len({one["id"] for one in report["open"]}) == 3
+        report = await running.until("websocket", lambda report: report["now"] == 3)
+        assert len({client["id"] for client in report["open"]}) == 3
         await asyncio.gather(*(socket.close() for socket in sockets))
-        report = await running.until("websocket", lambda one: one["now"] == 0)
+        report = await running.until("websocket", lambda report: report["now"] == 0)
         assert report["places"]["/stream"]["ever"] == 3
 
     run(tmp_path, test)
