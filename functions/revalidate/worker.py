@@ -1,4 +1,4 @@
-"""The revalidation queue: what failed is returned, and only that comes back."""
+"""Handles the revalidation queue. The handler returns the tasks that failed, and SQS delivers only those again."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from functions.revalidate.wiring import RevalidateServices, revalidate_services
 from tidegate.adapters.aws.revalidation_queue import read_task
 from tidegate.providers.process import Handler, lambda_handler
 
-#: Kept back from the function's time for what a batch still has to write, seconds.
+#: Part of the function's time that is kept for what a batch still has to write, seconds.
 _RESERVE_S = 10.0
 
 
 def make_handler(services: RevalidateServices) -> Handler:
     def handle(event: dict[str, Any], context: Any) -> dict[str, Any]:
         deadline = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - _RESERVE_S
-        failed, cut = [], 0
+        failed, terminated = [], 0
         for record in event["Records"]:
             try:
-                cut += services.revalidate(read_task(record["body"]), deadline)
-            except Exception as error:  # this one comes back, the others do not wait for it
+                terminated += services.revalidate(read_task(record["body"]), deadline)
+            except Exception as error:  # this task is delivered again; the others do not wait for it
                 services.observer.fault("revalidation failed", error)
                 failed.append({"itemIdentifier": record["messageId"]})
-        services.observer.info("revalidated", tasks=len(event["Records"]), cut=cut, failed=len(failed))
+        services.observer.info("revalidated", tasks=len(event["Records"]), cut=terminated, failed=len(failed))
         services.observer.flush()
         return {"batchItemFailures": failed}
 
