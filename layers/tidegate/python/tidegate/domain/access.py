@@ -150,7 +150,7 @@ class Refusal(StrEnum):
 
     @property
     def retryable(self) -> bool:
-        """Whether a new session token, minted now, may help. A revoked viewer is told not to come back."""
+        """Whether a new session token, minted now, may help. For a revoked viewer it does not."""
         return self is not Refusal.REVOKED
 
 
