@@ -23,7 +23,7 @@ def make_handler(services: RevalidateServices) -> Handler:
             except Exception as error:  # this task is delivered again; the others do not wait for it
                 services.observer.fault("revalidation failed", error)
                 failed.append({"itemIdentifier": record["messageId"]})
-        services.observer.info("revalidated", tasks=len(event["Records"]), cut=terminated, failed=len(failed))
+        services.observer.info("revalidated", tasks=len(event["Records"]), terminated=terminated, failed=len(failed))
         services.observer.flush()
         return {"batchItemFailures": failed}
 

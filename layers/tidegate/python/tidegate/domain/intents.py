@@ -2,7 +2,8 @@
 
 An intent is a flat mapping in a fixed order of keys. At its end are the connection revisions of the profiles it uses.
 Its hash goes into session tokens and subscriptions. When the datasource, a profile's URL or a credential changes, the
-hash changes too, and tokens and subscriptions of the old intent end.
+hash changes too, and tokens and subscriptions of the old intent end. A remote API that mints session tokens hashes
+intents of its own.
 
 Invariant of this file: equal datasources and profiles give equal bytes, on every Python and in any order of input.
 """

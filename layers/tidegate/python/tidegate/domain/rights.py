@@ -1,4 +1,4 @@
-"""Who may do what to a dashboard.
+"""Who may do what to a dashboard, by the user's role and by the level in the dashboard's ACL.
 
 Only those who may manage sharing change visibility. A signed-in user with a valid share token may stream.
 """

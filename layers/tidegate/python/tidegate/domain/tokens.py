@@ -1,6 +1,6 @@
 """What tokens say. Signing and verifying are done by an adapter.
 
-Session tokens have the claims that issuers and gateways agree on, and one claim of our own: `sv`, the session version
+The page "Internal API" of the reference lists the claims of a session token. One of them, `sv`, is the session version
 of the signed-in user. With it, a password reset ends the tokens that were minted before.
 """
 

@@ -78,8 +78,7 @@ class RemoteApiKeys(KeyHasher):
     """Keys for `HttpRates`. Every gateway of the API has to make the same keys, so they have no salt."""
 
     def key(self, *parts: str) -> str:
-        """First 32 hex characters of the SHA-256 of the last part, trimmed and in lower case, as the internal API has
-        it."""
+        """First 32 hex characters of the SHA-256 of the last part, trimmed and in lower case (see "Internal API")."""
         return hashlib.sha256(parts[-1].strip().lower().encode()).hexdigest()[:32]
 
 
