@@ -2,10 +2,12 @@
 PYTHON ?= python3
 STAGE ?=
 EMAIL ?=
+# Processes that share the tests among them.
+WORKERS ?= 2
 RUN = PATH="$$($(PYTHON) scripts/setup.py --print-path):$$PATH" PYTHONPATH=layers/tidegate/python:.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up smoke down integration test check bench synth deploy admin full-pass requirements
+.PHONY: help setup up smoke down integration unit test test-full check bench synth deploy admin full-pass requirements
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -25,8 +27,14 @@ down: setup  ## stop exactly what `up` started
 integration: setup  ## up, smoke, down
 	@$(RUN) python -m fixtures.local_stack integration
 
-test: setup  ## every test, the emulator included
-	@$(RUN) python -m pytest
+unit: setup  ## the fast tests: no process, no socket, under a minute
+	@$(RUN) python -m pytest tests/unit tests/docs
+
+test: setup  ## every test, the emulator included; the model in its small bound
+	@$(RUN) python -m pytest -n $(WORKERS)
+
+test-full: setup  ## as test, the model in its full bound, and the tests marked `full`
+	@$(RUN) python -m pytest -n $(WORKERS) --full
 
 check: setup  ## formatting, lint, types, layering
 	@$(RUN) ruff format --check .

@@ -15,9 +15,8 @@ from infra.gateway import STAGE_NAME, Gateway
 from infra.http_api import HttpApi
 from infra.secrets import Secrets
 from infra.stage import Stage
+from tidegate.domain.client_ip import ORIGIN_HEADER
 
-#: The header that proves a request came through the edge.
-ORIGIN_HEADER = "x-tidegate-origin"  # as in tidegate.providers.process; a test compares them
 #: One viewer's error must never be another's answer.
 _UNCACHED_ERRORS = (400, 403, 404, 405, 414, 500, 501, 502, 503, 504)
 

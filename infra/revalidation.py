@@ -95,7 +95,7 @@ class Revalidation(Construct):
             handler="revalidate.profiles.handler",
             actions={
                 t.DASHBOARDS: ["GetItem", "PutItem"],
-                t.ACCESS: ["PutItem"],
+                t.ACCESS: ["GetItem", "PutItem"],
                 t.PROFILES: [
                     "GetItem",
                     "Query",

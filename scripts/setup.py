@@ -18,7 +18,6 @@ STATE = ROOT / ".tidegate"
 VENV = ROOT / ".venv"
 EMULATOR_VENV = STATE / "emulator-venv"
 TOOLS_VENV = STATE / "tools-venv"
-UV_VERSION = "0.13.9"
 #: Node's supported lines that the CDK CLI runs on.
 NODE_MAJORS = (22, 24)
 OLDEST_PYTHON = (3, 11)

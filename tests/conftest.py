@@ -1,26 +1,72 @@
-"""Shared by all tests: no test may reach a real account, and AWS is moto's server on a free port."""
+"""For all tests: none reaches a real account, which ones run, who shares a worker, and what is printed at the end."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import boto3
+import hypothesis
 import pytest
-from moto.server import ThreadedMotoServer
 
-from fixtures.tables import create_table
-from tidegate.tables import ALL_TABLES
+if TYPE_CHECKING:
+    from _pytest.terminal import TerminalReporter
+
+    from tests.servers.management import ManagementServer
+    from tests.servers.remote_api import RemoteApiServer
 
 REGION = "us-east-1"
-SECRETS = {
-    "JWT_SECRET_ARN": "login-secret-0123456789-abcdefghijklmn",
-    "JWT_GATEWAY_SECRET_ARN": "session-secret-0123456789-abcdefghijk",
-    "GATEWAY_SERVICE_TOKEN_ARN": "service-token-0123456789-abcdefghijkl",
-    "LIMITER_HASH_SALT_ARN": "limiter-salt-0123456789-abcdefghijklm",
-}
+#: Tests of a place that share what is slow to start: a stack, a synthesised app, installed layers.
+TOGETHER = ("tests/e2e/", "tests/local/", "tests/infra/", "tests/functions/test_imports.py")
+#: Tests that take long, or whose place does.
+FIRST = ("tests/e2e/", "tests/local/", "tests/model/")
+
+# A deadline of 200 ms per example measures how busy the machine is.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--full",
+        action="store_true",
+        help="also the tests marked `full`, and every scene of the model in its full bound",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is for `--full` only; begin with what takes longest, so that no worker is left alone with it."""
+    left_out = [item for item in items if not config.getoption("--full") and item.get_closest_marker("full")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+    kept = [item for item in items if item not in left_out]
+    items[:] = sorted(kept, key=lambda item: not item.nodeid.startswith(FIRST))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """Tests go to whichever worker is free, those of a place in `TOGETHER` all to one."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByPlace(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
+        def _split_scope(self, nodeid: str) -> str:
+            return next((place for place in TOGETHER if nodeid.startswith(place)), nodeid)
+
+    return ByPlace(config, log)
+
+
+def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
+    """How much of the model was explored, also when workers explored it."""
+    explored: list[str] = [
+        str(value)
+        for report in terminalreporter.getreports("passed")
+        for name, value in report.user_properties
+        if name == "explored"
+    ]
+    if explored:
+        bound = "full" if terminalreporter.config.getoption("--full") else "small"
+        terminalreporter.section(f"states explored by the model, {bound} bound")
+        for line in sorted(explored, reverse=True):
+            terminalreporter.line(line)
 
 
 @pytest.fixture(autouse=True)
@@ -37,8 +83,13 @@ def _no_real_account(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+# Imports are inside the fixtures, so that unit tests load neither moto nor boto3.
+
+
 @pytest.fixture(scope="session")
 def moto_url() -> Iterator[str]:
+    from moto.server import ThreadedMotoServer
+
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
@@ -47,49 +98,27 @@ def moto_url() -> Iterator[str]:
     server.stop()
 
 
-def aws(url: str, service: str) -> Any:
-    client: Any = boto3.client  # its typed overloads want the service as a literal
-    return client(
-        service,
-        endpoint_url=url,
-        region_name=REGION,
-        aws_access_key_id="testing",
-        aws_secret_access_key="testing",
-    )
+@pytest.fixture
+def deployed(moto_url: str) -> Mapping[str, str]:
+    """The environment of a function whose tables and queues are empty."""
+    from tests.deployment import deployment
 
-
-@contextmanager
-def deployment(moto_url: str, prefix: str) -> Iterator[dict[str, str]]:
-    """The environment of a function over fresh tables, secrets, key and queues."""
-    dynamodb = aws(moto_url, "dynamodb")
-    env = {
-        "TIDEGATE_ENV": "test",
-        "AWS_ENDPOINT_URL": moto_url,
-        "AWS_REGION": REGION,
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "REALTIME_MQTT_ALLOWED_TOPICS": "demo/#",
-        "REALTIME_LIMITER_FAILURE_MODE": "fail-closed",
-        "SECURITY_LIMITER_FAILURE_MODE": "fail-closed",
-        "WEBSOCKET_API_ENDPOINT": "https://api.execute-api.us-east-1.amazonaws.com/live",
-        "API_DOCS_ENABLED": "true",
-        "RELAY_FUNCTION": "relay",
-    }
-    for table in ALL_TABLES:
-        env[table.variable] = f"{prefix}-{table.name}"
-        create_table(dynamodb, table, env[table.variable])
-    secrets = aws(moto_url, "secretsmanager")
-    for variable, value in SECRETS.items():
-        env[variable] = secrets.create_secret(Name=f"{prefix}-{variable}", SecretString=value)["ARN"]
-    env["CREDENTIAL_KEY_ID"] = aws(moto_url, "kms").create_key()["KeyMetadata"]["Arn"]
-    for variable in ("CATCH_UP_QUEUE_URL", "REVALIDATION_QUEUE_URL", "PROFILES_QUEUE_URL"):
-        env[variable] = aws(moto_url, "sqs").create_queue(QueueName=f"{prefix}-{variable}")["QueueUrl"]
-    yield env
-    for table in ALL_TABLES:
-        dynamodb.delete_table(TableName=env[table.variable])
+    return deployment(moto_url)
 
 
 @pytest.fixture
-def deployed(moto_url: str, request: pytest.FixtureRequest) -> Iterator[Mapping[str, str]]:
-    with deployment(moto_url, f"t{abs(hash(request.node.nodeid)) % 10**10}") as env:
-        yield env
+def management() -> Iterator[ManagementServer]:
+    from tests.servers.management import ManagementServer
+
+    server = ManagementServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def remote_api() -> Iterator[RemoteApiServer]:
+    from tests.servers.remote_api import RemoteApiServer
+
+    server = RemoteApiServer()
+    yield server
+    server.close()

@@ -11,8 +11,8 @@ from starlette.exceptions import HTTPException
 
 from functions.api import internal, routes
 from functions.api.wiring import ApiServices
+from tidegate.domain.client_ip import ORIGIN_HEADER
 from tidegate.errors import Conflict, LimiterUnavailable, LimitReached, TidegateError, Unavailable
-from tidegate.providers.process import ORIGIN_HEADER
 
 
 def create_app(services: ApiServices) -> FastAPI:

@@ -9,11 +9,10 @@ from fastapi import APIRouter, Header, Query, Response
 from functions.api import models as m
 from functions.api.deps import Address, CurrentUser, MaybeUser, Services
 from tidegate.domain import rights
-from tidegate.domain.access import Role
 from tidegate.domain.dashboards import Dashboard
 from tidegate.domain.profiles import BROKER, CREDENTIAL
 from tidegate.domain.users import User
-from tidegate.errors import Denied, InvalidInput
+from tidegate.errors import InvalidInput
 from tidegate.protocol import messages
 from tidegate.usecases.control_plane.mint import MintRequest
 
@@ -224,8 +223,7 @@ def audit(
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
     action_prefix: Annotated[str, Query(alias="actionPrefix", max_length=100)] = "",
 ) -> m.AuditList:
-    if user.role is not Role.ADMIN:
-        raise Denied("Only administrators may do this")
+    rights.check_admin(user)
     return m.AuditList(
         events=[
             m.AuditAnswer(

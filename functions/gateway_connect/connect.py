@@ -6,9 +6,9 @@ from typing import Any
 
 from functions.gateway_connect.events import context_of, header_values
 from functions.gateway_connect.wiring import ConnectServices, connect_services
-from tidegate.domain.client_ip import client_ip, ip_key
+from tidegate.domain.client_ip import ORIGIN_HEADER, client_ip, ip_key
 from tidegate.errors import Denied, TidegateError
-from tidegate.providers.process import ORIGIN_HEADER, Handler, lambda_handler
+from tidegate.providers.process import Handler, lambda_handler
 from tidegate.usecases.gateway.connect import Handshake
 
 

@@ -19,7 +19,7 @@ from fixtures.admin import first_admin
 from fixtures.local_stack.seed import document
 from functions.api.main import make_handler
 from functions.api.wiring import api_services
-from tests.conftest import REGION, SECRETS
+from tests.deployment import REGION, SECRETS
 from tests.functions.events import request
 from tidegate.adapters.aws.credential_cipher import KmsCredentialCipher
 from tidegate.adapters.aws.json_client import JsonClient

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import aws
+from tests.deployment import aws
 from tidegate import tables
 from tidegate.adapters.dynamodb.revocations import DynamoRevocations, read_stream_record
 from tidegate.domain.revocations import Revocation, RevocationReason

@@ -50,10 +50,3 @@ def test_requirements_are_pinned_and_hashed() -> None:
     for path in [*ROOT.glob("requirements/*.txt"), *ROOT.glob("layers/*/requirements.txt")]:
         blocks = re.split(r"\n(?=\S)", path.read_text().strip())
         assert blocks and all("==" in block and "--hash=sha256:" in block for block in blocks), path.name
-
-
-def test_files_can_be_held_in_the_head() -> None:
-    for path in tracked():
-        if path.suffix == ".py" and "tests" not in path.parts:
-            length = len(path.read_text().splitlines())
-            assert length <= 480, f"{path.relative_to(ROOT)} has {length} lines"

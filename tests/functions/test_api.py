@@ -15,7 +15,7 @@ from fixtures.local_stack.seed import document, mqtt
 from functions.api.app import create_app
 from functions.api.main import make_handler
 from functions.api.wiring import api_services
-from tests.conftest import SECRETS
+from tests.deployment import SECRETS
 from tests.functions.events import request
 
 PASSWORD = "Long-enough-1"

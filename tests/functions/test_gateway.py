@@ -22,10 +22,10 @@ from functions.gateway_connect import wiring as gateway_wiring
 from functions.gateway_connect.events import WrongEvent
 from functions.mqtt_bridge import bridge, catch_up
 from functions.mqtt_bridge import wiring as bridge_wiring
-from tests.adapters.management_server import ManagementServer
-from tests.conftest import aws
+from tests.deployment import aws
 from tests.functions.events import event, message, request
 from tests.functions.test_api import PASSWORD, Api
+from tests.servers.management import ManagementServer
 from tidegate.providers.control_plane import ControlPlane
 from tidegate.providers.process import Handler
 
@@ -68,17 +68,17 @@ class Gateway:
 
 def gateway_over(env: Mapping[str, str], platform: ManagementServer) -> Gateway:
     # Where the emulator would serve the management API: below its own address.
-    world = {**env, "AWS_ENDPOINT_URL_EXECUTE_API": platform.url.removesuffix("/live")}
-    connecting = gateway_wiring.connect_services(world)
+    environment = {**env, "AWS_ENDPOINT_URL_EXECUTE_API": platform.url.removesuffix("/live")}
+    connecting = gateway_wiring.connect_services(environment)
     return Gateway(
-        world,
+        environment,
         platform,
         connecting,
         connect.make_handler(connecting),
-        disconnect.make_handler(gateway_wiring.disconnect_services(world)),
-        messages.make_handler(gateway_wiring.message_services(world)),
-        bridge.make_handler(bridge_wiring.bridge_services(world)),
-        catch_up.make_handler(bridge_wiring.catch_up_services(world)),
+        disconnect.make_handler(gateway_wiring.disconnect_services(environment)),
+        messages.make_handler(gateway_wiring.message_services(environment)),
+        bridge.make_handler(bridge_wiring.bridge_services(environment)),
+        catch_up.make_handler(bridge_wiring.catch_up_services(environment)),
     )
 
 
@@ -134,7 +134,7 @@ def test_a_message_goes_all_the_way(gateway: Gateway, demo: Demo) -> None:
     assert gateway.publish(b"2") == 1, "the audience may be a second old; the viewer is sent a frame it no longer takes"
 
 
-def test_the_second_look_brings_what_was_missed(gateway: Gateway, demo: Demo) -> None:
+def test_the_catch_up_brings_what_was_missed(gateway: Gateway, demo: Demo) -> None:
     gateway.open("c1=")
     gateway.say("c1=", demo.subscribe())
     queue = aws(demo.api.env["AWS_ENDPOINT_URL"], "sqs")

@@ -52,10 +52,10 @@ GATEWAY = {
     "functions.gateway_connect.disconnect": 48,
     "functions.gateway_connect.messages": 73,
     "functions.mqtt_bridge.bridge": 61,
-    "functions.mqtt_bridge.catch_up": 55,
+    "functions.mqtt_bridge.catch_up": 60,
     "functions.revalidate.worker": 77,
-    "functions.revalidate.dispatch": 44,
-    "functions.revalidate.profiles": 51,
+    "functions.revalidate.dispatch": 48,
+    "functions.revalidate.profiles": 54,
 }
 
 

@@ -19,12 +19,12 @@ from aiohttp import web
 from fixtures.local_stack.seed import document
 from functions.relay.wiring import relay_services
 from functions.relay.worker import bring_threads, make_handler, work
-from tests.adapters.management_server import ManagementServer
-from tests.adapters.number_sources import SOURCES, make_app
-from tests.conftest import aws
+from tests.deployment import aws
 from tests.functions.test_api import Api
 from tests.functions.test_gateway import Demo, Gateway, demo, gateway_over
 from tests.functions.test_revalidation import Context
+from tests.servers.management import ManagementServer
+from tests.servers.numbers import SOURCES, make_app
 from tests.settling import settle
 from tidegate.domain.relay import CLAIM_AFTER_S, LEASE_S, partition_of
 from tidegate.tables import ALL_TABLES
@@ -72,7 +72,7 @@ def served() -> Iterator[Served]:
 
 
 @pytest.fixture
-def world(deployed: Mapping[str, str], management: ManagementServer, served: Served) -> Mapping[str, str]:
+def relay_env(deployed: Mapping[str, str], management: ManagementServer, served: Served) -> Mapping[str, str]:
     return {**deployed, **relay_settings(management, served.port)}
 
 
@@ -149,10 +149,10 @@ def errors(gateway: Gateway) -> list[dict[str, Any]]:
     return [one for one in gateway.frames("c1=") if one["type"] == "error"]
 
 
-def test_an_invocation_ends_before_its_time_does_and_leaves_the_shard_free(
-    world: Mapping[str, str], management: ManagementServer, demo: Demo, served: Served
+def test_an_invocation_ends_before_its_time_does_and_leaves_the_partition_free(
+    relay_env: Mapping[str, str], management: ManagementServer, demo: Demo, served: Served
 ) -> None:
-    gateway = watched(world, management, demo, f"http://127.0.0.1:{served.port}/stream")
+    gateway = watched(relay_env, management, demo, f"http://127.0.0.1:{served.port}/stream")
     services = relay_services(gateway.env)
     ((partition,),) = [[partition_of(one) for one in services.container.streams.of_source(None).streams]]
     handle = make_handler(services)
@@ -164,9 +164,9 @@ def test_an_invocation_ends_before_its_time_does_and_leaves_the_shard_free(
 
 
 def test_a_killed_relay_is_replaced_when_its_lease_ends(
-    world: Mapping[str, str], management: ManagementServer, demo: Demo, served: Served
+    relay_env: Mapping[str, str], management: ManagementServer, demo: Demo, served: Served
 ) -> None:
-    gateway = watched(world, management, demo, f"http://127.0.0.1:{served.port}/stream?rate=20")
+    gateway = watched(relay_env, management, demo, f"http://127.0.0.1:{served.port}/stream?rate=20")
     with relay_process(gateway.env) as holder:
         settle(lambda: len(numbers(gateway)) >= 5, 30)
         with relay_process(gateway.env):
@@ -191,7 +191,7 @@ CREDENTIALS = [
 
 @pytest.mark.parametrize(("kind", "secret", "placement"), CREDENTIALS)
 def test_a_credential_opens_the_source_and_is_nowhere_else(
-    world: Mapping[str, str],
+    relay_env: Mapping[str, str],
     management: ManagementServer,
     demo: Demo,
     served: Served,
@@ -205,7 +205,7 @@ def test_a_credential_opens_the_source_and_is_nowhere_else(
     credential = demo.api.ok("POST", "/api/credential-profiles", profile)["id"]
     url = f"http://127.0.0.1:{served.port}/protected?rate=50"
     source = {"id": "t", "type": "sse", "settings": {"url": url, "credentialProfileId": credential, **placement}}
-    gateway = gateway_over(world, management)
+    gateway = gateway_over(relay_env, management)
     assert watch(gateway, demo.api, source)["ok"]
     assert management.requests.count(("POST", "invocations")) == 1, "a worker was asked for"
     with relay_workers(gateway.env):
@@ -215,13 +215,13 @@ def test_a_credential_opens_the_source_and_is_nowhere_else(
     assert [one["payload"]["n"] for one in frames if one["type"] == "data"], frames
     written = capfd.readouterr()
     everything = [written.out, written.err, caplog.text, json.dumps(frames)]
-    client = aws(world["AWS_ENDPOINT_URL"], "dynamodb")
-    everything += [str(client.scan(TableName=world[table.variable])["Items"]) for table in ALL_TABLES]
+    client = aws(relay_env["AWS_ENDPOINT_URL"], "dynamodb")
+    everything += [str(client.scan(TableName=relay_env[table.variable])["Items"]) for table in ALL_TABLES]
     assert not [text for text in everything if SECRET in text]
 
 
 def test_a_wrong_secret_is_told_without_it_and_the_worker_leaves_nothing(
-    world: Mapping[str, str],
+    relay_env: Mapping[str, str],
     management: ManagementServer,
     demo: Demo,
     served: Served,
@@ -230,7 +230,7 @@ def test_a_wrong_secret_is_told_without_it_and_the_worker_leaves_nothing(
     wrong = {"name": "wrong", "type": "bearer", "secret": {"token": "wr0ng-" + SECRET}}
     credential = demo.api.ok("POST", "/api/credential-profiles", wrong)["id"]
     url = f"http://127.0.0.1:{served.port}/protected"
-    gateway = gateway_over(world, management)
+    gateway = gateway_over(relay_env, management)
     watch(gateway, demo.api, {"id": "t", "type": "sse", "settings": {"url": url, "credentialProfileId": credential}})
     with relay_workers(gateway.env):
         settle(lambda: errors(gateway))
@@ -248,14 +248,14 @@ def test_a_wrong_secret_is_told_without_it_and_the_worker_leaves_nothing(
     ],
 )
 def test_policies_refuse_before_anything_is_connected_to(
-    world: Mapping[str, str],
+    relay_env: Mapping[str, str],
     management: ManagementServer,
     demo: Demo,
     served: Served,
     settings: dict[str, str],
     url: str,
 ) -> None:
-    gateway = gateway_over({**world, **settings}, management)
+    gateway = gateway_over({**relay_env, **settings}, management)
     source = {"id": "t", "type": "sse", "settings": {"url": url.format(port=served.port)}}
     ack = watch(gateway, demo.api, source)
     assert (ack["ok"], ack["errorCode"]) == (False, "STREAM_POLICY_BLOCKED")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,7 @@ from functions.api.main import make_handler as api_handler
 from functions.api.wiring import api_services
 from functions.revalidate.wiring import revalidate_services
 from functions.revalidate.worker import make_handler
-from tests.adapters.management_server import ManagementServer
-from tests.adapters.remote_api_server import Answer, ContractServer, Request
-from tests.conftest import aws, deployment
+from tests.deployment import aws, deployment
 from tests.fixtures_sources.test_process import SECRET
 from tests.fixtures_sources.test_process import process as sources
 from tests.functions.events import request as http_request
@@ -27,6 +25,8 @@ from tests.functions.test_api import Api, person
 from tests.functions.test_gateway import Demo, Gateway, demo, gateway_over
 from tests.functions.test_relay import errors, numbers, relay_settings, relay_workers, watch
 from tests.functions.test_revalidation import Context, queued
+from tests.servers.management import ManagementServer
+from tests.servers.remote_api import Answer, RemoteApiServer, Request
 from tests.settling import settle
 from tidegate.adapters.dynamodb.revocations import DynamoRemoteCursor
 from tidegate.domain.remote_api import IntrospectionKey
@@ -60,11 +60,11 @@ def over_http(env: Mapping[str, str]) -> Callable[[Request], Answer]:
 
 
 @dataclass
-class Stage:
+class RemoteDeployment:
     """A gateway, the API it asks, and what an operator may look at."""
 
     gateway: Gateway
-    server: ContractServer
+    server: RemoteApiServer
     demo: Demo
     real: Callable[[Request], Answer]
     work: Handler
@@ -97,7 +97,7 @@ class Stage:
     def counted(self, name: str) -> int:
         """What the metric came to since the last look."""
         lines = [json.loads(line) for line in self.capsys.readouterr().out.splitlines() if line.startswith("{")]
-        return int(sum(line[name] for line in lines if name in line))
+        return sum(line[name] for line in lines if name in line)
 
     def live(self) -> set[str]:
         return {row.key.connection_id for row in self.rows() if row.live}
@@ -107,113 +107,119 @@ class Stage:
 
 
 @pytest.fixture
-def stage(
+def remote(
     deployed: Mapping[str, str],
     moto_url: str,
     management: ManagementServer,
-    external: ContractServer,
+    remote_api: RemoteApiServer,
     demo: Demo,
     capsys: pytest.CaptureFixture[str],
-) -> Iterator[Stage]:
-    with deployment(moto_url, f"{deployed[ACCESS.variable]}-gateway") as made:
-        known = {table.variable for table in GATEWAY_TABLES}
-        env = {name: value for name, value in made.items() if not name.startswith("TIDEGATE_TABLE_") or name in known}
-        env["GATEWAY_API_BASE_URL"] = external.url
-        external.answer = real = over_http(deployed)
-        gateway = gateway_over(env, management)
-        work = make_handler(revalidate_services(gateway.env))
-        yield Stage(gateway, external, demo, real, work, capsys)
+) -> RemoteDeployment:
+    made = deployment(moto_url)
+    known = {table.variable for table in GATEWAY_TABLES}
+    env = {name: value for name, value in made.items() if not name.startswith("TIDEGATE_TABLE_") or name in known}
+    env["GATEWAY_API_BASE_URL"] = remote_api.url
+    remote_api.answer = real = over_http(deployed)
+    gateway = gateway_over(env, management)
+    work = make_handler(revalidate_services(gateway.env))
+    return RemoteDeployment(gateway, remote_api, demo, real, work, capsys)
 
 
-def test_a_viewer_subscribes_is_served_and_cut_after_a_rotation(stage: Stage) -> None:
-    stage.viewers("c1=")
-    assert stage.publish() == 1
-    stage.run(POLL)
-    assert stage.live() == {"c1="}, "events of before the subscribe end nobody"
-    stage.demo.api.ok("POST", f"/api/dashboards/{stage.demo.dashboard_id}/share-token:rotate")
-    assert stage.publish() == 1, "until the feed was read, the gateway cannot know"
-    world = ControlPlane(stage.gateway.env)
-    stage.run(POLL)
-    assert world.remote_access.read([stage.demo.dashboard_id], []).dashboards[stage.demo.dashboard_id].share_version
-    error = stage.gateway.frames("c1=")[-2]
+def test_a_viewer_subscribes_is_served_and_cut_after_a_rotation(remote: RemoteDeployment) -> None:
+    remote.viewers("c1=")
+    assert remote.publish() == 1
+    remote.run(POLL)
+    assert remote.live() == {"c1="}, "events of before the subscribe end nobody"
+    remote.demo.api.ok("POST", f"/api/dashboards/{remote.demo.dashboard_id}/share-token:rotate")
+    assert remote.publish() == 1, "until the feed was read, the gateway cannot know"
+    control_plane = ControlPlane(remote.gateway.env)
+    remote.run(POLL)
+    assert (
+        control_plane.remote_access.read([remote.demo.dashboard_id], [])
+        .dashboards[remote.demo.dashboard_id]
+        .share_version
+    )
+    error = remote.gateway.frames("c1=")[-2]
     assert (error["errorCode"], error["retryable"]) == ("STREAM_AUTH_FAILED", False) and "revoked" in error["message"]
-    assert stage.publish() == 0 and world.connections.get("c1=") is None
-    stage.viewers("c2=")
-    asked = stage.asked(FEED)
-    stage.run(POLL)
-    assert stage.live() == {"c2="} and stage.asked(FEED) == asked + 1, "nothing new: one question, nothing queued"
+    assert remote.publish() == 0 and control_plane.connections.get("c1=") is None
+    remote.viewers("c2=")
+    asked = remote.asked(FEED)
+    remote.run(POLL)
+    assert remote.live() == {"c2="} and remote.asked(FEED) == asked + 1, "nothing new: one question, nothing queued"
 
 
-def test_data_is_withheld_as_soon_as_the_version_is_raised(stage: Stage) -> None:
-    stage.viewers("c1=")
-    ControlPlane(stage.gateway.env).remote_access.raise_to(stage.demo.dashboard_id, 99)
-    assert stage.publish() == 0 and stage.live() == {"c1="}, "before anybody was cut"
+def test_data_is_withheld_as_soon_as_the_version_is_raised(remote: RemoteDeployment) -> None:
+    remote.viewers("c1=")
+    ControlPlane(remote.gateway.env).remote_access.raise_to(remote.demo.dashboard_id, 99)
+    assert remote.publish() == 0 and remote.live() == {"c1="}, "before anybody was cut"
 
 
-def test_a_stale_token_is_refused(stage: Stage) -> None:
-    stale = stage.demo.subscribe()
-    stage.demo.api.ok("POST", f"/api/dashboards/{stage.demo.dashboard_id}/share-token:rotate")
-    stage.gateway.open("c1=")
-    stage.gateway.say("c1=", stale)
-    (refused,) = stage.gateway.frames("c1=")
+def test_a_stale_token_is_refused(remote: RemoteDeployment) -> None:
+    stale = remote.demo.subscribe()
+    remote.demo.api.ok("POST", f"/api/dashboards/{remote.demo.dashboard_id}/share-token:rotate")
+    remote.gateway.open("c1=")
+    remote.gateway.say("c1=", stale)
+    (refused,) = remote.gateway.frames("c1=")
     assert (refused["ok"], refused["errorCode"], refused["message"]) == (
         False,
         "STREAM_AUTH_FAILED",
         "Dashboard access denied",
     )
-    assert stage.live() == set()
+    assert remote.live() == set()
 
 
-def test_many_viewers_are_one_question(stage: Stage) -> None:
+def test_many_viewers_are_one_question(remote: RemoteDeployment) -> None:
     connections = [f"c{number}=" for number in range(5)]
-    stage.viewers(*connections)
-    assert stage.asked(INTROSPECT) == 5, "each subscribe asks"
-    stage.run(FULL)
-    assert stage.asked(INTROSPECT) == 6 and stage.live() == set(connections)
-    rows = stage.rows()
+    remote.viewers(*connections)
+    assert remote.asked(INTROSPECT) == 5, "each subscribe asks"
+    remote.run(FULL)
+    assert remote.asked(INTROSPECT) == 6 and remote.live() == set(connections)
+    rows = remote.rows()
     assert len({IntrospectionKey.of(row.claim) for row in rows}) == 1 and all(row.session_token for row in rows)
     assert not any(row.session_token and row.session_token in repr(row) for row in rows)
 
 
-def test_an_expired_cursor_is_a_full_pass_at_once(stage: Stage) -> None:
-    member = person(stage.demo.api, "viewer")
-    path = f"/api/dashboards/{stage.demo.dashboard_id}"
-    stage.demo.api.ok("PUT", f"{path}/acl", {"email": "viewer@x.example", "level": "viewer"})
-    stage.demo.api.ok("PUT", f"{path}/visibility", {"visibility": "private"})
-    stage.viewers("member=", api=member)
-    stage.run(POLL, FULL)
+def test_an_expired_cursor_is_a_full_revalidation_at_once(remote: RemoteDeployment) -> None:
+    member = person(remote.demo.api, "viewer")
+    path = f"/api/dashboards/{remote.demo.dashboard_id}"
+    remote.demo.api.ok("PUT", f"{path}/acl", {"email": "viewer@x.example", "level": "viewer"})
+    remote.demo.api.ok("PUT", f"{path}/visibility", {"visibility": "private"})
+    remote.viewers("member=", api=member)
+    remote.run(POLL, FULL)
     cursors = DynamoRemoteCursor(
-        ControlPlane(stage.gateway.env).db, stage.gateway.env[REVOCATIONS.variable], stage.server.url
+        ControlPlane(remote.gateway.env).db,
+        remote.gateway.env[REVOCATIONS.variable],
+        remote.server.url,
     )
     assert cursors.move_cursor(cursors.cursor(), "of-another-feed")
-    stage.demo.api.ok("PATCH", f"/api/users/{member.ok('GET', '/api/users/me')['id']}", {"active": False})
-    stage.run(FULL)
-    assert stage.live() == {"member="}, "the pass is not due yet, and no event tells of a user"
-    stage.capsys.readouterr()
-    stage.run(POLL)
-    assert stage.live() == set()
-    assert stage.counted("cursor_expired") == 1
+    remote.demo.api.ok("PATCH", f"/api/users/{member.ok('GET', '/api/users/me')['id']}", {"active": False})
+    remote.run(FULL)
+    assert remote.live() == {"member="}, "the pass is not due yet, and no event tells of a user"
+    remote.capsys.readouterr()
+    remote.run(POLL)
+    assert remote.live() == set()
+    assert remote.counted("cursor_expired") == 1
     assert cursors.cursor() != "of-another-feed"
 
 
-def test_a_member_who_lost_the_right_is_found_by_the_dashboards_event(stage: Stage) -> None:
-    path = f"/api/dashboards/{stage.demo.dashboard_id}"
-    member = person(stage.demo.api, "viewer")
-    stage.demo.api.ok("PUT", f"{path}/acl", {"email": "viewer@x.example", "level": "viewer"})
-    stage.demo.api.ok("PUT", f"{path}/visibility", {"visibility": "private"})
-    stage.viewers("member=", api=member)
-    stage.viewers("owner=", api=stage.demo.api)
-    stage.run(POLL)
+def test_a_member_who_lost_the_right_is_found_by_the_dashboards_event(remote: RemoteDeployment) -> None:
+    path = f"/api/dashboards/{remote.demo.dashboard_id}"
+    member = person(remote.demo.api, "viewer")
+    remote.demo.api.ok("PUT", f"{path}/acl", {"email": "viewer@x.example", "level": "viewer"})
+    remote.demo.api.ok("PUT", f"{path}/visibility", {"visibility": "private"})
+    remote.viewers("member=", api=member)
+    remote.viewers("owner=", api=remote.demo.api)
+    remote.run(POLL)
     user_id = member.ok("GET", "/api/users/me")["id"]
-    stage.demo.api.ok("DELETE", f"{path}/acl/{user_id}")
-    stage.run(POLL)
-    assert stage.live() == {"owner="}
+    remote.demo.api.ok("DELETE", f"{path}/acl/{user_id}")
+    remote.run(POLL)
+    assert remote.live() == {"owner="}
 
 
 @pytest.mark.parametrize("how", ["500", "proxy-403", "proxy-404", "hang-up", "429", "not-json"])
-def test_an_api_that_does_not_answer_cuts_nobody(stage: Stage, how: str) -> None:
-    stage.viewers("c1=", "c2=")
-    stage.server.answer = lambda request: {
+def test_an_api_that_does_not_answer_cuts_nobody(remote: RemoteDeployment, how: str) -> None:
+    remote.viewers("c1=", "c2=")
+    remote.server.answer = lambda request: {
         "500": Answer(500, {"error": "x"}),
         "proxy-403": Answer(403, {"message": "Forbidden"}),
         "proxy-404": Answer(404, b"<html>not here</html>"),
@@ -221,56 +227,56 @@ def test_an_api_that_does_not_answer_cuts_nobody(stage: Stage, how: str) -> None
         "429": Answer(429, {"error": "Too many introspection requests"}),
         "not-json": Answer(200, b"<html>"),
     }[how]
-    stage.capsys.readouterr()
-    stage.run(FULL)
-    assert stage.live() == {"c1=", "c2="} and stage.counted("indeterminate") == 2
-    assert stage.publish() == 2, "viewers whose token holds are served"
+    remote.capsys.readouterr()
+    remote.run(FULL)
+    assert remote.live() == {"c1=", "c2="} and remote.counted("indeterminate") == 2
+    assert remote.publish() == 2, "viewers whose token holds are served"
     record = {"messageId": "m1", "body": json.dumps(POLL)}
-    assert stage.work({"Records": [record]}, Context()) == {"batchItemFailures": [{"itemIdentifier": "m1"}]}
-    refresh = stage.demo.subscribe() | {"requestId": "again"}
-    stage.server.answer = lambda request: stage.real(request) if request.path.endswith(CONSUME) else Answer(500)
-    stage.gateway.say("c1=", refresh)
-    refused = stage.gateway.frames("c1=")[-1]
+    assert remote.work({"Records": [record]}, Context()) == {"batchItemFailures": [{"itemIdentifier": "m1"}]}
+    refresh = remote.demo.subscribe() | {"requestId": "again"}
+    remote.server.answer = lambda request: remote.real(request) if request.path.endswith(CONSUME) else Answer(500)
+    remote.gateway.say("c1=", refresh)
+    refused = remote.gateway.frames("c1=")[-1]
     assert (refused["requestId"], refused["ok"], refused["retryable"]) == ("again", False, True)
-    assert refused["message"] == "Subscription failed" and stage.live() == {"c1=", "c2="}
-    stage.server.answer = stage.real
-    stage.run(POLL)
+    assert refused["message"] == "Subscription failed" and remote.live() == {"c1=", "c2="}
+    remote.server.answer = remote.real
+    remote.run(POLL)
 
 
-def test_a_service_token_that_is_not_accepted_cuts_nobody(stage: Stage) -> None:
-    stage.viewers("c1=")
-    stage.server.answer = lambda request: Answer(401, {"error": "Unauthorized"})
-    stage.run(FULL)
-    assert stage.live() == {"c1="}, "a 401 about us is not one about the viewer"
+def test_a_service_token_that_is_not_accepted_cuts_nobody(remote: RemoteDeployment) -> None:
+    remote.viewers("c1=")
+    remote.server.answer = lambda request: Answer(401, {"error": "Unauthorized"})
+    remote.run(FULL)
+    assert remote.live() == {"c1="}, "a 401 about us is not one about the viewer"
 
 
-def test_a_session_token_that_is_not_accepted_ends_its_class(stage: Stage) -> None:
-    stage.viewers("c1=")
+def test_a_session_token_that_is_not_accepted_ends_its_class(remote: RemoteDeployment) -> None:
+    remote.viewers("c1=")
 
     def refuse_session_tokens(request: Request) -> Answer:
         known = "sessionToken" not in request.json
-        return stage.real(request) if known else Answer(401, {"error": "whatever"})
+        return remote.real(request) if known else Answer(401, {"error": "whatever"})
 
-    stage.server.answer = refuse_session_tokens
-    stage.run(FULL)
-    assert stage.live() == set()
+    remote.server.answer = refuse_session_tokens
+    remote.run(FULL)
+    assert remote.live() == set()
 
 
 @pytest.mark.parametrize(("mode", "status"), [("fail-closed", 503), ("fail-open", 200)])
 def test_a_limiter_that_cannot_count_leaves_it_to_the_failure_mode(
-    stage: Stage, management: ManagementServer, mode: str, status: int
+    remote: RemoteDeployment, management: ManagementServer, mode: str, status: int
 ) -> None:
-    stage.server.answer = lambda request: Answer(
+    remote.server.answer = lambda request: Answer(
         503, {"error": "Security limiter unavailable", "reason": "backend_fail_closed"}
     )
-    env = {**stage.gateway.env, "REALTIME_LIMITER_FAILURE_MODE": mode}
+    env = {**remote.gateway.env, "REALTIME_LIMITER_FAILURE_MODE": mode}
     assert gateway_over(env, management).open("c1=") == status
-    (asked,) = stage.server.asked(CONSUME)
+    (asked,) = remote.server.asked(CONSUME)
     assert asked.json["scope"] == "realtime-connect-ip" and len(asked.json["key"]) == 32
 
 
-def test_the_limit_is_the_apis(stage: Stage, management: ManagementServer) -> None:
-    env = {**stage.gateway.env, "REALTIME_CONNECT_RATE_LIMIT_IP_PER_MIN": "2"}
+def test_the_limit_is_the_apis(remote: RemoteDeployment, management: ManagementServer) -> None:
+    env = {**remote.gateway.env, "REALTIME_CONNECT_RATE_LIMIT_IP_PER_MIN": "2"}
     # Two gateways, counted together.
     one, other = gateway_over(env, management), gateway_over(env, management)
     statuses = [(one, other)[number % 2].open(f"c{number}=") for number in range(6)]
@@ -278,24 +284,28 @@ def test_the_limit_is_the_apis(stage: Stage, management: ManagementServer) -> No
     assert statuses.count(429) >= 2, "counted together; a window may end in between, but only once"
 
 
-def test_no_token_reaches_a_log_or_a_client(stage: Stage) -> None:
-    subscribe = stage.demo.subscribe()
-    stage.gateway.open("c1=")
-    stage.gateway.say("c1=", subscribe)
-    stage.server.answer = lambda request: Answer(403, {"error": f"no {subscribe['sessionToken']}"})
-    stage.gateway.say("c1=", subscribe)
-    stage.run(FULL)
-    written = "".join(stage.capsys.readouterr()) + json.dumps(stage.gateway.frames("c1="))
+def test_no_token_reaches_a_log_or_a_client(remote: RemoteDeployment) -> None:
+    subscribe = remote.demo.subscribe()
+    remote.gateway.open("c1=")
+    remote.gateway.say("c1=", subscribe)
+    remote.server.answer = lambda request: Answer(403, {"error": f"no {subscribe['sessionToken']}"})
+    remote.gateway.say("c1=", subscribe)
+    remote.run(FULL)
+    written = "".join(remote.capsys.readouterr()) + json.dumps(remote.gateway.frames("c1="))
     assert subscribe["sessionToken"] not in written
-    assert stage.server.requests[0].headers["authorization"].removeprefix("Bearer ") not in written
+    assert remote.server.requests[0].headers["authorization"].removeprefix("Bearer ") not in written
 
 
 @pytest.mark.parametrize("kind", ["sse", "websocket", "mqtt"])
 def test_a_source_of_the_relay_is_served_and_its_secret_is_stored_nowhere(
-    stage: Stage, management: ManagementServer, kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    remote: RemoteDeployment,
+    management: ManagementServer,
+    kind: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     with sources(tmp_path, "--interval-ms", "20") as (_, addresses):
-        _served_beside_another_api(stage, management, kind, addresses, caplog)
+        _served_beside_another_api(remote, management, kind, addresses, caplog)
 
 
 def _source(admin: Api, kind: str, addresses: Mapping[str, str]) -> tuple[dict[str, Any], str]:
@@ -323,41 +333,41 @@ def _source(admin: Api, kind: str, addresses: Mapping[str, str]) -> tuple[dict[s
 
 
 def _served_beside_another_api(
-    stage: Stage,
+    remote: RemoteDeployment,
     management: ManagementServer,
     kind: str,
     addresses: Mapping[str, str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    source, url = _source(stage.demo.api, kind, addresses)
+    source, url = _source(remote.demo.api, kind, addresses)
     port = urlsplit(url).port or 0
     settings = relay_settings(management, port) | {"REALTIME_MQTT_ALLOWED_TOPICS": "protected/#"}
-    gateway = gateway_over({**stage.gateway.env, **settings}, management)
-    assert watch(gateway, stage.demo.api, source)["ok"]
+    gateway = gateway_over({**remote.gateway.env, **settings}, management)
+    assert watch(gateway, remote.demo.api, source)["ok"]
     assert management.requests.count(("POST", "invocations")) == 1, "a worker was asked for"
-    asked = stage.asked(INTROSPECT)
+    asked = remote.asked(INTROSPECT)
     with relay_workers(gateway.env):
         settle(lambda: numbers(gateway))
     frames = gateway.frames("c1=")
     assert [one["status"] for one in frames if one["type"] == "status"][:2] == ["connecting", "connected"]
     got = numbers(gateway)
-    assert got and got == sorted(set(got)) and stage.asked(INTROSPECT) == asked + 1
-    written = stage.capsys.readouterr()
+    assert got and got == sorted(set(got)) and remote.asked(INTROSPECT) == asked + 1
+    written = remote.capsys.readouterr()
     everything = [written.out, written.err, caplog.text, json.dumps(frames)]
-    client = aws(stage.gateway.env["AWS_ENDPOINT_URL"], "dynamodb")
+    client = aws(remote.gateway.env["AWS_ENDPOINT_URL"], "dynamodb")
     everything += [str(client.scan(TableName=gateway.env[one.variable])["Items"]) for one in GATEWAY_TABLES]
     assert not [text for text in everything if SECRET in text or f":{port}" in text]
 
     def with_another_secret(request: Request) -> Answer:
         """As after a change no token tells of."""
-        answer = stage.real(request)
+        answer = remote.real(request)
         return Answer(answer.status, answer.encoded.replace(SECRET.encode(), b"another secret"))
 
-    stage.server.answer = with_another_secret
+    remote.server.answer = with_another_secret
     with relay_workers(gateway.env):
         settle(lambda: errors(gateway))
     assert len(numbers(gateway)) == len(got), "it does not become another stream"
     error = errors(gateway)[0]
     assert (error["errorCode"], error["message"]) == ("STREAM_POLICY_BLOCKED", "The datasource was changed")
-    stage.run(FULL)
+    remote.run(FULL)
     assert gateway.frames("c1=")[-2]["retryable"] is True, "who comes back gets the new one"

@@ -12,10 +12,10 @@ from functions.revalidate import wiring as revalidate_wiring
 from functions.revalidate.dispatch import make_schedule_handler, make_stream_handler
 from functions.revalidate.profiles import make_handler as make_profiles_handler
 from functions.revalidate.worker import make_handler
-from tests.adapters.management_server import ManagementServer
-from tests.conftest import aws
+from tests.deployment import aws
 from tests.functions.events import event
 from tests.functions.test_gateway import Demo, demo, gateway_over
+from tests.servers.management import ManagementServer
 from tidegate.domain.profiles import BROKER, ProfileChange
 from tidegate.domain.relay import LEASE_S
 from tidegate.providers.control_plane import ControlPlane
@@ -103,7 +103,7 @@ def test_a_cut_by_poll_and_worker(deployed: Mapping[str, str], management: Manag
     assert run({"kind": "nonsense"}) == {"batchItemFailures": [{"itemIdentifier": "m1"}]}
 
 
-def test_the_full_pass_by_worker(deployed: Mapping[str, str], management: ManagementServer, demo: Demo) -> None:
+def test_the_full_revalidation_by_worker(deployed: Mapping[str, str], management: ManagementServer, demo: Demo) -> None:
     gateway = gateway_over(deployed, management)
     work = make_handler(revalidate_wiring.revalidate_services(gateway.env))
     gateway.open("c1=")
@@ -119,8 +119,8 @@ def test_a_dead_relay_is_found_by_worker(deployed: Mapping[str, str], management
     management.answer = lambda _method, target, _nth: 202 if target == "invocations" else 500
     env = {**deployed, "AWS_ENDPOINT_URL_LAMBDA": management.url.removesuffix("/live")}
     services = revalidate_wiring.revalidate_services(env)
-    work, world = make_handler(services), services.container
-    leases, now = world.relay_leases, world.clock.now()
+    work, container = make_handler(services), services.container
+    leases, now = container.relay_leases, container.clock.now()
     record = {"messageId": "m1", "body": json.dumps({"kind": "relays", "target": ""})}
     lease = leases.claim(0, "worker", now)
     assert work({"Records": [record]}, Context()) == {"batchItemFailures": []} and not management.requests
@@ -130,15 +130,15 @@ def test_a_dead_relay_is_found_by_worker(deployed: Mapping[str, str], management
 
 
 def test_changes_of_profiles_are_followed_by_queue(deployed: Mapping[str, str], demo: Demo) -> None:
-    world = ControlPlane(deployed)
-    (profile,) = world.profiles.brokers()
+    control_plane = ControlPlane(deployed)
+    (profile,) = control_plane.profiles.brokers()
     after = replace(profile, allow_public_use=False, revision=profile.revision + 1)
     # As when the API died right after the write.
-    world.profiles.write_broker(profile, after, ProfileChange(BROKER, profile.profile_id, after.revision, True))
+    control_plane.profiles.write_broker(profile, after, ProfileChange(BROKER, profile.profile_id, after.revision, True))
     follow = make_profiles_handler(revalidate_wiring.profile_services(deployed))
     request = {"Records": [{"messageId": "m1", "body": "{}"}]}
-    before = world.access.read([demo.dashboard_id], []).dashboards[demo.dashboard_id]
+    before = control_plane.access.read([demo.dashboard_id], []).dashboards[demo.dashboard_id]
     assert follow(request, Context(5)) == {"batchItemFailures": [{"itemIdentifier": "m1"}]}, "there was no time"
     assert follow(request, Context()) == {"batchItemFailures": []}
-    now = world.access.read([demo.dashboard_id], []).dashboards[demo.dashboard_id]
-    assert now.share_version == before.share_version + 1 and world.profiles.open_changes() == []
+    now = control_plane.access.read([demo.dashboard_id], []).dashboards[demo.dashboard_id]
+    assert now.share_version == before.share_version + 1 and control_plane.profiles.open_changes() == []

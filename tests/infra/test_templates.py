@@ -11,11 +11,10 @@ import pytest
 from aws_cdk import aws_s3 as s3
 from aws_cdk.assertions import Template
 
-from infra import edge
 from infra.app import build
 from infra.bridge import POLICY_LIMIT, publish_resources, rule_sql
 from infra.stage import StageError, load_stage, names
-from tidegate.providers import process
+from tidegate.domain.client_ip import ORIGIN_HEADER
 from tidegate.tables import ALL_TABLES
 
 
@@ -129,7 +128,7 @@ def test_secrets_are_referred_to_and_never_written(production: dict[str, Any]) -
     assert len(scanning) == 1 and "RevalidationWorker" in scanning[0], "no request path may scan"
 
 
-def test_only_those_who_ask_an_external_api_get_its_token() -> None:
+def test_only_those_who_ask_a_remote_api_get_its_token() -> None:
     def holders(rendered: dict[str, Any]) -> set[str]:
         return {
             one["Handler"].removeprefix("functions.")
@@ -265,7 +264,8 @@ def test_the_edge(production: dict[str, Any], local: dict[str, Any]) -> None:
     with_header = [one for one in config["Origins"] if one.get("OriginCustomHeaders")]
     assert len(with_header) == 2
     assert all(not one.get("OriginPath") for one in config["Origins"])
-    assert edge.ORIGIN_HEADER == process.ORIGIN_HEADER
+    (header,) = {one["HeaderName"] for origin in with_header for one in origin["OriginCustomHeaders"]}
+    assert header == ORIGIN_HEADER
     assert "resolve:secretsmanager" in json.dumps(with_header)
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from fixtures.local_stack.config import Config
-from tests.usecases.gateway_container import DASHBOARD, DATASOURCE, GatewayContainer
+from tests.containers.gateway import DASHBOARD, DATASOURCE, GatewayContainer
+from tests.doubles.platform import MemoryObserver, MemorySender
 from tidegate.adapters.dynamodb.access import put_dashboard
-from tidegate.adapters.memory.doubles import MemoryObserver, MemorySender
 from tidegate.domain.limits import FailureMode
 from tidegate.domain.subscriptions import Connection
 from tidegate.errors import TidegateError

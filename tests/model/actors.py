@@ -6,10 +6,11 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, cast
 
+from tests.doubles.platform import ManualClock, MemoryCatchUpQueue, MemoryObserver
+from tests.doubles.stores import MemoryLastValues
 from tests.model.explorer import Answers, Script, Store
-from tidegate.adapters.memory.doubles import ManualClock, MemoryCatchUpQueue, MemoryObserver
-from tidegate.adapters.memory.stores import MemoryLastValues
 from tidegate.domain.access import PUBLIC_SUBJECT, Role, UserAccess
+from tidegate.domain.client_queues import Batch
 from tidegate.domain.revocations import Task, TaskKind
 from tidegate.domain.subscriptions import LastValue, Stream, Subscription, SubscriptionKey
 from tidegate.domain.tokens import STREAM_SCOPE, SessionClaims
@@ -93,7 +94,7 @@ class StepSender:
         self._row = row
 
     def post(self, connection_id: str, body: bytes) -> Delivery:
-        return self._post(OutboundMessage(connection_id, body, self._row))
+        return self._post(connection_id, body, self._row)
 
     def post_many(
         self,
@@ -103,26 +104,26 @@ class StepSender:
         deadline: float | None = None,
     ) -> Sequence[SendResult]:
         return [
-            SendResult(post, self._post(post))
+            SendResult(post, self._post(post.connection_id, post.body))
             if before_each is None or before_each(post)
             else SendResult(post, Delivery.WITHHELD)
             for post in posts
         ]
 
-    def send(self, outgoing: OutboundQueue) -> None:
-        while (post := outgoing.take(0.0)) is not None:
-            sent = outgoing.before(post)
+    def send(self, outgoing: OutboundQueue[Batch]) -> None:
+        while (sending := outgoing.take(0.0)) is not None:
+            sent = outgoing.before(sending)
             if sent is not None:
-                outgoing.answered(sent, self._post(sent))
+                outgoing.answered(sent, self._post(sent.connection_id, sent.body, sent.frames[0].row))
 
     def wake(self) -> None: ...
 
     def end(self) -> None: ...
 
-    def _post(self, post: OutboundMessage) -> Delivery:
-        if b'"status"' in post.body:
+    def _post(self, connection_id: str, body: bytes, row: Subscription | None = None) -> Delivery:
+        if b'"status"' in body:
             return Delivery.DELIVERED
-        delivery: Delivery = self._answers.ask("sender", "post", post)
+        delivery: Delivery = self._answers.ask("sender", "post", connection_id, body, row)
         return delivery
 
     def close(self, connection_id: str) -> None: ...

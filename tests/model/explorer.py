@@ -4,7 +4,7 @@ An actor is a script of real use cases over stores that answer from a list. Its 
 next follows from the answers it had: to learn it, the script is run again over those answers until it asks for one
 that is not there. Nothing of the code needs to be stopped, copied or modelled; answers are the actor's whole state.
 
-A state of the world is the stores' contents and every actor's answers. From each state the explorer takes every step
+A state is the stores' contents and every actor's answers. From each state the explorer takes every step
 there is: one store call of any actor, that call with its answer lost, a crash of an actor, and whatever the scene adds
 (time passing, an index catching up). States met before are not entered again. Within the scene's bounds it is complete.
 """
@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 
 from tidegate.errors import Unavailable
 
-W = TypeVar("W")
+S = TypeVar("S")
 
 #: What an actor got for a call: a value, or an exception that was raised at it.
 Answer = tuple[str, Any]
@@ -94,10 +94,10 @@ class Actor:
 
 
 @dataclass(frozen=True, slots=True)
-class State(Generic[W]):
+class State(Generic[S]):
     """The stores' contents, what every actor was answered, and what has happened."""
 
-    world: W
+    stores: S
     answers: Mapping[str, tuple[int, ...]]
     outcomes: Mapping[str, str] = field(default_factory=dict)
     happened: frozenset[str] = frozenset()
@@ -113,31 +113,31 @@ class Violation(Exception):
         self.trace = trace
 
 
-class Scene(Generic[W]):
+class Scene(Generic[S]):
     """What is explored: subclasses say what a call does to the stores, and what must hold."""
 
     actors: tuple[Actor, ...] = ()
     faults = 0
 
-    def start(self) -> W:
+    def start(self) -> S:
         raise NotImplementedError
 
-    def perform(self, world: W, actor: str, call: Call) -> tuple[W, Answer, str | None]:
-        """The world after the call, the answer, and the event it makes happen. Raises `Violation`."""
+    def perform(self, stores: S, actor: str, call: Call) -> tuple[S, Answer, str | None]:
+        """The stores after the call, the answer, and the event it makes happen. Raises `Violation`."""
         raise NotImplementedError
 
-    def key(self, world: W) -> Hashable:
-        """Equal for equal worlds."""
+    def key(self, stores: S) -> Hashable:
+        """Equal for equal stores."""
         raise NotImplementedError
 
-    def environment(self, world: W) -> Iterator[tuple[str, W]]:
+    def environment(self, stores: S) -> Iterator[tuple[str, S]]:
         """Steps nobody takes: time passes, an index catches up."""
         return iter(())
 
-    def check(self, state: State[W]) -> None:
+    def check(self, state: State[S]) -> None:
         """Raises `Violation`; asked in every state."""
 
-    def check_end(self, state: State[W]) -> None:
+    def check_end(self, state: State[S]) -> None:
         """Raises `Violation`; asked where nobody has a step left."""
 
 
@@ -149,9 +149,13 @@ class Explored:
     ends: int = 0
     deepest: int = 0
 
+    def line(self, scene: str) -> str:
+        """What a test run prints of it at its end."""
+        return f"{self.states:>9,} states, at most {self.deepest} steps deep: {scene}"
 
-class Explorer(Generic[W]):
-    def __init__(self, scene: Scene[W]) -> None:
+
+class Explorer(Generic[S]):
+    def __init__(self, scene: Scene[S]) -> None:
         self._scene = scene
         self._actors = {actor.name: actor for actor in scene.actors}
         self._interned: dict[str, int] = {}
@@ -164,7 +168,7 @@ class Explorer(Generic[W]):
         first = State(scene.start(), {actor.name: () for actor in scene.actors}, faults=scene.faults)
         seen = {self._key(first)}
         # Depth first; each entry carries the way to it, as a linked list so that it costs nothing.
-        stack: list[tuple[State[W], Any, int]] = [(first, None, 0)]
+        stack: list[tuple[State[S], Any, int]] = [(first, None, 0)]
         while stack:
             state, way, depth = stack.pop()
             explored.states += 1
@@ -184,7 +188,7 @@ class Explorer(Generic[W]):
                     stack.append((after, (label, way), depth + 1))
         return explored
 
-    def _steps(self, state: State[W]) -> Iterator[tuple[str, State[W]]]:
+    def _steps(self, state: State[S]) -> Iterator[tuple[str, State[S]]]:
         moved = False
         for actor in self._scene.actors:
             if actor.name in state.outcomes or (actor.after is not None and actor.after not in state.happened):
@@ -197,15 +201,15 @@ class Explorer(Generic[W]):
             moved = True
             yield from self._performed(state, actor, call)
         if moved:
-            for label, world in self._scene.environment(state.world):
-                yield label, replace(state, world=world)
+            for label, stores in self._scene.environment(state.stores):
+                yield label, replace(state, stores=stores)
 
-    def _performed(self, state: State[W], actor: Actor, call: Call) -> Iterator[tuple[str, State[W]]]:
+    def _performed(self, state: State[S], actor: Actor, call: Call) -> Iterator[tuple[str, State[S]]]:
         try:
-            world, answer, event = self._scene.perform(state.world, actor.name, call)
+            stores, answer, event = self._scene.perform(state.stores, actor.name, call)
         except Violation as violation:
             raise Violation(violation.what, (f"{actor.name}: {call}",)) from None
-        after = replace(state, world=world, happened=state.happened | ({event} if event else frozenset()))
+        after = replace(state, stores=stores, happened=state.happened | ({event} if event else frozenset()))
         yield f"{actor.name}: {call}", self._answered(after, actor, answer)
         if not state.faults:
             return
@@ -223,7 +227,7 @@ class Explorer(Generic[W]):
                 died = replace(fewer, outcomes={**state.outcomes, actor.name: "died"})
             yield f"{actor.name}: dies before {call}", died
 
-    def _answered(self, state: State[W], actor: Actor, answer: Answer) -> State[W]:
+    def _answered(self, state: State[S], actor: Actor, answer: Answer) -> State[S]:
         text = repr(answer)
         number = self._interned.get(text)
         if number is None:
@@ -242,9 +246,9 @@ class Explorer(Generic[W]):
             self._next[actor.name, given] = known
         return known
 
-    def _key(self, state: State[W]) -> Hashable:
+    def _key(self, state: State[S]) -> Hashable:
         answers = tuple(state.outcomes.get(actor.name) or state.answers[actor.name] for actor in self._scene.actors)
-        return (self._scene.key(state.world), answers, state.happened, state.faults)
+        return (self._scene.key(state.stores), answers, state.happened, state.faults)
 
 
 def _trace(way: Any, last: tuple[str, ...]) -> tuple[str, ...]:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tests.doubles.stores import MemoryConnections, MemorySubscriptions
 from tests.model.actors import DASHBOARD, DATASOURCE, HASH, MEMBER, NOW, USERS
 from tests.model.explorer import Actor, Answer, Call, Scene, State, Violation
-from tidegate.adapters.memory.stores import MemoryConnections, MemorySubscriptions
 from tidegate.domain.access import (
     PUBLIC_SUBJECT,
     AclLevel,
@@ -21,9 +21,8 @@ from tidegate.domain.access import (
     Visibility,
     allowed,
 )
-from tidegate.domain.client_queues import Batch
 from tidegate.domain.subscriptions import Connection, LastValue, Subscription, SubscriptionKey
-from tidegate.ports.delivery import Delivery, OutboundMessage
+from tidegate.ports.delivery import Delivery
 from tidegate.ports.gateway import AccessSnapshot
 
 #: How long a decision may be used, seconds: the bound of invariant 2.
@@ -35,7 +34,7 @@ Access = tuple[DashboardAccess, UserAccess]
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class ViewerStores:
     """What the stores hold.
 
     Attributes:
@@ -66,7 +65,7 @@ class Rows(MemorySubscriptions):
         return [row for row in self.of_dashboard(dashboard_id) if row.key.connection_id == connection]
 
 
-class Viewers(Scene[World]):
+class Viewers(Scene[ViewerStores]):
     """One dashboard, shared by link, with one datasource."""
 
     rows_class: type[Rows] = Rows
@@ -93,7 +92,7 @@ class Viewers(Scene[World]):
         self._lagging = lagging
         self._ticks = ticks
 
-    def start(self) -> World:
+    def start(self) -> ViewerStores:
         rows = {}
         for connection, version in self._live.items():
             principal = Principal(MEMBER, None, 1) if version is None else Principal(PUBLIC_SUBJECT, version)
@@ -105,118 +104,119 @@ class Viewers(Scene[World]):
             for one in self._connections
         }
         access = DashboardAccess(DASHBOARD, 1, Visibility.LINK, "owner", {MEMBER: AclLevel.VIEWER}, {DATASOURCE: HASH})
-        return World(rows, connections, access, index=dict(rows) if self._lagging else None)
+        return ViewerStores(rows, connections, access, index=dict(rows) if self._lagging else None)
 
-    def key(self, world: World) -> Hashable:
+    def key(self, stores: ViewerStores) -> Hashable:
         return (
-            _rows_key(world.rows),
-            None if world.index is None else _rows_key(world.index),
-            tuple(sorted((one, bool(row.closing), *row.subscriptions) for one, row in world.connections.items())),
-            world.access.share_version,
-            len(world.access.acl),
-            world.user.active,
-            world.known,
-            world.now,
-            world.revoked_at,
-            tuple(sorted(world.read_at.items())),
+            _rows_key(stores.rows),
+            None if stores.index is None else _rows_key(stores.index),
+            tuple(sorted((one, bool(row.closing), *row.subscriptions) for one, row in stores.connections.items())),
+            stores.access.share_version,
+            len(stores.access.acl),
+            stores.user.active,
+            stores.known,
+            stores.now,
+            stores.revoked_at,
+            tuple(sorted(stores.read_at.items())),
         )
 
-    def environment(self, world: World) -> Iterator[tuple[str, World]]:
-        if world.index is not None and world.index != world.rows:
-            yield "the index catches up", replace(world, index=dict(world.rows))
-        if world.now < 0.6 * self._ticks:
-            yield "time passes", replace(world, now=round(world.now + 0.6, 1))
+    def environment(self, stores: ViewerStores) -> Iterator[tuple[str, ViewerStores]]:
+        if stores.index is not None and stores.index != stores.rows:
+            yield "the index catches up", replace(stores, index=dict(stores.rows))
+        if stores.now < 0.6 * self._ticks:
+            yield "time passes", replace(stores, now=round(stores.now + 0.6, 1))
 
     # --- what calls do --------------------------------------------------------------------------------------
 
-    def perform(self, world: World, actor: str, call: Call) -> tuple[World, Answer, str | None]:
+    def perform(self, stores: ViewerStores, actor: str, call: Call) -> tuple[ViewerStores, Answer, str | None]:
         match call.store:
             case "access":
-                return world, ("got", AccessSnapshot({DASHBOARD: world.access}, {MEMBER: world.user})), None
+                return stores, ("got", AccessSnapshot({DASHBOARD: stores.access}, {MEMBER: stores.user})), None
             case "tokens":
-                return world, ("got", world.access.share_version), None
+                return stores, ("got", stores.access.share_version), None
             case "clock":
-                return replace(world, read_at={**world.read_at, actor: world.now}), ("got", world.now), None
+                return replace(stores, read_at={**stores.read_at, actor: stores.now}), ("got", stores.now), None
             case "queue":
                 # Seconds later the index shows what was there before the change; of what came after, it need not.
-                seen = {key: row for key, row in world.rows.items() if key in world.known}
-                return replace(world, index=seen | dict(world.index or {})), ("got", None), None
+                seen = {key: row for key, row in stores.rows.items() if key in stores.known}
+                return replace(stores, index=seen | dict(stores.index or {})), ("got", None), None
             case "last values":
-                return world, ("got", LastValue("1", 0, "")), None
+                return stores, ("got", LastValue("1", 0, "")), None
             case "control":
-                return self._revoke(world, call.args[0])
+                return self._revoke(stores, call.args[0])
             case "sender":
                 if call.method == "post":
-                    self._sent(world, actor, call.args[0])
-                return world, ("got", Delivery.DELIVERED if call.method == "post" else None), None
-        return self._table(world, call)
+                    self._sent(stores, actor, *call.args)
+                return stores, ("got", Delivery.DELIVERED if call.method == "post" else None), None
+        return self._table(stores, call)
 
-    def _table(self, world: World, call: Call) -> tuple[World, Answer, str | None]:
+    def _table(self, stores: ViewerStores, call: Call) -> tuple[ViewerStores, Answer, str | None]:
         connections = MemoryConnections()
-        connections.rows = dict(world.connections)
+        connections.rows = dict(stores.connections)
         rows = self.rows_class(connections)
-        rows.rows = dict(world.rows)
-        if world.index is not None:
-            rows._seen_by_index = dict(world.index)
+        rows.rows = dict(stores.rows)
+        if stores.index is not None:
+            rows._seen_by_index = dict(stores.index)
         if call.method == "claim_termination":
-            self._about_to_cut(world, call.args[0])
-        if call.method == "of_shard" and self.weak_query and world.index is not None:
-            rows.rows = dict(world.index)
-            return world, ("got", rows.of_shard(*call.args)), None
+            self._about_to_cut(stores, call.args[0])
+        if call.method == "of_shard" and self.weak_query and stores.index is not None:
+            rows.rows = dict(stores.index)
+            return stores, ("got", rows.of_shard(*call.args)), None
         store: Any = rows if call.store == "subscriptions" else connections
         answer = getattr(store, call.method)(*call.args, **dict(call.options))
         if isinstance(answer, Iterator):
             answer = list(answer)
-        return replace(world, rows=rows.rows, connections=connections.rows), ("got", answer), None
+        return replace(stores, rows=rows.rows, connections=connections.rows), ("got", answer), None
 
-    def _revoke(self, world: World, number: int) -> tuple[World, Answer, str | None]:
-        access, user = changed = self._revocations[number]((world.access, world.user))
+    def _revoke(self, stores: ViewerStores, number: int) -> tuple[ViewerStores, Answer, str | None]:
+        access, user = changed = self._revocations[number]((stores.access, stores.user))
         event = f"revocation {number}"
-        changes: dict[str, Any] = {"after": {**world.after, event: changed}, "revoked_at": world.now}
-        if user != world.user:
-            changes["known"] = frozenset(world.rows)
-        return replace(world, access=access, user=user, **changes), ("got", None), event
+        changes: dict[str, Any] = {"after": {**stores.after, event: changed}, "revoked_at": stores.now}
+        if user != stores.user:
+            changes["known"] = frozenset(stores.rows)
+        return replace(stores, access=access, user=user, **changes), ("got", None), event
 
     # --- what must hold -------------------------------------------------------------------------------------
 
-    def _about_to_cut(self, world: World, judged: Subscription) -> None:
-        there = world.rows.get(judged.key)
+    def _about_to_cut(self, stores: ViewerStores, judged: Subscription) -> None:
+        there = stores.rows.get(judged.key)
         if there is None or there.generation != judged.generation or there.termination:
             return
-        if not _refused(there, _access(world)):
+        if not _refused(there, _access(stores)):
             raise Violation("a valid viewer is cut")
 
-    def _sent(self, world: World, actor: str, post: OutboundMessage) -> None:
-        frame = json.loads(post.body)
+    def _sent(
+        self, stores: ViewerStores, actor: str, connection_id: str, body: bytes, row: Subscription | None
+    ) -> None:
+        frame = json.loads(body)
         if frame["type"] == "data":
-            row = post.tag.frames[0].row if isinstance(post.tag, Batch) else post.tag
-            assert isinstance(row, Subscription)
-            if _refused(row, _access(world)) and world.read_at[actor] - world.revoked_at > BOUND_S:
+            assert row is not None
+            if _refused(row, _access(stores)) and stores.read_at[actor] - stores.revoked_at > BOUND_S:
                 raise Violation("data is sent more than a second after the right was lost")
         elif frame["type"] == "error" and not frame["retryable"]:
-            there = world.rows.get(SubscriptionKey(DASHBOARD, post.connection_id, DATASOURCE))
-            if there is not None and there.live and not _refused(there, _access(world)):
+            there = stores.rows.get(SubscriptionKey(DASHBOARD, connection_id, DATASOURCE))
+            if there is not None and there.live and not _refused(there, _access(stores)):
                 raise Violation("a viewer whose subscription is valid is told that it was revoked")
 
-    def check(self, state: State[World]) -> None:
-        for event, access in state.world.after.items():
+    def check(self, state: State[ViewerStores]) -> None:
+        for event, access in state.stores.after.items():
             if f"pass over {event}" not in state.happened or state.outcomes[f"pass over {event}"] != "done":
                 continue
-            for row in state.world.rows.values():
+            for row in state.stores.rows.values():
                 # Nobody is given a right back here, so what an event took stays taken; later versions are not its.
-                if row.live and _refused(row, access) and _refused(row, _access(state.world)):
+                if row.live and _refused(row, access) and _refused(row, _access(state.stores)):
                     raise Violation(f"invariant 1: a row that {event} made inadmissible is visible after its pass")
 
-    def check_end(self, state: State[World]) -> None:
-        world = state.world
-        for key, row in world.rows.items():
-            held = world.connections.get(key.connection_id)
+    def check_end(self, state: State[ViewerStores]) -> None:
+        stores = state.stores
+        for key, row in stores.rows.items():
+            held = stores.connections.get(key.connection_id)
             if row.live and (held is None or DATASOURCE not in held.subscriptions):
                 raise Violation("a live row has no key in its connection")
         if state.faults == self.faults:
-            for one, connection in world.connections.items():
+            for one, connection in stores.connections.items():
                 key = SubscriptionKey(DASHBOARD, one, DATASOURCE)
-                if DATASOURCE in connection.subscriptions and key not in world.rows:
+                if DATASOURCE in connection.subscriptions and key not in stores.rows:
                     raise Violation("a connection's set holds a key without a row")
         left = {actor.name.partition(" ")[2] for actor in self.actors if actor.name.startswith(("leave", "unsub"))}
         for actor, outcome in state.outcomes.items():
@@ -224,17 +224,17 @@ class Viewers(Scene[World]):
             if not outcome.startswith("acked") or connection_id in left:
                 continue
             version = int(outcome.split()[1])
-            if version not in (-1, world.access.share_version):
+            if version not in (-1, stores.access.share_version):
                 continue
-            if version == -1 and (MEMBER not in world.access.acl or not world.user.active):
+            if version == -1 and (MEMBER not in stores.access.acl or not stores.user.active):
                 continue
-            there = world.rows.get(SubscriptionKey(DASHBOARD, connection_id, DATASOURCE))
+            there = stores.rows.get(SubscriptionKey(DASHBOARD, connection_id, DATASOURCE))
             if there is None or not there.live:
                 raise Violation(f"{actor} was acked, is still allowed, and has no live row")
 
 
-def _access(world: World) -> Access:
-    return world.access, world.user
+def _access(stores: ViewerStores) -> Access:
+    return stores.access, stores.user
 
 
 def _refused(row: Subscription, access: Access) -> bool:
@@ -271,3 +271,8 @@ def remove_member(access: Access) -> Access:
 def deactivate(access: Access) -> Access:
     dashboard, user = access
     return dashboard, replace(user, active=False, session_version=user.session_version + 1)
+
+
+def rotate_and_remove(access: Access) -> Access:
+    """Both in one revocation."""
+    return remove_member(rotate(access))

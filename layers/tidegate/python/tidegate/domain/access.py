@@ -22,6 +22,11 @@ class Role(StrEnum):
     VIEWER = "viewer"
 
 
+def is_admin(role: Role) -> bool:
+    """Whether the role stands above every dashboard's own rules. Asked here wherever that matters."""
+    return role is Role.ADMIN
+
+
 class AclLevel(StrEnum):
     """What a user may do on one dashboard."""
 
@@ -180,7 +185,7 @@ def may_see(dashboard: DashboardAccess | None, user: UserAccess | None, principa
 
 def is_member(dashboard: DashboardAccess, user: UserAccess) -> bool:
     """Whether the user needs neither link nor publicity: admin, owner or in the ACL."""
-    return user.role is Role.ADMIN or user.user_id == dashboard.owner_id or user.user_id in dashboard.acl
+    return is_admin(user.role) or user.user_id == dashboard.owner_id or user.user_id in dashboard.acl
 
 
 def allowed(claim: Claim, dashboard: DashboardAccess | None, user: UserAccess | None, now: float) -> Refusal | None:

@@ -15,6 +15,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+#: The header the edge adds, so that nobody goes around it; its value is a secret.
+ORIGIN_HEADER = "x-tidegate-origin"
 #: Stands for an address nobody could tell; all such clients share one limit.
 UNKNOWN = "unknown-ip"
 

@@ -1,10 +1,10 @@
 """Frames on their way to viewers: what waits for whom, and what goes next. No I/O, no clock, no lock.
 
-A subscription's frames are a line of their own; a connection that asked for batch frames has one line for all of its
-subscriptions. At most one message of a line is under way, so a viewer that is slow keeps nobody else waiting.
+Each subscription has a queue of its own. A connection that asked for batch frames has one queue for all of its
+subscriptions. At most one message of a queue is under way, so a viewer that is slow keeps nobody else waiting.
 
-Invariant of this file: the frames of a line leave in the order they came, each once; what is given up is followed by a
-newer frame of the same line.
+Invariant of this file: the frames of a queue leave in the order they came, each once. A frame that is given up is
+followed by a newer frame of the same queue.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tidegate.protocol import batches
 #: Between two messages to a connection that asked for batch frames, seconds: as fine as the default of
 #: REALTIME_MAX_UPDATES_PER_SECOND, and the first one after a pause leaves at once.
 WINDOW_S = 0.1
-#: What may wait in a line, bytes; beyond it the oldest frames are given up. Eight of the largest frames there are.
+#: What may wait in a queue, bytes; beyond it the oldest frames are given up. Eight of the largest frames there are.
 KEPT_BYTES = 1024 * 1024
 
 
@@ -37,20 +37,22 @@ class Frame:
         return self.row.key.connection_id if self.row.batch else self.row.key
 
 
-@dataclass(frozen=True, slots=True)
 class Batch:
-    """What one message carries."""
+    """The frames of one message, and the message itself (`ports.Sendable`).
 
-    queue_key: Hashable
-    frames: tuple[Frame, ...]
+    Attributes:
+        queue_key: the key of the queue the frames come from.
+        frames: one or more, all for one connection.
+        connection_id, body: whom it is for, and what is sent.
+    """
 
-    @property
-    def connection_id(self) -> str:
-        return self.frames[0].row.key.connection_id
+    __slots__ = ("body", "connection_id", "frames", "queue_key")
 
-    @property
-    def body(self) -> bytes:
-        return batches.joined([frame.body for frame in self.frames])
+    def __init__(self, queue_key: Hashable, frames: tuple[Frame, ...]) -> None:
+        self.queue_key = queue_key
+        self.frames = frames
+        self.connection_id = frames[0].row.key.connection_id
+        self.body = batches.joined([frame.body for frame in frames])
 
 
 @dataclass(slots=True)
@@ -66,10 +68,14 @@ class _ClientQueue:
 
 
 class ClientQueues:
-    """All lines. Times are seconds of one clock that never jumps."""
+    """All queues. Times are seconds of one clock that never jumps."""
 
-    def __init__(self, *, conflate: bool, window_s: float = WINDOW_S) -> None:
-        """`conflate`: what waits behind a slow viewer gives way to what is newer; else it is kept, up to a bound."""
+    def __init__(self, *, conflate: bool = False, window_s: float = 0.0) -> None:
+        """
+        Args:
+            conflate: what waits behind a slow viewer gives way to what is newer; else it is kept, up to a bound.
+            window_s: between two messages to a connection that asked for batch frames, seconds; see `WINDOW_S`.
+        """
         self._conflate = conflate
         self._window_s = window_s
         self._queues: dict[Hashable, _ClientQueue] = {}
@@ -79,14 +85,14 @@ class ClientQueues:
         self.given_up = 0
 
     def ready(self, now: float) -> int:
-        """Lines whose next message may leave."""
+        """How many queues have a message that may leave now."""
         while self._later and self._later[0][0] <= now:
             self._ready.append(heapq.heappop(self._later)[2])
         return len(self._ready)
 
     @property
     def waiting(self) -> int:
-        """Lines that wait for nothing but the sender."""
+        """How many queues wait for nothing but the sender."""
         return len(self._ready)
 
     @property
@@ -96,75 +102,75 @@ class ClientQueues:
 
     @property
     def due(self) -> float | None:
-        """When a line becomes ready by time alone; None when none will."""
+        """When a queue becomes ready by time alone. None when none will."""
         return self._later[0][0] if self._later else None
 
     def add(self, frame: Frame) -> None:
-        queue_key = self._queues.get(frame.queue_key)
-        if queue_key is None:
-            queue_key = self._queues[frame.queue_key] = _ClientQueue(frame.row.batch)
-        if self._conflate and queue_key.busy and frame.is_data:
-            self._drop_older(queue_key, frame)
-        queue_key.waiting.append(frame)
-        queue_key.size += len(frame.body)
-        while queue_key.size > KEPT_BYTES and len(queue_key.waiting) > 1:
-            self._give_up(queue_key, queue_key.waiting.popleft())
-        self._list(frame.queue_key, queue_key)
+        queue = self._queues.get(frame.queue_key)
+        if queue is None:
+            queue = self._queues[frame.queue_key] = _ClientQueue(frame.row.batch)
+        if self._conflate and queue.busy and frame.is_data:
+            self._drop_older(queue, frame)
+        queue.waiting.append(frame)
+        queue.size += len(frame.body)
+        while queue.size > KEPT_BYTES and len(queue.waiting) > 1:
+            self._give_up(queue, queue.waiting.popleft())
+        self._list(frame.queue_key, queue)
 
     def take(self, now: float) -> Batch | None:
-        """The next message; its line is busy until `done`."""
+        """The next message. Its queue is busy until `done`."""
         while self.ready(now):
             key = self._ready.popleft()
-            queue_key = self._queues[key]
-            queue_key.listed = False
-            if not queue_key.waiting:  # only its window had to pass
+            queue = self._queues[key]
+            queue.listed = False
+            if not queue.waiting:  # only its window had to pass
                 del self._queues[key]
                 continue
-            count = batches.fitting(len(frame.body) for frame in queue_key.waiting) if queue_key.batch else 1
-            frames = tuple(queue_key.waiting.popleft() for _ in range(count))
-            queue_key.size -= sum(len(frame.body) for frame in frames)
-            queue_key.busy = True
-            if queue_key.batch:
-                queue_key.not_before = now + self._window_s
+            count = batches.fitting(len(frame.body) for frame in queue.waiting) if queue.batch else 1
+            frames = tuple(queue.waiting.popleft() for _ in range(count))
+            queue.size -= sum(len(frame.body) for frame in frames)
+            queue.busy = True
+            if queue.batch and self._window_s:
+                queue.not_before = now + self._window_s
             return Batch(key, frames)
         return None
 
     def done(self, key: Hashable) -> None:
-        """The line's message is under way no more."""
-        queue_key = self._queues[key]
-        queue_key.busy = False
-        if queue_key.waiting or queue_key.not_before > float("-inf"):
-            self._list(key, queue_key)
+        """The queue's message is under way no more."""
+        queue = self._queues[key]
+        queue.busy = False
+        if queue.waiting or queue.not_before > float("-inf"):
+            self._list(key, queue)
         else:
             del self._queues[key]
 
     def drop(self, key: Hashable) -> list[Frame]:
-        """Forget what waits in a line, which is busy. Returns it."""
-        queue_key = self._queues[key]
-        waiting = list(queue_key.waiting)
-        queue_key.waiting.clear()
-        queue_key.size = 0
+        """Forget what waits in a queue, which is busy. Returns it."""
+        queue = self._queues[key]
+        waiting = list(queue.waiting)
+        queue.waiting.clear()
+        queue.size = 0
         return waiting
 
-    def _list(self, key: Hashable, queue_key: _ClientQueue) -> None:
-        if queue_key.busy or queue_key.listed:
+    def _list(self, key: Hashable, queue: _ClientQueue) -> None:
+        if queue.busy or queue.listed:
             return
-        queue_key.listed = True
-        if queue_key.not_before > float("-inf"):
+        queue.listed = True
+        if queue.not_before > float("-inf"):
             self._listings += 1
-            heapq.heappush(self._later, (queue_key.not_before, self._listings, key))
+            heapq.heappush(self._later, (queue.not_before, self._listings, key))
         else:
             self._ready.append(key)
 
-    def _drop_older(self, queue_key: _ClientQueue, newer: Frame) -> None:
-        older = [one for one in queue_key.waiting if one.is_data and one.row.key == newer.row.key]
+    def _drop_older(self, queue: _ClientQueue, newer: Frame) -> None:
+        older = [frame for frame in queue.waiting if frame.is_data and frame.row.key == newer.row.key]
         if older:
-            queue_key.waiting = deque(
-                one for one in queue_key.waiting if not (one.is_data and one.row.key == newer.row.key)
+            queue.waiting = deque(
+                frame for frame in queue.waiting if not (frame.is_data and frame.row.key == newer.row.key)
             )
             for frame in older:
-                self._give_up(queue_key, frame)
+                self._give_up(queue, frame)
 
-    def _give_up(self, queue_key: _ClientQueue, frame: Frame) -> None:
-        queue_key.size -= len(frame.body)
+    def _give_up(self, queue: _ClientQueue, frame: Frame) -> None:
+        queue.size -= len(frame.body)
         self.given_up += 1

@@ -11,15 +11,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from tidegate.domain.profiles import BrokerProfile, CredentialProfile, CredentialType, Transport
+from tidegate.domain.profiles import (
+    BROKER,
+    CREDENTIAL,
+    BrokerProfile,
+    CredentialProfile,
+    CredentialType,
+    ProfileUse,
+    Transport,
+)
 from tidegate.errors import Denied, InvalidInput, NotFound
 from tidegate.protocol.topics import check_filter
 
 #: Types of datasource that stream. Others (a clock, static values) need no session token.
 STREAM_TYPES = ("sse", "websocket", "mqtt")
+
+#: How long an upstream may be silent, milliseconds; what MQTT keep-alives may be, seconds. Least and most.
+IDLE_TIMEOUT_MS = (100, 300_000)
+KEEPALIVE_S = (5, 3600)
 
 Intent = Mapping[str, object]
 
@@ -92,6 +105,32 @@ def profile_ids(datasource: Mapping[str, object]) -> tuple[str | None, str | Non
     return None, _id(settings, "credentialProfileId")
 
 
+def streaming(document: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The datasources of a checked document that get an intent: of a streaming type, and not switched off."""
+    for datasource in document.get("datasources", ()):
+        if str(datasource["type"]).strip().lower() in STREAM_TYPES and datasource.get("enabled", True):
+            yield datasource
+
+
+def profile_uses(document: Mapping[str, Any], intents: Mapping[str, Intent]) -> frozenset[ProfileUse]:
+    """The profiles a dashboard uses: those its document names, and those its intents were built from.
+
+    Args:
+        document: checked.
+        intents: datasource id -> intent, of this very document.
+    """
+    revisions: dict[tuple[str, str], int | None] = {}
+    for datasource in streaming(document):
+        for kind, profile_id in zip((BROKER, CREDENTIAL), profile_ids(datasource), strict=True):
+            if profile_id is not None:
+                revisions[kind, profile_id] = None
+    for intent in intents.values():
+        for kind in (BROKER, CREDENTIAL):
+            if (built_from := intent.get(f"{kind}ProfileId")) is not None:
+                revisions[kind, str(built_from)] = int(str(intent[f"{kind}Revision"]))
+    return frozenset(ProfileUse(kind, profile_id, seen) for (kind, profile_id), seen in revisions.items())
+
+
 def _mqtt(
     settings: Mapping[str, object],
     broker: BrokerProfile | None,
@@ -117,7 +156,7 @@ def _mqtt(
         "topic": topic,
         "qos": _bounded(settings.get("qos"), 0, 1, 0),
         "parser": _parser(settings),
-        "keepaliveSeconds": _bounded(settings.get("keepaliveSeconds"), 5, 3600, defaults.mqtt_keepalive_seconds),
+        "keepaliveSeconds": _bounded(settings.get("keepaliveSeconds"), *KEEPALIVE_S, defaults.mqtt_keepalive_seconds),
         "credentialProfileId": broker.credential_profile_id,
         "transport": broker.transport.value,
         "brokerRevision": broker.connection_revision,
@@ -154,7 +193,7 @@ def _http_stream(
         "protocols": _protocols(settings) if kind == "websocket" else [],
         "authPlacement": placement,
         "queryParamName": parameter,
-        "idleTimeoutMs": _bounded(settings.get("idleTimeoutMs"), 100, 300_000, idle_default),
+        "idleTimeoutMs": _bounded(settings.get("idleTimeoutMs"), *IDLE_TIMEOUT_MS, idle_default),
         "credentialProfileId": credential_id,
     }
     if credential is not None and credential_id is not None:

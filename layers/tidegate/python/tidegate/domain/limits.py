@@ -16,6 +16,15 @@ from enum import StrEnum
 
 WINDOW_MS = 60_000
 
+#: What a gateway counts: handshakes by address, public subscribes by address and by share version. Every gateway of an
+#: API counts under the same names, so that its gateways share one limit; the internal API counts these and no others.
+CONNECT_IP_SCOPE = "realtime-connect-ip"
+PUBLIC_SUBSCRIBE_IP_SCOPE = "realtime-public-subscribe-ip"
+PUBLIC_SUBSCRIBE_SHARE_SCOPE = "realtime-public-subscribe-share"
+GATEWAY_SCOPES = (CONNECT_IP_SCOPE, PUBLIC_SUBSCRIBE_IP_SCOPE, PUBLIC_SUBSCRIBE_SHARE_SCOPE)
+#: The largest limit a gateway may have counted against, calls a window; larger ones are counted as this one.
+MAX_GATEWAY_LIMIT = 10_000
+
 #: Holders per shard. A connection id has 16 characters, an attribute set some overhead: 40 of them stay below
 #: 1 KiB, which is what DynamoDB bills as one write unit.
 HOLDERS_PER_SHARD = 40

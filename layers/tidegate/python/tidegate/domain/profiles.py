@@ -34,6 +34,21 @@ BROKER = "broker"
 
 
 @dataclass(frozen=True, slots=True)
+class ProfileUse:
+    """A dashboard's use of a profile.
+
+    Attributes:
+        kind, profile_id: which profile.
+        connection_revision: of the profile when an intent was built from it; None when none was, since the datasource
+            that names it does not resolve. It may once the profile changes, so that is a use as well.
+    """
+
+    kind: str
+    profile_id: str
+    connection_revision: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ProfileChange:
     """A written change of a profile that the dashboards using it have yet to follow.
 

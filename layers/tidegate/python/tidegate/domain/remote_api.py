@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from tidegate.domain.access import Claim, Principal
-from tidegate.domain.intents import Intent, intent_hash, stream_key
+from tidegate.domain.intents import IDLE_TIMEOUT_MS, KEEPALIVE_S, Intent, intent_hash, stream_key
 from tidegate.domain.limits import WINDOW_MS, RateDecision
 from tidegate.domain.profiles import BrokerProfile, Transport
 from tidegate.domain.stream_policy import StreamPolicy, stream_for
@@ -175,7 +175,7 @@ def _http_form(protocol: str, answer: Body) -> Intent:
         "parser": _parser(answer),
         "headers": dict(sorted(headers.items())),
         "protocols": _texts(answer, "protocols"),
-        "idleTimeoutMs": _bounded(answer, "idleTimeoutMs", 100, 300_000),
+        "idleTimeoutMs": _bounded(answer, "idleTimeoutMs", *IDLE_TIMEOUT_MS),
     }
 
 
@@ -205,7 +205,7 @@ def _mqtt_form(protocol: str, answer: Body) -> tuple[Intent, BrokerProfile]:
     intent |= {
         "brokerUrl": url,
         "qos": _bounded(answer, "qos", 0, 1),
-        "keepaliveSeconds": _bounded(answer, "keepaliveSeconds", 5, 3600),
+        "keepaliveSeconds": _bounded(answer, "keepaliveSeconds", *KEEPALIVE_S),
         "username": _optional_text(answer, "username"),
         "password": _optional_text(answer, "password"),
         # The one option that adds trust; those that would switch a check off are not ours to follow.

@@ -3,13 +3,31 @@ manage sharing change visibility, and a signed-in user with a valid share token 
 
 from __future__ import annotations
 
-from tidegate.domain.access import AclLevel, Role, Visibility
+from tidegate.domain.access import AclLevel, Role, Visibility, is_admin
 from tidegate.domain.dashboards import Dashboard
 from tidegate.domain.users import User
+from tidegate.errors import Denied
+
+
+def check_admin(user: User) -> None:
+    """Accounts, profiles and operations are for admins. Raises `Denied`."""
+    if not is_admin(user.role):
+        raise Denied("Only administrators may do this")
+
+
+def check_author(user: User) -> None:
+    """Profiles are shown to those who may use them. Raises `Denied`."""
+    if not trusted_author(user):
+        raise Denied("Only editors and administrators may do this")
 
 
 def may_create(user: User) -> bool:
-    return user.role in (Role.ADMIN, Role.EDITOR)
+    return trusted_author(user)
+
+
+def may_list_all(user: User) -> bool:
+    """See everybody's dashboards in the list of one's own."""
+    return is_admin(user.role)
 
 
 def may_read(dashboard: Dashboard, user: User) -> bool:
@@ -26,12 +44,12 @@ def may_share(dashboard: Dashboard, user: User) -> bool:
 
 
 def may_delete(dashboard: Dashboard, user: User) -> bool:
-    return user.role is Role.ADMIN or user.user_id == dashboard.owner_id
+    return is_admin(user.role) or user.user_id == dashboard.owner_id
 
 
 def trusted_author(user: User) -> bool:
     """May use profiles that are not for public use as an author."""
-    return user.role in (Role.ADMIN, Role.EDITOR)
+    return is_admin(user.role) or user.role is Role.EDITOR
 
 
 def _level(dashboard: Dashboard, user: User) -> AclLevel | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 if TYPE_CHECKING:
     from tidegate.domain.access import DashboardAccess
     from tidegate.domain.dashboards import Dashboard, DashboardSummary
+    from tidegate.domain.intents import Intent
     from tidegate.domain.profiles import BrokerProfile, CredentialProfile, ProfileChange
     from tidegate.domain.revocations import Revocation
     from tidegate.domain.tokens import UserClaims
@@ -37,8 +38,6 @@ class PasswordHasher(Protocol):
 
     def verify(self, password_hash: str, password: str) -> bool: ...
 
-    def needs_rehash(self, password_hash: str) -> bool: ...
-
 
 class CredentialCipher(Protocol):
     """AES-256-GCM with the profile id as associated data."""
@@ -63,25 +62,18 @@ class Page(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
-class ProfileUse:
-    """A reference of a dashboard to a profile, with the revision its intents were built from."""
-
-    kind: str  # "credential" or "broker"
-    profile_id: str
-    connection_revision: int
-
-
-@dataclass(frozen=True, slots=True)
 class DashboardWrite:
     """Everything one change of a dashboard writes: one transaction, all or nothing.
 
     Attributes:
         before: the dashboard as read, None to create; the condition is on its stamp.
         after: as it shall be (`after.stamp == before.stamp + 1`), None to delete (a tombstone stays in access).
-        access: the access item after the change.
-        intents: datasource id -> canonical intent, stored beside the access item.
-        uses_before, uses: profiles referenced before and after; each of `uses` must still have the revision
-            named, else `Conflict` (the intents would be stale).
+        access: the access item after the change; its `intents` count only when `intents` are written.
+        intents: datasource id -> canonical intent, stored beside the access item. None: what is stored stays, with its
+            hashes and the uses of profiles; for a change that leaves the document alone. Each profile the intents were
+            built from must still have the revision they name, else `Conflict` (they would be stale).
+        intents_before: those stored, read after `before`; with `intents` they tell which uses of profiles go. Whoever
+            wrote others since has moved the row version.
         follows: change of a profile that this write follows; a dashboard that has followed it already is a `Conflict`.
         revocation: event to record, None when nobody loses a right.
     """
@@ -89,15 +81,17 @@ class DashboardWrite:
     before: Dashboard | None
     after: Dashboard | None
     access: DashboardAccess
-    intents: Mapping[str, Mapping[str, object]]
-    uses_before: frozenset[ProfileUse] = frozenset()
-    uses: frozenset[ProfileUse] = frozenset()
+    intents: Mapping[str, Intent] | None
+    intents_before: Mapping[str, Intent] = field(default_factory=dict)
     follows: ProfileChange | None = None
     revocation: Revocation | None = None
 
 
 class DashboardStore(Protocol):
     def get(self, dashboard_id: str) -> Dashboard | None: ...
+
+    def intents(self, dashboard_id: str) -> Mapping[str, Intent]:
+        """Datasource id -> intent, as last written. Empty for a dashboard that is not there."""
 
     def by_share_token(self, share_token: str) -> Dashboard | None:
         """*Index*, then the dashboard itself, whose token must still be this one."""

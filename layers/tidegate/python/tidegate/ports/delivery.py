@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from tidegate.domain.subscriptions import LastValue, SubscriptionKey
@@ -23,13 +23,25 @@ class Delivery(StrEnum):
     WITHHELD = "withheld"  # the check before sending said no
 
 
+class Sendable(Protocol):
+    """What can be sent: a message for one connection. Two that say the same are two: results go by the object."""
+
+    @property
+    def connection_id(self) -> str: ...
+
+    @property
+    def body(self) -> bytes: ...
+
+
+M = TypeVar("M", bound=Sendable)
+
+
 @dataclass(frozen=True, slots=True)
 class OutboundMessage:
-    """One message for one connection. `tag` is the caller's own and comes back with the result."""
+    """A message and nothing more."""
 
     connection_id: str
     body: bytes
-    tag: object = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +52,11 @@ class SendResult:
     delivery: Delivery
 
 
-class OutboundQueue(Protocol):
+class OutboundQueue(Protocol[M]):
     """What a sender sends, as long as there is something. Times are the sender's, monotonic seconds."""
 
     def ready(self, now: float) -> int:
-        """How many posts could be taken now."""
+        """How many messages could be taken now."""
 
     @property
     def due(self) -> float | None:
@@ -54,15 +66,15 @@ class OutboundQueue(Protocol):
     def ended(self) -> bool:
         """Nothing is added any more."""
 
-    def take(self, now: float) -> OutboundMessage | None:
-        """The next post. None when none is ready."""
+    def take(self, now: float) -> M | None:
+        """The next message. None when none is ready."""
 
-    def before(self, post: OutboundMessage) -> OutboundMessage | None:
-        """Asked before every try: what to send in the post's place, to the same connection. None withholds it; then
+    def before(self, message: M) -> M | None:
+        """Asked before every try: what to send in the message's place, to the same connection. None withholds it; then
         `answered` is not called for it."""
 
-    def answered(self, post: OutboundMessage, delivery: Delivery) -> None:
-        """What became of a post."""
+    def answered(self, message: M, delivery: Delivery) -> None:
+        """What became of a message, as `before` last gave it."""
 
 
 class Sender(Protocol):
@@ -77,10 +89,11 @@ class Sender(Protocol):
         before_each: Callable[[OutboundMessage], bool] | None = None,
         deadline: float | None = None,
     ) -> Sequence[SendResult]:
-        """Send many. `before_each` is asked before every send and every retry; False withholds."""
+        """Send many, each an object of its own. `before_each` is asked before every send and every retry; False
+        withholds. Returns the results in the order of the posts."""
 
-    def send(self, outgoing: OutboundQueue) -> None:
-        """Send what there is until it has ended and everything was answered. A post that takes long keeps no other."""
+    def send(self, outgoing: OutboundQueue[M]) -> None:
+        """Send what there is until it has ended and everything was answered. One that takes long keeps no other."""
 
     def wake(self) -> None:
         """From any thread: what `send` sends has more, or has ended."""

@@ -25,9 +25,6 @@ class RateCounter(Protocol):
 
 
 class RateStore(RateCounter, Protocol):
-    def peek(self, key: str, now_ms: int, window_ms: int, deadline: float) -> int:
-        """Calls counted in the window so far, without counting this look."""
-
     def clear(self, key: str, now_ms: int, window_ms: int) -> None:
         """Forget the key's current window (a successful login clears its failures)."""
 

@@ -44,15 +44,7 @@ def check_filter(text: str) -> str:
 
 def matches(topic_filter: str, topic: str) -> bool:
     """Whether a published topic (no wildcards) is matched by a well-formed filter."""
-    wanted, levels = topic_filter.split("/"), topic.split("/")
-    if topic.startswith("$") and wanted[0] in ("+", "#"):
-        return False
-    for index, level in enumerate(wanted):
-        if level == "#":
-            return True
-        if index >= len(levels) or level not in ("+", levels[index]):
-            return False
-    return len(wanted) == len(levels)
+    return covers(topic_filter, topic)  # a topic is a filter that matches itself alone
 
 
 def covers(pattern: str, requested: str) -> bool:

@@ -30,7 +30,7 @@ class Limits(Stores):
     def rate_store(self) -> RateStore:
         """Where rates are counted. In memory each process counts for itself: never in production."""
         if self.settings.limiter_backend == "memory":
-            from tidegate.adapters.memory.stores import MemoryRates
+            from tidegate.adapters.memory_rates import MemoryRates
 
             return MemoryRates()
         from tidegate.adapters.dynamodb.limits import DynamoRates

@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 S = TypeVar("S")
 Handler = Callable[[dict[str, Any], Any], Any]
 
-#: The header the edge adds, so that nobody goes around it. Its value is a secret.
-ORIGIN_HEADER = "x-tidegate-origin"
-
 
 class MissingVariable(RuntimeError):
     """A variable the deployment must set is not there."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import Any
 
-from tidegate.domain.limits import FailureMode
+from tidegate.domain.limits import MAX_GATEWAY_LIMIT, FailureMode
 from tidegate.settings.groups import (
     ControlPlaneSettings,
     EgressSettings,
@@ -154,8 +154,6 @@ def _contradictions(settings: Settings) -> list[str]:
 
 #: What API Gateway waits for a WebSocket message's answer is 29 s; the rest of a subscribe needs some of it.
 _MESSAGE_BUDGET_MS = 25_000
-#: The contract clamps the limits it is asked to count against.
-_REMOTE_API_MAX_LIMIT = 10_000
 
 
 def _remote_api_problems(settings: Settings) -> list[str]:
@@ -179,9 +177,9 @@ def _remote_api_problems(settings: Settings) -> list[str]:
         ),
     }
     for variable, limit in limits.items():
-        if limit > _REMOTE_API_MAX_LIMIT:
+        if limit > MAX_GATEWAY_LIMIT:
             problems.append(
-                f"{variable}={limit}: allowed with GATEWAY_API_BASE_URL: at most {_REMOTE_API_MAX_LIMIT}, "
+                f"{variable}={limit}: allowed with GATEWAY_API_BASE_URL: at most {MAX_GATEWAY_LIMIT}, "
                 "the largest limit the contract counts against"
             )
     return problems

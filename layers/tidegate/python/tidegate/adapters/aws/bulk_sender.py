@@ -17,9 +17,10 @@ import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
+from typing import Any, NamedTuple
 
 from tidegate.adapters.aws.http import tls_context
-from tidegate.ports.delivery import Delivery, OutboundMessage, OutboundQueue
+from tidegate.ports.delivery import Delivery, M, OutboundQueue, Sendable
 
 _ATTEMPTS = 4
 _BASE_DELAY_S = 0.05
@@ -45,29 +46,19 @@ _BY_STATUS = {
 }
 
 
-class _Attempt:
-    """One post on its way. `due` is monotonic seconds, when it is tried again."""
-
-    __slots__ = ("due", "last", "post", "tries")
-
-    def __init__(self, post: OutboundMessage) -> None:
-        self.post = post
-        self.tries = 0
-        self.due = 0.0
-        self.last = Delivery.FAILED
-
-    def __lt__(self, other: _Attempt) -> bool:
-        return self.due < other.due
-
-
 class _Channel:
-    """One socket and the answer it is waiting for."""
+    """One socket, and the message on it that waits for its answer: None when it is idle.
 
-    __slots__ = ("attempt", "incoming", "outgoing", "reused", "socket", "started")
+    `tries` counts how often the message was sent, this time included; `last` is what came of the time before.
+    """
+
+    __slots__ = ("incoming", "last", "message", "outgoing", "reused", "socket", "started", "tries")
 
     def __init__(self, connected: socket.socket) -> None:
         self.socket = connected
-        self.attempt: _Attempt | None = None
+        self.message: Sendable | None = None
+        self.tries = 0
+        self.last = Delivery.FAILED
         self.outgoing = b""
         self.incoming = b""
         self.reused = False
@@ -92,7 +83,7 @@ class _Channel:
                 return None
             if not chunk:
                 raise ConnectionError("closed by the server")
-            if self.attempt is None:
+            if self.message is None:
                 raise ConnectionError("an answer nobody asked for")
             self.incoming += chunk
             parsed = parse_answer(self.incoming)
@@ -157,22 +148,36 @@ def _chunks_end(data: bytes, at: int) -> int | None:
             return at
 
 
+class _Retry(NamedTuple):
+    """A message to be tried again; the earliest is the least.
+
+    `due` is monotonic seconds; `number` orders what is due at the same moment; `tries` and `last` as on a channel.
+    """
+
+    due: float
+    number: int
+    message: Sendable
+    tries: int
+    last: Delivery
+
+
 class BulkSender:
     """The sockets to one address. `send` is for one thread at a time."""
 
-    def __init__(self, host: str, port: int, *, tls: bool, encoded: Callable[[OutboundMessage], bytes]) -> None:
-        """`encoded` makes the whole HTTP request of a post."""
+    def __init__(self, host: str, port: int, *, tls: bool, encoded: Callable[[Sendable], bytes]) -> None:
+        """`encoded` makes the whole HTTP request of a message."""
         self._address = (host, port)
         self._tls = tls
         self._encoded = encoded
         self._selector: selectors.BaseSelector | None = None
         self._idle: list[_Channel] = []
         self._flying: dict[_Channel, None] = {}  # in the order they started
-        self._retries: list[_Attempt] = []
+        self._retries: list[_Retry] = []
+        self._retried = 0
         self._asleep = False
         self._waking: tuple[socket.socket, socket.socket] | None = None
 
-    def send(self, outgoing: OutboundQueue, deadline: float = _NEVER) -> None:
+    def send(self, outgoing: OutboundQueue[M], deadline: float = _NEVER) -> None:
         """Send until all is answered; at `deadline` (monotonic seconds) give up the rest of what was taken."""
         if self._selector is None:
             self._begin()
@@ -218,20 +223,21 @@ class BulkSender:
             end.setblocking(False)
         self._selector.register(self._waking[0], selectors.EVENT_READ, None)
 
-    def _finished(self, outgoing: OutboundQueue, now: float) -> bool:
+    def _finished(self, outgoing: OutboundQueue[Any], now: float) -> bool:
         nothing_under_way = not self._flying and not self._retries
         return nothing_under_way and outgoing.ended and not outgoing.ready(now) and outgoing.due is None
 
-    def _start(self, outgoing: OutboundQueue, now: float) -> None:
+    def _start(self, outgoing: OutboundQueue[Any], now: float) -> None:
         while self._retries and self._retries[0].due <= now and self._room(outgoing, now):
-            self._try(outgoing, heapq.heappop(self._retries), now)
+            retry = heapq.heappop(self._retries)
+            self._try(outgoing, retry.message, retry.tries, retry.last, now)
         while self._room(outgoing, now):
-            post = outgoing.take(now)
-            if post is None:
+            message = outgoing.take(now)
+            if message is None:
                 return
-            self._try(outgoing, _Attempt(post), now)
+            self._try(outgoing, message, 0, Delivery.FAILED, now)
 
-    def _room(self, outgoing: OutboundQueue, now: float) -> bool:
+    def _room(self, outgoing: OutboundQueue[Any], now: float) -> bool:
         """Whether another post may be under way."""
         flying, limit = len(self._flying), BUSY_SOCKETS
         if not self._idle:  # it would need one more
@@ -246,18 +252,17 @@ class BulkSender:
             count += 1
         return count
 
-    def _try(self, outgoing: OutboundQueue, attempt: _Attempt, now: float) -> None:
-        post = outgoing.before(attempt.post)
-        if post is None:
+    def _try(self, outgoing: OutboundQueue[Any], message: Sendable, tries: int, last: Delivery, now: float) -> None:
+        sent: Sendable | None = outgoing.before(message)
+        if sent is None:
             return
-        attempt.post = post
-        attempt.tries += 1
         try:
             channel = self._idle.pop() if self._idle else self._open()
         except OSError:
-            self._again(outgoing, attempt, Delivery.FAILED)
+            self._again(outgoing, sent, tries + 1, Delivery.FAILED)
             return
-        channel.attempt, channel.outgoing, channel.started = attempt, self._encoded(post), now
+        channel.message, channel.tries, channel.last = sent, tries + 1, last
+        channel.outgoing, channel.started = self._encoded(sent), now
         self._flying[channel] = None
         try:
             if not channel.flush():
@@ -287,7 +292,7 @@ class BulkSender:
 
     # --- waiting ------------------------------------------------------------------------------------------
 
-    def _wait(self, outgoing: OutboundQueue, now: float, deadline: float) -> None:
+    def _wait(self, outgoing: OutboundQueue[Any], now: float, deadline: float) -> None:
         self._asleep = True  # from here on whoever adds something wakes; so nothing is added unseen
         until = deadline
         if self._retries and self._room(outgoing, now):
@@ -298,14 +303,14 @@ class BulkSender:
             until = min(until, next(iter(self._flying)).started + ANSWER_S)
             if outgoing.ready(now) or self._retries:  # a socket more when the next one is stuck
                 stuck = self._stuck(now)
-                waited = next((one.started for n, one in enumerate(self._flying) if n == stuck), _NEVER)
+                waited = next((channel.started for n, channel in enumerate(self._flying) if n == stuck), _NEVER)
                 until = min(until, waited + _STUCK_S)
         if self._finished(outgoing, now) or (outgoing.ready(now) and self._room(outgoing, now)):
             until = now
         self._progress(max(0.0, until - monotonic()) if until < _NEVER else None, outgoing)
         self._asleep = False
 
-    def _progress(self, timeout: float | None, outgoing: OutboundQueue | None = None) -> None:
+    def _progress(self, timeout: float | None, outgoing: OutboundQueue[Any] | None = None) -> None:
         assert self._selector is not None and self._waking is not None
         for key, _ in self._selector.select(timeout):
             if key.data is None:
@@ -313,7 +318,7 @@ class BulkSender:
             else:
                 self._advance(key.data, outgoing)
 
-    def _advance(self, channel: _Channel, outgoing: OutboundQueue | None) -> None:
+    def _advance(self, channel: _Channel, outgoing: OutboundQueue[Any] | None) -> None:
         try:
             if channel.outgoing:
                 if not channel.flush():
@@ -326,19 +331,19 @@ class BulkSender:
         if answered is None:
             return
         status, keep = answered
-        attempt = channel.attempt
-        assert attempt is not None and outgoing is not None
+        message, tries = channel.message, channel.tries
+        assert message is not None and outgoing is not None
         self._flying.pop(channel, None)
         if keep and len(self._idle) < BUSY_SOCKETS:
-            channel.attempt, channel.reused = None, True
+            channel.message, channel.reused = None, True
             self._idle.append(channel)
         else:
             self._drop(channel)
         delivery = _BY_STATUS.get(status, Delivery.FAILED)
         if status == 429 or status >= 500:
-            self._again(outgoing, attempt, delivery)
+            self._again(outgoing, message, tries, delivery)
         else:
-            outgoing.answered(attempt.post, delivery)
+            outgoing.answered(message, delivery)
 
     # --- what goes wrong ----------------------------------------------------------------------------------
 
@@ -348,43 +353,40 @@ class BulkSender:
         channel.socket.close()
         self._flying.pop(channel, None)
 
-    def _lost(self, outgoing: OutboundQueue | None, channel: _Channel) -> None:
+    def _lost(self, outgoing: OutboundQueue[Any] | None, channel: _Channel) -> None:
         """The socket ended without an answer. A kept one was most likely closed before it read the request."""
-        attempt = channel.attempt
+        message = channel.message
         self._drop(channel)
-        if attempt is None:
+        if message is None:
             self._idle.remove(channel)
             return
-        if channel.reused:
-            attempt.tries -= 1
         assert outgoing is not None
-        self._again(outgoing, attempt, Delivery.FAILED)
+        self._again(outgoing, message, channel.tries - channel.reused, Delivery.FAILED)
 
-    def _again(self, outgoing: OutboundQueue, attempt: _Attempt, outcome: Delivery) -> None:
-        attempt.last = outcome
-        if attempt.tries >= _ATTEMPTS:
-            outgoing.answered(attempt.post, outcome)
+    def _again(self, outgoing: OutboundQueue[Any], message: Sendable, tries: int, outcome: Delivery) -> None:
+        if tries >= _ATTEMPTS:
+            outgoing.answered(message, outcome)
             return
-        attempt.due = monotonic() + random.uniform(0, _BASE_DELAY_S * 2**attempt.tries)
-        heapq.heappush(self._retries, attempt)
+        due = monotonic() + random.uniform(0, _BASE_DELAY_S * 2**tries)
+        self._retried += 1
+        heapq.heappush(self._retries, _Retry(due, self._retried, message, tries, outcome))
 
-    def _expire(self, outgoing: OutboundQueue, now: float) -> None:
+    def _expire(self, outgoing: OutboundQueue[Any], now: float) -> None:
         while self._flying:
             channel = next(iter(self._flying))
             if channel.started > now - ANSWER_S:
                 return
             self._abandon(outgoing, channel)
 
-    def _abandon(self, outgoing: OutboundQueue, channel: _Channel) -> None:
-        attempt = channel.attempt
-        assert attempt is not None
+    def _abandon(self, outgoing: OutboundQueue[Any], channel: _Channel) -> None:
+        assert channel.message is not None
         self._drop(channel)
-        outgoing.answered(attempt.post, attempt.last)
+        outgoing.answered(channel.message, channel.last)
 
-    def _give_up(self, outgoing: OutboundQueue) -> None:
+    def _give_up(self, outgoing: OutboundQueue[Any]) -> None:
         """What is under way when the time is over, or something broke."""
         for channel in list(self._flying):
             self._abandon(outgoing, channel)
         retries, self._retries = self._retries, []
-        for attempt in retries:
-            outgoing.answered(attempt.post, attempt.last)
+        for retry in retries:
+            outgoing.answered(retry.message, retry.last)

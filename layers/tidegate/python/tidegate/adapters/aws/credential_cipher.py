@@ -51,7 +51,6 @@ class KmsCredentialCipher(CredentialCipher):
         plain = json.dumps(dict(secret)).encode()
         sealed = AESGCM(base64.b64decode(answer["Plaintext"])).encrypt(nonce, plain, profile_id.encode())
         parts = {
-            "v": 1,
             "key": answer["CiphertextBlob"],
             "nonce": base64.b64encode(nonce).decode(),
             "sealed": base64.b64encode(sealed).decode(),

@@ -11,7 +11,7 @@ from tidegate.adapters.aws.bulk_sender import BulkSender
 from tidegate.adapters.aws.http import HttpClient, NotAnswered
 from tidegate.adapters.aws.sigv4 import Credentials, PostSigner, Signer
 from tidegate.errors import Unavailable
-from tidegate.ports.delivery import Delivery, OutboundMessage, OutboundQueue, Sender, SendResult
+from tidegate.ports.delivery import Delivery, M, OutboundMessage, OutboundQueue, Sendable, Sender, SendResult
 from tidegate.ports.runtime import Observer
 
 _SERVICE = "execute-api"
@@ -77,7 +77,7 @@ class ManagementApi(Sender):
         self._bulk.send(listed, monotonic() + _TIMEOUT_S if deadline is None else deadline)
         return listed.results()
 
-    def send(self, outgoing: OutboundQueue) -> None:
+    def send(self, outgoing: OutboundQueue[M]) -> None:
         """For one thread at a time."""
         self._bulk.send(outgoing)
 
@@ -87,9 +87,9 @@ class ManagementApi(Sender):
     def end(self) -> None:
         self._bulk.end()
 
-    def encoded(self, post: OutboundMessage) -> bytes:
+    def encoded(self, message: Sendable) -> bytes:
         """The signed request as bytes."""
-        return self._post_signer.request(_escaped(post.connection_id), post.body, time())
+        return self._post_signer.request(_escaped(message.connection_id), message.body, time())
 
 
 def _escaped(connection_id: str) -> str:
@@ -100,20 +100,19 @@ def _escaped(connection_id: str) -> str:
 
 
 class _Listed:
-    """`ports.delivery.OutboundQueue`: a list of posts, each on its own."""
+    """`ports.delivery.OutboundQueue`: posts that are all there when sending begins, each on its own."""
 
     ended = True
     due = None
 
     def __init__(self, posts: Sequence[OutboundMessage], before_each: Callable[[OutboundMessage], bool] | None) -> None:
-        # Each carries its place, and its own tag in it.
         self._posts = posts
         self._next = 0
         self._before_each = before_each
-        self._outcomes = [Delivery.FAILED] * len(posts)
+        self._deliveries: dict[int, Delivery] = {}  # by `id`: equal posts are two
 
     def results(self) -> list[SendResult]:
-        return [SendResult(post, delivery) for post, delivery in zip(self._posts, self._outcomes, strict=True)]
+        return [SendResult(post, self._deliveries.get(id(post), Delivery.FAILED)) for post in self._posts]
 
     def ready(self, _now: float) -> int:
         return len(self._posts) - self._next
@@ -121,18 +120,14 @@ class _Listed:
     def take(self, _now: float) -> OutboundMessage | None:
         if self._next == len(self._posts):
             return None
-        post = self._posts[self._next]
         self._next += 1
-        return OutboundMessage(post.connection_id, post.body, self._next - 1)
+        return self._posts[self._next - 1]
 
     def before(self, post: OutboundMessage) -> OutboundMessage | None:
-        number = post.tag
-        assert isinstance(number, int)
-        if self._before_each is None or self._before_each(self._posts[number]):
+        if self._before_each is None or self._before_each(post):
             return post
-        self._outcomes[number] = Delivery.WITHHELD
+        self._deliveries[id(post)] = Delivery.WITHHELD
         return None
 
     def answered(self, post: OutboundMessage, delivery: Delivery) -> None:
-        assert isinstance(post.tag, int)
-        self._outcomes[post.tag] = delivery
+        self._deliveries[id(post)] = delivery

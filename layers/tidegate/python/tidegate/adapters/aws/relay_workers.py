@@ -37,5 +37,6 @@ class LambdaRelayWorkers(RelayWorkers):
 
 
 def read_start(event: Mapping[str, object]) -> tuple[int, bool]:
-    """(partition, whether as a successor) of an invocation that `LambdaRelayWorkers.start` asked for. Raises `KeyError`."""
+    """(partition, whether as a successor) of an invocation that `LambdaRelayWorkers.start` asked for. Raises
+    `KeyError`."""
     return int(str(event[_PARTITION])), bool(event.get(_SUCCESSOR))

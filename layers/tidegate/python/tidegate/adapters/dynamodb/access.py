@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from tidegate.adapters.dynamodb.client import ConditionFailed, DynamoDb, Item, put_action
+from tidegate.adapters.dynamodb.client import ConditionFailed, DynamoDb, Item, put_action, update_action
 from tidegate.domain.access import AclLevel, DashboardAccess, Role, UserAccess, Visibility, remote_access_item
 from tidegate.ports.gateway import AccessSnapshot, AccessStore
 from tidegate.ports.remote_api import RevokedVersions
@@ -46,12 +46,7 @@ class DynamoAccess(AccessStore):
         return AccessSnapshot(dashboards, users)
 
     def intent(self, dashboard_id: str, datasource_id: str) -> Mapping[str, object] | None:
-        item = self._db.get(self._table, {"key": _INTENTS + dashboard_id})
-        text = (item or {}).get("intents", {}).get(datasource_id)
-        if text is None:
-            return None
-        intent: dict[str, object] = json.loads(text)
-        return intent
+        return stored_intents(self._db, self._table, dashboard_id, only=datasource_id).get(datasource_id)
 
 
 class DynamoRemoteAccess(AccessStore, RevokedVersions):
@@ -89,21 +84,34 @@ class DynamoRemoteAccess(AccessStore, RevokedVersions):
             )
 
 
+def stored_intents(
+    db: DynamoDb, table: str, dashboard_id: str, *, only: str | None = None
+) -> dict[str, Mapping[str, object]]:
+    """Datasource id -> intent of a dashboard, or of the one datasource of it."""
+    item = db.get(table, {"key": _INTENTS + dashboard_id}) or {}
+    texts: Mapping[str, str] = item.get("intents", {})
+    return {one: json.loads(text) for one, text in texts.items() if only in (None, one)}
+
+
 def put_dashboard(
-    table: str, access: DashboardAccess, intents: Mapping[str, Mapping[str, object]]
+    table: str, access: DashboardAccess, intents: Mapping[str, Mapping[str, object]] | None
 ) -> list[dict[str, Any]]:
-    """The actions that write a dashboard's access item and its intents."""
+    """The actions that write a dashboard's access item and its intents; without `intents` those stored stay."""
+    if intents is None:
+        values = _fields(access)
+        sets = ", ".join(f"#{name} = :{name}" for name in values)
+        return [
+            update_action(
+                table, {"key": _DASHBOARD + access.dashboard_id}, f"SET {sets}", "attribute_exists(#intents)", values
+            )
+        ]
     return [
         put_action(
             table,
             {
                 "key": _DASHBOARD + access.dashboard_id,
-                "share_version": access.share_version,
-                "visibility": access.visibility.value,
-                "owner_id": access.owner_id,
-                "acl": {user_id: level.value for user_id, level in access.acl.items()},
+                **_fields(access),
                 "intents": dict(access.intents),
-                "deleted": access.deleted,
             },
         ),
         put_action(
@@ -115,6 +123,17 @@ def put_dashboard(
             },
         ),
     ]
+
+
+def _fields(access: DashboardAccess) -> Item:
+    """What an access item says of its dashboard, apart from the intents."""
+    return {
+        "share_version": access.share_version,
+        "visibility": access.visibility.value,
+        "owner_id": access.owner_id,
+        "acl": {user_id: level.value for user_id, level in access.acl.items()},
+        "deleted": access.deleted,
+    }
 
 
 def put_user(table: str, access: UserAccess) -> dict[str, Any]:

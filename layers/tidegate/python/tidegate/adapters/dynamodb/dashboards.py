@@ -1,19 +1,24 @@
-"""The dashboards table. Invariant of this file: a dashboard, its access item, its intents, its uses of profiles and
-the event of its change are written in one transaction, conditional on the dashboard's row version."""
+"""The dashboards table.
+
+Invariant of this file: a dashboard, its access item, its intents, its uses of profiles and the event of its change are
+written in one transaction, conditional on the dashboard's row version. What of these a change leaves alone was
+therefore written with the document that is stored, and stays right.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tidegate.adapters.dynamodb.access import put_dashboard
+from tidegate.adapters.dynamodb.access import put_dashboard, stored_intents
 from tidegate.adapters.dynamodb.client import DynamoDb, Item, TransactionFailed, delete_action, put_action
 from tidegate.adapters.dynamodb.profiles import follow_action, use_actions
 from tidegate.adapters.dynamodb.revocations import DynamoRevocations
 from tidegate.adapters.dynamodb.users import share_actions
 from tidegate.domain.access import AclLevel, Visibility
 from tidegate.domain.dashboards import AclEntry, Dashboard, DashboardSummary
+from tidegate.domain.intents import Intent, profile_uses
 from tidegate.errors import Conflict
 from tidegate.ports.control_plane import DashboardStore, DashboardWrite, Page
 
@@ -46,6 +51,9 @@ class DynamoDashboards(DashboardStore):
         item = self._db.get(self._table, {"dashboard_id": dashboard_id})
         return _dashboard(item) if item else None
 
+    def intents(self, dashboard_id: str) -> Mapping[str, Intent]:
+        return stored_intents(self._db, self._access, dashboard_id)
+
     def by_share_token(self, share_token: str) -> Dashboard | None:
         found = self._db.query(
             self._table, "#share_token = :token", {"token": share_token}, index="by_share_token", limit=1
@@ -74,10 +82,13 @@ class DynamoDashboards(DashboardStore):
 
     def write(self, write: DashboardWrite, now_ms: int) -> int | None:
         actions = [self._own(write), *put_dashboard(self._access, write.access, write.intents)]
-        uses = use_actions(self._profiles, write.access.dashboard_id, write.uses_before, write.uses)
+        if write.intents is not None:
+            used = profile_uses(write.before.document, write.intents_before) if write.before else frozenset()
+            uses = profile_uses(write.after.document, write.intents) if write.after else frozenset()
+            actions += use_actions(self._profiles, write.access.dashboard_id, used, uses)
         was = set(write.before.acl) if write.before else set()
         now = set(write.after.acl) if write.after else set()
-        actions += [*uses, *share_actions(self._users, write.access.dashboard_id, was, now)]
+        actions += share_actions(self._users, write.access.dashboard_id, was, now)
         if write.follows is not None:
             actions.append(follow_action(self._profiles, write.follows, write.access.dashboard_id))
         if len(actions) > _MAX_ACTIONS - 2:

@@ -55,14 +55,6 @@ class DynamoRates(RateStore):
             return refused
         return decide_rate(item["count"], limit, now_ms, window_ms)
 
-    def peek(self, key: str, now_ms: int, window_ms: int, deadline: float) -> int:
-        """Calls counted in the window so far."""
-        _in_time(deadline)
-        item = self._db.get(
-            self._table, {"key": f"{_RATE}{key}#{window_ms}#{window_of(now_ms, window_ms)}"}, deadline=deadline
-        )
-        return int(item["count"]) if item else 0
-
     def clear(self, key: str, now_ms: int, window_ms: int) -> None:
         self._db.delete(self._table, {"key": f"{_RATE}{key}#{window_ms}#{window_of(now_ms, window_ms)}"})
 

@@ -29,10 +29,11 @@ from tidegate.domain.profiles import (
     CredentialProfile,
     CredentialType,
     ProfileChange,
+    ProfileUse,
     Transport,
 )
 from tidegate.errors import Conflict
-from tidegate.ports.control_plane import ProfileStore, ProfileUse
+from tidegate.ports.control_plane import ProfileStore
 
 _CHANGE = "change"
 
@@ -172,19 +173,21 @@ class DynamoProfiles(ProfileStore):
 def use_actions(
     table: str, dashboard_id: str, before: frozenset[ProfileUse], after: frozenset[ProfileUse]
 ) -> list[dict[str, Any]]:
-    """The actions that keep a dashboard's uses, and make sure that the profiles are still as they were read."""
-    was, now = {(one.kind, one.profile_id) for one in before}, {(one.kind, one.profile_id) for one in after}
+    """The actions that keep a dashboard's uses, and make sure that the profiles intents were built from are still as
+    they were read."""
+    was, now = {(use.kind, use.profile_id) for use in before}, {(use.kind, use.profile_id) for use in after}
     checks = [
         check_action(
             table,
-            {"kind": one.kind, "id": one.profile_id},
+            {"kind": use.kind, "id": use.profile_id},
             "#connection_revision = :seen",
-            {"seen": one.connection_revision},
+            {"seen": use.connection_revision},
         )
-        for one in sorted(after, key=lambda one: (one.kind, one.profile_id))
+        for use in sorted(after, key=lambda use: (use.kind, use.profile_id))
+        if use.connection_revision is not None
     ]
-    added = [put_action(table, _use(kind, one, dashboard_id)) for kind, one in sorted(now - was)]
-    dropped = [delete_action(table, _use(kind, one, dashboard_id)) for kind, one in sorted(was - now)]
+    added = [put_action(table, _use(kind, profile_id, dashboard_id)) for kind, profile_id in sorted(now - was)]
+    dropped = [delete_action(table, _use(kind, profile_id, dashboard_id)) for kind, profile_id in sorted(was - now)]
     return checks + added + dropped
 
 

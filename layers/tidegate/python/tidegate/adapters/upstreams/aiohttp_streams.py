@@ -39,7 +39,8 @@ _OWN_HEADERS = frozenset(
 )
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS = 5
-#: Headers that may carry a credential; they do not follow a redirect to another origin.
+#: All that follows a redirect to another origin: any other header may carry a credential.
+_ANY_ORIGIN = ("Accept", "Cache-Control", "User-Agent")
 _USER_AGENT = "tidegate-relay"
 
 
@@ -169,7 +170,7 @@ class AiohttpUpstreams(UpstreamsFor["UpstreamRequest"]):
             response.close()
             further = urljoin(url, location)
             if _origin(further) != _origin(url):
-                headers = {name: headers[name] for name in ("Accept", "Cache-Control", "User-Agent")}
+                headers = {name: headers[name] for name in _ANY_ORIGIN}
             url = further
         raise UpstreamFault(ErrorCode.CONNECT_REFUSED, "Upstream redirects too often", refused=True)
 

@@ -72,6 +72,7 @@ class FollowProfiles:
             now_ms = int(self._clock.now() * 1000)
             version = before.share_version + (1 if change.withdrawn else 0)
             after = replace(before, share_version=version, row_version=before.row_version + 1, updated_at_ms=now_ms)
+            intents_before = self._dashboards.intents(dashboard_id)
             resolved = self._resolve(dashboard_id, after.document)
             reason = (
                 RevocationReason.PROFILE_POLICY_CHANGED if change.withdrawn else RevocationReason.DATASOURCES_CHANGED
@@ -81,8 +82,7 @@ class FollowProfiles:
                 after,
                 access_of(after, resolved.hashes),
                 resolved.intents,
-                uses_before=frozenset(resolved.uses),
-                uses=frozenset(resolved.uses),
+                intents_before=intents_before,
                 follows=change,
                 revocation=Revocation(reason, dashboard_id, version),
             )

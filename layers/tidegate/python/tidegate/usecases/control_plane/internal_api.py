@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tidegate.domain.credentials import placed
-from tidegate.domain.limits import RateDecision
+from tidegate.domain.limits import GATEWAY_SCOPES, MAX_GATEWAY_LIMIT, RateDecision
 from tidegate.domain.profiles import CredentialType
 from tidegate.errors import Denied, InvalidInput, LimitReached
 from tidegate.ports.control_plane import CredentialCipher, ProfileStore
@@ -23,10 +23,6 @@ from tidegate.ports.runtime import Clock
 from tidegate.protocol import messages
 from tidegate.usecases.gateway.authorizer import LocalAuthorizer
 from tidegate.usecases.limits.rate_limits import RateLimits
-
-#: Scopes another gateway may count.
-SCOPES = ("realtime-connect-ip", "realtime-public-subscribe-ip", "realtime-public-subscribe-share")
-_MAX_LIMIT = 10_000
 
 
 class Introspect:
@@ -179,11 +175,11 @@ class ConsumeRateLimit:
         key_text = key.strip().lower()[:512] if isinstance(key, str) else ""
         if not scope_text or not key_text:
             raise InvalidInput("scope and key are required")
-        if scope_text not in SCOPES:
+        if scope_text not in GATEWAY_SCOPES:
             raise InvalidInput("scope is not supported")
         per_minute = 1
         if isinstance(limit, int | float) and not isinstance(limit, bool):
-            per_minute = int(min(max(limit, 1), _MAX_LIMIT))
+            per_minute = int(min(max(limit, 1), MAX_GATEWAY_LIMIT))
         try:
             decision = self._rates.consume(f"gateway-{scope_text}", key_text, per_minute)
         except LimitReached as refused:

@@ -1,6 +1,7 @@
 """Dashboards: create, read, update, delete, and who may see them.
 
-Invariant of this file: every write is one `DashboardWrite`; what takes a right away carries its event in it.
+Invariants of this file: every write is one `DashboardWrite`; what takes a right away carries its event in it. A write
+that leaves the document alone reads no profile: the intents stored with the document stay.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from tidegate.domain import rights
 from tidegate.domain.access import AclLevel, Visibility
 from tidegate.domain.dashboards import AclEntry, Dashboard, DashboardSummary, access_of
 from tidegate.domain.documents import check_document
-from tidegate.domain.intents import profile_ids
+from tidegate.domain.intents import intent_hash, profile_ids
+from tidegate.domain.profiles import BrokerProfile, CredentialProfile
 from tidegate.domain.revocations import Revocation, RevocationReason
 from tidegate.domain.users import User
 from tidegate.errors import Conflict, Denied, InvalidInput, NotFound
@@ -28,7 +30,7 @@ from tidegate.ports.control_plane import (
     UserStore,
 )
 from tidegate.ports.runtime import Clock, Ids
-from tidegate.usecases.control_plane.resolve_intents import Resolved, ResolveIntents
+from tidegate.usecases.control_plane.resolve_intents import ProfilesRead, Resolved, ResolveIntents
 
 
 class ManageDashboards:
@@ -72,7 +74,7 @@ class ManageDashboards:
 
     def owned(self, user: User, limit: int, cursor: str | None) -> Page[DashboardSummary]:
         """Own dashboards; admins see all."""
-        if user.role.value == "admin":
+        if rights.may_list_all(user):
             return self._dashboards.all(limit, cursor)
         return self._dashboards.owned_by(user.user_id, limit, cursor)
 
@@ -98,10 +100,7 @@ class ManageDashboards:
         resolved = self._resolve(dashboard.dashboard_id, checked)
         _refuse_problems(resolved, {one["id"] for one in checked["datasources"]})
         self._dashboards.write(
-            DashboardWrite(
-                None, dashboard, access_of(dashboard, resolved.hashes), resolved.intents, uses=frozenset(resolved.uses)
-            ),
-            now_ms,
+            DashboardWrite(None, dashboard, access_of(dashboard, resolved.hashes), resolved.intents), now_ms
         )
         self._record("dashboard.created", user, dashboard, {})
         return dashboard
@@ -117,16 +116,11 @@ class ManageDashboards:
                 current_revision=before.revision,
             )
         checked = check_document(document)
-        changed = _changed_datasources(before.document, checked)
-        if not rights.trusted_author(user):
-            self._check_author(checked, changed)
-        resolved = self._resolve(dashboard_id, checked)
-        _refuse_problems(resolved, changed)
         after = replace(before, document=checked, revision=before.revision + 1)
-        old = self._resolve(dashboard_id, before.document)
-        gone = {one for one, was in old.hashes.items() if resolved.hashes.get(one) != was}
-        reason = RevocationReason.DATASOURCES_CHANGED if gone else None
-        after = self._write(user, before, after, reason, resolved=resolved)
+        if checked == before.document:
+            after = self._write(before, after, None)
+        else:
+            after = self._write_document(user, before, after)
         self._record("dashboard.updated", user, after, {"fields": ["document"]})
         return after
 
@@ -142,7 +136,7 @@ class ManageDashboards:
                 None,
                 access_of(tombstone, {}, deleted=True),
                 {},
-                uses_before=frozenset(self._resolve(dashboard_id, before.document).uses),
+                intents_before=self._dashboards.intents(dashboard_id),
                 revocation=_event(RevocationReason.DASHBOARD_DELETED, tombstone),
             ),
             now_ms,
@@ -162,7 +156,7 @@ class ManageDashboards:
             share_token=self._ids.new_share_token() if was_private else before.share_token,
             share_version=before.share_version + 1,
         )
-        after = self._write(user, before, after, RevocationReason.VISIBILITY_CHANGED)
+        after = self._write(before, after, RevocationReason.VISIBILITY_CHANGED)
         change = {"from": before.visibility.value, "to": visibility.value}
         self._record("dashboard.visibility.updated", user, after, change)
         return after
@@ -170,7 +164,7 @@ class ManageDashboards:
     def rotate_share_token(self, user: User, dashboard_id: str) -> Dashboard:
         before = self._shareable(user, dashboard_id)
         after = replace(before, share_token=self._ids.new_share_token(), share_version=before.share_version + 1)
-        after = self._write(user, before, after, RevocationReason.SHARE_TOKEN_ROTATED)
+        after = self._write(before, after, RevocationReason.SHARE_TOKEN_ROTATED)
         self._record("dashboard.share_token.rotated", user, after, {})
         return after
 
@@ -183,7 +177,7 @@ class ManageDashboards:
             raise InvalidInput("The owner needs no entry")
         entry = AclEntry(member.user_id, level, user.user_id, self._now_ms())
         after = replace(before, acl={**before.acl, member.user_id: entry})
-        after = self._write(user, before, after, None)
+        after = self._write(before, after, None)
         self._record("dashboard.acl.upserted", user, after, {"userId": member.user_id, "level": level.value})
         return after
 
@@ -192,56 +186,47 @@ class ManageDashboards:
         if member_id not in before.acl:
             return before
         after = replace(before, acl={one: entry for one, entry in before.acl.items() if one != member_id})
-        after = self._write(user, before, after, RevocationReason.ACL_REMOVED, member_id=member_id)
+        after = self._write(before, after, RevocationReason.ACL_REMOVED, member_id=member_id)
         self._record("dashboard.acl.revoked", user, after, {"userId": member_id})
         return after
 
     # --- how ----------------------------------------------------------------------------------------------
 
     def _write(
-        self,
-        user: User,
-        before: Dashboard,
-        after: Dashboard,
-        reason: RevocationReason | None,
-        *,
-        resolved: Resolved | None = None,
-        member_id: str | None = None,
+        self, before: Dashboard, after: Dashboard, reason: RevocationReason | None, *, member_id: str | None = None
     ) -> Dashboard:
+        """A change that leaves the document alone, and with it the stored intents."""
         now_ms = self._now_ms()
-        resolved = resolved or self._resolve(after.dashboard_id, after.document)
         after = replace(after, row_version=before.row_version + 1, updated_at_ms=now_ms)
-        uses_before = self._resolve(before.dashboard_id, before.document).uses
+        revocation = _event(reason, after, member_id) if reason else None
+        self._dashboards.write(DashboardWrite(before, after, access_of(after, {}), None, revocation=revocation), now_ms)
+        return after
+
+    def _write_document(self, user: User, before: Dashboard, after: Dashboard) -> Dashboard:
+        """A changed document, resolved once. Whoever watches what it changes is revoked."""
+        changed = _changed_datasources(before.document, after.document)
+        profiles = ProfilesRead(self._profiles)
+        if not rights.trusted_author(user):
+            _check_author(after.document, changed, profiles)
+        resolved = self._resolve(after.dashboard_id, after.document, profiles)
+        _refuse_problems(resolved, changed)
+        stored = self._dashboards.intents(before.dashboard_id)
+        hashes = resolved.hashes
+        gone = any(hashes.get(datasource_id) != intent_hash(intent) for datasource_id, intent in stored.items())
+        now_ms = self._now_ms()
+        after = replace(after, row_version=before.row_version + 1, updated_at_ms=now_ms)
         self._dashboards.write(
             DashboardWrite(
                 before,
                 after,
-                access_of(after, resolved.hashes),
+                access_of(after, hashes),
                 resolved.intents,
-                uses_before=frozenset(uses_before),
-                uses=frozenset(resolved.uses),
-                revocation=_event(reason, after, member_id) if reason else None,
+                intents_before=stored,
+                revocation=_event(RevocationReason.DATASOURCES_CHANGED, after) if gone else None,
             ),
             now_ms,
         )
         return after
-
-    def _check_author(self, document: Mapping[str, Any], changed: set[str]) -> None:
-        """An author who is neither editor nor admin may only attach profiles that are for public use."""
-        for index, one in enumerate(document["datasources"]):
-            if one["id"] not in changed:
-                continue
-            broker_id, credential_id = profile_ids(one)
-            broker = self._profiles.broker(broker_id) if broker_id else None
-            credential = self._profiles.credential(credential_id) if credential_id else None
-            refused = (broker_id and (broker is None or not broker.allow_public_use)) or (
-                credential_id and (credential is None or not credential.allow_public_use)
-            )
-            if refused:
-                raise Denied(
-                    f"Datasource at index {index} references a credential or broker profile you are not "
-                    "permitted to use"
-                )
 
     def _readable(self, user: User, dashboard_id: str) -> Dashboard:
         dashboard = self._dashboards.get(dashboard_id)
@@ -271,6 +256,23 @@ def _changed_datasources(before: Mapping[str, Any], after: Mapping[str, Any]) ->
     """Ids of datasources that are new or not what they were; the order of keys does not count."""
     was = {one["id"]: json.dumps(one, sort_keys=True) for one in before["datasources"]}
     return {one["id"] for one in after["datasources"] if was.get(one["id"]) != json.dumps(one, sort_keys=True)}
+
+
+def _check_author(document: Mapping[str, Any], changed: set[str], profiles: ProfilesRead) -> None:
+    """An author who is neither editor nor admin may only attach profiles that are for public use. Raises `Denied`."""
+    datasources = [(index, one) for index, one in enumerate(document["datasources"]) if one["id"] in changed]
+    profiles.load(datasource for _, datasource in datasources)
+    for index, datasource in datasources:
+        broker_id, credential_id = profile_ids(datasource)
+        named: list[BrokerProfile | CredentialProfile | None] = []
+        if broker_id is not None:
+            named.append(profiles.brokers[broker_id])
+        if credential_id is not None:
+            named.append(profiles.credentials[credential_id])
+        if any(profile is None or not profile.allow_public_use for profile in named):
+            raise Denied(
+                f"Datasource at index {index} references a credential or broker profile you are not permitted to use"
+            )
 
 
 def _refuse_problems(resolved: Resolved, changed: set[str]) -> None:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import TypeVar
 from urllib.parse import urlsplit
 
-from tidegate.domain.access import Role
 from tidegate.domain.profiles import (
     BROKER,
     CREDENTIAL,
@@ -22,12 +22,15 @@ from tidegate.domain.profiles import (
     ProfileChange,
     Transport,
 )
+from tidegate.domain.rights import check_admin, check_author
 from tidegate.domain.users import User
-from tidegate.errors import Denied, InvalidInput, NotFound, Unavailable
+from tidegate.errors import InvalidInput, NotFound, Unavailable
 from tidegate.ports.control_plane import AuditEvent, AuditLog, CredentialCipher, FollowRequests, ProfileStore
 from tidegate.ports.runtime import Clock, Ids
 from tidegate.protocol.topics import check_filter
 from tidegate.usecases.control_plane.follow_profiles import FollowProfiles
+
+P = TypeVar("P", CredentialProfile, BrokerProfile)
 
 #: How long a request follows a change itself, seconds: the API answers within 29.
 _FOLLOW_S = 15
@@ -63,16 +66,16 @@ class ManageProfiles:
         self._ids = ids
 
     def credentials(self, actor: User) -> Sequence[CredentialProfile]:
-        _author(actor)
+        check_author(actor)
         return self._profiles.credentials()
 
     def brokers(self, actor: User) -> Sequence[BrokerProfile]:
-        _author(actor)
+        check_author(actor)
         return self._profiles.brokers()
 
     def create_credential(self, actor: User, wanted: CredentialProfile, secret: Mapping[str, str]) -> CredentialProfile:
         """Create; `wanted` carries what the admin stated, ids and times are ours."""
-        _admin(actor)
+        check_admin(actor)
         now_ms = self._now_ms()
         profile = replace(wanted, profile_id=self._ids.new_id(), created_at_ms=now_ms, updated_at_ms=now_ms)
         profile = _checked_credential(profile, secret)
@@ -85,20 +88,13 @@ class ManageProfiles:
         self, actor: User, profile_id: str, wanted: CredentialProfile, secret: Mapping[str, str] | None
     ) -> CredentialProfile:
         """Replace; without `secret` the stored one stays."""
-        _admin(actor)
+        check_admin(actor)
         before = self._profiles.credential(profile_id)
         if before is None:
             raise NotFound("Credential profile not found")
         keys = dict.fromkeys(before.secret_keys, "kept") if secret is None else secret
         after = _checked_credential(
-            replace(
-                wanted,
-                profile_id=profile_id,
-                revision=before.revision + 1,
-                connection_revision=before.connection_revision,
-                created_at_ms=before.created_at_ms,
-                updated_at_ms=self._now_ms(),
-            ),
+            _next(before, wanted, self._now_ms()),
             keys,
         )
         reconnect = secret is not None or (after.type, after.header_name) != (before.type, before.header_name)
@@ -113,7 +109,7 @@ class ManageProfiles:
         return after
 
     def create_broker(self, actor: User, wanted: BrokerProfile) -> BrokerProfile:
-        _admin(actor)
+        check_admin(actor)
         now_ms = self._now_ms()
         profile = replace(wanted, profile_id=self._ids.new_id(), created_at_ms=now_ms, updated_at_ms=now_ms)
         profile = self._checked_broker(profile)
@@ -122,20 +118,11 @@ class ManageProfiles:
         return profile
 
     def update_broker(self, actor: User, profile_id: str, wanted: BrokerProfile) -> BrokerProfile:
-        _admin(actor)
+        check_admin(actor)
         before = self._profiles.broker(profile_id)
         if before is None:
             raise NotFound("Broker profile not found")
-        after = self._checked_broker(
-            replace(
-                wanted,
-                profile_id=profile_id,
-                revision=before.revision + 1,
-                connection_revision=before.connection_revision,
-                created_at_ms=before.created_at_ms,
-                updated_at_ms=self._now_ms(),
-            )
-        )
+        after = self._checked_broker(_next(before, wanted, self._now_ms()))
         reconnect = _connection(before) != _connection(after)
         if reconnect:
             after = replace(after, connection_revision=before.connection_revision + 1)
@@ -150,7 +137,7 @@ class ManageProfiles:
 
     def delete(self, actor: User, kind: str, profile_id: str) -> None:
         """Delete; datasources that name it lose their intent, public viewers their right."""
-        _admin(actor)
+        check_admin(actor)
         profile = self._profiles.credential(profile_id) if kind == CREDENTIAL else self._profiles.broker(profile_id)
         if profile is None:
             raise NotFound(f"{kind.title()} profile not found")
@@ -206,6 +193,18 @@ class ManageProfiles:
         return int(self._clock.now() * 1000)
 
 
+def _next(before: P, wanted: P, now_ms: int) -> P:
+    """The next revision of a profile: what the admin stated, the rest as it was."""
+    return replace(
+        wanted,
+        profile_id=before.profile_id,
+        revision=before.revision + 1,
+        connection_revision=before.connection_revision,
+        created_at_ms=before.created_at_ms,
+        updated_at_ms=now_ms,
+    )
+
+
 def _change(kind: str, after: CredentialProfile | BrokerProfile, withdrawn: bool) -> ProfileChange:
     return ProfileChange(kind, after.profile_id, after.revision, withdrawn)
 
@@ -245,13 +244,3 @@ def _broker_url(text: str | None) -> str:
 
 def _connection(profile: BrokerProfile) -> tuple[object, ...]:
     return (profile.transport, profile.broker_url, profile.credential_profile_id, sorted(profile.tls.items()))
-
-
-def _admin(actor: User) -> None:
-    if actor.role is not Role.ADMIN:
-        raise Denied("Only administrators may do this")
-
-
-def _author(actor: User) -> None:
-    if actor.role not in (Role.ADMIN, Role.EDITOR):
-        raise Denied("Only editors and administrators may do this")

@@ -8,9 +8,10 @@ import string
 from collections.abc import Mapping
 from dataclasses import replace
 
-from tidegate.domain.access import Role
+from tidegate.domain.access import Role, is_admin
 from tidegate.domain.passwords import check_password, normalise_email
 from tidegate.domain.revocations import Revocation, RevocationReason
+from tidegate.domain.rights import check_admin
 from tidegate.domain.users import User
 from tidegate.errors import Denied, InvalidInput, NotFound
 from tidegate.ports.control_plane import AuditEvent, AuditLog, Page, PasswordHasher, UserStore, UserWrite
@@ -28,7 +29,7 @@ class ManageUsers:
         self._ids = ids
 
     def all(self, actor: User, limit: int, cursor: str | None) -> Page[User]:
-        _admin(actor)
+        check_admin(actor)
         return self._users.all(limit, cursor)
 
     def create(self, actor: User | None, email: str, role: Role, password: str | None = None) -> tuple[User, str]:
@@ -37,7 +38,7 @@ class ManageUsers:
         `actor` is None when the first admin is written from outside the API.
         """
         if actor is not None:
-            _admin(actor)
+            check_admin(actor)
         one_time = password is None
         password = one_time_password() if password is None else check_password(password)
         now_ms = self._now_ms()
@@ -58,9 +59,9 @@ class ManageUsers:
 
     def change(self, actor: User, user_id: str, *, role: Role | None = None, active: bool | None = None) -> User:
         """Change role or activity."""
-        _admin(actor)
+        check_admin(actor)
         user = self._get(user_id)
-        if user_id == actor.user_id and (active is False or role not in (None, Role.ADMIN)):
+        if user_id == actor.user_id and (active is False or (role is not None and not is_admin(role))):
             raise InvalidInput("You cannot take your own admin rights; ask another admin")
         changed = replace(
             user, role=user.role if role is None else role, active=user.active if active is None else active
@@ -68,7 +69,7 @@ class ManageUsers:
         if changed == user:
             return user
         revocation = None
-        loses = (user.active and not changed.active) or (user.role is Role.ADMIN and changed.role is not Role.ADMIN)
+        loses = (user.active and not changed.active) or (is_admin(user.role) and not is_admin(changed.role))
         if loses:
             revocation = Revocation(RevocationReason.USER_DEACTIVATED, user_id=user_id)
             if not changed.active:
@@ -79,7 +80,7 @@ class ManageUsers:
 
     def reset_password(self, actor: User, user_id: str) -> str:
         """Give a user a one-time password; everything they were signed in with ends."""
-        _admin(actor)
+        check_admin(actor)
         user, password = self._get(user_id), one_time_password()
         self._set_password(user, password, must_change=True)
         self._record("password_reset.admin_issued", actor, user, {})
@@ -125,8 +126,3 @@ def one_time_password() -> str:
     """20 random characters that satisfy `check_password`."""
     alphabet = string.ascii_letters + string.digits
     return "".join(secrets.choice(alphabet) for _ in range(16)) + "-aZ7"
-
-
-def _admin(actor: User) -> None:
-    if actor.role is not Role.ADMIN:
-        raise Denied("Only administrators may do this")

@@ -2,27 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tidegate.domain.intents import STREAM_TYPES, Intent, IntentDefaults, build_intent, intent_hash, profile_ids
+from tidegate.domain.intents import Intent, IntentDefaults, build_intent, intent_hash, profile_ids, streaming
 from tidegate.domain.profiles import BROKER, CREDENTIAL, BrokerProfile, CredentialProfile
 from tidegate.errors import TidegateError
-from tidegate.ports.control_plane import ProfileStore, ProfileUse
+from tidegate.ports.control_plane import ProfileStore
+from tidegate.usecases.parallel import in_parallel
 
 
 @dataclass(slots=True)
 class Resolved:
-    """Intents by datasource id, profiles used, and why other datasources have no intent."""
+    """Intents by datasource id, and why other datasources have no intent."""
 
     intents: dict[str, Intent] = field(default_factory=dict)
-    uses: set[ProfileUse] = field(default_factory=set)
     problems: dict[str, TidegateError] = field(default_factory=dict)
 
     @property
     def hashes(self) -> dict[str, str]:
         return {datasource_id: intent_hash(intent) for datasource_id, intent in self.intents.items()}
+
+
+class ProfilesRead:
+    """Profiles as one operation sees them: each is read once, several at the same time.
+
+    Attributes:
+        brokers, credentials: profile id -> what was read; None when there is no such profile.
+    """
+
+    def __init__(self, profiles: ProfileStore) -> None:
+        self._profiles = profiles
+        self.brokers: dict[str, BrokerProfile | None] = {}
+        self.credentials: dict[str, CredentialProfile | None] = {}
+
+    def load(self, datasources: Iterable[Mapping[str, Any]]) -> None:
+        """Read the profiles these datasources name, then the credentials of the brokers. Raises `Unavailable`."""
+        named = [profile_ids(datasource) for datasource in datasources]
+        brokers = [broker_id for broker_id, _ in named if broker_id is not None]
+        self._read(brokers, [credential_id for _, credential_id in named])
+        self._read([], [self._credential_of(broker_id) for broker_id in brokers])
+
+    def of(self, datasource: Mapping[str, Any]) -> tuple[BrokerProfile | None, CredentialProfile | None]:
+        """The profiles of a datasource that was loaded; the credential is the broker's where it names a broker."""
+        broker_id, credential_id = profile_ids(datasource)
+        if broker_id is not None:
+            credential_id = self._credential_of(broker_id)
+        broker = None if broker_id is None else self.brokers[broker_id]
+        return broker, None if credential_id is None else self.credentials[credential_id]
+
+    def _credential_of(self, broker_id: str) -> str | None:
+        broker = self.brokers[broker_id]
+        return broker.credential_profile_id if broker else None
+
+    def _read(self, broker_ids: Iterable[str], credential_ids: Iterable[str | None]) -> None:
+        wanted = [(BROKER, broker_id) for broker_id in dict.fromkeys(broker_ids) if broker_id not in self.brokers]
+        wanted += [
+            (CREDENTIAL, credential_id)
+            for credential_id in dict.fromkeys(credential_ids)
+            if credential_id is not None and credential_id not in self.credentials
+        ]
+        in_parallel(self._read_one, wanted)
+
+    def _read_one(self, wanted: tuple[str, str]) -> None:
+        kind, profile_id = wanted
+        if kind == BROKER:
+            self.brokers[profile_id] = self._profiles.broker(profile_id)
+        else:
+            self.credentials[profile_id] = self._profiles.credential(profile_id)
 
 
 class ResolveIntents:
@@ -32,35 +80,27 @@ class ResolveIntents:
         self._profiles = profiles
         self._defaults = defaults
 
-    def __call__(self, dashboard_id: str, document: Mapping[str, Any]) -> Resolved:
-        """Resolve every enabled streaming datasource of a checked document."""
+    def __call__(
+        self, dashboard_id: str, document: Mapping[str, Any], profiles: ProfilesRead | None = None
+    ) -> Resolved:
+        """Resolve every enabled streaming datasource of a checked document.
+
+        Args:
+            profiles: what the operation has read already; what is missing is read into it.
+
+        Raises:
+            Unavailable: a profile could not be read.
+        """
         resolved = Resolved()
-        brokers: dict[str, BrokerProfile | None] = {}
-        credentials: dict[str, CredentialProfile | None] = {}
-        for one in document["datasources"]:
-            if str(one["type"]).strip().lower() not in STREAM_TYPES or not one.get("enabled", True):
-                continue
-            broker_id, credential_id = profile_ids(one)
-            broker = None
-            if broker_id is not None:
-                if broker_id not in brokers:
-                    brokers[broker_id] = self._profiles.broker(broker_id)
-                broker = brokers[broker_id]
-                credential_id = broker.credential_profile_id if broker else None
-            credential = None
-            if credential_id is not None:
-                if credential_id not in credentials:
-                    credentials[credential_id] = self._profiles.credential(credential_id)
-                credential = credentials[credential_id]
+        profiles = profiles or ProfilesRead(self._profiles)
+        datasources = list(streaming(document))
+        profiles.load(datasources)
+        for datasource in datasources:
+            broker, credential = profiles.of(datasource)
             try:
-                resolved.intents[one["id"]] = build_intent(
-                    dashboard_id, one, broker=broker, credential=credential, defaults=self._defaults
+                resolved.intents[datasource["id"]] = build_intent(
+                    dashboard_id, datasource, broker=broker, credential=credential, defaults=self._defaults
                 )
             except TidegateError as error:
-                resolved.problems[one["id"]] = error
-                continue
-            if broker is not None:
-                resolved.uses.add(ProfileUse(BROKER, broker.profile_id, broker.connection_revision))
-            if credential is not None:
-                resolved.uses.add(ProfileUse(CREDENTIAL, credential.profile_id, credential.connection_revision))
+                resolved.problems[datasource["id"]] = error
         return resolved

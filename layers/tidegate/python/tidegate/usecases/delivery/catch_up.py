@@ -7,6 +7,7 @@ would end with the older one: so what is newest is asked once more after every s
 
 from __future__ import annotations
 
+from tidegate.domain.client_queues import Frame
 from tidegate.domain.subscriptions import CatchUpRequest, LastValue, Subscription
 from tidegate.errors import Unavailable
 from tidegate.ports.delivery import Delivery, Sender
@@ -14,6 +15,7 @@ from tidegate.ports.gateway import AccessStore, LastValueStore, SubscriptionStor
 from tidegate.ports.runtime import Clock, Observer
 from tidegate.protocol import messages
 from tidegate.usecases.delivery.fresh_access import FreshAccess
+from tidegate.usecases.delivery.senders import send_once
 from tidegate.usecases.gateway.end_connection import EndConnection
 
 #: A stream that has a newer value after every send is lively: its next message brings what this look does not.
@@ -59,14 +61,19 @@ class CatchUp:
         return sent
 
     def _send(self, row: Subscription, value: LastValue) -> bool:
-        if not FreshAccess(self._access, self._clock).allows(row):
-            return False
         at = value.timestamp_ms / 1000
         body = messages.data(row.key.datasource_id, value.payload, at, retained=True)
-        delivery = self._sender.post(row.key.connection_id, body)
-        if delivery is Delivery.GONE:
-            self._end_connection.gone(row.key.connection_id)
-        elif delivery in (Delivery.THROTTLED, Delivery.FAILED):
-            raise Unavailable("The newest value could not be sent", code="not_sent")
-        self._observer.count("catch_ups", outcome=delivery.value)
+        outcomes, left = send_once(
+            [Frame(row, body, is_data=True)],
+            access=FreshAccess(self._access, self._clock),
+            sender=self._sender,
+            observer=self._observer,
+        )
+        for what in left:
+            if not isinstance(what, str):
+                raise Unavailable("The newest value could not be sent", code="not_sent")
+            self._end_connection.gone(what)
+        (delivery,) = outcomes
+        if delivery is not Delivery.WITHHELD:
+            self._observer.count("catch_ups", outcome=delivery.value)
         return delivery is Delivery.DELIVERED

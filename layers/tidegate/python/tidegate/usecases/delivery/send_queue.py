@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
-from queue import SimpleQueue
 from threading import Condition, Lock
 
 from tidegate.domain.client_queues import Batch, ClientQueues, Frame
 from tidegate.domain.subscriptions import Subscription
 from tidegate.errors import Unavailable
-from tidegate.ports.delivery import Delivery, OutboundMessage
+from tidegate.ports.delivery import Delivery
 from tidegate.ports.runtime import Observer
 from tidegate.usecases.delivery.fresh_access import FreshAccess
 
@@ -25,34 +24,120 @@ _ROOM = 256
 #: Connections remembered as gone: an audience read before may name them for a second or so.
 _GONE = 10_000
 
+#: Takes what sending leaves to be done: the id of a connection that is gone, or a row whose newest value is to be tried
+#: again. Never waits: whoever works on it keeps no frame waiting.
+Left = Callable[[str | Subscription], object]
+
 
 class SendQueue:
-    """`ports.delivery.OutboundQueue`. Frames may be added from many threads; one sender sends them.
+    """`ports.delivery.OutboundQueue`: frames that are all there when sending begins. For one thread.
 
     Attributes:
-        leftovers: what sending leaves to be done: ids of connections that are gone, and rows whose newest value is to
-            be tried again. Whoever works on them keeps no frame waiting.
+        ended: nothing is added any more.
     """
+
+    def __init__(self, queues: ClientQueues, *, access: FreshAccess, left: Left, observer: Observer) -> None:
+        """`queues` hold the frames."""
+        self._queues = queues
+        self._access = access
+        self._left = left
+        self._observer = observer
+        self._gone: OrderedDict[str, None] = OrderedDict()
+        self._outcomes: Counter[Delivery] = Counter()
+        self.ended = True
+
+    def take_outcomes(self) -> Counter[Delivery]:
+        """What became of frames since this was last asked: how many per outcome."""
+        outcomes, self._outcomes = self._outcomes, Counter()
+        given_up, self._queues.given_up = self._queues.given_up, 0
+        if given_up:
+            self._observer.count("frames_given_up", given_up)
+        return outcomes
+
+    def ready(self, now: float) -> int:
+        return self._queues.ready(now)
+
+    @property
+    def due(self) -> float | None:
+        return self._queues.due
+
+    def take(self, now: float) -> Batch | None:
+        while (batch := self._queues.take(now)) is not None:
+            if batch.connection_id not in self._gone:
+                return batch
+            self._drop(batch)
+        return None
+
+    def before(self, batch: Batch) -> Batch | None:
+        kept = tuple(frame for frame in batch.frames if self._admits(frame))
+        if len(kept) == len(batch.frames):
+            return batch
+        self._withhold(batch, len(batch.frames) - len(kept))
+        return Batch(batch.queue_key, kept) if kept else None
+
+    def answered(self, batch: Batch, delivery: Delivery) -> None:
+        if delivery is Delivery.GONE:
+            self._forget(batch.connection_id)
+            self._drop(batch)
+            return
+        if delivery in (Delivery.THROTTLED, Delivery.FAILED):
+            self._again(batch.frames)
+        self._outcomes[delivery] += len(batch.frames)
+        self._queues.done(batch.queue_key)
+
+    def _admits(self, frame: Frame) -> bool:
+        try:
+            return self._access.allows(frame.row)
+        except Unavailable:
+            self._observer.count("withheld_unchecked")
+            self._again([frame])
+            return False
+
+    def _withhold(self, batch: Batch, count: int) -> None:
+        """So many of its frames are not sent."""
+        self._outcomes[Delivery.WITHHELD] += count
+        if count == len(batch.frames):
+            self._queues.done(batch.queue_key)
+
+    def _again(self, frames: Iterable[Frame]) -> None:
+        """A stream's newest value is always tried again; by then it may be a newer one."""
+        for row in {frame.row.key: frame.row for frame in frames}.values():
+            self._left(row)
+
+    def _forget(self, connection_id: str) -> None:
+        if connection_id not in self._gone:
+            self._left(connection_id)
+        self._gone[connection_id] = None
+        if len(self._gone) > _GONE:
+            self._gone.popitem(last=False)
+
+    def _drop(self, batch: Batch) -> None:
+        self._outcomes[Delivery.GONE] += len(batch.frames) + len(self._queues.drop(batch.queue_key))
+        self._queues.done(batch.queue_key)
+
+
+class SharedSendQueue(SendQueue):
+    """The queue of a sender that goes on: many threads add frames while one sender sends them."""
 
     def __init__(
         self,
+        queues: ClientQueues,
         *,
         access: FreshAccess,
-        queues: ClientQueues,
+        left: Left,
         may_send: Callable[[], bool],
         wake: Callable[[], None],
         observer: Observer,
     ) -> None:
-        """`may_send` is asked before every send and every retry: a relay that lost its lease sends nothing more."""
-        self._access = access
-        self._queues = queues
+        """
+        Args:
+            may_send: asked before every send and every retry: a relay that lost its lease sends nothing more.
+            wake: tells the sender that there is more, or no more to come.
+        """
+        super().__init__(queues, access=access, left=left, observer=observer)
         self._may_send = may_send
         self._wake = wake
-        self._observer = observer
         self._changed = Condition(Lock())
-        self._gone: OrderedDict[str, None] = OrderedDict()
-        self._outcomes: Counter[Delivery] = Counter()
-        self.failures: SimpleQueue[str | Subscription | None] = SimpleQueue()
         self.ended = False
 
     # --- adding -------------------------------------------------------------------------------------------
@@ -82,13 +167,8 @@ class SendQueue:
         self._wake()
 
     def take_outcomes(self) -> Counter[Delivery]:
-        """What became of frames since this was last asked: how many per outcome."""
         with self._changed:
-            outcomes, self._outcomes = self._outcomes, Counter()
-            given_up, self._queues.given_up = self._queues.given_up, 0
-        if given_up:
-            self._observer.count("frames_given_up", given_up)
-        return outcomes
+            return super().take_outcomes()
 
     # --- sending ------------------------------------------------------------------------------------------
 
@@ -101,75 +181,31 @@ class SendQueue:
         with self._changed:
             return self._queues.due
 
-    def take(self, now: float) -> OutboundMessage | None:
+    def take(self, now: float) -> Batch | None:
         with self._changed:
-            while (batch := self._queues.take(now)) is not None:
-                if batch.connection_id not in self._gone:
-                    self._notify_waiting()
-                    return OutboundMessage(batch.connection_id, batch.body, batch)
-                self._drop(batch)
+            batch = super().take(now)
             self._notify_waiting()
-        return None
+            return batch
 
-    def before(self, post: OutboundMessage) -> OutboundMessage | None:
-        batch = _sending(post)
-        kept = tuple(frame for frame in batch.frames if self._admits(frame))
-        if len(kept) == len(batch.frames):
-            return post
+    def answered(self, batch: Batch, delivery: Delivery) -> None:
         with self._changed:
-            self._outcomes[Delivery.WITHHELD] += len(batch.frames) - len(kept)
-            if not kept:
-                self._queues.done(batch.queue_key)
-                self._notify_waiting()
-                return None
-        smaller = Batch(batch.queue_key, kept)
-        return OutboundMessage(post.connection_id, smaller.body, smaller)
-
-    def answered(self, post: OutboundMessage, delivery: Delivery) -> None:
-        batch = _sending(post)
-        if delivery in (Delivery.THROTTLED, Delivery.FAILED):
-            self._again(batch.frames)
-        with self._changed:
-            if delivery is Delivery.GONE:
-                self._forget(post.connection_id)
-                self._drop(batch)
-            else:
-                self._outcomes[delivery] += len(batch.frames)
-                self._queues.done(batch.queue_key)
+            super().answered(batch, delivery)
             self._notify_waiting()
 
     def _admits(self, frame: Frame) -> bool:
-        try:
-            if self._access.allows(frame.row):
-                if self._may_send():
-                    return True
-                self._again([frame])
-        except Unavailable:
-            self._observer.count("withheld_unchecked")
+        """Outside the lock: the access items may have to be read."""
+        if not super()._admits(frame):
+            return False
+        if not self._may_send():
             self._again([frame])
-        return False
+            return False
+        return True
 
-    def _again(self, frames: Iterable[Frame]) -> None:
-        """A stream's newest value is always tried again; by then it may be a newer one."""
-        for row in {frame.row.key: frame.row for frame in frames}.values():
-            self.failures.put(row)
-
-    def _forget(self, connection_id: str) -> None:
-        if connection_id not in self._gone:
-            self.failures.put(connection_id)
-        self._gone[connection_id] = None
-        if len(self._gone) > _GONE:
-            self._gone.popitem(last=False)
-
-    def _drop(self, batch: Batch) -> None:
-        self._outcomes[Delivery.GONE] += len(batch.frames) + len(self._queues.drop(batch.queue_key))
-        self._queues.done(batch.queue_key)
+    def _withhold(self, batch: Batch, count: int) -> None:
+        with self._changed:
+            super()._withhold(batch, count)
+            self._notify_waiting()
 
     def _notify_waiting(self) -> None:
         if self._queues.empty or self._queues.waiting <= _ROOM:
             self._changed.notify_all()
-
-
-def _sending(post: OutboundMessage) -> Batch:
-    assert isinstance(post.tag, Batch)
-    return post.tag

@@ -1,20 +1,24 @@
-"""Send frames to subscriptions: a handful and done, or on and on beside the work that makes them."""
+"""Send frames to subscriptions: a handful and done, or on and on beside the work that makes them.
+
+Both give the sender the same queue, see `send queue`. The background's adds what only it needs: a lock, because several
+threads add to it; conflation and windows, because it goes on; and the lease that allows it to send.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from queue import Empty
+from queue import Empty, SimpleQueue
 from threading import Thread
 from time import monotonic
 
-from tidegate.domain.client_queues import ClientQueues, Frame
+from tidegate.domain.client_queues import WINDOW_S, ClientQueues, Frame
 from tidegate.domain.subscriptions import Subscription
 from tidegate.errors import Unavailable
 from tidegate.ports.delivery import CatchUpQueue, Delivery, Sender
 from tidegate.ports.runtime import Observer
 from tidegate.usecases.delivery.fresh_access import FreshAccess
-from tidegate.usecases.delivery.send_queue import SendQueue
+from tidegate.usecases.delivery.send_queue import SendQueue, SharedSendQueue
 from tidegate.usecases.gateway.end_connection import EndConnection
 
 #: What is under way when a worker hands over has so long to be answered, seconds; then a catch-up brings it.
@@ -78,28 +82,35 @@ class OneShotSender:
         if not frames:
             return {}
         self._access.load(frame.row for frame in frames)
-        send_queue = SendQueue(
-            access=self._access,
-            queues=ClientQueues(conflate=False, window_s=0.0),
-            may_send=lambda: True,
-            wake=lambda: None,
-            observer=self._observer,
-        )
-        send_queue.add(frames)
-        send_queue.end()
-        self._sender.send(send_queue)
-        while not send_queue.failures.empty():
-            left = send_queue.failures.get()
-            if left is not None:
-                self._failure_handler(left)
-        return _counted(send_queue, self._observer)
+        outcomes, left = send_once(frames, access=self._access, sender=self._sender, observer=self._observer)
+        for what in left:
+            self._failure_handler(what)
+        return _counted(outcomes, self._observer)
+
+
+def send_once(
+    frames: Iterable[Frame], *, access: FreshAccess, sender: Sender, observer: Observer
+) -> tuple[Mapping[Delivery, int], Sequence[str | Subscription]]:
+    """Send frames, those of one queue in order.
+
+    Returns:
+        How many frames per outcome; and what is left to be done: ids of connections that are gone, and rows that could
+        not be sent their frame, or of which it could not be said whether they may have it.
+    """
+    queues = ClientQueues()
+    for frame in frames:
+        queues.add(frame)
+    left: list[str | Subscription] = []
+    send_queue = SendQueue(queues, access=access, left=left.append, observer=observer)
+    sender.send(send_queue)
+    return send_queue.take_outcomes(), left
 
 
 class BackgroundSender:
     """Sends on a thread of its own what others add, and follows up on another. `close` ends both.
 
     Attributes:
-        works: False once it broke, by a fault of ours: nothing is sent any more.
+        healthy: False once it broke, by a fault of ours: nothing is sent any more.
     """
 
     def __init__(
@@ -119,9 +130,11 @@ class BackgroundSender:
         self._failure_handler = failure_handler
         self._observer = observer
         self.healthy = True
-        self._send_queue = SendQueue(
+        self._left: SimpleQueue[str | Subscription | None] = SimpleQueue()
+        self._send_queue = SharedSendQueue(
+            ClientQueues(conflate=conflate, window_s=WINDOW_S),
             access=access,
-            queues=ClientQueues(conflate=conflate),
+            left=self._left.put,
             may_send=may_send,
             wake=sender.wake,
             observer=observer,
@@ -165,19 +178,19 @@ class BackgroundSender:
             self._send_queue.end()
         finally:
             self._sender.end()
-            self._send_queue.failures.put(None)
+            self._left.put(None)
 
     def _follow(self) -> None:
         ended = False
         while not ended:
             with suppress(Empty):
-                left = self._send_queue.failures.get(timeout=_COUNTED_S)
+                left = self._left.get(timeout=_COUNTED_S)
                 if left is None:
                     ended = True
                 else:
                     self._try_to_handle(left)
-            if ended or self._send_queue.failures.empty():
-                _counted(self._send_queue, self._observer)
+            if ended or self._left.empty():
+                _counted(self._send_queue.take_outcomes(), self._observer)
 
     def _try_to_handle(self, left: str | Subscription) -> None:
         try:
@@ -186,8 +199,7 @@ class BackgroundSender:
             self._observer.fault("failure not handled", error)
 
 
-def _counted(send_queue: SendQueue, observer: Observer) -> Mapping[Delivery, int]:
-    outcomes = send_queue.take_outcomes()
+def _counted(outcomes: Mapping[Delivery, int], observer: Observer) -> Mapping[Delivery, int]:
     for delivery, count in outcomes.items():
         observer.count("deliveries", count, outcome=delivery.value)
     return outcomes

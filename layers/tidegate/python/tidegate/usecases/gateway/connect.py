@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from tidegate.domain.limits import CONNECT_IP_SCOPE
 from tidegate.domain.subscriptions import Connection
 from tidegate.errors import Denied, Disabled
 from tidegate.ports.gateway import ConnectionStore
@@ -17,7 +18,6 @@ from tidegate.usecases.limits.connection_quota import ConnectionQuota
 from tidegate.usecases.limits.rate_limits import RateLimits
 
 #: The limiter's scope of the connect rate, as the internal API names it.
-CONNECT_SCOPE = "realtime-connect-ip"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class Connect:
         if policy.allowed_origins and (handshake.origin or "").lower() not in policy.allowed_origins:
             raise Denied("Origin is not allowed", code="origin_not_allowed")
         deadline = self._clock.monotonic() + policy.limiter_timeout_ms / 1000
-        self._rates.consume(CONNECT_SCOPE, handshake.ip_key, policy.rate_per_minute, deadline=deadline)
+        self._rates.consume(CONNECT_IP_SCOPE, handshake.ip_key, policy.rate_per_minute, deadline=deadline)
         ip = self._keys.key("ip", handshake.ip_key)
         slot = self._quota.take(
             f"ip#{ip}",

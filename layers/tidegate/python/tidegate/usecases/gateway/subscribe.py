@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tidegate.domain.access import Refusal
+from tidegate.domain.limits import PUBLIC_SUBSCRIBE_IP_SCOPE, PUBLIC_SUBSCRIBE_SHARE_SCOPE
 from tidegate.domain.subscriptions import Connection, Stream, Subscription, SubscriptionKey, same_authorization
 from tidegate.domain.tokens import SessionClaims
 from tidegate.errors import Denied, LimitReached, TidegateError, Unauthenticated, Unavailable
@@ -22,9 +23,6 @@ from tidegate.ports.runtime import Clock, Ids, Observer
 from tidegate.usecases.gateway.authorizer import Authorization, Authorizer
 from tidegate.usecases.limits.connection_quota import ConnectionQuota, home_slot
 from tidegate.usecases.limits.rate_limits import RateLimits
-
-IP_SCOPE = "realtime-public-subscribe-ip"
-SHARE_SCOPE = "realtime-public-subscribe-share"
 
 #: How often an attempt that lost its row, or met one that is being ended, starts over before it is refused.
 ROUNDS = 4
@@ -121,10 +119,12 @@ class Subscribe:
     def _limit(self, claims: SessionClaims, connection: Connection) -> None:
         refusal = "Too many public realtime subscribe requests"
         deadline = self._rates.deadline()
-        self._rates.consume(IP_SCOPE, connection.ip, self._policy.rate_per_ip, deadline=deadline, refusal=refusal)
+        self._rates.consume(
+            PUBLIC_SUBSCRIBE_IP_SCOPE, connection.ip, self._policy.rate_per_ip, deadline=deadline, refusal=refusal
+        )
         share = f"{claims.dashboard_id}:{claims.principal.share_version}"
         limit = self._policy.rate_per_share_version
-        self._rates.consume(SHARE_SCOPE, share, limit, deadline=deadline, refusal=refusal)
+        self._rates.consume(PUBLIC_SUBSCRIBE_SHARE_SCOPE, share, limit, deadline=deadline, refusal=refusal)
 
     def _open_connection(self, connection_id: str) -> Connection:
         connection = self._connections.get(connection_id)

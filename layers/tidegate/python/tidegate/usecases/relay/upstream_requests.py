@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tidegate.domain.credentials import placed
-from tidegate.domain.intents import Intent
+from tidegate.domain.intents import Intent, IntentDefaults
 from tidegate.domain.profiles import CredentialProfile, CredentialType
 from tidegate.domain.subscriptions import Stream
 from tidegate.errors import SecretUnreadable
@@ -85,7 +85,7 @@ def http_request(intent: Intent, url: str, headers: Mapping[str, str]) -> Upstre
         url=url,
         headers=headers,
         protocols=tuple(map(str, protocols)) if isinstance(protocols, list) else (),
-        idle_timeout_s=int(str(intent.get("idleTimeoutMs", 120_000))) / 1000,
+        idle_timeout_s=int(str(intent.get("idleTimeoutMs", IntentDefaults().sse_idle_timeout_ms))) / 1000,
     )
 
 

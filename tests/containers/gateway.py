@@ -1,0 +1,281 @@
+"""The gateway over doubles: one dashboard with one MQTT datasource, one link viewer's token."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from tests.doubles.platform import (
+    CountingIds,
+    ManualClock,
+    MemoryCatchUpQueue,
+    MemoryObserver,
+    MemoryRelayWorkers,
+    MemorySender,
+    PlainKeys,
+)
+from tests.doubles.stores import (
+    MemoryAccess,
+    MemoryCaps,
+    MemoryConnections,
+    MemoryLastValues,
+    MemoryStreams,
+    MemorySubscriptions,
+)
+from tidegate.adapters.memory_rates import MemoryRates
+from tidegate.domain.access import PUBLIC_SUBJECT, AclLevel, DashboardAccess, Role, UserAccess, Visibility
+from tidegate.domain.egress import EgressPolicy
+from tidegate.domain.intents import build_intent, intent_hash
+from tidegate.domain.limits import FailureMode
+from tidegate.domain.profiles import BrokerProfile, CredentialProfile, Transport
+from tidegate.domain.stream_policy import StreamPolicy
+from tidegate.domain.subscriptions import Connection
+from tidegate.domain.tokens import SessionClaims
+from tidegate.errors import Unauthenticated
+from tidegate.usecases.delivery.bridge import Bridge, DeviceMessage
+from tidegate.usecases.delivery.catch_up import CatchUp
+from tidegate.usecases.delivery.fan_out import FanOut
+from tidegate.usecases.delivery.fresh_access import FreshAccess
+from tidegate.usecases.delivery.senders import FailureHandler, OneShotSender
+from tidegate.usecases.gateway.authorizer import LocalAuthorizer
+from tidegate.usecases.gateway.connect import Connect, ConnectPolicy
+from tidegate.usecases.gateway.end_connection import EndConnection
+from tidegate.usecases.gateway.handle_message import HandleMessage
+from tidegate.usecases.gateway.subscribe import Subscribe, SubscribePolicy
+from tidegate.usecases.gateway.unsubscribe import Unsubscribe
+from tidegate.usecases.limits.connection_quota import ConnectionQuota
+from tidegate.usecases.limits.rate_limits import RateLimits
+
+DASHBOARD, DATASOURCE = "dash", "temp"
+#: Upstreams may be anywhere but inside.
+EGRESS = EgressPolicy((), (80, 443), production=False)
+
+
+class FakeTokens:
+    """Tokens are names of claims; signing is the JWT adapter's business."""
+
+    def __init__(self) -> None:
+        self.claims: dict[str, SessionClaims] = {}
+
+    def verify(self, token: str, now: float) -> SessionClaims:
+        claims = self.claims.get(token)
+        if claims is None:
+            raise Unauthenticated("Invalid datasource session token")
+        if now >= claims.expires_at:
+            raise Unauthenticated("Invalid datasource session token", code="token_expired")
+        return claims
+
+    def sign(self, claims: SessionClaims) -> str:
+        token = f"token-{len(self.claims)}"
+        self.claims[token] = claims
+        return token
+
+
+class FakeProfiles:
+    """The part of a profile store the gateway reads."""
+
+    def __init__(self) -> None:
+        self.by_broker: dict[str, BrokerProfile] = {}
+        self.by_credential: dict[str, CredentialProfile] = {}
+
+    def broker(self, profile_id: str) -> BrokerProfile | None:
+        return self.by_broker.get(profile_id)
+
+    def credential(self, profile_id: str) -> CredentialProfile | None:
+        return self.by_credential.get(profile_id)
+
+
+class GatewayContainer:
+    """Everything wired; attributes are there to look at and to break."""
+
+    def __init__(
+        self,
+        *,
+        per_connection: int = 50,
+        per_dashboard: int = 1000,
+        rate: int = 1000,
+        failure_mode: FailureMode = FailureMode.CLOSED,
+        allowed_topics: Sequence[str] = ("a/#",),
+        origins: Sequence[str] = (),
+        per_ip: int = 25,
+        enabled: bool = True,
+    ) -> None:
+        self.clock, self.ids, self.observer = ManualClock(), CountingIds(), MemoryObserver()
+        self.access, self.connections = MemoryAccess(), MemoryConnections()
+        self.subscriptions = MemorySubscriptions(self.connections)
+        self.streams, self.last_values = MemoryStreams(), MemoryLastValues()
+        self.rate_store, self.caps = MemoryRates(), MemoryCaps()
+        self.sender, self.catch_ups = MemorySender(), MemoryCatchUpQueue()
+        self.relay_workers = MemoryRelayWorkers()
+        self.tokens, self.profiles = FakeTokens(), FakeProfiles()
+        self.rates = RateLimits(
+            store=self.rate_store,
+            keys=PlainKeys(),
+            namespace="t",
+            failure_mode=failure_mode,
+            timeout_ms=3000,
+            clock=self.clock,
+            ids=self.ids,
+            observer=self.observer,
+        )
+        self.slots = ConnectionQuota(
+            store=self.caps,
+            failure_mode=failure_mode,
+            timeout_ms=3000,
+            clock=self.clock,
+            observer=self.observer,
+        )
+        self.end_connection = EndConnection(
+            connections=self.connections,
+            subscriptions=self.subscriptions,
+            quota=self.slots,
+            sender=self.sender,
+            observer=self.observer,
+        )
+        self.connect = Connect(
+            policy=ConnectPolicy(enabled, list(origins), rate, per_ip, 3000),
+            rates=self.rates,
+            quota=self.slots,
+            connections=self.connections,
+            keys=PlainKeys(),
+            clock=self.clock,
+            observer=self.observer,
+        )
+        self.authorizer = LocalAuthorizer(
+            access=self.access,
+            profiles=self.profiles,  # type: ignore[arg-type]
+            policy=StreamPolicy(frozenset({"mqtt", "sse"}), tuple(allowed_topics), EGRESS),
+        )
+        self.subscribe = Subscribe(
+            policy=SubscribePolicy(per_connection, per_dashboard, rate, rate),
+            tokens=self.tokens,
+            rates=self.rates,
+            authorizer=self.authorizer,
+            quota=self.slots,
+            connections=self.connections,
+            subscriptions=self.subscriptions,
+            streams=self.streams,
+            clock=self.clock,
+            ids=self.ids,
+            observer=self.observer,
+        )
+        self.handle = HandleMessage(
+            max_message_bytes=4000,
+            subscribe=self.subscribe,
+            unsubscribe=Unsubscribe(
+                connections=self.connections, subscriptions=self.subscriptions, observer=self.observer
+            ),
+            last_values=self.last_values,
+            catch_ups=self.catch_ups,
+            relay_workers=self.relay_workers,
+            end_connection=self.end_connection,
+            sender=self.sender,
+            clock=self.clock,
+            observer=self.observer,
+        )
+        self.fresh = FreshAccess(self.access, self.clock)
+        self.failure_handler = FailureHandler(
+            catch_ups=self.catch_ups, end_connection=self.end_connection, observer=self.observer
+        )
+        self.send = OneShotSender(
+            access=self.fresh, sender=self.sender, failure_handler=self.failure_handler, observer=self.observer
+        )
+        self.fan_out = FanOut(
+            subscriptions=self.subscriptions,
+            last_values=self.last_values,
+            send=self.send,
+            max_message_bytes=4000,
+            clock=self.clock,
+            observer=self.observer,
+        )
+        self.bridge = Bridge(
+            enabled=True,
+            max_payload_bytes=2000,
+            streams=self.streams,
+            fan_out=self.fan_out,
+            clock=self.clock,
+            observer=self.observer,
+        )
+        self.catch_up = CatchUp(
+            subscriptions=self.subscriptions,
+            last_values=self.last_values,
+            access=self.access,
+            sender=self.sender,
+            end_connection=self.end_connection,
+            clock=self.clock,
+            observer=self.observer,
+        )
+        self.profiles.by_broker["b"] = BrokerProfile("b", "b", Transport.IOT_CORE, allow_public_use=True)
+        self.access.users["member"] = UserAccess("member", Role.VIEWER, True, 1)
+        self.add_dashboard(DASHBOARD)
+
+    # --- the scene ----------------------------------------------------------------------------------------
+
+    def add_dashboard(self, dashboard_id: str) -> None:
+        """A dashboard shared by link, with one datasource and one member."""
+        self.access.dashboards[dashboard_id] = DashboardAccess(
+            dashboard_id, 1, Visibility.LINK, "owner", {"member": AclLevel.VIEWER}
+        )
+        self.add_datasource(DATASOURCE, "a/b", dashboard_id=dashboard_id)
+
+    def add_datasource(
+        self, datasource_id: str, topic: str, parser: str = "json", *, dashboard_id: str = DASHBOARD
+    ) -> None:
+        settings = {"brokerProfileId": "b", "topic": topic, "parser": parser}
+        source = {"id": datasource_id, "type": "mqtt", "settings": settings}
+        intent = build_intent(dashboard_id, source, broker=self.profiles.by_broker["b"])
+        self.access.intents[(dashboard_id, datasource_id)] = intent
+        dashboard = self.access.dashboards[dashboard_id]
+        hashes: Mapping[str, str] = {**dashboard.intents, datasource_id: intent_hash(intent)}
+        self.access.dashboards[dashboard_id] = replace(dashboard, intents=hashes)
+
+    def change(self, **changes: Any) -> None:
+        """Change the dashboard's access item."""
+        self.access.dashboards[DASHBOARD] = replace(self.access.dashboards[DASHBOARD], **changes)
+
+    def revoke(self) -> None:
+        self.change(share_version=self.access.dashboards[DASHBOARD].share_version + 1)
+
+    def token(
+        self,
+        datasource_id: str = DATASOURCE,
+        *,
+        user: str | None = None,
+        ttl: int = 300,
+        dashboard: str = DASHBOARD,
+        **changes: Any,
+    ) -> str:
+        access = self.access.dashboards[dashboard]
+        now = int(self.clock.now())
+        claims = SessionClaims(
+            subject=user or PUBLIC_SUBJECT,
+            dashboard_id=dashboard,
+            datasource_id=datasource_id,
+            scope="datasource:stream",
+            issued_at=now,
+            expires_at=now + ttl,
+            intent_hash=access.intents.get(datasource_id),
+            share_version=None if user else access.share_version,
+            session_version=1 if user else None,
+        )
+        return self.tokens.sign(replace(claims, **changes))
+
+    def open(self, connection_id: str = "c", ip: str = "ip", *, batch: bool = False) -> str:
+        self.connections.open(Connection(connection_id, ip, int(self.clock.now()), batch=batch))
+        return connection_id
+
+    def subscribed(
+        self, connection_id: str = "c", datasource_id: str = DATASOURCE, *, dashboard: str = DASHBOARD, **token: Any
+    ) -> None:
+        """A viewer with a live subscription."""
+        self.open(connection_id, ip=connection_id)
+        self.subscribe(connection_id, dashboard, datasource_id, self.token(datasource_id, dashboard=dashboard, **token))
+
+    def publish(self, payload: bytes = b"1", topic: str = "a/b", message_id: str = "m") -> int:
+        self.clock.advance(0.001)
+        at_ms = round(self.clock.now() * 1000)  # cut off, two messages could be of one millisecond, and equal
+        return self.bridge(DeviceMessage("a/#", topic, payload, at_ms, message_id))
+
+    def frames(self, kind: str, connection_id: str = "c") -> list[dict[str, Any]]:
+        return [one for one in self.sender.sent.get(connection_id, []) if one["type"] == kind]

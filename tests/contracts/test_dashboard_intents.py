@@ -1,0 +1,292 @@
+"""Stored intents and uses of profiles on real tables: what a change keeps, and that no change of a profile is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.deployment import aws
+from tests.doubles.platform import CountingIds, MemoryObserver
+from tidegate import tables
+from tidegate.adapters.dynamodb.audit import DynamoAudit
+from tidegate.adapters.dynamodb.users import DynamoUsers
+from tidegate.domain.access import AclLevel, Role, Visibility
+from tidegate.domain.dashboards import Dashboard
+from tidegate.domain.profiles import (
+    BROKER,
+    CREDENTIAL,
+    BrokerProfile,
+    CredentialProfile,
+    CredentialType,
+    ProfileChange,
+    Transport,
+)
+from tidegate.domain.users import User
+from tidegate.errors import Conflict
+from tidegate.ports.control_plane import UserWrite
+from tidegate.providers.control_plane import ControlPlane
+from tidegate.usecases.control_plane.follow_profiles import FollowProfiles
+from tidegate.usecases.control_plane.manage_dashboards import ManageDashboards
+from tidegate.usecases.control_plane.manage_profiles import ManageProfiles
+
+ADMIN = User("admin", "a@x.example", Role.ADMIN, True, 1, "")
+MEMBER = User("member", "m@x.example", Role.VIEWER, True, 1, "")
+
+
+class Container:
+    """A dashboard with sources on an IoT broker, on a broker with a credential, and on an SSE source with one."""
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self.env, self.world = env, ControlPlane(env)
+        world = self.world
+        self.read: list[tuple[str, str]] = []
+        self._count_reads()
+        self.users = DynamoUsers(
+            world.db,
+            world.revocations,
+            table=world.table(tables.USERS),
+            access_table=world.table(tables.ACCESS),
+        )
+        self.users.write(UserWrite(None, MEMBER), 0)
+        self.ids = CountingIds()
+        self.audit = DynamoAudit(world.db, world.table(tables.AUDIT), self.ids, MemoryObserver())
+        self.manage = self.dashboards_of(self.ids)
+        self.follow = FollowProfiles(
+            profiles=world.profiles,
+            dashboards=world.dashboards,
+            resolve=world.resolve,
+            clock=world.clock,
+            observer=MemoryObserver(),
+        )
+        self.profiles = ManageProfiles(
+            profiles=world.profiles,
+            follow=self.follow,
+            requests=world.follow_requests,
+            cipher=None,  # type: ignore[arg-type] # secrets are written sealed, below
+            audit=self.audit,
+            clock=world.clock,
+            ids=self.ids,
+        )
+        for name, kind in (("basic", CredentialType.BASIC), ("bearer", CredentialType.BEARER)):
+            world.profiles.write_credential(None, CredentialProfile(name, name, kind), "sealed")
+        world.profiles.write_broker(None, BrokerProfile("core", "core", Transport.IOT_CORE))
+        far = BrokerProfile("far", "far", Transport.EXTERNAL, "mqtts://far", "basic")
+        world.profiles.write_broker(None, far)
+        self.made = self.manage.create(ADMIN, document("T", *SOURCES))
+        self.read.clear()
+
+    def dashboards_of(self, ids: Any) -> ManageDashboards:
+        world = self.world
+        return ManageDashboards(
+            dashboards=world.dashboards,
+            users=self.users,
+            profiles=world.profiles,
+            resolve=world.resolve,
+            audit=self.audit,
+            clock=world.clock,
+            ids=ids,
+        )
+
+    def _count_reads(self) -> None:
+        db, profiles = self.world.db, self.world.table(tables.PROFILES)
+        real = db.get
+
+        def get(table: str, key: Mapping[str, Any], deadline: float | None = None) -> Any:
+            if table == profiles:
+                self.read.append((key["kind"], key["id"]))
+            return real(table, key, deadline)
+
+        db.get = get  # type: ignore[method-assign]
+
+    @property
+    def id(self) -> str:
+        return self.made.dashboard_id
+
+    def stored(self) -> Dashboard:
+        dashboard = self.world.dashboards.get(self.id)
+        assert dashboard is not None
+        return dashboard
+
+    def hashes(self) -> dict[str, str]:
+        return dict(self.world.access.read([self.id], []).dashboards[self.id].intents)
+
+    def use_rows(self) -> set[str]:
+        items = aws(self.env["AWS_ENDPOINT_URL"], "dynamodb").scan(TableName=self.env[tables.PROFILES.variable])[
+            "Items"
+        ]
+        rows = [item for item in items if item["kind"]["S"].startswith("use#") and item["id"]["S"] == self.id]
+        return {item["kind"]["S"].removeprefix("use#") for item in rows}
+
+    def reconnect(self, broker_id: str = "core", **changes: Any) -> None:
+        """Change what intents of a broker are made of, through its use case: dashboards follow at once."""
+        profile = self.world.profiles.broker(broker_id)
+        assert profile is not None
+        self.profiles.update_broker(ADMIN, broker_id, replace(profile, **(changes or {"tls": {"ca": "pem"}})))
+
+    def assert_consistent(self) -> None:
+        """Access item, intents and profiles say the same."""
+        resolved = self.world.resolve(self.id, self.stored().document)
+        assert self.hashes() == resolved.hashes
+        assert self.world.dashboards.intents(self.id) == resolved.intents
+
+
+def document(title: str, *sources: Mapping[str, Any]) -> dict[str, Any]:
+    return {"schemaVersion": 1, "title": title, "datasources": list(sources)}
+
+
+def mqtt(datasource_id: str, broker: str) -> dict[str, Any]:
+    return {"id": datasource_id, "type": "mqtt", "settings": {"brokerProfileId": broker, "topic": "a"}}
+
+
+def sse(datasource_id: str, credential: str) -> dict[str, Any]:
+    settings = {"url": "https://up.example/", "credentialProfileId": credential}
+    return {"id": datasource_id, "type": "sse", "settings": settings}
+
+
+SOURCES = (mqtt("m1", "core"), mqtt("m2", "core"), mqtt("m3", "far"), sse("s1", "bearer"))
+EACH_ONCE = [(BROKER, "core"), (BROKER, "far"), (CREDENTIAL, "basic"), (CREDENTIAL, "bearer")]
+ALL_USED = {"broker#core", "broker#far", "credential#basic", "credential#bearer"}
+
+
+@pytest.fixture
+def container(deployed: Mapping[str, str]) -> Container:
+    return Container(deployed)
+
+
+def test_changes_that_keep_the_document_read_no_profile_and_keep_the_intents(container: Container) -> None:
+    hashes, intents = container.hashes(), container.world.dashboards.intents(container.id)
+    manage = container.manage
+    assert set(hashes) == set(intents) == {"m1", "m2", "m3", "s1"}
+    manage.set_visibility(ADMIN, container.id, Visibility.LINK)
+    manage.rotate_share_token(ADMIN, container.id)
+    manage.grant(ADMIN, container.id, MEMBER.email, AclLevel.MANAGER)
+    assert container.world.access.read([container.id], []).dashboards[container.id].acl == {"member": AclLevel.MANAGER}
+    manage.revoke(ADMIN, container.id, "member")
+    manage.update(ADMIN, container.id, document("T", *SOURCES), 1)
+    access = container.world.access.read([container.id], []).dashboards[container.id]
+    after = container.stored()
+    assert (access.share_version, access.visibility, access.acl, access.deleted) == (2, Visibility.LINK, {}, False)
+    assert (after.revision, after.row_version, after.share_version) == (2, 6, 2)
+    assert container.read == []
+    assert container.hashes() == hashes and container.world.dashboards.intents(container.id) == intents
+    assert container.use_rows() == ALL_USED
+    manage.delete(ADMIN, container.id)
+    assert container.read == [] and container.use_rows() == set()
+    assert container.world.dashboards.intents(container.id) == {}
+    assert container.world.access.read([container.id], []).dashboards[container.id].deleted
+
+
+def test_a_changed_document_reads_each_profile_once(container: Container) -> None:
+    container.manage.update(ADMIN, container.id, document("Other", *SOURCES), 1)
+    assert sorted(container.read) == EACH_ONCE
+    container.read.clear()
+    container.manage.update(ADMIN, container.id, document("Other", *SOURCES[:2]), 2)
+    assert container.read == [(BROKER, "core")]
+    assert container.use_rows() == {"broker#core"}, "also the credential that was used through its broker"
+    container.assert_consistent()
+
+
+# --- a profile changes meanwhile ------------------------------------------------------------------------------
+
+
+def later(change: ProfileChange, deadline: float) -> bool:
+    """In the place of following: there was no time for it."""
+    return False
+
+
+class During(CountingIds):
+    """Does something in the middle of a rotation: after the dashboard was read, before it is written."""
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        super().__init__()
+        self._work = work
+
+    def new_share_token(self) -> str:
+        self._work()
+        return super().new_share_token()
+
+
+def test_a_rotation_during_which_a_profile_changes_conflicts(container: Container) -> None:
+    before = container.hashes()
+    rotating = container.dashboards_of(During(container.reconnect))
+    with pytest.raises(Conflict):
+        rotating.rotate_share_token(ADMIN, container.id)
+    assert container.hashes()["m1"] != before["m1"], "the dashboard has followed"
+    assert container.stored().share_token == container.made.share_token
+    container.assert_consistent()
+
+
+def test_a_follower_meanwhile_of_whom_somebody_rotates_starts_over(container: Container) -> None:
+    before, real = container.hashes(), container.world.dashboards.intents
+    rotated: list[Dashboard] = []
+
+    def intents(dashboard_id: str) -> Any:
+        if not rotated:
+            rotated.append(container.manage.rotate_share_token(ADMIN, dashboard_id))
+        return real(dashboard_id)
+
+    container.world.dashboards.intents = intents  # type: ignore[method-assign]
+    container.reconnect()
+    after = container.stored()
+    assert rotated and after.share_token == rotated[0].share_token
+    assert container.hashes()["m1"] != before["m1"] and after.row_version == container.made.row_version + 2
+    assert container.world.profiles.open_changes() == []
+    container.assert_consistent()
+
+
+def test_a_change_that_nobody_followed_yet_is_followed_after_a_rotation(container: Container) -> None:
+    """The API died right after it had written the profile; the owner rotates; then the change is taken up."""
+    real = container.follow.one
+    container.follow.one = later  # type: ignore[method-assign]
+    before = container.hashes()
+    container.reconnect()
+    container.manage.rotate_share_token(ADMIN, container.id)
+    assert container.hashes() == before
+    container.follow.one = real  # type: ignore[method-assign]
+    assert container.follow(1e12)
+    assert container.hashes()["m1"] != before["m1"] and container.hashes()["s1"] == before["s1"]
+    container.assert_consistent()
+
+
+def test_a_document_written_with_a_profile_that_changed_conflicts(container: Container) -> None:
+    real = container.world.dashboards.intents
+    changed: list[bool] = []
+
+    def intents(dashboard_id: str) -> Any:
+        if not changed:
+            changed.append(True)
+            container.follow.one = later  # type: ignore[method-assign]
+            container.reconnect()
+        return real(dashboard_id)
+
+    container.world.dashboards.intents = intents  # type: ignore[method-assign]
+    with pytest.raises(Conflict) as conflict:
+        container.manage.update(ADMIN, container.id, document("Other", *SOURCES), 1)
+    assert conflict.value.code == "changed_meanwhile"
+    container.manage.update(ADMIN, container.id, document("Other", *SOURCES), 1)
+    container.assert_consistent()
+
+
+def test_what_does_not_resolve_comes_back_when_its_profile_does(container: Container) -> None:
+    before = container.hashes()
+    container.profiles.delete(ADMIN, CREDENTIAL, "basic")
+    assert set(container.hashes()) == {"m1", "m2", "s1"} and "broker#far" in container.use_rows()
+    container.manage.rotate_share_token(ADMIN, container.id)
+    container.manage.update(ADMIN, container.id, document("Other", *SOURCES), 1)
+    assert set(container.hashes()) == {"m1", "m2", "s1"} and "broker#far" in container.use_rows()
+    container.reconnect("far", credential_profile_id=None)
+    assert set(container.hashes()) == {"m1", "m2", "m3", "s1"} and container.hashes()["m1"] == before["m1"]
+    container.assert_consistent()
+
+
+def test_a_dashboard_that_moved_to_another_credential_leaves_the_old_one(container: Container) -> None:
+    world = container.world
+    world.profiles.write_credential(None, CredentialProfile("next", "next", CredentialType.BASIC), "sealed")
+    container.reconnect("far", credential_profile_id="next")
+    assert container.use_rows() == ALL_USED - {"credential#basic"} | {"credential#next"}
+    container.assert_consistent()
+    container.manage.delete(ADMIN, container.id)
+    assert container.use_rows() == set()

@@ -1,0 +1,503 @@
+"""One contract, two implementations: in memory, and DynamoDB on moto."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from time import monotonic
+
+import pytest
+
+from tests.doubles.stores import (
+    MemoryCaps,
+    MemoryConnections,
+    MemoryFullRevalidationRuns,
+    MemoryLastValues,
+    MemoryRemoteAccess,
+    MemoryStreams,
+    MemorySubscriptions,
+)
+from tidegate import tables
+from tidegate.adapters.dynamodb.access import DynamoRemoteAccess
+from tidegate.adapters.dynamodb.limits import DynamoCaps, DynamoRates
+from tidegate.adapters.dynamodb.revocations import DynamoRemoteCursor, DynamoRevocations
+from tidegate.adapters.memory_rates import MemoryRates
+from tidegate.domain.access import PUBLIC_SUBJECT, Claim, Principal
+from tidegate.domain.subscriptions import (
+    TERMINATION_CLAIM_S,
+    Connection,
+    LastValue,
+    Stream,
+    Subscription,
+    SubscriptionKey,
+    TerminationClaim,
+)
+from tidegate.ports.gateway import ConnectionStore, LastValueStore, Reservation, StreamStore, SubscriptionStore
+from tidegate.ports.limits import CapStore, RateStore
+from tidegate.ports.revocation import FullRevalidationRuns, RevalidationRun
+from tidegate.providers.control_plane import ControlPlane
+
+KEY = SubscriptionKey("d", "c=", "s#1")
+MARK = TerminationClaim("run", 1000)
+
+
+@dataclass
+class Stores:
+    connections: ConnectionStore
+    subscriptions: SubscriptionStore
+    streams: StreamStore
+    last_values: LastValueStore
+    rates: RateStore
+    caps: CapStore
+    #: How many threads may ask at once. moto checks a condition and writes in two steps, so it is asked one by one;
+    #: `tests/local` asks the emulator, which is atomic, in parallel.
+    parallel: int
+
+
+@pytest.fixture(params=["memory", "dynamodb"])
+def stores(request: pytest.FixtureRequest) -> Stores:
+    if request.param == "memory":
+        connections = MemoryConnections()
+        return Stores(
+            connections,
+            MemorySubscriptions(connections),
+            MemoryStreams(),
+            MemoryLastValues(),
+            MemoryRates(),
+            MemoryCaps(),
+            8,
+        )
+    env: Mapping[str, str] = request.getfixturevalue("deployed")
+    control_plane = ControlPlane(env)
+    return Stores(
+        control_plane.connections,
+        control_plane.subscriptions,
+        control_plane.streams,
+        control_plane.last_values,
+        DynamoRates(control_plane.db, control_plane.table(tables.LIMITERS)),
+        DynamoCaps(control_plane.db, control_plane.table(tables.LIMITERS), "t"),
+        1,
+    )
+
+
+def row(attempt: str = "a", version: int | None = 1, key: SubscriptionKey = KEY, expires_at: int = 100) -> Subscription:
+    subject = "user" if version is None else PUBLIC_SUBJECT
+    claim = Claim(key.dashboard_id, key.datasource_id, Principal(subject, version), "hash", expires_at)
+    return Subscription(key=key, generation=attempt, claim=claim, stream_key="stream")
+
+
+def opened(stores: Stores, connection_id: str = "c=") -> None:
+    stores.connections.open(Connection(connection_id, "ip", 1000, slots=frozenset({"ip#x#0"})))
+
+
+# --- connections -------------------------------------------------------------------------------------------
+
+
+def test_a_connection_comes_and_goes(stores: Stores) -> None:
+    assert stores.connections.get("c=") is None
+    opened(stores)
+    assert stores.connections.reserve(KEY, 5, "dash#d#0") is Reservation.HELD
+    opened(stores)  # repeated: keeps what it holds
+    connection = stores.connections.get("c=")
+    assert connection is not None
+    assert dict(connection.subscriptions) == {"s#1": "d"} and connection.slots == {"ip#x#0", "dash#d#0"}
+    assert stores.connections.remove("c=") == connection
+    assert stores.connections.remove("c=") is None
+    assert stores.connections.reserve(KEY, 5, "x") is Reservation.GONE
+    assert not stores.connections.note_slot("c=", "x")
+    stores.connections.forget_slots("c=", ["x"])
+    assert stores.connections.get("c=") is None
+
+
+def test_the_cap_of_a_connection_is_exact(stores: Stores) -> None:
+    opened(stores)
+    keys = [SubscriptionKey("d", "c=", f"s{number}") for number in range(20)]
+    with ThreadPoolExecutor(stores.parallel) as pool:
+        results = list(pool.map(lambda key: stores.connections.reserve(key, 7, "slot"), keys))
+    assert results.count(Reservation.HELD) == 7 and results.count(Reservation.FULL) == 13
+    held = keys[results.index(Reservation.HELD)]
+    assert stores.connections.reserve(held, 7, "slot") is Reservation.HELD
+    other = replace(held, dashboard_id="other")
+    assert stores.connections.reserve(other, 7, "slot") is Reservation.OTHER_DASHBOARD
+
+
+def test_slots_are_noted_and_forgotten(stores: Stores) -> None:
+    opened(stores)
+    assert stores.connections.note_slot("c=", "dash#d#1")
+    stores.connections.forget_slots("c=", ["dash#d#1", "never"])
+    connection = stores.connections.get("c=")
+    assert connection is not None and connection.slots == {"ip#x#0"}
+
+
+def test_only_an_empty_connection_closes(stores: Stores) -> None:
+    opened(stores)
+    stores.connections.reserve(KEY, 5, "x")
+    assert not stores.connections.close_if_empty("c=")
+    stores.subscriptions.release_key(KEY)
+    assert stores.connections.close_if_empty("c=") and stores.connections.close_if_empty("c=")
+    assert stores.connections.reserve(KEY, 5, "x") is Reservation.GONE
+    assert not stores.connections.close_if_empty("unknown")
+
+
+# --- subscriptions -----------------------------------------------------------------------------------------
+
+
+def test_a_row_is_hidden_until_made_visible(stores: Stores) -> None:
+    opened(stores)
+    assert stores.subscriptions.put_hidden(row())
+    assert stores.subscriptions.audience("stream") == []
+    assert stores.subscriptions.make_visible(row()) and stores.subscriptions.make_visible(row())
+    assert [one.key for one in stores.subscriptions.audience("stream")] == [KEY]
+    assert stores.subscriptions.get(KEY) == replace(row(), visible=True)
+
+
+def test_only_the_own_attempt_is_touched(stores: Stores) -> None:
+    stores.subscriptions.put_hidden(row("mine"))
+    assert not stores.subscriptions.make_visible(row("other"))
+    assert not stores.subscriptions.claim_termination(row("other"), MARK)
+    assert not stores.subscriptions.remove(row("other"))
+    assert not stores.subscriptions.move_expiry(row("other"), 200)
+    assert not stores.subscriptions.move_expiry(row("mine"), 200)  # hidden
+    assert stores.subscriptions.get(KEY) == row("mine")
+
+
+def test_a_put_gives_way_to_higher_versions_and_to_cut_rows(stores: Stores) -> None:
+    stores.subscriptions.put_hidden(row("old", 2))
+    assert not stores.subscriptions.put_hidden(row("older", 1))
+    assert stores.subscriptions.put_hidden(row("same", 2))
+    assert stores.subscriptions.put_hidden(row("member", None)), "members and guests may replace each other"
+    assert stores.subscriptions.put_hidden(row("guest", 2))
+    assert stores.subscriptions.put_hidden(row("new", 3))
+    assert stores.subscriptions.claim_termination(row("new", 3), MARK)
+    assert not stores.subscriptions.put_hidden(row("newest", 4))
+    assert not stores.subscriptions.make_visible(row("new", 3))
+    assert stores.subscriptions.remove(replace(row("new", 3), termination=MARK))
+    assert stores.subscriptions.put_hidden(row("newest", 4))
+
+
+def test_a_mark_keeps_others_away_until_it_runs_out(stores: Stores) -> None:
+    stores.subscriptions.put_hidden(row())
+    assert stores.subscriptions.claim_termination(row(), MARK) and stores.subscriptions.claim_termination(row(), MARK)
+    stored = stores.subscriptions.get(KEY)
+    assert stored is not None and stored.termination == MARK
+    early, late = (
+        TerminationClaim("other", MARK.at + TERMINATION_CLAIM_S - 1),
+        TerminationClaim("other", MARK.at + TERMINATION_CLAIM_S),
+    )
+    assert not stores.subscriptions.claim_termination(stored, early)
+    assert not stores.subscriptions.remove(row()), "whoever saw it unmarked leaves it alone"
+    assert stores.subscriptions.claim_termination(stored, late) and not stores.subscriptions.remove(stored)
+    assert stores.subscriptions.remove(replace(stored, termination=late)) and stores.subscriptions.get(KEY) is None
+
+
+def test_a_put_leaves_a_live_row_of_its_own_authorization_alone(stores: Stores) -> None:
+    for first, other in ((row("first", 2), row("other", 3)), (row("member", None), row("guest", 3))):
+        stores.subscriptions.put_hidden(first)
+        again = replace(first, generation="again")
+        assert stores.subscriptions.put_hidden(again), "hidden: its attempt may have died"
+        assert stores.subscriptions.make_visible(again)
+        assert not stores.subscriptions.put_hidden(replace(first, generation="third"))
+        assert stores.subscriptions.get(KEY) == replace(again, visible=True)
+        changed = replace(first, generation="third", claim=replace(first.claim, intent_hash="changed"))
+        assert stores.subscriptions.put_hidden(changed)
+        stores.subscriptions.make_visible(changed)
+        assert stores.subscriptions.put_hidden(other)
+        assert stores.subscriptions.remove(other)
+
+
+def test_a_cut_row_leaves_the_audience(stores: Stores) -> None:
+    stores.subscriptions.put_hidden(row())
+    stores.subscriptions.make_visible(row())
+    assert stores.subscriptions.claim_termination(row(), MARK)
+    assert stores.subscriptions.audience("stream") == []
+    assert not stores.subscriptions.move_expiry(row(), 500)
+
+
+def test_expiry_only_moves_forward(stores: Stores) -> None:
+    stores.subscriptions.put_hidden(row())
+    stores.subscriptions.make_visible(row())
+    for asked, expected in ((150, 150), (120, 150), (150, 150)):
+        assert stores.subscriptions.move_expiry(row(), asked)
+        stored = stores.subscriptions.get(KEY)
+        assert stored is not None and stored.claim.expires_at == expected
+
+
+def test_the_session_token_kept_is_that_of_the_latest_expiry(stores: Stores) -> None:
+    kept = replace(row(), session_token="first")
+    assert stores.subscriptions.put_hidden(kept) and stores.subscriptions.make_visible(kept)
+    for asked, token in ((300, "newest"), (200, "older"), (400, None)):
+        assert stores.subscriptions.move_expiry(kept, asked, token)
+    there = stores.subscriptions.get(KEY)
+    assert there is not None and (there.claim.expires_at, there.session_token) == (400, "newest")
+    without = row("b", key=SubscriptionKey("d", "c2=", "s"))
+    stores.subscriptions.put_hidden(without)
+    there = stores.subscriptions.get(without.key)
+    assert there is not None and there.session_token is None
+
+
+def test_removing_takes_the_key_along(stores: Stores) -> None:
+    opened(stores)
+    stores.connections.reserve(KEY, 5, "x")
+    stores.subscriptions.put_hidden(row())
+    stores.subscriptions.release_key(KEY)  # the row still needs it
+    held = stores.connections.get("c=")
+    assert held is not None and "s#1" in held.subscriptions
+    assert stores.subscriptions.remove(row()) and stores.subscriptions.remove(row())
+    held = stores.connections.get("c=")
+    assert held is not None and not held.subscriptions
+    assert stores.subscriptions.get(KEY) is None
+
+
+def test_removing_works_without_the_connection(stores: Stores) -> None:
+    stores.subscriptions.put_hidden(row())
+    assert stores.subscriptions.remove(row())
+    assert stores.connections.get("c=") is None, "a removal must not create a connection"
+    stores.subscriptions.release_key(KEY)
+    assert stores.connections.get("c=") is None
+
+
+def test_rows_are_found_by_dashboard_user_and_connection(stores: Stores) -> None:
+    opened(stores)
+    keys = [SubscriptionKey("d", f"c{number}", "s") for number in range(30)]
+    for key in keys:
+        stores.subscriptions.put_hidden(row(key=key))
+    mine = SubscriptionKey("d2", "c=", "t")
+    stores.connections.reserve(mine, 5, "x")
+    stores.subscriptions.put_hidden(row("a", None, mine))
+    assert {one.key for one in stores.subscriptions.of_dashboard("d")} == set(keys)
+    assert [one.key for one in stores.subscriptions.of_user("user")] == [mine]
+    connection = stores.connections.remove("c=")
+    assert connection is not None
+    stores.subscriptions.remove_all_of(connection)
+    stores.subscriptions.remove_all_of(connection)
+    assert stores.subscriptions.get(mine) is None
+
+
+# --- streams and values ------------------------------------------------------------------------------------
+
+
+def stream(key: str = "k", last_requested_at: int = 10, topic: str = "a/+") -> Stream:
+    return Stream(key, "mqtt", "json", "a/#", topic, last_requested_at=last_requested_at)
+
+
+def test_a_new_stream_moves_its_allowed_topics_version(stores: Stores) -> None:
+    assert stores.streams.version_of("a/#") == 0
+    assert stores.streams.touch(stream()) == stream()
+    first = stores.streams.of_source("a/#")
+    assert list(first.streams) == [stream()] and first.version == stores.streams.version_of("a/#") > 0
+    assert stores.streams.touch(stream(last_requested_at=20)).last_requested_at == 20
+    assert stores.streams.touch(stream(last_requested_at=15)).last_requested_at == 20
+    assert stores.streams.version_of("a/#") == first.version
+    stores.streams.touch(stream("k2"))
+    second = stores.streams.of_source("a/#")
+    assert second.version > first.version and {one.stream_key for one in second.streams} == {"k", "k2"}
+    assert list(stores.streams.of_source("b/#").streams) == []
+
+
+def test_the_relays_version_moves_for_whoever_waits_for_it(stores: Stores) -> None:
+    def relayed(key: str, last_requested_at: int) -> Stream:
+        return Stream(key, "sse", "json", None, None, last_requested_at=last_requested_at, intent={"url": "u"})
+
+    def version() -> int:
+        listed = stores.streams.of_source(None)
+        assert listed.version == stores.streams.version_of(None)
+        return listed.version
+
+    versions = [version()]
+    made = stores.streams.touch(relayed("k", 10))
+    assert made.intent == {"url": "u"} and list(stores.streams.of_source(None).streams) == [made]
+    versions.append(version())
+    stores.streams.touch(relayed("k", 20))
+    versions.append(version())
+    assert stores.streams.touch(relayed("k", 15)).last_requested_at == 20
+    versions.append(version())
+    assert versions == sorted(set(versions)), "not connected: a worker has to look"
+    stores.streams.note_connected(made, True)
+    assert stores.streams.touch(relayed("k", 30)).connected and version() == versions[-1], "it is served"
+    assert not stores.streams.release_if_idle(relayed("k", 20)), "it was wanted again"
+    assert stores.streams.of_source(None).streams[0].connected
+    assert stores.streams.release_if_idle(relayed("k", 30)) and not stores.streams.of_source(None).streams[0].connected
+    stores.streams.touch(relayed("k", 30))
+    assert version() > versions[-1]
+    assert not stores.streams.release_if_idle(relayed("never announced", 1))
+    assert stores.streams.version_of("a/#") == 0
+
+
+def test_only_newer_values_replace(stores: Stores) -> None:
+    assert stores.last_values.get("k") is None
+    assert stores.last_values.put_if_newer("k", LastValue("1", 10, "b"))
+    assert stores.last_values.put_if_newer("k", LastValue("1", 10, "b")), "a repetition is the same message"
+    assert not stores.last_values.put_if_newer("k", LastValue("2", 10, "a"))
+    assert not stores.last_values.put_if_newer("k", LastValue("3", 9, "z"))
+    assert stores.last_values.put_if_newer("k", LastValue('"ü"', 10, "c"))
+    assert stores.last_values.get("k") == LastValue('"ü"', 10, "c")
+
+
+# --- limits ------------------------------------------------------------------------------------------------
+
+
+def counted(stores: Stores, limit: int, now_ms: int = 60_000) -> Callable[[object], bool]:
+    def count(request: object) -> bool:
+        return stores.rates.count("k", limit, now_ms, 60_000, str(request), monotonic() + 30).allowed
+
+    return count
+
+
+def test_a_rate_is_exact_under_concurrency(stores: Stores) -> None:
+    with ThreadPoolExecutor(stores.parallel) as pool:
+        results = list(pool.map(counted(stores, 13), range(40)))
+    assert results.count(True) == 13
+    assert counted(stores, 13, 120_000)("next window")
+
+
+def test_a_repeated_request_counts_once(stores: Stores) -> None:
+    count = counted(stores, 2)
+    assert count("a") and count("a") and count("b") and count("b")
+    assert not count("c")
+    stores.rates.clear("k", 60_000, 60_000)
+    assert count("c")
+
+
+def test_locks_only_get_longer(stores: Stores) -> None:
+    until = monotonic() + 5
+    assert stores.rates.locked_until_ms("k", until) == 0
+    stores.rates.lock("k", 500, until)
+    stores.rates.lock("k", 400, until)
+    assert stores.rates.locked_until_ms("k", until) == 500
+
+
+def test_a_cap_is_exact_and_idempotent(stores: Stores) -> None:
+    with ThreadPoolExecutor(stores.parallel) as pool:
+        results = list(pool.map(lambda holder: stores.caps.take("cap", 0, 5, f"h{holder}"), range(20)))
+    assert results.count(True) == 5
+    holder = f"h{results.index(True)}"
+    assert stores.caps.take("cap", 0, 5, holder), "who holds it already, holds it"
+    stores.caps.release("cap", 0, holder)
+    stores.caps.release("cap", 0, holder)
+    assert stores.caps.take("cap", 0, 5, "new") and not stores.caps.take("cap", 0, 5, holder)
+    assert not stores.caps.take("cap", 1, 0, "x")
+
+
+def test_whole_tables_are_read_for_the_full_revalidation(stores: Stores) -> None:
+    opened(stores)
+    stores.subscriptions.put_hidden(row())
+    stores.caps.take("dash#d", 3, 5, "c=")
+    stores.rates.count("k", 5, 0, 60_000, "r", monotonic() + 5)
+    for segments in (1, 4):
+        parts = range(segments)
+        connections = [one for part in parts for page in stores.connections.scan(part, segments) for one in page.items]
+        assert [one.connection_id for one in connections] == ["c="]
+        rows = [one for part in parts for page in stores.subscriptions.scan(part, segments) for one in page.items]
+        assert [one.key for one in rows] == [KEY]
+        holders = [one for part in parts for page in stores.caps.scan(part, segments) for one in page.items]
+        assert holders == [("dash#d", 3, "c=")]
+
+
+def test_a_scan_goes_on_where_it_was(stores: Stores) -> None:
+    for number in range(40):  # more than a page of any store
+        stores.connections.open(Connection(f"c{number}", "x" * 35_000, 1000))
+    whole, resumed = set(), set()
+    for part in range(3):
+        position: str | None = None
+        for page in stores.connections.scan(part, 3):
+            whole |= {one.connection_id for one in page.items}
+        while True:
+            page = next(iter(stores.connections.scan(part, 3, position)))
+            resumed |= {one.connection_id for one in page.items}
+            position = page.position
+            if position is None:
+                break
+    assert resumed == whole and len(whole) == 40
+
+
+# --- the full revalidation -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["memory", "dynamodb"])
+def passes(request: pytest.FixtureRequest) -> FullRevalidationRuns:
+    if request.param == "memory":
+        return MemoryFullRevalidationRuns()
+    control_plane = ControlPlane(request.getfixturevalue("deployed"))
+    return DynamoRevocations(control_plane.db, control_plane.table(tables.REVOCATIONS), 60)
+
+
+def test_one_run_at_a_time_when_it_is_due(passes: FullRevalidationRuns) -> None:
+    runs = [passes.begin(f"run-{number}", 1000, 300, 50) for number in range(20)]
+    assert [run is not None for run in runs].count(True) == 1
+    first = next(run for run in runs if run is not None)
+    assert passes.begin(first.owner, 1000, 300, 50) == first, "its answer was lost, and it asks again"
+    passes.end(first)
+    assert passes.begin("b", 1299, 300, 50) is None, "not due"
+    assert passes.begin("b", 1300, 300, 500) == RevalidationRun("b", 1300, {})
+
+
+def test_a_run_that_died_is_continued_by_the_next(passes: FullRevalidationRuns) -> None:
+    died = passes.begin("a", 1000, 300, 50)
+    assert died is not None and passes.note(died, "s 1", "here") and passes.note(died, "s 2", "")
+    assert passes.begin("b", 1050, 300, 50) is None, "its lease still holds"
+    goes_on = passes.begin("b", 1051, 300, 50)
+    assert goes_on == RevalidationRun("b", 1000, {"s 1": "here", "s 2": ""})
+    assert not passes.note(died, "s 1", "further"), "the one that was too slow is told"
+    passes.end(died)
+    passes.pause(died)
+    assert passes.begin("c", 1060, 300, 50) is None and passes.note(goes_on, "s 1", "")
+    passes.pause(goes_on)
+    assert passes.begin("c", 1060, 300, 50) == RevalidationRun("c", 1000, {"s 1": "", "s 2": ""}), (
+        "at once, though not due"
+    )
+
+
+def test_a_pass_that_is_demanded_is_due(passes: FullRevalidationRuns) -> None:
+    passes.demand(900)
+    first = passes.begin("a", 1000, 300, 50)
+    assert first is not None
+    passes.demand(1001)  # the one that runs may have been past what this is about
+    passes.end(first)
+    second = passes.begin("b", 1002, 300, 50)
+    assert second == RevalidationRun("b", 1002, {})
+    passes.end(second)
+    assert passes.begin("c", 1003, 300, 50) is None
+
+
+def test_the_cursor_moves_from_where_it_was_seen(deployed: Mapping[str, str]) -> None:
+    control_plane = ControlPlane(deployed)
+    feed = DynamoRevocations(control_plane.db, control_plane.table(tables.REVOCATIONS), 60)
+    assert feed.cursor() is None and feed.move_cursor(None, 3) and not feed.move_cursor(None, 4)
+    assert feed.move_cursor(3, 5) and feed.cursor() == 5
+
+
+def test_expired_marks_give_way_to_a_refresh(stores: Stores) -> None:
+    stores.subscriptions.put_hidden(row())
+    assert not stores.subscriptions.claim_termination(row(), MARK, expired_at=99)
+    assert stores.subscriptions.claim_termination(row(), MARK, expired_at=100)
+
+
+def test_the_cursor_of_a_remote_feed(deployed: Mapping[str, str]) -> None:
+    control_plane = ControlPlane(deployed)
+    table = control_plane.table(tables.REVOCATIONS)
+    one, other = (DynamoRemoteCursor(control_plane.db, table, api) for api in ("https://a", "https://b"))
+    assert one.cursor() is None and one.move_cursor(None, "x") and not one.move_cursor(None, "y")
+    assert not one.move_cursor("y", "z") and one.move_cursor("x", "z") and one.cursor() == "z"
+    assert other.cursor() is None, "another API is read from its own beginning"
+    feed = DynamoRevocations(control_plane.db, table, 60)
+    assert feed.cursor() is None and feed.read(0, 10, 0).head == 0
+
+
+@pytest.mark.parametrize("kind", ["memory", "dynamodb"])
+def test_revoked_versions_only_grow(kind: str, request: pytest.FixtureRequest) -> None:
+    access: MemoryRemoteAccess | DynamoRemoteAccess = MemoryRemoteAccess()
+    if kind == "dynamodb":
+        control_plane = ControlPlane(request.getfixturevalue("deployed"))
+        access = control_plane.remote_access
+        assert control_plane.access.read(["d"], []).dashboards == {}, "no item of ours"
+    for version in (3, 5, 4, 5):
+        access.raise_to("d", version)
+    snapshot = access.read(["d", "never", "d"], ["user"])
+    assert {one: item.share_version for one, item in snapshot.dashboards.items()} == {"d": 5, "never": 0}
+    assert all(item.remote for item in snapshot.dashboards.values()) and not snapshot.users
+    assert access.read(["d"], []).dashboards["d"].share_version == 5
+    assert access.read(["never"], []).dashboards["never"].share_version == 0
+    assert access.read([], []).dashboards == {} and access.intent("d", "s") is None
+    if kind == "dynamodb":
+        assert control_plane.access.read(["d"], []).dashboards == {}, "still none of ours"

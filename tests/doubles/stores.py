@@ -1,0 +1,392 @@
+"""The gateway's stores in memory, for tests and for exploring: the same contracts as the DynamoDB ones.
+
+Each method is one critical section, as each DynamoDB call is one conditional write. `lag` freezes what index reads
+see, which neither moto nor an emulator does.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from threading import RLock
+from typing import TypeVar
+
+from tidegate.domain.access import DashboardAccess, UserAccess, remote_access_item
+from tidegate.domain.subscriptions import (
+    Connection,
+    LastValue,
+    Stream,
+    Subscription,
+    SubscriptionKey,
+    TerminationClaim,
+    same_authorization,
+)
+from tidegate.ports.gateway import (
+    AccessSnapshot,
+    AccessStore,
+    ConnectionStore,
+    LastValueStore,
+    Reservation,
+    SourceStreams,
+    StreamStore,
+    SubscriptionStore,
+)
+from tidegate.ports.limits import CapStore
+from tidegate.ports.remote_api import RevokedVersions
+from tidegate.ports.revocation import FullRevalidationRuns, RevalidationRun
+from tidegate.ports.runtime import ScanPage
+
+T = TypeVar("T")
+
+
+class MemoryAccess(AccessStore):
+    """Tests put items straight into the maps."""
+
+    def __init__(self) -> None:
+        self.dashboards: dict[str, DashboardAccess] = {}
+        self.users: dict[str, UserAccess] = {}
+        self.intents: dict[tuple[str, str], Mapping[str, object]] = {}
+        self.reads = 0
+
+    def read(self, dashboard_ids: Iterable[str], user_ids: Iterable[str]) -> AccessSnapshot:
+        self.reads += 1
+        return AccessSnapshot(
+            {one: self.dashboards[one] for one in dashboard_ids if one in self.dashboards},
+            {one: self.users[one] for one in user_ids if one in self.users},
+        )
+
+    def intent(self, dashboard_id: str, datasource_id: str) -> Mapping[str, object] | None:
+        return self.intents.get((dashboard_id, datasource_id))
+
+
+#: Small, so that tests see more than one page.
+_PAGE = 3
+
+
+def _scan(items: Mapping[str, T], segment: int, segments: int, after: str | None) -> Iterator[ScanPage[T]]:
+    """Parallel scan over named items: pages in order of the names, which are the positions."""
+    names = sorted(one for one in list(items) if zlib.crc32(one.encode()) % segments == segment)
+    names = [one for one in names if after is None or one > after]
+    for start in range(0, len(names), _PAGE):
+        page = names[start : start + _PAGE]
+        last = start + _PAGE >= len(names)
+        yield ScanPage([items[one] for one in page if one in items], None if last else page[-1])
+    if not names:
+        yield ScanPage([], None)
+
+
+class MemoryRemoteAccess(AccessStore, RevokedVersions):
+    """Access items of remote dashboards in a dict."""
+
+    def __init__(self) -> None:
+        self._lock = RLock()
+        self.revoked_below: dict[str, int] = {}
+
+    def read(self, dashboard_ids: Iterable[str], user_ids: Iterable[str]) -> AccessSnapshot:
+        return AccessSnapshot(
+            {one: remote_access_item(one, self.revoked_below.get(one, 0)) for one in dashboard_ids}, {}
+        )
+
+    def intent(self, dashboard_id: str, datasource_id: str) -> Mapping[str, object] | None:
+        return None
+
+    def raise_to(self, dashboard_id: str, version: int) -> None:
+        with self._lock:
+            self.revoked_below[dashboard_id] = max(version, self.revoked_below.get(dashboard_id, 0))
+
+
+class MemoryConnections(ConnectionStore):
+    """Connections in a dict."""
+
+    def __init__(self) -> None:
+        self.lock = RLock()
+        self.rows: dict[str, Connection] = {}
+
+    def open(self, connection: Connection) -> None:
+        with self.lock:
+            self.rows.setdefault(connection.connection_id, replace(connection, subscriptions={}))
+
+    def get(self, connection_id: str) -> Connection | None:
+        return self.rows.get(connection_id)
+
+    def reserve(self, key: SubscriptionKey, cap: int, slot: str) -> Reservation:
+        with self.lock:
+            row = self.rows.get(key.connection_id)
+            if row is None or row.closing:
+                return Reservation.GONE
+            held = row.subscriptions.get(key.datasource_id)
+            if held is not None and held != key.dashboard_id:
+                return Reservation.OTHER_DASHBOARD
+            if held is None and len(row.subscriptions) >= cap:
+                return Reservation.FULL
+            self.rows[key.connection_id] = replace(
+                row,
+                subscriptions={**row.subscriptions, key.datasource_id: key.dashboard_id},
+                slots=row.slots | {slot},
+            )
+            return Reservation.HELD
+
+    def note_slot(self, connection_id: str, slot: str) -> bool:
+        with self.lock:
+            row = self.rows.get(connection_id)
+            if row is None or row.closing:
+                return False
+            self.rows[connection_id] = replace(row, slots=row.slots | {slot})
+            return True
+
+    def forget_slots(self, connection_id: str, slots: Iterable[str]) -> None:
+        with self.lock:
+            row = self.rows.get(connection_id)
+            if row is not None:
+                self.rows[connection_id] = replace(row, slots=row.slots - frozenset(slots))
+
+    def remove(self, connection_id: str) -> Connection | None:
+        with self.lock:
+            return self.rows.pop(connection_id, None)
+
+    def scan(self, segment: int, segments: int, after: str | None = None) -> Iterator[ScanPage[Connection]]:
+        return _scan(self.rows, segment, segments, after)
+
+    def close_if_empty(self, connection_id: str) -> bool:
+        with self.lock:
+            row = self.rows.get(connection_id)
+            if row is None or row.subscriptions:
+                return False
+            self.rows[connection_id] = replace(row, closing=True)
+            return True
+
+    def drop_key(self, key: SubscriptionKey) -> None:
+        """Part of the transactions of `MemorySubscriptions`."""
+        row = self.rows.get(key.connection_id)
+        if row is not None:
+            kept = {one: dashboard for one, dashboard in row.subscriptions.items() if one != key.datasource_id}
+            self.rows[key.connection_id] = replace(row, subscriptions=kept)
+
+
+class MemorySubscriptions(SubscriptionStore):
+    """While `lag()` holds, index reads see the rows of that moment."""
+
+    def __init__(self, connections: MemoryConnections) -> None:
+        self._connections = connections
+        self._lock = connections.lock
+        self.rows: dict[SubscriptionKey, Subscription] = {}
+        self._seen_by_index: dict[SubscriptionKey, Subscription] | None = None
+
+    def lag(self) -> None:
+        self._seen_by_index = dict(self.rows)
+
+    def catch_up(self) -> None:
+        self._seen_by_index = None
+
+    def get(self, key: SubscriptionKey) -> Subscription | None:
+        return self.rows.get(key)
+
+    def put_hidden(self, row: Subscription) -> bool:
+        with self._lock:
+            there = self.rows.get(row.key)
+            versioned = row.claim.principal.share_version is not None
+            if there is not None and (there.termination or (versioned and there.version > row.version)):
+                return False
+            if there is not None and there.live and same_authorization(there.claim, row.claim):
+                return False
+            self.rows[row.key] = replace(row, visible=False, termination=None)
+            return True
+
+    def make_visible(self, row: Subscription) -> bool:
+        with self._lock:
+            there = self._own(row)
+            if there is None or there.termination:
+                return False
+            self.rows[row.key] = replace(there, visible=True)
+            return True
+
+    def move_expiry(self, row: Subscription, expires_at: int, session_token: str | None = None) -> bool:
+        with self._lock:
+            there = self._own(row)
+            if there is None or not there.live:
+                return False
+            if there.claim.expires_at < expires_at:
+                claim = replace(there.claim, expires_at=expires_at)
+                self.rows[row.key] = replace(there, claim=claim, session_token=session_token or there.session_token)
+            return True
+
+    def claim_termination(self, row: Subscription, claim: TerminationClaim, *, expired_at: int | None = None) -> bool:
+        with self._lock:
+            there = self._own(row)
+            if there is None or (expired_at is not None and there.claim.expires_at > expired_at):
+                return False
+            if there.termination is not None and there.termination.holds_against(claim):
+                return False
+            self.rows[row.key] = replace(there, termination=claim)
+            return True
+
+    def remove(self, row: Subscription) -> bool:
+        with self._lock:
+            there = self._own(row)
+            if row.key in self.rows and (there is None or _marked_by(there) != _marked_by(row)):
+                return False
+            self.rows.pop(row.key, None)
+            self._connections.drop_key(row.key)
+            return True
+
+    def release_key(self, key: SubscriptionKey) -> None:
+        with self._lock:
+            if key not in self.rows:
+                self._connections.drop_key(key)
+
+    def remove_all_of(self, connection: Connection) -> None:
+        with self._lock:
+            for datasource_id, dashboard_id in connection.subscriptions.items():
+                self.rows.pop(SubscriptionKey(dashboard_id, connection.connection_id, datasource_id), None)
+
+    def of_dashboard(self, dashboard_id: str) -> Iterator[Subscription]:
+        return iter([row for row in self.rows.values() if row.key.dashboard_id == dashboard_id])
+
+    def of_user(self, user_id: str) -> Iterator[Subscription]:
+        index = self.rows if self._seen_by_index is None else self._seen_by_index
+        keys = [key for key, row in index.items() if row.claim.principal.subject == user_id]
+        return iter([self.rows[key] for key in keys if key in self.rows])
+
+    def scan(self, segment: int, segments: int, after: str | None = None) -> Iterator[ScanPage[Subscription]]:
+        names = {f"{key.dashboard_id}#{key.connection_id}#{key.datasource_id}": row for key, row in self.rows.items()}
+        return _scan(names, segment, segments, after)
+
+    def audience(self, stream_key: str) -> Sequence[Subscription]:
+        index = self.rows if self._seen_by_index is None else self._seen_by_index
+        return [row for row in index.values() if row.live and row.stream_key == stream_key]
+
+    def _own(self, row: Subscription) -> Subscription | None:
+        there = self.rows.get(row.key)
+        return there if there is not None and there.generation == row.generation else None
+
+
+def _marked_by(row: Subscription) -> str | None:
+    return row.termination.by if row.termination else None
+
+
+class MemoryStreams(StreamStore):
+    """Streams in a dict."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, Stream] = {}
+        self.versions: dict[str | None, int] = {}
+        self.queries = self.asked = 0
+
+    def touch(self, stream: Stream) -> Stream:
+        there = self.rows.get(stream.stream_key)
+        if there is None:
+            self.rows[stream.stream_key] = stream
+        elif there.last_requested_at < stream.last_requested_at:
+            self.rows[stream.stream_key] = replace(there, last_requested_at=stream.last_requested_at)
+        if there is None or (stream.allowed_topic is None and not there.connected):
+            self.versions[stream.allowed_topic] = self.versions.get(stream.allowed_topic, 0) + 1
+        return self.rows[stream.stream_key]
+
+    def note_connected(self, stream: Stream, connected: bool) -> None:
+        there = self.rows.get(stream.stream_key)
+        if there is not None:
+            self.rows[stream.stream_key] = replace(there, connected=connected)
+
+    def release_if_idle(self, stream: Stream) -> bool:
+        there = self.rows.get(stream.stream_key)
+        if there is None or there.last_requested_at != stream.last_requested_at:
+            return False
+        self.rows[stream.stream_key] = replace(there, connected=False)
+        return True
+
+    def version_of(self, allowed_topic: str | None) -> int:
+        self.asked += 1
+        return self.versions.get(allowed_topic, 0)
+
+    def of_source(self, allowed_topic: str | None) -> SourceStreams:
+        self.queries += 1
+        return SourceStreams(
+            self.version_of(allowed_topic), [one for one in self.rows.values() if one.allowed_topic == allowed_topic]
+        )
+
+
+class MemoryLastValues(LastValueStore):
+    """Last values in a dict."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, LastValue] = {}
+
+    def get(self, stream_key: str) -> LastValue | None:
+        return self.rows.get(stream_key)
+
+    def put_if_newer(self, stream_key: str, value: LastValue) -> bool:
+        there = self.rows.get(stream_key)
+        if there is not None and there.order > value.order:
+            return False
+        self.rows[stream_key] = value
+        return True
+
+
+class MemoryCaps(CapStore):
+    """Caps in a dict."""
+
+    def __init__(self) -> None:
+        self._lock = RLock()
+        self.holders: dict[tuple[str, int], set[str]] = {}
+
+    def take(self, cap: str, shard: int, limit: int, holder: str, deadline: float | None = None) -> bool:
+        with self._lock:
+            holders = self.holders.setdefault((cap, shard), set())
+            if holder not in holders and len(holders) >= limit:
+                return False
+            holders.add(holder)
+            return True
+
+    def scan(self, segment: int, segments: int, after: str | None = None) -> Iterator[ScanPage[tuple[str, int, str]]]:
+        with self._lock:
+            taken = [(cap, shard, one) for (cap, shard), holders in self.holders.items() for one in holders]
+        return _scan({"#".join(map(str, one)): one for one in taken}, segment, segments, after)
+
+    def release(self, cap: str, shard: int, holder: str) -> None:
+        with self._lock:
+            self.holders.get((cap, shard), set()).discard(holder)
+
+
+class MemoryFullRevalidationRuns(FullRevalidationRuns):
+    """The one run in memory."""
+
+    def __init__(self) -> None:
+        self._lock = RLock()
+        self.owner = ""
+        self.until: int | None = None
+        self.began: int | None = None
+        self.progress: dict[str, str] | None = None
+        self.demanded = False
+
+    def begin(self, owner: str, now: int, interval_s: int, life_s: int) -> RevalidationRun | None:
+        with self._lock:
+            if self.until is not None and self.until >= now and self.owner != owner:
+                return None
+            if self.progress is None:
+                if self.began is not None and self.began > now - interval_s and not self.demanded:
+                    return None
+                self.began, self.progress, self.demanded = now, {}, False
+            assert self.began is not None
+            self.owner, self.until = owner, now + life_s
+            return RevalidationRun(owner, self.began, dict(self.progress))
+
+    def note(self, run: RevalidationRun, step: str, position: str) -> bool:
+        with self._lock:
+            if self.owner != run.owner or self.progress is None:
+                return False
+            self.progress[step] = position
+            return True
+
+    def pause(self, run: RevalidationRun) -> None:
+        with self._lock:
+            if self.owner == run.owner:
+                self.until = None
+
+    def end(self, run: RevalidationRun) -> None:
+        with self._lock:
+            if self.owner == run.owner:
+                self.until, self.progress = None, None
+
+    def demand(self, now: int) -> None:
+        self.demanded = True

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tidegate.domain.access import (
+    PUBLIC_SUBJECT,
+    AclLevel,
+    Claim,
+    DashboardAccess,
+    Principal,
+    Refusal,
+    Role,
+    UserAccess,
+    Visibility,
+    allowed,
+    may_see,
+    remote_access_item,
+)
+
+DASHBOARD = DashboardAccess("d", 3, Visibility.LINK, "owner", {"member": AclLevel.VIEWER}, {"s": "hash"})
+PUBLIC = Principal(PUBLIC_SUBJECT, 3)
+
+
+def user(user_id: str, role: Role = Role.VIEWER, *, active: bool = True, session_version: int = 1) -> UserAccess:
+    return UserAccess(user_id, role, active, session_version)
+
+
+def claim(principal: Principal, **changes: object) -> Claim:
+    return replace(Claim("d", "s", principal, "hash", 100), **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("visibility", "principal", "who", "expected"),
+    [
+        (Visibility.PRIVATE, PUBLIC, None, False),
+        (Visibility.LINK, PUBLIC, None, True),
+        (Visibility.PUBLIC, PUBLIC, None, True),
+        (Visibility.LINK, Principal(PUBLIC_SUBJECT, 2), None, False),
+        (Visibility.LINK, Principal(PUBLIC_SUBJECT, 4), None, False),
+        (Visibility.LINK, Principal(PUBLIC_SUBJECT, None), None, False),
+        (Visibility.PRIVATE, Principal("owner"), user("owner"), True),
+        (Visibility.PRIVATE, Principal("member"), user("member"), True),
+        (Visibility.PRIVATE, Principal("boss"), user("boss", Role.ADMIN), True),
+        (Visibility.PRIVATE, Principal("stranger"), user("stranger"), False),
+        (Visibility.PUBLIC, Principal("stranger"), user("stranger"), True),
+        (Visibility.LINK, Principal("stranger"), user("stranger"), False),
+        (Visibility.LINK, Principal("stranger", 3), user("stranger"), True),
+        (Visibility.LINK, Principal("stranger", 2), user("stranger"), False),
+        (Visibility.PRIVATE, Principal("stranger", 3), user("stranger"), False),
+        (Visibility.PRIVATE, Principal("owner"), user("owner", active=False), False),
+        (Visibility.PRIVATE, Principal("owner", None, 1), user("owner", session_version=2), False),
+        (Visibility.PRIVATE, Principal("owner"), user("member"), False),
+        (Visibility.PRIVATE, Principal("owner"), None, False),
+    ],
+)
+def test_who_may_see(visibility: Visibility, principal: Principal, who: UserAccess | None, expected: bool) -> None:
+    assert may_see(replace(DASHBOARD, visibility=visibility), who, principal) is expected
+
+
+def test_missing_and_deleted_are_denied() -> None:
+    assert not may_see(None, user("boss", Role.ADMIN), Principal("boss"))
+    assert not may_see(replace(DASHBOARD, deleted=True), user("owner"), Principal("owner"))
+
+
+def test_why_not() -> None:
+    assert allowed(claim(PUBLIC), DASHBOARD, None, 99.9) is None
+    assert allowed(claim(PUBLIC), DASHBOARD, None, 100) is Refusal.EXPIRED
+    assert allowed(claim(PUBLIC, intent_hash="old"), DASHBOARD, None, 0) is Refusal.INTENT_CHANGED
+    assert allowed(claim(PUBLIC, datasource_id="x"), DASHBOARD, None, 0) is Refusal.INTENT_CHANGED
+    assert allowed(claim(PUBLIC), replace(DASHBOARD, share_version=4), None, 1000) is Refusal.REVOKED
+    assert not Refusal.REVOKED.retryable
+    assert Refusal.EXPIRED.retryable and Refusal.INTENT_CHANGED.retryable
+
+
+@given(
+    st.sampled_from(Visibility),
+    st.one_of(st.none(), st.integers(0, 5)),
+    st.integers(0, 5),
+    st.integers(1, 5),
+)
+def test_no_version_survives_its_revocation(
+    visibility: Visibility, held: int | None, version: int, revocations: int
+) -> None:
+    """Whoever is public and allowed now is not after any number of revocations that keep visibility as it is."""
+    before = replace(DASHBOARD, visibility=visibility, share_version=version)
+    after = replace(before, share_version=version + revocations)
+    principal = Principal(PUBLIC_SUBJECT, held)
+    if may_see(before, None, principal):
+        assert not may_see(after, None, principal)
+
+
+@pytest.mark.parametrize(
+    ("principal", "expected"),
+    [
+        (Principal(PUBLIC_SUBJECT, 2), False),
+        (Principal(PUBLIC_SUBJECT, 3), True),
+        (Principal(PUBLIC_SUBJECT, 4), True),
+        (Principal(PUBLIC_SUBJECT, None), False),
+        (Principal("member"), True),
+        (Principal("guest", 2), False),
+        (Principal("guest", 3), True),
+    ],
+)
+def test_of_a_remote_apis_dashboard_only_what_it_revoked_is_known(principal: Principal, expected: bool) -> None:
+    assert may_see(remote_access_item("d", 3), None, principal) is expected
+    assert not may_see(replace(remote_access_item("d", 3), deleted=True), None, principal)
+    refusal = allowed(claim(principal, intent_hash="the API compares it"), remote_access_item("d", 3), None, 99)
+    assert refusal is (None if expected else Refusal.REVOKED)
+    if expected:
+        assert allowed(claim(principal), remote_access_item("d", 3), None, 100) is Refusal.EXPIRED
+
+
+@given(st.one_of(st.none(), st.integers(0, 5)), st.integers(0, 5), st.integers(0, 5))
+def test_an_attested_item_only_ever_loses_viewers(held: int | None, version: int, more: int) -> None:
+    for subject in (PUBLIC_SUBJECT, "user"):
+        principal = Principal(subject, held)
+        if may_see(remote_access_item("d", version + more), None, principal):
+            assert may_see(remote_access_item("d", version), None, principal)

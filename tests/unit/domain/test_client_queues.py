@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tidegate.domain.access import PUBLIC_SUBJECT, Claim, Principal
+from tidegate.domain.client_queues import KEPT_BYTES, Batch, ClientQueues, Frame
+from tidegate.domain.subscriptions import Subscription, SubscriptionKey
+from tidegate.protocol import batches
+
+WINDOW_S = 0.1
+
+
+def row(connection: str, datasource: str = "s", *, batch: bool = False) -> Subscription:
+    claim = Claim("d", datasource, Principal(PUBLIC_SUBJECT, 1), "hash", 10**10)
+    return Subscription(SubscriptionKey("d", connection, datasource), "attempt", claim, "stream", True, batch=batch)
+
+
+def frame(connection: str, number: int, datasource: str = "s", *, batch: bool = False, data: bool = True) -> Frame:
+    return Frame(row(connection, datasource, batch=batch), str(number).encode(), data)
+
+
+def numbers(batch: Batch | None) -> list[int]:
+    assert batch is not None
+    return [int(one.body) for one in batch.frames]
+
+
+@given(st.lists(st.binary(min_size=1, max_size=40_000), max_size=12))
+def test_every_frame_is_in_one_message_that_is_not_too_large(payloads: list[bytes]) -> None:
+    bodies = [json.dumps(payload.hex()[: len(payload)]).encode() for payload in payloads]
+    messages = list(batches.split(bodies))
+    read = [json.loads(one) for one in messages]
+    assert [one for got in read for one in (got["messages"] if isinstance(got, dict) else [got])] == [
+        json.loads(one) for one in bodies
+    ]
+    for message, got in zip(messages, read, strict=True):
+        assert not isinstance(got, dict) or len(message) <= batches.MAX_BYTES
+        if isinstance(got, dict):
+            assert got["type"] == "batch" and len(got["messages"]) > 1
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("add"), st.integers(0, 3), st.booleans(), st.booleans()),
+        st.tuples(st.just("take")),
+        st.tuples(st.just("done"), st.integers(0, 3)),
+        st.tuples(st.just("wait"), st.floats(0, 0.15)),
+    ),
+    max_size=60,
+)
+
+
+@given(STEPS, st.booleans())
+def test_queues_keep_their_order_and_lose_nothing_but_what_is_given_up(
+    steps: list[tuple[object, ...]], conflate: bool
+) -> None:
+    """Connections 0 and 1 are plain, 2 and 3 asked for batch frames; each has two subscriptions."""
+    queues = ClientQueues(conflate=conflate, window_s=WINDOW_S)
+    now, number = 0.0, 0
+    added: dict[object, list[Frame]] = defaultdict(list)
+    sent: dict[object, list[Frame]] = defaultdict(list)
+    under_way: dict[object, Batch] = {}
+    last_at: dict[object, float] = {}
+
+    def take() -> bool:
+        batch = queues.take(now)
+        if batch is None:
+            return False
+        assert batch.queue_key not in under_way, "one message of a line at a time"
+        if batch.frames[0].row.batch:
+            assert now >= last_at.get(batch.queue_key, -1.0) + WINDOW_S
+            last_at[batch.queue_key] = now
+        else:
+            assert len(batch.frames) == 1
+        under_way[batch.queue_key] = batch
+        sent[batch.queue_key] += batch.frames
+        return True
+
+    for step in steps:
+        match step:
+            case ("add", int(connection), bool(second), bool(data)):
+                number += 1
+                made = frame(f"c{connection}", number, "t" if second else "s", batch=connection > 1, data=data)
+                added[made.queue_key].append(made)
+                queues.add(made)
+            case ("take",):
+                take()
+            case ("done", int(which)) if which < len(under_way):
+                key = list(under_way)[which]
+                del under_way[key]
+                queues.done(key)
+            case ("wait", float(seconds)):
+                now += seconds
+            case _:
+                pass
+    for _ in range(4 * len(steps) + 4):
+        for key in list(under_way):
+            del under_way[key]
+            queues.done(key)
+        now += WINDOW_S
+        while take():
+            pass
+    assert queues.empty and queues.due is None and not queues.ready(now)
+    for key, frames in added.items():
+        left = iter(frames)
+        assert all(any(one is other for other in left) for one in sent[key]), "in order, each once"
+        missing = [one for one in frames if not any(one is other for other in sent[key])]
+        assert conflate or not missing
+        for one in missing:
+            assert one.is_data
+            newer = [other for other in frames if other.row.key == one.row.key and other.is_data]
+            assert newer[-1] is not one and any(other is newer[-1] for other in sent[key]), "the newest is sent"
+    assert queues.given_up == sum(map(len, added.values())) - sum(map(len, sent.values()))
+
+
+def test_behind_a_slow_viewer_the_newest_wins() -> None:
+    queues = ClientQueues(conflate=True)
+    for number in range(3):
+        queues.add(frame("slow", number))
+    assert numbers(queues.take(0)) == [0], "nothing is given up before it waits for an answer"
+    for number in range(3, 9):
+        queues.add(frame("slow", number))
+        queues.add(frame("fast", number))
+        assert numbers(queues.take(0)) == [number]
+        queues.done(row("fast").key)
+    assert queues.take(0) is None
+    queues.done(row("slow").key)
+    assert numbers(queues.take(0)) == [8] and queues.given_up == 7
+
+
+def test_a_queue_of_batches_waits_for_its_window_and_takes_what_came() -> None:
+    queues = ClientQueues(conflate=True, window_s=WINDOW_S)
+    queues.add(frame("c", 1, batch=True))
+    first = queues.take(5.0)
+    assert numbers(first) == [1] and first is not None
+    queues.done(first.queue_key)
+    for number, datasource in ((2, "s"), (3, "t"), (4, "s")):
+        queues.add(frame("c", number, datasource, batch=True))
+    assert queues.take(5.05) is None and queues.due == 5.0 + WINDOW_S and queues.waiting == 0
+    second = queues.take(5.0 + WINDOW_S)
+    assert second is not None and numbers(second) == [2, 3, 4]
+    assert json.loads(second.body) == {"type": "batch", "messages": [2, 3, 4]}
+    queues.done(second.queue_key)
+    assert not queues.empty, "the window of the last message is remembered"
+    assert queues.take(6.0) is None and queues.empty
+
+
+def test_what_waits_is_bounded() -> None:
+    queues = ClientQueues(conflate=False)
+    body = b"x" * (KEPT_BYTES // 8)
+    for _ in range(20):
+        queues.add(Frame(row("c"), body, True))
+    queues.add(Frame(row("c"), b"last", True))
+    left = []
+    while (batch := queues.take(0)) is not None:
+        left.append(batch.body)
+        queues.done(batch.queue_key)
+    assert left[-1] == b"last" and sum(map(len, left)) <= KEPT_BYTES and queues.given_up == 21 - len(left)
+
+
+def test_what_waits_can_be_dropped() -> None:
+    queues = ClientQueues(conflate=False)
+    for number in range(3):
+        queues.add(frame("c", number))
+    batch = queues.take(0)
+    assert batch is not None and [int(one.body) for one in queues.drop(batch.queue_key)] == [1, 2]
+    queues.done(batch.queue_key)
+    assert queues.empty and queues.take(0) is None

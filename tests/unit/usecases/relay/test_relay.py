@@ -1,0 +1,801 @@
+"""The relay over doubles: who holds a shard, what is delivered, what is handed over."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from itertools import groupby
+from threading import Event
+from typing import Any
+
+import pytest
+
+from tests.doubles.platform import CountingIds, MemoryObserver, MemoryRelayWorkers
+from tests.doubles.relay_leases import MemoryRelayLeases
+from tests.doubles.stores import MemoryLastValues, MemoryStreams
+from tidegate.adapters.system import SystemClock
+from tidegate.domain.profiles import BrokerProfile, CredentialProfile, CredentialType, Transport
+from tidegate.domain.relay import CLAIM_AFTER_S, LEASE_S, OVERDUE_S, partition_of
+from tidegate.domain.subscriptions import LastValue, Stream
+from tidegate.errors import Unavailable
+from tidegate.ports.relay import (
+    Broker,
+    MqttRequest,
+    NobodyListens,
+    Opened,
+    UpstreamEvent,
+    UpstreamFault,
+    UpstreamMessage,
+    UpstreamRequest,
+)
+from tidegate.protocol.messages import ErrorCode
+from tidegate.usecases.relay import keep_lease, upstream
+from tidegate.usecases.relay import worker as relaying
+from tidegate.usecases.relay.upstream import Upstream
+from tidegate.usecases.relay.upstream_requests import StoredUpstreamRequests
+from tidegate.usecases.relay.worker import RelayWorker
+
+
+class Source:
+    """A source that numbers what it says, and every connection to it."""
+
+    def __init__(self, *, ids: bool = True) -> None:
+        self.ids = ids
+        self.sent = 0
+        self.opened: list[tuple[UpstreamRequest | MqttRequest, str]] = []
+        self.open_now = 0
+        self.fault: UpstreamFault | None = None
+        self.breaks = 0
+        self.answers = asyncio.Event()
+        self.answers.set()
+        self._said = asyncio.Condition()
+        self._history: list[UpstreamMessage] = []
+
+    async def say(self, payload: bytes | None = None) -> None:
+        async with self._said:
+            self.sent += 1
+            said = payload if payload is not None else str(self.sent).encode()
+            self._history.append(UpstreamMessage(said, str(self.sent) if self.ids else ""))
+            self._said.notify_all()
+
+    async def break_off(self, fault: UpstreamFault) -> None:
+        """End the connections there are; new ones are welcome."""
+        async with self._said:
+            self.fault = fault
+            self.breaks += 1
+            self._said.notify_all()
+
+    async def open(self, request: UpstreamRequest | MqttRequest, last_id: str) -> AsyncIterator[UpstreamEvent]:
+        self.opened.append((request, last_id))
+        self.open_now += 1
+        breaks = self.breaks
+        at = int(last_id) if last_id and self.ids else len(self._history)
+        try:
+            await self.answers.wait()
+            yield Opened()
+            while True:
+                async with self._said:
+                    while at >= len(self._history) and self.breaks == breaks:
+                        await self._said.wait()
+                if self.breaks > breaks and self.fault is not None:
+                    raise self.fault
+                yield self._history[at]
+                at += 1
+        finally:
+            self.open_now -= 1
+
+    async def close(self) -> None: ...
+
+
+class RecordingFanOut:
+    """A fan-out that remembers what it was given, by whom."""
+
+    def __init__(self) -> None:
+        self.values: list[str] = []
+        self.by: list[str] = []
+        self.told: list[tuple[str, str]] = []
+        self.states: list[str] = []
+        self.audience = True
+        self.down = self.broken = False
+        self.asked = self.asking = 0
+        self.answered: Event | None = None
+
+    def has_audience(self, _stream: Stream) -> bool:
+        if self.answered is not None:
+            self.asking += 1
+            assert self.answered.wait(20)
+        return self.audience
+
+
+class OneWorker:
+    """The fan-out of one worker: refuses what its lease does not cover."""
+
+    def __init__(self, viewers: RecordingFanOut, last_values: MemoryLastValues, name: str) -> None:
+        self._viewers, self._last_values, self._name = viewers, last_values, name
+        self.may: Callable[[], bool] = lambda: True
+
+    def deliver(self, stream: Stream, value: LastValue) -> None:
+        self._viewers.asked += 1
+        if self._viewers.broken:
+            raise RuntimeError("a fault of ours")
+        if self._viewers.down:
+            raise Unavailable("down")
+        if self._last_values.put_if_newer(stream.stream_key, value) and self.may():
+            self._viewers.values.append(value.payload)
+            self._viewers.by.append(self._name)
+
+    def notify(self, _stream: Stream, code: ErrorCode, text: str, *, status: bool = False) -> None:
+        self._viewers.told.append((code.value, text))
+
+    def connected(self, _stream: Stream) -> None:
+        self._viewers.states.append("connected")
+
+
+class Frames:
+    """What a worker sends with. What still waits may leave only while the lease holds."""
+
+    healthy = True
+
+    def __init__(self) -> None:
+        self.may: Callable[[], bool] = lambda: True
+        self.flushed = 0
+
+    def flush(self) -> bool:
+        assert self.may(), "flushed too late"
+        self.flushed += 1
+        return True
+
+
+class Profiles:
+    def __init__(self) -> None:
+        self.profile: CredentialProfile | None = CredentialProfile("p", "p", CredentialType.BEARER)
+        self.brokers: BrokerProfile | None = None
+
+    def broker(self, _profile_id: str) -> BrokerProfile | None:
+        return self.brokers
+
+    def credential(self, _profile_id: str) -> CredentialProfile | None:
+        return self.profile
+
+    def sealed_secret(self, _profile_id: str) -> str:
+        return "sealed"
+
+
+class Cipher:
+    def decrypt(self, profile_id: str, _sealed: str) -> Mapping[str, str]:
+        return {"username": "u", "password": "p4ss"} if profile_id == "basic" else {"token": "t0ken"}
+
+
+class RelayContainer:
+    """One stream, one source, workers as they come."""
+
+    def __init__(self, *, per_second: int = 0, ids: bool = True, credential: bool = False) -> None:
+        intent: dict[str, object] = {"protocol": "sse", "url": "https://source.example/", "headers": {"A": "b"}}
+        if credential:
+            intent |= {"credentialProfileId": "p", "credentialRevision": 1, "authPlacement": "header"}
+        self.stream = Stream(
+            "stream", "sse", "json", None, None, last_requested_at=int(SystemClock().now()), intent=intent
+        )
+        self.streams, self.last_values, self.leases = MemoryStreams(), MemoryLastValues(), MemoryRelayLeases()
+        self.streams.rows["stream"] = self.stream
+        self.source, self.viewers, self.relay_workers = Source(ids=ids), RecordingFanOut(), MemoryRelayWorkers()
+        self.profiles, self.observer = Profiles(), MemoryObserver()
+        self.frames: list[Frames] = []
+        self._per_second = per_second
+        self._workers = self.nobody = 0
+        self.partition = partition_of(self.stream)
+
+    def relay(
+        self,
+        *,
+        handover_s: float = 45.0,
+        settings: str = "settings",
+        enabled: frozenset[str] = frozenset({"sse", "mqtt"}),
+    ) -> RelayWorker:
+        self._workers += 1
+        worker = OneWorker(self.viewers, self.last_values, f"worker {self._workers}")
+        fan_out: Any = worker
+        profiles: Any = self.profiles
+        cipher: Any = Cipher()
+        requests = StoredUpstreamRequests(profiles=profiles, cipher=cipher)
+
+        def make(stream: Stream) -> Upstream:
+            async def request() -> UpstreamRequest | MqttRequest:
+                if self.nobody:
+                    self.nobody -= 1
+                    raise NobodyListens("nobody")
+                return requests(stream)
+
+            return Upstream(
+                stream,
+                upstreams=self.source,
+                request=request,
+                last_values=self.last_values,
+                fan_out=fan_out,
+                in_order=in_order,
+                note=lambda connected: self.streams.note_connected(stream, connected),
+                reconnect_ms=(1, 5),
+                per_second=self._per_second,
+                chance=lambda: 0.5,
+                clock=SystemClock(),
+                observer=self.observer,
+            )
+
+        async def notify_disabled(stream: Stream) -> None:
+            worker.notify(stream, ErrorCode.POLICY_BLOCKED, "off")
+
+        ids = CountingIds()
+        ids._next = self._workers * 100
+        self.frames.append(Frames())
+        relay = RelayWorker(
+            leases=self.leases,
+            streams=self.streams,
+            relay_workers=self.relay_workers,
+            settings=settings,
+            enabled=enabled,
+            notify_disabled=notify_disabled,
+            make_upstream=make,
+            has_audience=self.viewers.has_audience,
+            sender=self.frames[-1],
+            handover_s=handover_s,
+            clock=SystemClock(),
+            ids=ids,
+            observer=self.observer,
+        )
+        worker.may = self.frames[-1].may = relay.may_send
+        return relay
+
+    def begin(
+        self, relay: RelayWorker, *, seconds: float = 60, successor: bool = False, newest: bool = False
+    ) -> asyncio.Task[str]:
+        stop_at = SystemClock().monotonic() + seconds
+        return asyncio.create_task(relay.run(self.partition, stop_at, successor=successor, newest=newest))
+
+
+async def in_order(work: Callable[[], object]) -> object:
+    return work()
+
+
+async def settle(ready: Callable[[], bool], seconds: float = 10) -> None:
+    """Await a condition. Raises `TimeoutError`."""
+
+    async def wait() -> None:
+        while not ready():
+            await asyncio.sleep(0.005)
+
+    await asyncio.wait_for(wait(), seconds)
+
+
+async def end(*tasks: asyncio.Task[str]) -> None:
+    for task in tasks:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+def run(work: Callable[[], Awaitable[None]]) -> None:
+    async def limited() -> None:
+        await asyncio.wait_for(work(), 60)
+
+    asyncio.run(limited())
+
+
+@pytest.fixture(autouse=True)
+def _in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same steps, closer together."""
+    for name, seconds in (("REFRESH_S", 0.02), ("GRACE_S", 0.1), ("EXIT_S", 0.2), ("_TICK_S", 0.01)):
+        monkeypatch.setattr(relaying, name, seconds)
+
+
+def test_what_the_source_says_is_delivered_and_the_credential_is_in_place() -> None:
+    async def work() -> None:
+        container = RelayContainer(credential=True)
+        task = container.begin(container.relay())
+        await settle(lambda: container.viewers.states == ["connected"])
+        for _ in range(20):
+            await container.source.say()
+        await settle(lambda: len(container.viewers.values) == 20)
+        assert container.viewers.values == [str(n) for n in range(1, 21)]
+        (request, _), *_ = container.source.opened
+        assert isinstance(request, UpstreamRequest)
+        assert request.headers == {"A": "b", "Authorization": "Bearer t0ken"} and "t0ken" not in repr(request)
+        assert container.streams.rows["stream"].connected
+        await end(task)
+        assert container.source.open_now == 0, "no upstream is left behind"
+
+    run(work)
+
+
+def test_a_break_is_told_and_goes_on_where_it_was() -> None:
+    async def work() -> None:
+        container = RelayContainer()
+        task = container.begin(container.relay())
+        await settle(lambda: container.viewers.states == ["connected"])
+        await container.source.say()
+        await settle(lambda: container.viewers.values == ["1"])
+        await container.source.break_off(UpstreamFault(ErrorCode.IDLE_TIMEOUT, "Stream idle timeout"))
+        await container.source.say()
+        await settle(lambda: container.viewers.values == ["1", "2"])
+        assert container.viewers.told == [("STREAM_IDLE_TIMEOUT", "Stream idle timeout")]
+        assert container.viewers.states == ["connected", "connected"] and container.source.opened[-1][1] == "1"
+        await end(task)
+
+    run(work)
+
+
+def test_while_nobody_can_be_asked_for_it_waits_and_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a remote API a stream may be wanted before its first viewer is seen: nothing has failed."""
+    monkeypatch.setattr(upstream, "_NOBODY_S", 0.01)
+
+    async def work() -> None:
+        container = RelayContainer()
+        container.nobody = 3
+        task = container.begin(container.relay())
+        await settle(lambda: container.viewers.states == ["connected"])
+        assert container.nobody == 0 and not container.viewers.told
+        assert not [name for name, *_ in container.observer.counts if name == "upstream_faults"]
+        await end(task)
+
+    run(work)
+
+
+def test_garbage_is_told_and_the_stream_goes_on() -> None:
+    async def work() -> None:
+        container = RelayContainer()
+        task = container.begin(container.relay())
+        await settle(lambda: container.viewers.states == ["connected"])
+        await container.source.say(b"{not JSON")
+        await container.source.say()
+        await settle(lambda: container.viewers.values == ["2"])
+        assert container.viewers.told == [("STREAM_PROTOCOL_ERROR", "Payload parsing failed")]
+        await end(task)
+
+    run(work)
+
+
+def test_a_changed_credential_profile_is_not_used() -> None:
+    async def work() -> None:
+        container = RelayContainer(credential=True)
+        assert container.profiles.profile is not None
+        container.profiles.profile = replace(container.profiles.profile, connection_revision=2)
+        task = container.begin(container.relay())
+        await settle(lambda: len(container.viewers.told) > 0)
+        assert container.viewers.told[0][0] == "STREAM_POLICY_BLOCKED" and not container.source.opened
+        await end(task)
+
+    run(work)
+
+
+def test_a_broker_is_entered_with_its_credential_as_the_profiles_are_now() -> None:
+    async def work() -> None:
+        container = RelayContainer()
+        intent = {"protocol": "mqtt", "brokerProfileId": "b", "brokerRevision": 3, "topic": "a/#", "qos": 1}
+        intent |= {"keepaliveSeconds": 30, "credentialProfileId": "basic", "credentialRevision": 1}
+        container.stream = replace(container.stream, protocol="mqtt", intent=intent)
+        container.streams.rows["stream"] = container.stream
+        container.partition = partition_of(container.stream)
+        container.profiles.profile = CredentialProfile("basic", "basic", CredentialType.BASIC)
+        tls = {"ca": "PEM"}
+        broker = BrokerProfile("b", "b", Transport.EXTERNAL, "mqtts://h", tls=tls, connection_revision=3)
+        container.profiles.brokers = broker
+        running = container.begin(container.relay())
+        await settle(lambda: container.source.open_now == 1)
+        request, _ = container.source.opened[0]
+        assert request == MqttRequest(Broker("b", "mqtts://h", "u", "p4ss", "PEM"), "a/#", 1, 30)
+        assert "p4ss" not in repr(request)
+        container.profiles.brokers = replace(broker, connection_revision=4)
+        await container.source.break_off(UpstreamFault(ErrorCode.CONNECT_FAILED, "gone"))
+        await settle(
+            lambda: (ErrorCode.POLICY_BLOCKED.value, "The broker profile was changed") in container.viewers.told
+        )
+        assert container.source.open_now == 0
+        await end(running)
+
+    asyncio.run(work())
+
+
+def test_a_delivery_that_breaks_begins_the_upstream_again() -> None:
+    async def work() -> None:
+        container = RelayContainer()
+        task = container.begin(container.relay())
+        await settle(lambda: container.viewers.states == ["connected"])
+        container.viewers.broken = True
+        await container.source.say()
+        await settle(lambda: len(container.source.opened) == 2 and container.source.open_now == 1)
+        container.viewers.broken = False
+        await container.source.say()
+        await settle(lambda: "2" in container.viewers.values)
+        assert [message for message, _ in container.observer.faults] == ["upstream broke"]
+        await end(task)
+
+    run(work)
+
+
+def test_the_lease_is_renewed_though_looking_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relaying, "LEASE_S", 0.3)
+    monkeypatch.setattr(keep_lease, "LEASE_S", 0.3)
+
+    async def work() -> None:
+        container, answered = RelayContainer(), Event()
+        relay = container.relay()
+        task = container.begin(relay)
+        await settle(lambda: container.viewers.states == ["connected"])
+        container.viewers.answered = answered
+        quiet = replace(container.stream, stream_key="quiet", last_requested_at=container.stream.last_requested_at - 60)
+        while partition_of(quiet) != container.partition:
+            quiet = replace(quiet, stream_key=quiet.stream_key + "!")
+        container.streams.rows[quiet.stream_key] = quiet
+        await settle(lambda: container.viewers.asking > 0)
+        renewals: set[float] = set()
+        while len(renewals) < 8:
+            assert relay.may_send(), "the lease ran out"
+            renewals.add(container.leases.rows[container.partition].until)
+            await asyncio.sleep(0.01)
+        answered.set()
+        await end(task)
+        assert container.leases.current(container.partition) is None, "and is let go when the worker is told to end"
+
+    run(work)
+
+
+def test_one_worker_holds_a_partition() -> None:
+    async def work() -> None:
+        container = RelayContainer()
+        first = container.begin(container.relay())
+        await settle(lambda: container.source.open_now == 1)
+        assert await container.begin(container.relay()) == "not needed" and container.source.open_now == 1
+        await end(first)
+
+    run(work)
+
+
+def test_nobody_listens_and_the_partition_is_released() -> None:
+    async def work() -> None:
+        container = RelayContainer()
+        container.streams.rows["stream"] = replace(
+            container.stream, last_requested_at=container.stream.last_requested_at - 60
+        )
+        task = container.begin(container.relay())
+        await settle(lambda: container.source.open_now == 1)
+        container.viewers.audience = False
+        assert await task == "nobody listens"
+        assert container.source.open_now == 0 and container.leases.current(container.partition) is None
+        assert not container.streams.rows["stream"].connected and not container.relay_workers.started
+        # A stream that is wanted again is connected again.
+        container.viewers.audience = True
+        again = container.begin(container.relay())
+        await settle(lambda: container.source.open_now == 1)
+        await end(again)
+
+    run(work)
+
+
+def test_a_worker_without_anything_to_do_ends_at_once() -> None:
+    async def work() -> None:
+        container = RelayContainer()
+        container.streams.rows.clear()
+        assert (
+            await container.begin(container.relay()) == "nobody listens"
+            and container.leases.current(container.partition) is None
+        )
+
+    run(work)
+
+
+def test_a_worker_whose_sender_broke_releases_the_partition() -> None:
+    async def work() -> None:
+        container = RelayContainer()
+        task = container.begin(container.relay())
+        await settle(lambda: container.viewers.states == ["connected"])
+        container.frames[0].healthy = False
+        assert await task == "broken" and container.leases.current(container.partition) is None
+        assert container.source.open_now == 0
+
+    run(work)
+
+
+def test_what_could_not_be_delivered_is_tried_again_until_something_newer_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(upstream, "_AGAIN_S", (0.01,) * 500)
+
+    async def work() -> None:
+        container = RelayContainer()
+        task = container.begin(container.relay())
+        await settle(lambda: container.viewers.states == ["connected"])
+        container.viewers.down = True
+        await container.source.say()
+        await settle(lambda: container.viewers.asked >= 3)
+        container.viewers.down = False
+        await settle(lambda: container.viewers.values == ["1"])
+        container.viewers.down = True
+        await container.source.say()
+        await settle(lambda: container.viewers.asked >= 6)
+        await container.source.say()
+        await settle(lambda: container.viewers.asked >= 9)
+        container.viewers.down = False
+        await settle(lambda: container.viewers.values[-1] == "3")
+        assert container.viewers.values in (["1", "3"], ["1", "2", "3"])
+        await end(task)
+
+    run(work)
+
+
+def test_a_worker_that_lost_its_lease_sends_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relaying, "LEASE_S", 0.6)  # it looks after its lease three times as often
+
+    async def work() -> None:
+        container = RelayContainer()
+        task = container.begin(container.relay())
+        await settle(lambda: container.viewers.states == ["connected"])
+        await container.source.say()
+        await settle(lambda: container.viewers.values == ["1"])
+        held = container.leases.rows[container.partition]
+        container.leases.rows[container.partition] = replace(held, owner="another", fence=held.fence + 1)
+        assert await asyncio.wait_for(task, 10) == "overtaken"
+        await container.source.say()
+        assert container.viewers.values == ["1"] and container.source.open_now == 0
+
+    run(work)
+
+
+def test_a_store_that_does_not_answer_silences_before_another_may_claim(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relaying, "LEASE_S", 0.3)
+    monkeypatch.setattr(keep_lease, "LEASE_S", 0.3)
+
+    async def work() -> None:
+        container = RelayContainer()
+        relay = container.relay()
+        task = container.begin(relay)
+        await settle(lambda: container.viewers.states == ["connected"])
+        container.leases.down = True
+        assert await task == "overtaken" and not relay.may_send()
+
+    run(work)
+
+
+def test_the_newest_value_wins_and_the_last_one_is_delivered() -> None:
+    async def work() -> None:
+        container = RelayContainer(per_second=20)
+        task = container.begin(container.relay())
+        await settle(lambda: container.viewers.states == ["connected"])
+        for _ in range(200):
+            await container.source.say()
+            await asyncio.sleep(0.001)
+        await settle(lambda: "200" in container.viewers.values)
+        numbers = [int(one) for one in container.viewers.values]
+        assert numbers == sorted(set(numbers)) and numbers[-1] == 200 and len(numbers) < 60
+        await end(task)
+
+    run(work)
+
+
+@pytest.mark.parametrize("ids", [True, False], ids=["with ids", "without"])
+def test_ten_handovers_in_a_row_lose_nothing(ids: bool) -> None:
+    """A hundred messages a second; with ids none twice either, and never two workers at a time."""
+
+    async def work() -> None:
+        container = RelayContainer(ids=ids)
+        talking = True
+
+        async def talk() -> None:
+            while talking:
+                await container.source.say()
+                await asyncio.sleep(0.01)
+
+        worker = container.begin(container.relay(handover_s=1000.0), seconds=900)
+        await settle(lambda: container.viewers.states == ["connected"])
+        talker = asyncio.create_task(talk())
+        for number in range(10):
+            await settle(lambda n=number: container.relay_workers.started == [(container.partition, True)] * (n + 1))  # type: ignore[misc]
+            successor = container.begin(container.relay(handover_s=1000.0), seconds=900, successor=True)
+            assert await worker == "handed over"
+            worker = successor
+        talking = False
+        await talker
+        await settle(lambda: str(container.source.sent) in container.viewers.values)
+        numbers = [int(one) for one in container.viewers.values]
+        assert set(numbers) == set(range(1, container.source.sent + 1)), "nothing is lost"
+        if ids:
+            assert numbers == sorted(set(numbers)), "and nothing repeated"
+        order = [name for name, _ in groupby(container.viewers.by)]
+        names = [f"worker {n}" for n in range(1, 12)]
+        assert order == names[: len(order)], "each sends only after the one before it has ended"
+        await end(worker)
+        assert container.source.open_now == 0
+
+    run(work)
+
+
+@pytest.mark.parametrize(("per_second", "repeated"), [(1000, 0), (0, 30)], ids=["conflated", "not"])
+def test_what_a_standby_repeats_of_a_source_without_ids(
+    per_second: int, repeated: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the newest value wins the newest is enough; else nothing may be lost, so everything comes again."""
+    monkeypatch.setattr(RelayWorker, "may_send", lambda _relay: True)
+
+    async def work() -> None:
+        container = RelayContainer(ids=False, per_second=per_second)
+        holder, standby = (container.relay()._make_upstream(container.stream) for _ in range(2))
+        for worker, waits in ((holder, False), (standby, True)):
+            asyncio.create_task(worker.run(standby=waits))  # noqa: RUF006 - ends with the loop
+            await worker.connected.wait()
+        for number in range(1, 31):
+            await container.source.say()
+            await settle(lambda n=number: container.viewers.values[-1:] == [str(n)])  # type: ignore[misc]
+        await holder.pause()
+        await container.source.say()
+        await settle(lambda: len(standby._waiting) == 31)
+        await standby.take_over()
+        await settle(lambda: container.viewers.values[-1:] == ["31"])
+        assert len(container.viewers.values) == 30 + repeated + 1
+
+    run(work)
+
+
+def test_streams_are_read_again_when_somebody_waits_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quiet worker reads a version a second, not all streams."""
+    monkeypatch.setattr(relaying, "GRACE_S", 30.0)
+
+    async def work() -> None:
+        container = RelayContainer()
+        task = container.begin(container.relay())
+        await settle(lambda: container.viewers.states == ["connected"])
+        before, looks = container.streams.queries, container.streams.asked
+        await settle(lambda: container.streams.asked > looks + 20)
+        assert container.streams.queries == before, "nothing changed, nothing was read"
+        other = replace(container.stream, stream_key="other")
+        while partition_of(other) != container.partition:
+            other = replace(other, stream_key=other.stream_key + "!")
+        container.streams.touch(other)
+        await settle(lambda: container.viewers.states == ["connected"] * 2)
+        await end(task)
+
+    run(work)
+
+
+def test_who_comes_while_a_stream_is_let_go_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relaying, "GRACE_S", 0.2)
+
+    async def work() -> None:
+        container = RelayContainer()
+        container.streams.rows["stream"] = replace(
+            container.stream, last_requested_at=container.stream.last_requested_at - 60
+        )
+        task = container.begin(container.relay())
+        await settle(lambda: container.source.open_now == 1)
+        release_if_idle = container.streams.release_if_idle
+
+        def someone_comes_first(stream: Stream) -> bool:
+            container.streams.release_if_idle = release_if_idle  # type: ignore[method-assign]
+            container.streams.touch(replace(stream, last_requested_at=stream.last_requested_at + 1))
+            container.viewers.audience = True
+            return release_if_idle(stream)
+
+        container.streams.release_if_idle = someone_comes_first  # type: ignore[method-assign]
+        container.viewers.audience = False
+        await settle(lambda: container.viewers.audience)
+        await container.source.say()
+        await settle(lambda: container.viewers.values == ["1"])
+        assert len(container.source.opened) == 1 and container.source.open_now == 1, "it was never let go"
+        await end(task)
+
+    run(work)
+
+
+def test_what_a_dead_worker_left_as_connected_is_not_until_it_is() -> None:
+    async def work() -> None:
+        container = RelayContainer()
+        container.streams.rows["stream"] = replace(container.stream, connected=True)
+        container.source.answers.clear()
+        task = container.begin(container.relay())
+        await settle(lambda: container.source.open_now == 1)
+        assert not container.streams.rows["stream"].connected, "it has not answered yet"
+        container.source.answers.set()
+        await settle(lambda: container.streams.rows["stream"].connected)
+        await end(task)
+
+    run(work)
+
+
+def test_a_successor_replaces_a_holder_that_died() -> None:
+    async def work() -> None:
+        container = RelayContainer()
+        died = container.leases.claim(container.partition, "dead", SystemClock().now() - LEASE_S - CLAIM_AFTER_S - 1)
+        assert died is not None
+        task = container.begin(container.relay(), successor=True)
+        await settle(lambda: container.leases.rows[container.partition].owner != "dead")
+        await container.source.say()
+        await settle(lambda: container.viewers.values == ["1"])
+        await end(task)
+
+    run(work)
+
+
+def test_a_worker_that_finds_the_lease_overdue_connects_at_once_and_claims_at_its_end() -> None:
+    async def work() -> None:
+        container = RelayContainer()
+        # It ends half a second from now for whoever wants to claim.
+        died = container.leases.claim(container.partition, "dead", SystemClock().now() - LEASE_S - CLAIM_AFTER_S + 0.5)
+        assert died is not None
+        task = container.begin(container.relay())
+        await settle(lambda: container.source.open_now == 1)
+        await container.source.say()
+        assert container.leases.rows[container.partition].owner == "dead" and not container.viewers.values
+        await settle(lambda: container.viewers.values == ["1"])
+        assert container.leases.rows[container.partition].fence == died.fence + 1
+        await end(task)
+
+    run(work)
+
+
+def test_an_overdue_holder_that_lives_hands_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was slow, not dead: whoever thought so is its successor, and a third one is not needed."""
+    monkeypatch.setattr(relaying, "LEASE_S", 0.6)
+
+    async def work() -> None:
+        container = RelayContainer()
+        slow = container.begin(container.relay())
+        await settle(lambda: container.viewers.states == ["connected"])
+        lease = container.leases.rows[container.partition]
+        container.leases.rows[container.partition] = replace(lease, until=lease.until - OVERDUE_S - 1)
+        others = [container.begin(container.relay()) for _ in range(2)]
+        await settle(lambda: container.source.open_now > 1)
+        while not slow.done():
+            await container.source.say()
+            await asyncio.sleep(0.005)
+        assert await slow == "handed over"
+        await settle(lambda: str(container.source.sent) in container.viewers.values)
+        assert container.viewers.values == [str(n) for n in range(1, container.source.sent + 1)]
+        await end(*others)
+
+    run(work)
+
+
+def test_a_worker_with_other_settings_takes_over_and_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A running function keeps the settings it was started with; two new ones at once are no harm."""
+    monkeypatch.setattr(relaying, "LEASE_S", 0.3)
+
+    async def work() -> None:
+        container = RelayContainer()
+        old = container.begin(container.relay(settings="old"))
+        await settle(lambda: container.viewers.states == ["connected"])
+        assert await container.begin(container.relay(settings="new")) == "not needed", "a process may be the older one"
+        new = [container.begin(container.relay(settings="new"), newest=True) for _ in range(2)]
+        while not old.done():
+            await container.source.say()
+            await asyncio.sleep(0.005)
+        assert await old == "handed over" and container.frames[0].flushed == 1
+        await settle(lambda: any(one.done() for one in new))
+        (ended,) = [one for one in new if one.done()]
+        (running,) = [one for one in new if not one.done()]
+        assert await ended == "not needed"
+        await settle(lambda: str(container.source.sent) in container.viewers.values)
+        assert container.viewers.values == [str(n) for n in range(1, container.source.sent + 1)]
+        await end(running)
+
+    run(work)
+
+
+def test_what_is_switched_off_ends_and_viewers_are_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relaying, "LEASE_S", 0.3)
+
+    async def work() -> None:
+        container = RelayContainer()
+        old = container.begin(container.relay(settings="on"))
+        await settle(lambda: container.viewers.states == ["connected"])
+        off = container.relay(settings="off", enabled=frozenset())
+        assert await container.begin(off, newest=True) == "nobody listens" and container.frames[1].flushed == 1
+        assert await old == "handed over" and container.source.open_now == 0
+        assert container.viewers.told == [("STREAM_POLICY_BLOCKED", "off")]
+        assert not container.streams.rows["stream"].connected
+        off = container.relay(settings="off", enabled=frozenset())
+        assert await container.begin(off, newest=True) == "nobody listens"
+        assert len(container.viewers.told) == 1, "the minute's worker says nothing new"
+        again = container.begin(container.relay(settings="on"))
+        await settle(lambda: container.viewers.states == ["connected"] * 2)
+        await end(again)
+
+    run(work)

@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.containers.gateway import DASHBOARD, DATASOURCE
+from tests.containers.revalidation import KEY, PASS, RevalidationContainer
+from tests.doubles.platform import Died
+from tidegate.domain.access import Role, UserAccess
+from tidegate.domain.revocations import Task, TaskKind
+from tidegate.domain.subscriptions import NOTIFY_WITHIN_S, TERMINATION_CLAIM_S, TerminationClaim
+from tidegate.errors import Unavailable
+from tidegate.ports.delivery import Delivery
+from tidegate.usecases.gateway.unsubscribe import Unsubscribe
+
+
+def test_a_revoked_viewer_is_told_deleted_and_closed_and_the_valid_one_is_not() -> None:
+    container = RevalidationContainer()
+    container.subscribed("guest")
+    container.subscribed("member", user="member")
+    container.revoke()
+    assert container.run() == 1
+    error, status = container.sender.sent["guest"]
+    assert (error["errorCode"], error["retryable"]) == ("STREAM_AUTH_FAILED", False) and "revoked" in error["message"]
+    assert (status["type"], status["status"]) == ("status", "error")
+    assert list(container.connections.rows) == ["member"] and container.sender.closed == ["guest"]
+    assert [key.connection_id for key in container.subscriptions.rows] == ["member"]
+    assert sum(len(holders) for holders in container.caps.holders.values()) == 1, "the slot is free"
+    assert container.run() == 0 and len(container.sender.sent["guest"]) == 2, "repeating it changes nothing"
+
+
+def test_a_connection_with_another_subscription_stays_open() -> None:
+    container = RevalidationContainer()
+    container.add_datasource("second", "a/c")
+    container.open()
+    for datasource in (DATASOURCE, "second"):
+        container.subscribe("c", DASHBOARD, datasource, container.token(datasource))
+    hashes = dict(container.access.dashboards[DASHBOARD].intents)
+    container.change(intents=hashes | {"second": "another"})
+    assert container.run() == 1
+    assert container.sender.sent["c"][0]["retryable"] is True, "a new token may help"
+    assert container.sender.closed == [] and dict(container.connections.rows["c"].subscriptions) == {
+        DATASOURCE: DASHBOARD
+    }
+
+
+@pytest.mark.parametrize("how", ["acl", "inactive", "password"])
+def test_signed_in_viewers(how: str) -> None:
+    container = RevalidationContainer()
+    container.subscribed("c", user="member")
+    container.subscribed("other")
+    match how:
+        case "acl":
+            container.change(acl={})
+            task = PASS
+        case "inactive":
+            container.access.users["member"] = UserAccess("member", Role.VIEWER, False, 1)
+            task = Task(TaskKind.USER, "member")
+        case _:
+            container.access.users["member"] = UserAccess("member", Role.VIEWER, True, 2)
+            task = Task(TaskKind.USER, "member")
+    assert container.run(task) == 1
+    assert [key.connection_id for key in container.subscriptions.rows] == ["other"]
+
+
+def test_what_cannot_be_checked_is_kept_and_counted() -> None:
+    container = RevalidationContainer()
+    container.subscribed()
+    container.revoke()
+
+    def down(*_args: object) -> object:
+        raise Unavailable("down")
+
+    container.access.read = down  # type: ignore[method-assign, assignment]
+    with pytest.raises(Unavailable):
+        container.run()
+    assert container.subscriptions.rows[KEY].live and container.sender.sent == {}
+    assert container.observer.counts[("indeterminate",)] == 1
+
+
+def test_expiry_gives_way_to_a_refresh() -> None:
+    container = RevalidationContainer()
+    container.subscribed(ttl=10)
+    container.clock.advance(11)
+    judged = container.evaluate(list(container.subscriptions.rows.values()))
+    row = container.subscriptions.rows[KEY]
+    later = replace(row, claim=replace(row.claim, expires_at=row.claim.expires_at + 300))
+    container.subscriptions.rows[KEY] = later  # the refresh that came in between
+    assert container.terminate(judged, container.clock.monotonic() + 10) == 0
+    assert container.subscriptions.rows[KEY].live and container.sender.sent == {}
+
+
+def test_a_hidden_row_is_cut_before_its_attempt_can_show_it() -> None:
+    container = RevalidationContainer()
+    container.subscribed()
+    hidden = replace(container.subscriptions.rows[KEY], visible=False)
+    container.subscriptions.rows[KEY] = hidden
+    container.revoke()
+    assert container.run() == 1
+    assert not container.subscriptions.make_visible(hidden) and KEY not in container.subscriptions.rows
+
+
+def test_a_viewer_gone_meanwhile_is_released() -> None:
+    container = RevalidationContainer()
+    container.subscribed()
+    container.revoke()
+    container.sender.answers["c"] = Delivery.GONE
+    assert container.run() == 1
+    assert not container.subscriptions.rows and not container.connections.rows
+
+
+def test_time_that_runs_out_is_queued_again() -> None:
+    container = RevalidationContainer()
+    container.subscribed()
+    container.revoke()
+    assert container.run(seconds=0) == 0
+    assert container.tasks.queued == [(PASS, 0)] and container.subscriptions.rows[KEY].live
+
+
+# --- the process dies after every single write ------------------------------------------------------------
+
+
+WRITES = [
+    ("subscriptions", "claim_termination"),
+    ("sender", "post_many"),
+    ("subscriptions", "remove"),
+    ("connections", "close_if_empty"),
+    ("connections", "remove"),
+    ("subscriptions", "remove_all_of"),
+    ("sender", "close"),
+]
+
+
+@pytest.mark.parametrize("answer_lost", [False, True])
+@pytest.mark.parametrize(("store", "method"), WRITES)
+def test_a_crash_after_any_write_repeats_harmlessly(store: str, method: str, answer_lost: bool) -> None:
+    container = RevalidationContainer()
+    container.subscribed("c")
+    container.subscribed("valid", user="member")
+    container.revoke()
+    target = getattr(container, store)
+    original = getattr(target, method)
+    left = [True]
+
+    def dying(*args: object, **options: object) -> object:
+        result = original(*args, **options)
+        if left:
+            left.pop()
+            raise Unavailable("the answer was lost") if answer_lost else Died
+        return result
+
+    setattr(target, method, dying)
+    with pytest.raises((Unavailable, Died)):
+        container.run()
+    assert not left
+    assert container.run() == 0 or store != "subscriptions", "what another run marked is left to it"
+    container.clock.advance(TERMINATION_CLAIM_S)
+    container.run()
+    # What a crash after the row was deleted leaves is an open, empty connection; it may subscribe again, or is closed
+    # by whoever ends it. Nobody is left subscribed, and nobody valid was told anything.
+    assert [key.connection_id for key in container.subscriptions.rows] == ["valid"]
+    assert "valid" not in container.sender.sent and "valid" in container.connections.rows
+    assert any(one["type"] == "error" for one in container.sender.sent["c"]), "the viewer heard of it"
+    if "c" in container.connections.rows:
+        assert not container.connections.rows["c"].subscriptions
+
+
+# --- a mark is one run's right ----------------------------------------------------------------------------
+
+
+def test_two_runs_over_one_row_tell_once() -> None:
+    container = RevalidationContainer()
+    container.subscribed()
+    container.revoke()
+    judged = container.evaluate(list(container.subscriptions.rows.values()))
+    post_many = container.sender.post_many
+
+    def meanwhile(*args: Any, **options: Any) -> Any:
+        container.sender.post_many = post_many  # type: ignore[method-assign]
+        assert container.terminate(judged, container.clock.monotonic() + 10) == 0, "it is another run's to tell"
+        return post_many(*args, **options)
+
+    container.sender.post_many = meanwhile  # type: ignore[method-assign]
+    assert container.terminate(judged, container.clock.monotonic() + 10) == 1
+    assert [one["type"] for one in container.sender.sent["c"]] == ["error", "status"]
+
+
+def test_what_a_dead_run_marked_is_looked_at_again() -> None:
+    container = RevalidationContainer()
+    container.subscribed()
+    container.revoke()
+    container.subscriptions.claim_termination(
+        container.subscriptions.rows[KEY], TerminationClaim("dead", int(container.clock.now()))
+    )
+    assert container.run() == 0 and container.tasks.queued == [(PASS, TERMINATION_CLAIM_S)]
+    container.clock.advance(TERMINATION_CLAIM_S)
+    assert container.run() == 1 and KEY not in container.subscriptions.rows
+    container.tasks.queued.clear()
+    assert container.run() == 0 and container.tasks.queued == []
+
+
+def test_a_run_that_was_too_slow_does_not_tell() -> None:
+    container = RevalidationContainer()
+    container.subscribed()
+    container.revoke()
+    mark = container.subscriptions.claim_termination
+
+    def slowly(*args: Any, **options: Any) -> bool:
+        done = mark(*args, **options)
+        container.clock.advance(NOTIFY_WITHIN_S)
+        return done
+
+    container.subscriptions.claim_termination = slowly  # type: ignore[method-assign]
+    assert container.run() == 0 and container.sender.sent == {}
+    assert not container.subscriptions.rows[KEY].live, "and yet it is sent nothing"
+    container.subscriptions.claim_termination = mark  # type: ignore[method-assign]
+    container.clock.advance(TERMINATION_CLAIM_S)
+    assert container.run() == 1 and len(container.sender.sent["c"]) == 2
+
+
+def test_a_row_that_is_being_ended_is_not_unsubscribed() -> None:
+    container = RevalidationContainer()
+    container.subscribed()
+    container.subscriptions.claim_termination(
+        container.subscriptions.rows[KEY], TerminationClaim("run", int(container.clock.now()))
+    )
+    unsubscribe = Unsubscribe(
+        connections=container.connections, subscriptions=container.subscriptions, observer=container.observer
+    )
+    unsubscribe("c", DATASOURCE)
+    assert KEY in container.subscriptions.rows, "were it gone, the viewer could come back before it was told"
