@@ -49,7 +49,7 @@ def test_part_cold() -> None:
     yardstick = figures.pop("boto3 with a DynamoDB client")
     assert set(figures) == {handler.module for handler in HANDLERS}
     for module, (alone_ms, ratio, built_ms, _, aim, modules) in figures.items():
-        assert 0 < alone_ms and ratio == pytest.approx(alone_ms / yardstick[0]), module
+        assert alone_ms > 0 and ratio == pytest.approx(alone_ms / yardstick[0]), module
         assert aim in ("", 0.40) and modules > 20, module
         if module.startswith("functions.gateway_connect"):
             # Every time is of one run beside other tests, so no more is asked of it than that.
