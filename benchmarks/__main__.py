@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 
 from benchmarks import cold, push, relay, revocation, sender
 from benchmarks.figures import Result, Table, circumstances
-from fixtures.local_stack.config import Config, StackError, on_free_ports
+from local_stack.config import Config, StackError, on_free_ports
 
 S = TypeVar("S")
 

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fixtures.local_stack.config import StackError, free_ports
-from fixtures.local_stack.processes import is_listened_on, wait_until
+from local_stack.config import StackError, free_ports
+from local_stack.processes import is_listened_on, wait_until
 from tidegate.adapters.aws.bulk_sender import BUSY_SOCKETS
 
 #: As many as our sender opens towards a server that answers at once.

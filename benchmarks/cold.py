@@ -22,7 +22,7 @@ import boto3
 from benchmarks.figures import Cell, Figure, Table
 from benchmarks.progress import step
 from benchmarks.staging import API_DEPENDENCIES, DEPENDENCIES, FUNCTIONS, RELAY_DEPENDENCIES, SHARED, stage
-from fixtures.local_stack.config import Config, StackError
+from local_stack.config import Config, StackError
 from tidegate.tables import ALL_TABLES
 
 #: What a handler that a viewer waits for may cost, as a share of boto3 with a DynamoDB client.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from fixtures.local_stack import show
+from local_stack import show
 
 
 @dataclass(frozen=True, slots=True)

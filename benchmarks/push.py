@@ -15,10 +15,10 @@ from typing import Any
 
 from benchmarks.figures import Cell, Figure, Table
 from benchmarks.progress import step
-from fixtures.local_stack.config import Config
-from fixtures.local_stack.seed import Api, document, mqtt
-from fixtures.local_stack.up import down, up
-from fixtures.local_stack.viewer import Viewer
+from local_stack.config import Config
+from local_stack.seed import Api, document, mqtt
+from local_stack.up import down, up
+from local_stack.viewer import Viewer
 
 #: Handshakes and subscribes under way at the same time.
 _ARRIVING = 4
@@ -62,14 +62,14 @@ async def _push(stack: Mapping[str, Any], size: Size) -> Table:
     path = f"/api/dashboards/{made['id']}"
     made = editor.call("PUT", f"{path}/visibility", {"visibility": "link"})
     body = {"dashboardId": made["id"], "datasourceId": "telemetry", "shareToken": made["shareToken"]}
-    token = Api(stack["edge_url"], source="127.9.0.1").call("POST", "/api/datasource-sessions", body)["token"]
+    token = Api(stack["edge_url"], address="127.9.0.1").call("POST", "/api/datasource-sessions", body)["token"]
     gate = asyncio.Semaphore(_ARRIVING)
     with step("viewers arrive", size.viewers) as progress:
 
         async def arrive(number: int) -> Viewer:
             async with gate:
-                source = f"127.9.{1 + number // 250}.{1 + number % 250}"
-                viewer = await Viewer.open(stack["websocket_url"], source=source)
+                address = f"127.9.{1 + number // 250}.{1 + number % 250}"
+                viewer = await Viewer.open(stack["websocket_url"], address=address)
                 ack = await viewer.subscribe(made["id"], "telemetry", token)
                 assert ack["ok"], ack
                 progress.advance()

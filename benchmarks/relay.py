@@ -2,7 +2,7 @@
 upstream keeps in memory.
 
 The relay is its own process (`python -m functions.relay`), the tables are the emulator's, the upstreams are fakes
-(`fixtures/sources`), the platform is a stand-in that answers at once; all on loopback.
+(`fixtures/fake_upstreams`), the platform is a stand-in that answers at once; all on loopback.
 
 Units and where they are read: deliveries are `data` frames counted at the stand-in, a second of wall time; CPU is the
 relay process's own user and system time (`/proc/<pid>/stat`, else `ps`), microseconds for each delivery; shares are CPU
@@ -30,9 +30,9 @@ from benchmarks.figures import Cell, Figure, Table
 from benchmarks.platform import Counters, counters, platform
 from benchmarks.progress import for_all, step
 from benchmarks.tables import Tables, running_emulator
-from fixtures.local_stack import sources
-from fixtures.local_stack.config import ROOT, Config, StackError
-from fixtures.local_stack.processes import GRACE_S, Processes, wait_until
+from local_stack import fake_upstreams
+from local_stack.config import ROOT, Config, StackError
+from local_stack.processes import GRACE_S, Processes, wait_until
 from tidegate.adapters.dynamodb.access import put_dashboard
 from tidegate.domain.access import DashboardAccess, Visibility
 from tidegate.domain.intents import Intent, build_intent, intent_hash
@@ -49,7 +49,7 @@ _PATIENCE_S = 60.0
 _QUIET_MS = 60_000
 #: What a run through one upstream measures, and of which processes it reads the CPU.
 _FIGURES = ("messages/s", "deliveries/s", "CPU us a delivery")
-_PROCESSES = ("relay", "emulator", "stand-in", "sources")
+_PROCESSES = ("relay", "emulator", "stand-in", "upstreams")
 #: Id of the broker profile.
 _BROKER = "broker"
 #: Event numbers no upstream of this run comes to by itself: a reader that is behind one of these gets the next at once.
@@ -148,7 +148,7 @@ class Fixtures:
     def __init__(self, config: Config) -> None:
         """The emulator runs already; the upstreams are started, and stopped with it. Raises `StackError`."""
         self.config = config
-        self.addresses = sources.start(config, Processes(config))
+        self.addresses = fake_upstreams.start(config, Processes(config))
 
     def control(self, method: str = "GET") -> dict[str, Any]:
         """What the upstreams counted by protocol. With `DELETE` they count from now on."""
@@ -239,7 +239,7 @@ class Relayed:
         started = {process.name: process.pid for process in Processes(self._fixtures.config).alive()}
         counted = counters(self._platform_url)
         cpu = {"relay": cpu_s(self._pid), "stand-in": counted.cpu_s}
-        cpu |= {name: cpu_s(started[name]) for name in ("emulator", "sources")}
+        cpu |= {name: cpu_s(started[name]) for name in ("emulator", "upstreams")}
         return Reading(time.monotonic(), counted, cpu)
 
     def rss_kib(self) -> int:

@@ -16,7 +16,7 @@ from benchmarks.figures import Cell, Figure, Table
 from benchmarks.platform import platform
 from benchmarks.progress import step
 from benchmarks.tables import Cost, Tables, running_emulator
-from fixtures.local_stack.config import Config
+from local_stack.config import Config
 from tidegate.domain.revocations import Task, TaskKind
 
 _COLUMNS = ("table calls", "CPU s", "s")

@@ -22,7 +22,7 @@ from benchmarks import ceiling
 from benchmarks.figures import Cell, Figure, Table
 from benchmarks.platform import platform
 from benchmarks.progress import step
-from fixtures.local_stack.config import Config
+from local_stack.config import Config
 from tidegate.adapters.aws.http import tls_context
 from tidegate.adapters.aws.management_api import ManagementApi
 from tidegate.adapters.aws.sigv4 import Credentials

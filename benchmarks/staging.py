@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from fixtures.local_stack.config import ROOT, StackError
+from local_stack.config import ROOT, StackError
 
 #: The layers that hold other people's packages, as folders of `layers/`.
 DEPENDENCIES = "dependencies"

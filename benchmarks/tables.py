@@ -11,12 +11,12 @@ from functools import partial
 from typing import Any
 
 from benchmarks.progress import for_all
-from fixtures.local_stack import emulator
-from fixtures.local_stack.config import Config
-from fixtures.local_stack.deployment import client
-from fixtures.local_stack.processes import Processes
 from fixtures.tables import create_table
 from functions.revalidate.wiring import RevalidateServices, revalidate_services
+from local_stack import emulator
+from local_stack.config import Config
+from local_stack.deployment import client
+from local_stack.processes import Processes
 from tidegate.domain.access import PUBLIC_SUBJECT, Claim, Principal
 from tidegate.domain.revocations import Task
 from tidegate.domain.subscriptions import Connection, Subscription, SubscriptionKey

@@ -51,7 +51,7 @@ class Stores:
     rates: RateStore
     caps: CapStore
     #: How many threads may ask at once. moto checks a condition and writes in two steps, so it is asked one by one;
-    #: `tests/local` asks the emulator, which is atomic, in parallel.
+    #: `tests/e2e` asks the emulator, which is atomic, in parallel.
     parallel: int
 
 

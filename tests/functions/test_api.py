@@ -10,11 +10,11 @@ from typing import Any
 import jwt
 import pytest
 
-from fixtures.admin import first_admin
-from fixtures.local_stack.seed import document, mqtt
 from functions.api.app import create_app
 from functions.api.main import make_handler
 from functions.api.wiring import api_services
+from local_stack.seed import document, mqtt
+from ops.admin import first_admin
 from tests.deployment import SECRETS
 from tests.functions.events import request
 

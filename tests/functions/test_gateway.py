@@ -13,8 +13,6 @@ from typing import Any
 
 import pytest
 
-from fixtures.admin import first_admin
-from fixtures.local_stack.seed import document, mqtt
 from functions.api.main import make_handler as api_handler
 from functions.api.wiring import api_services
 from functions.gateway_connect import connect, disconnect, messages
@@ -22,6 +20,8 @@ from functions.gateway_connect import wiring as gateway_wiring
 from functions.gateway_connect.events import WrongEvent
 from functions.mqtt_bridge import bridge, catch_up
 from functions.mqtt_bridge import wiring as bridge_wiring
+from local_stack.seed import document, mqtt
+from ops.admin import first_admin
 from tests.deployment import aws
 from tests.functions.events import event, message, request
 from tests.functions.test_api import PASSWORD, Api

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from fixtures.local_stack.seed import document
 from functions.relay.wiring import relay_services
 from functions.relay.worker import bring_threads, make_handler, work
+from local_stack.seed import document
 from tests.deployment import aws
 from tests.functions.test_api import Api
 from tests.functions.test_gateway import Demo, Gateway, demo, gateway_over

@@ -18,8 +18,8 @@ from functions.api.wiring import api_services
 from functions.revalidate.wiring import revalidate_services
 from functions.revalidate.worker import make_handler
 from tests.deployment import aws, deployment
-from tests.fixtures_sources.test_process import SECRET
-from tests.fixtures_sources.test_process import process as sources
+from tests.fake_upstreams.test_process import SECRET
+from tests.fake_upstreams.test_process import process as sources
 from tests.functions.events import request as http_request
 from tests.functions.test_api import Api, person
 from tests.functions.test_gateway import Demo, Gateway, demo, gateway_over
