@@ -77,7 +77,7 @@ async def fault_of(made: MqttUpstreams, asked: MqttRequest) -> UpstreamFault:
 
 
 def numbers(events: Sequence[UpstreamEvent]) -> list[int]:
-    return [json.loads(one.payload)["n"] for one in events if isinstance(one, UpstreamMessage)]
+    return [json.loads(event.payload)["n"] for event in events if isinstance(event, UpstreamMessage)]
 
 
 def test_messages_come_whole_and_in_order(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_streams_share_one_connection_and_a_filter(tmp_path: Path) -> None:
             found = await asyncio.gather(
                 *(take(made, plain(running, topic), 6) for topic in (NORTH, NORTH, SOUTH, "#"))
             )
-            assert all(len(numbers(one)) == 5 for one in found)
+            assert all(len(numbers(events)) == 5 for events in found)
             assert (await running.report("mqtt"))["ever"] == 1
             # Who comes later to a filter that is there gets what came last at once, though the broker says nothing.
             async with opened(made, plain(running)) as first:
@@ -190,7 +190,7 @@ def test_a_drop_is_told_to_all_and_the_first_to_come_back_connects_for_all(tmp_p
             await running.until("mqtt", lambda report: report["places"].get(SOUTH, {}).get("now"))
             await running.fault("mqtt", "drop")
             faults = await asyncio.gather(*watching)
-            assert {one.code for one in faults} == {ErrorCode.CONNECT_FAILED}
+            assert {fault.code for fault in faults} == {ErrorCode.CONNECT_FAILED}
             await asyncio.gather(*(take(made, plain(running, topic), 3) for topic in (NORTH, SOUTH)))
             assert (await running.report("mqtt"))["ever"] == 2
 
@@ -203,7 +203,7 @@ def test_a_broker_that_is_down_is_asked_once_in_a_pause(tmp_path: Path) -> None:
             await running.fault("mqtt", "refuse", status=503)
             faults = await asyncio.gather(*(fault_of(made, plain(running, f"site/{n}")) for n in range(20)))
             faults.append(await fault_of(made, plain(running)))
-            assert {(one.code, one.refused) for one in faults} == {(ErrorCode.CONNECT_FAILED, False)}
+            assert {(fault.code, fault.refused) for fault in faults} == {(ErrorCode.CONNECT_FAILED, False)}
             assert (await running.report("mqtt"))["refused"] == 1
 
     run(tmp_path, test)
@@ -265,7 +265,7 @@ def test_brokers_that_do_not_answer_take_no_threads_of_others(tmp_path: Path) ->
         policy = EgressPolicy((), (port,), allow_private=True, production=False)
         made = MqttUpstreams(policy, LIMITS, connect_timeout_s=3)
         requests = [MqttRequest(Broker(f"b{n}", f"mqtts://127.0.0.1:{port}"), NORTH) for n in range(80)]
-        asking = [asyncio.create_task(fault_of(made, one)) for one in requests]
+        asking = [asyncio.create_task(fault_of(made, request)) for request in requests]
         while begun < CONNECTS:
             await asyncio.sleep(0.001)
         await asyncio.wait_for(asyncio.to_thread(int), 1)

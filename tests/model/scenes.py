@@ -100,8 +100,13 @@ class Viewers(Scene[ViewerStores]):
             key = SubscriptionKey(DASHBOARD, connection, DATASOURCE)
             rows[key] = Subscription(key, f"first-{connection}", claim, "stream", visible=True)
         connections = {
-            one: Connection(one, "ip", int(NOW), subscriptions={DATASOURCE: DASHBOARD} if one in self._live else {})
-            for one in self._connections
+            connection_id: Connection(
+                connection_id,
+                "ip",
+                int(NOW),
+                subscriptions={DATASOURCE: DASHBOARD} if connection_id in self._live else {},
+            )
+            for connection_id in self._connections
         }
         access = DashboardAccess(DASHBOARD, 1, Visibility.LINK, "owner", {MEMBER: AclLevel.VIEWER}, {DATASOURCE: HASH})
         return ViewerStores(rows, connections, access, index=dict(rows) if self._lagging else None)
@@ -110,7 +115,12 @@ class Viewers(Scene[ViewerStores]):
         return (
             _rows_key(stores.rows),
             None if stores.index is None else _rows_key(stores.index),
-            tuple(sorted((one, bool(row.closing), *row.subscriptions) for one, row in stores.connections.items())),
+            tuple(
+                sorted(
+                    (connection_id, bool(row.closing), *row.subscriptions)
+                    for connection_id, row in stores.connections.items()
+                )
+            ),
             stores.access.share_version,
             len(stores.access.acl),
             stores.user.active,

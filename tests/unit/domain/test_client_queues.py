@@ -26,16 +26,16 @@ def frame(connection: str, number: int, datasource: str = "s", *, batch: bool = 
 
 def numbers(batch: Batch | None) -> list[int]:
     assert batch is not None
-    return [int(one.body) for one in batch.frames]
+    return [int(frame.body) for frame in batch.frames]
 
 
 @given(st.lists(st.binary(min_size=1, max_size=40_000), max_size=12))
 def test_every_frame_is_in_one_message_that_is_not_too_large(payloads: list[bytes]) -> None:
     bodies = [json.dumps(payload.hex()[: len(payload)]).encode() for payload in payloads]
     messages = list(batches.split(bodies))
-    read = [json.loads(one) for one in messages]
-    assert [one for got in read for one in (got["messages"] if isinstance(got, dict) else [got])] == [
-        json.loads(one) for one in bodies
+    read = [json.loads(message) for message in messages]
+    assert [frame for got in read for frame in (got["messages"] if isinstance(got, dict) else [got])] == [
+        json.loads(body) for body in bodies
     ]
     for message, got in zip(messages, read, strict=True):
         assert not isinstance(got, dict) or len(message) <= batches.MAX_BYTES
@@ -185,6 +185,6 @@ def test_what_waits_can_be_dropped() -> None:
     for number in range(3):
         queues.add(frame("c", number))
     batch = queues.take(0)
-    assert batch is not None and [int(one.body) for one in queues.drop(batch.queue_key)] == [1, 2]
+    assert batch is not None and [int(frame.body) for frame in queues.drop(batch.queue_key)] == [1, 2]
     queues.done(batch.queue_key)
     assert queues.empty and queues.take(0) is None

@@ -39,12 +39,12 @@ def test_wildcards_parsers_and_entries() -> None:
     for datasource in (DATASOURCE, "wild", "text"):
         container.subscribe("c", DASHBOARD, datasource, container.token(datasource))
     container.publish(b"7")
-    received = {one["datasourceId"]: one["payload"] for one in container.frames("data")}
+    received = {frame["datasourceId"]: frame["payload"] for frame in container.frames("data")}
     assert received == {DATASOURCE: 7, "wild": 7, "text": "7"}
     container.publish(b"8", topic="a/other")
-    assert [one["datasourceId"] for one in container.frames("data")][3:] == ["wild"]
+    assert [frame["datasourceId"] for frame in container.frames("data")][3:] == ["wild"]
     container.publish(b"\xff{", topic="a/b", message_id="n")
-    assert [one["errorCode"] for one in container.frames("error")] == ["STREAM_PROTOCOL_ERROR"] * 2
+    assert [frame["errorCode"] for frame in container.frames("error")] == ["STREAM_PROTOCOL_ERROR"] * 2
     assert container.sender.data("c")[-1] == "\ufffd{"
 
 
