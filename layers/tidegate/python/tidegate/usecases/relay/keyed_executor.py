@@ -17,7 +17,7 @@ THREADS = 8
 
 
 class KeyedExecutor:
-    """Threads, each with a fan-out of its own. A stream always uses the same thread, so its messages keep their order."""
+    """Threads, each with its own fan-out. A stream always uses the same thread, so its messages keep their order."""
 
     def __init__(self, make_fan_out: Callable[[], FanOut]) -> None:
         self._threads = [(ThreadPoolExecutor(1, f"stream-{number}"), make_fan_out()) for number in range(THREADS)]

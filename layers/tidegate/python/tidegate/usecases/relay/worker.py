@@ -309,7 +309,7 @@ class RelayWorker:
     async def _refresh(self, partition: int, *, standby: bool) -> None:
         """Begin the upstreams that are needed, and release those that nobody listens to.
 
-        Nothing changes when a store does not answer.
+        When a store does not answer, nothing is ended for that, and the next refresh does the rest.
         """
         try:
             streams = await asyncio.to_thread(self._relayed)
