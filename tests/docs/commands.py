@@ -73,7 +73,7 @@ RUN_BY = (
     RunBy("python -m local_stack smoke --(quick|json)", "tests/e2e/test_end_to_end.py", '"smoke", "--json"'),
     RunBy("python -m local_stack smoke --stack FILE", "tests/e2e/test_end_to_end.py", '"--stack"'),
     RunBy("pytest local_stack/smoke", "local_stack/smoke/table.py", "pytest"),
-    RunBy("make bench( PARTS=\"[a-z -]+\")?", "tests/benchmarks/test_parts.py", "PARTS"),
+    RunBy('make bench( PARTS="[a-z -]+")?', "tests/benchmarks/test_parts.py", "PARTS"),
     RunBy("make synth STAGE=staging", "tests/infra/test_templates.py", "staging"),
     RunBy(
         "make deploy( STAGE=staging( DOMAIN=.*)?)?", "tests/infra/test_templates.py", "def test_a_domain_of_ones_own"
