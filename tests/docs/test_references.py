@@ -23,7 +23,7 @@ _DECISION = re.compile(rf"\bdecisions?\s+(?:number\s+)?{_NUMBER}\b", re.I)
 #: References to a text that is not in the project, whatever their number.
 _ELSEWHERE = re.compile(
     rf"\b(?:contract|chapter|clause|requirement|specification|spec|design|plan|part|point|item|rule|step)s?"
-    rf"(?:'s|,)?\s+\(?(?:section\s+)?{_NUMBER}\b|§\s*{_NUMBER}",
+    rf"(?:'s|,(?=\s+section))?\s+\(?(?:section\s+)?{_NUMBER}\b|§\s*{_NUMBER}",
     re.I,
 )
 _SECTION = re.compile(rf"\bsections?\s+{_NUMBER}(?![\w])", re.I)
