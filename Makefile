@@ -4,28 +4,30 @@ STAGE ?=
 EMAIL ?=
 # Processes that share the tests among them.
 WORKERS ?= 2
+# Recipes see it in their environment, so that a row's name needs no quoting.
+export ROW ?=
 RUN = PATH="$$($(PYTHON) scripts/setup.py --print-path):$$PATH" PYTHONPATH=layers/tidegate/python:.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up smoke down integration unit test test-full check bench synth deploy admin full-pass requirements
+.PHONY: help setup up smoke down integration unit test test-full check bench synth deploy admin full-revalidation full-pass requirements
 
 help:  ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' Makefile
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-17s %s\n", $$1, $$2}' Makefile
 
 setup:  ## bring all tools into the checkout (every other target does this first)
 	@$(PYTHON) scripts/setup.py
 
 up: setup  ## start the whole stack on this machine
-	@$(RUN) python -m fixtures.local_stack up
+	@$(RUN) python -m local_stack up
 
-smoke: setup  ## drive the running stack through its edge
-	@$(RUN) python -m fixtures.local_stack smoke
+smoke: setup  ## drive the running stack through its edge: make smoke, make smoke ROW="wildcard topic"
+	@$(RUN) python -m local_stack smoke --row "$$ROW"
 
-down: setup  ## stop exactly what `up` started
-	@$(RUN) python -m fixtures.local_stack down
+down: setup  ## stop what `up` started, and remove what it wrote
+	@$(RUN) python -m local_stack down
 
 integration: setup  ## up, smoke, down
-	@$(RUN) python -m fixtures.local_stack integration
+	@$(RUN) python -m local_stack integration
 
 unit: setup  ## the fast tests: no process, no socket, under a minute
 	@$(RUN) python -m pytest tests/unit tests/docs
@@ -46,16 +48,18 @@ bench: setup  ## measure what the product promises; results under benchmarks/res
 	@$(RUN) python -m benchmarks
 
 synth: setup  ## synthesise a stage: make synth STAGE=staging
-	@$(RUN) python -m fixtures.deploy synth --stage "$(STAGE)"
+	@$(RUN) python -m ops.deploy synth --stage "$(STAGE)"
 
 deploy: setup  ## deploy to the account of the current credentials: make deploy STAGE=staging
-	@$(RUN) python -m fixtures.deploy deploy --stage "$(STAGE)"
+	@$(RUN) python -m ops.deploy deploy --stage "$(STAGE)"
 
 admin: setup  ## write the first admin: make admin STAGE=staging EMAIL=you@example.com
-	@$(RUN) python -m fixtures.deploy admin --stage "$(STAGE)" --email "$(EMAIL)"
+	@$(RUN) python -m ops.deploy admin --stage "$(STAGE)" --email "$(EMAIL)"
 
-full-pass: setup  ## check every subscription again, now: make full-pass STAGE=staging
-	@$(RUN) python -m fixtures.deploy full-pass --stage "$(STAGE)"
+full-revalidation: setup  ## check every subscription again, now: make full-revalidation STAGE=staging
+	@$(RUN) python -m ops.deploy full-revalidation --stage "$(STAGE)"
+
+full-pass: full-revalidation  ## the former name of full-revalidation
 
 requirements: setup  ## compile the hashed requirements again
 	@$(RUN) sh scripts/compile_requirements.sh

@@ -13,13 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fixtures.local_stack.config import StackError, free_ports
-from fixtures.local_stack.processes import is_listened_on, wait_until
+from local_stack.config import StackError, free_ports
+from local_stack.processes import is_listened_on, wait_until
 from tidegate.adapters.aws.bulk_sender import BUSY_SOCKETS
 
 #: As many as our sender opens towards a server that answers at once.
 CONNECTIONS = BUSY_SOCKETS
-_SECONDS = 3
 _START_S = 10.0
 
 _NGINX = """
@@ -68,12 +67,12 @@ def nginx() -> Iterator[str]:
             process.wait()
 
 
-def wrk(url: str, *, body: int, token: int) -> float:
+def wrk(url: str, *, body: int, token: int, seconds: int) -> float:
     """Posts a second of one wrk thread over `CONNECTIONS` connections. `body` and `token` are sizes in bytes."""
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(_POST.format(body=body, token=token))
         script.flush()
-        command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{_SECONDS}s", "-s", script.name]
+        command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", script.name]
         target = f"{url}/live/@connections/abcdefghijklmno"
         told = subprocess.run([*command, target], capture_output=True, text=True, check=True).stdout
     assert "Non-2xx" not in told, told

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
-from fixtures.sources import certificate
+from fixtures.fake_upstreams import certificate
 
 _ANSWERS = {
     b"POST": b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",

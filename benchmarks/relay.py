@@ -1,13 +1,13 @@
 """What the relay carries: one upstream to many viewers, how few upstreams there are, conflation, and what a quiet
 upstream keeps in memory.
 
-The relay is its own process (`python -m functions.relay`), the tables are the emulator's, the sources those of
-`fixtures/sources`, the platform a stand-in that answers at once; all on loopback.
+The relay is its own process (`python -m functions.relay`), the tables are the emulator's, the upstreams are fakes
+(`fixtures/fake_upstreams`), the platform is a stand-in that answers at once; all on loopback.
 
 Units and where they are read: deliveries are `data` frames counted at the stand-in, a second of wall time; CPU is the
 relay process's own user and system time (`/proc/<pid>/stat`, else `ps`), microseconds for each delivery; shares are CPU
 of a process in percent of one core; memory is its resident set (`ps`), KiB, which is without the kernel's socket
-buffers; upstreams are counted at the source (`GET /control`). Nothing here is a figure of AWS.
+buffers; connections are counted at the fake upstreams (`GET /control`). Nothing here is a figure of AWS.
 """
 
 from __future__ import annotations
@@ -20,54 +20,93 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from benchmarks.figures import Cell, Figure, Table
 from benchmarks.platform import Counters, counters, platform
-from benchmarks.revocation import Tables, running_emulator
-from fixtures.local_stack import show, sources
-from fixtures.local_stack.config import ROOT, Config, StackError
-from fixtures.local_stack.deployment import client
-from fixtures.local_stack.processes import GRACE_S, Processes, wait_until
+from benchmarks.progress import for_all, step
+from benchmarks.tables import Tables, running_emulator
+from local_stack import fake_upstreams
+from local_stack.config import ROOT, Config, StackError
+from local_stack.processes import GRACE_S, Processes, wait_until
 from tidegate.adapters.dynamodb.access import put_dashboard
 from tidegate.domain.access import DashboardAccess, Visibility
 from tidegate.domain.intents import Intent, build_intent, intent_hash
 from tidegate.domain.profiles import BrokerProfile, Transport
 from tidegate.domain.stream_policy import stream_for
-from tidegate.domain.subscriptions import SubscriptionKey
+from tidegate.domain.subscriptions import Stream, SubscriptionKey
 from tidegate.tables import ACCESS
 
-#: Viewers of one upstream, and messages a second its source offers: far above what the relay can pass on to so many.
-THROUGH = {1: 1_000, 100: 500, 1_000: 100}
-#: Conflation: streams, viewers of each, updates a second of each source, and what the relay may pass on.
-STREAMS, VIEWERS_EACH = 10, 20
-UPDATES, CAP = 100, 5
-#: Updates after which a source ends.
-FINITE = 1_000
-#: Quiet upstreams held at the same time. The first ones pay for what is made once.
-FEW, SOME, MANY = 10, 200, 1_000
 #: Datasources of a dashboard that has many.
 _OF_A_DASHBOARD = 20
-#: How long something is measured, and how long it runs before, seconds.
-_WINDOW_S, _SETTLE_S = 5.0, 2.0
 #: How long upstreams and viewers may take to be served, seconds.
 _PATIENCE_S = 60.0
-#: Milliseconds for which a source says nothing: beyond every measurement here.
+#: Milliseconds for which a quiet upstream says nothing: beyond every measurement here.
 _QUIET_MS = 60_000
-#: After so long the relay asks whether a stream that somebody wanted still has viewers (`usecases/relay`), seconds.
-_GRACE_S = 15.0
 #: What a run through one upstream measures, and of which processes it reads the CPU.
 _FIGURES = ("messages/s", "deliveries/s", "CPU us a delivery")
-_PROCESSES = ("relay", "emulator", "stand-in", "sources")
+_PROCESSES = ("relay", "emulator", "stand-in", "upstreams")
 #: Id of the broker profile.
 _BROKER = "broker"
-#: Event numbers no source of this run comes to by itself: a reader that is behind one of these gets the next at once.
+#: Event numbers no upstream of this run comes to by itself: a reader that is behind one of these gets the next at once.
 _FAR = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much is relayed.
+
+    Attributes:
+        through: viewers of one upstream -> messages a second it offers: far above what the relay passes on to so many.
+        streams, viewers_each: of the run with conflation.
+        updates, cap: a second, of each of its upstreams, and what the relay may pass on of them.
+        finite: updates after which an upstream of that run ends.
+        quiet: upstreams that are held at the same time, one number after another. The first pay for what is made once.
+        window_s, settle_s: how long something is measured, and how long it runs before, seconds.
+        grace_s: so long after a stream was last requested the relay asks whether it still has viewers, seconds
+            (`usecases/relay`). What holding many upstreams costs is measured after that.
+    """
+
+    through: Mapping[int, int]
+    streams: int
+    viewers_each: int
+    updates: int
+    cap: int
+    finite: int
+    quiet: Sequence[int]
+    window_s: float
+    settle_s: float
+    grace_s: float
+
+
+FULL = Size(
+    through={1: 1_000, 100: 500, 1_000: 100},
+    streams=10,
+    viewers_each=20,
+    updates=100,
+    cap=5,
+    finite=1_000,
+    quiet=(10, 200, 1_000),
+    window_s=5.0,
+    settle_s=2.0,
+    grace_s=15.0,
+)
+SMALL = Size(
+    through={2: 100},
+    streams=2,
+    viewers_each=2,
+    updates=100,
+    cap=5,
+    finite=300,
+    quiet=(2, 5),
+    window_s=1.0,
+    settle_s=0.2,
+    grace_s=0.0,
+)
 
 
 # --- what is measured with --------------------------------------------------------------------------------------
@@ -104,15 +143,15 @@ class Reading:
 
 
 class Fixtures:
-    """What stands around the relay: the emulator's tables and the sources."""
+    """What stands around the relay: the emulator's tables and the fake upstreams."""
 
     def __init__(self, config: Config) -> None:
-        """The emulator runs already; the sources are started, and stopped with it. Raises `StackError`."""
+        """The emulator runs already; the upstreams are started, and stopped with it. Raises `StackError`."""
         self.config = config
-        self.addresses = sources.start(config, Processes(config))
+        self.addresses = fake_upstreams.start(config, Processes(config))
 
     def control(self, method: str = "GET") -> dict[str, Any]:
-        """What the sources counted by name, or with `DELETE`: counted from now on."""
+        """What the upstreams counted by protocol. With `DELETE` they count from now on."""
         request = urllib.request.Request(self.addresses["control_url"], method=method)
         with urllib.request.urlopen(request, timeout=10) as answer:
             counted: dict[str, Any] = json.loads(answer.read() or b"{}")
@@ -124,7 +163,7 @@ class Fixtures:
     @property
     def ports(self) -> str:
         """Those the relay is allowed to connect to."""
-        return ",".join(str(urlsplit(self.addresses[one]).port) for one in ("sse_url", "mqtt_url"))
+        return ",".join(str(urlsplit(self.addresses[name]).port) for name in ("sse_url", "mqtt_url"))
 
 
 class Relayed:
@@ -134,54 +173,44 @@ class Relayed:
         self._fixtures = fixtures
         self._name = name
         self._platform_url = platform_url
-        self._tables = Tables(fixtures.config, platform_url, name)
-        queue = client(fixtures.config, "sqs").create_queue(QueueName=f"{name}-looks")["QueueUrl"]
-        self._tables.env.update(
-            {
-                "CATCH_UP_QUEUE_URL": queue,
-                "CREDENTIAL_KEY_ID": "none",  # no source here asks for a credential
-                "RELAY_FUNCTION": "none",  # a plain process has no successor
-                "EGRESS_ALLOWED_PORTS": fixtures.ports,
-                "EGRESS_ALLOW_PRIVATE_DESTINATIONS": "true",
-                **settings,
-            }
-        )
+        reachable = {"EGRESS_ALLOWED_PORTS": fixtures.ports, "EGRESS_ALLOW_PRIVATE_DESTINATIONS": "true"}
+        self._tables = Tables(fixtures.config, platform_url, name, {**reachable, **settings})
         self._streams = 0
         self._pid = 0
 
     # --- streams and viewers ----------------------------------------------------------------------------------
 
     def watch(self, datasources: Sequence[Mapping[str, object]], viewers_each: int = 1) -> None:
-        """Announce streams, one for each datasource (`type` and `settings`), and put their viewers."""
-        world, broker = self._tables.world, self._tables.world.profiles.broker(_BROKER)
-        rows: list[tuple[SubscriptionKey, str, str]] = []
-        wanted: list[Callable[[], object]] = []
+        """Register streams, one for each datasource (`type` and `settings`), and put their viewers."""
+        container = self._tables.container
+        broker = container.profiles.broker(_BROKER)
+        viewers: list[tuple[SubscriptionKey, str, str]] = []
+        streams: list[Stream] = []
         for start in range(0, len(datasources), _OF_A_DASHBOARD):
             dashboard = f"{self._name}-{self._streams}"
             intents: dict[str, Intent] = {}
-            for one in datasources[start : start + _OF_A_DASHBOARD]:
-                datasource = f"s{self._streams}"
+            for datasource in datasources[start : start + _OF_A_DASHBOARD]:
+                datasource_id = f"s{self._streams}"
                 self._streams += 1
-                intent = build_intent(dashboard, {**one, "id": datasource}, broker=broker)
-                intents[datasource] = intent
-                stream = stream_for(intent, broker, world.stream_policy, int(time.time()))
-                wanted.append(partial(world.streams.touch, stream))
+                intent = build_intent(dashboard, {**datasource, "id": datasource_id}, broker=broker)
+                intents[datasource_id] = intent
+                stream = stream_for(intent, broker, container.stream_policy, int(time.time()))
+                streams.append(stream)
                 for number in range(viewers_each):
-                    key = SubscriptionKey(dashboard, f"{datasource}-{number}", datasource)
-                    rows.append((key, intent_hash(intent), stream.stream_key))
-            hashes = {datasource: intent_hash(intent) for datasource, intent in intents.items()}
+                    key = SubscriptionKey(dashboard, f"{datasource_id}-{number}", datasource_id)
+                    viewers.append((key, intent_hash(intent), stream.stream_key))
+            hashes = {datasource_id: intent_hash(intent) for datasource_id, intent in intents.items()}
             access = DashboardAccess(dashboard, 0, Visibility.LINK, "owner", intents=hashes)
-            world.db.transact(put_dashboard(self._tables.env[ACCESS.variable], access, intents))
-        with ThreadPoolExecutor(8) as pool:
-            # Viewers first: a relay that runs already would else tell nobody that it is connected.
-            list(pool.map(lambda row: self._tables.viewer(*row), rows))
-            list(pool.map(lambda want: want(), wanted))
+            container.db.transact(put_dashboard(self._tables.env[ACCESS.variable], access, intents))
+        # Viewers first: a relay that runs already would else notify nobody that it is connected.
+        for_all(f"{self._name}: viewers", lambda row: self._tables.viewer(*row), viewers, len(viewers))
+        for_all(f"{self._name}: streams registered", container.streams.touch, streams, len(streams))
 
     def add_broker(self) -> None:
-        """Write the profile of the sources' MQTT broker."""
+        """Write the profile of the fake MQTT broker."""
         url = self._fixtures.addresses["mqtt_url"]
         profile = BrokerProfile(_BROKER, "bench", Transport.EXTERNAL, broker_url=url, allow_public_use=True)
-        self._tables.world.profiles.write_broker(None, profile)
+        self._tables.container.profiles.write_broker(None, profile)
 
     # --- the relay --------------------------------------------------------------------------------------------
 
@@ -207,10 +236,10 @@ class Relayed:
 
     def read(self) -> Reading:
         """Everything that is counted, now."""
-        started = {one.name: one.pid for one in Processes(self._fixtures.config).alive()}
+        started = {process.name: process.pid for process in Processes(self._fixtures.config).alive()}
         counted = counters(self._platform_url)
         cpu = {"relay": cpu_s(self._pid), "stand-in": counted.cpu_s}
-        cpu |= {name: cpu_s(started[name]) for name in ("emulator", "sources")}
+        cpu |= {name: cpu_s(started[name]) for name in ("emulator", "upstreams")}
         return Reading(time.monotonic(), counted, cpu)
 
     def rss_kib(self) -> int:
@@ -226,27 +255,27 @@ def _await(what: str, ready: Callable[[], bool]) -> None:
 # --- one upstream, many viewers -----------------------------------------------------------------------------------
 
 
-def through_one(fixtures: Fixtures) -> list[str]:
-    """Messages of one upstream to 1, 100 and 1,000 viewers, as fast as they go; and how many upstreams those share."""
-    rows: list[tuple[str, ...]] = [
-        ("one upstream, no conflation", "viewers", "offered/s", *_FIGURES, *(f"{one} %" for one in _PROCESSES))
-    ]
+def through_one(fixtures: Fixtures, size: Size) -> list[Table]:
+    """Messages of one upstream to few and to many viewers, as fast as they go; and how many upstreams those share."""
+    rows: list[tuple[Cell, ...]] = []
     shared: dict[str, Any] = {}
     for protocol in ("sse", "mqtt"):
-        for viewers, offered in THROUGH.items():
-            with show.step(f"one {protocol} upstream, viewers: {viewers:,}"):
-                row, counted = _through(fixtures, protocol, viewers, offered)
-            rows.append((protocol, f"{viewers:,}", f"{offered:,}", *row))
+        for viewers, offered in size.through.items():
+            row, counted = _through(fixtures, protocol, viewers, offered, size)
+            rows.append((protocol, Figure(viewers), Figure(offered), *row))
             if counted["ever"] != 1:
                 raise StackError(f"{viewers} viewers of one {protocol} datasource made {counted['ever']} upstreams.")
             shared[protocol] = counted
-    sharing: list[tuple[str, ...]] = [(f"{max(THROUGH):,} viewers of one datasource, at the source", "open", "ever")]
-    sharing += [(protocol, str(one["now"]), str(one["ever"])) for protocol, one in shared.items()]
-    return [show.table(rows), "", show.table(sharing)]
+    columns = ("one upstream, no conflation", "viewers", "offered/s", *_FIGURES, *(f"{name} %" for name in _PROCESSES))
+    sharing = [(protocol, Figure(counted["now"]), Figure(counted["ever"])) for protocol, counted in shared.items()]
+    most = f"{max(size.through):,} viewers of one datasource, connections at the upstream"
+    return [Table(columns, rows), Table((most, "open", "ever"), sharing)]
 
 
-def _through(fixtures: Fixtures, protocol: str, viewers: int, offered: int) -> tuple[list[str], dict[str, Any]]:
-    """The figures of one run, and the source's counters at its end."""
+def _through(
+    fixtures: Fixtures, protocol: str, viewers: int, offered: int, size: Size
+) -> tuple[list[Figure], dict[str, Any]]:
+    """The figures of one run, and the upstream's counters at its end."""
     with platform() as url:
         settings = {"REALTIME_MAX_UPDATES_PER_SECOND": "0"}
         where = Relayed(fixtures, url, f"{protocol}{viewers}", settings)
@@ -257,86 +286,90 @@ def _through(fixtures: Fixtures, protocol: str, viewers: int, offered: int) -> t
             datasource = {"type": protocol, "settings": {"url": fixtures.url(protocol, f"rate={offered}")}}
         where.watch([datasource], viewers)
         fixtures.control("DELETE")
-        with where.relay():
+        with where.relay(), step(f"one {protocol} upstream, viewers: {viewers:,}"):
             _await("every viewer has a message", lambda: len(counters(url).data) == viewers)
-            time.sleep(_SETTLE_S)
+            time.sleep(size.settle_s)
             before = where.read()
-            time.sleep(_WINDOW_S)
+            time.sleep(size.window_s)
             after = where.read()
             counted = fixtures.control()[protocol]
-        _await("the source's reader has gone", lambda: fixtures.control()[protocol]["now"] == 0)
+        _await("the upstream's reader has gone", lambda: fixtures.control()[protocol]["now"] == 0)
     seconds = after.at - before.at
     deliveries = after.counters.deliveries - before.counters.deliveries
     cpu_us = (after.cpu_s["relay"] - before.cpu_s["relay"]) / deliveries * 1e6
-    figures = [f"{deliveries / viewers / seconds:,.1f}", f"{deliveries / seconds:,.0f}", f"{cpu_us:,.0f}"]
-    return figures + _shares(before, after), counted
+    rates = [Figure(deliveries / viewers / seconds, ",.1f"), Figure(deliveries / seconds, ",.0f")]
+    return [*rates, Figure(cpu_us, ",.0f"), *_shares(before, after)], counted
 
 
-def _shares(before: Reading, after: Reading) -> list[str]:
+def _shares(before: Reading, after: Reading) -> list[Figure]:
     """Percent of one core that each process took."""
     seconds = after.at - before.at
-    return [f"{(after.cpu_s[one] - before.cpu_s[one]) / seconds * 100:.0f}" for one in _PROCESSES]
+    return [Figure((after.cpu_s[name] - before.cpu_s[name]) / seconds * 100, ".0f") for name in _PROCESSES]
 
 
 # --- conflation -----------------------------------------------------------------------------------------------------
 
 
-def conflation(fixtures: Fixtures) -> list[str]:
-    """A source that is faster than the cap: what a viewer gets in a second, and that it gets the last value."""
-    # A source that has ended is not connected to again while it is looked at what came last.
+def conflation(fixtures: Fixtures, size: Size) -> Table:
+    """Upstreams that are faster than the cap: what a viewer gets in a second, and that it gets the last value."""
+    # An upstream that has ended is not connected to again while it is looked at what came last.
     pause = str(_QUIET_MS)
-    settings = {"REALTIME_MAX_UPDATES_PER_SECOND": str(CAP), "REALTIME_RECONNECT_MIN_MS": pause}
+    settings = {"REALTIME_MAX_UPDATES_PER_SECOND": str(size.cap), "REALTIME_RECONNECT_MIN_MS": pause}
     settings |= {"REALTIME_RECONNECT_MAX_MS": pause}
-    last = {number: _FAR * (number + 1) + FINITE for number in range(STREAMS)}
-    viewers = STREAMS * VIEWERS_EACH
+    last = {number: _FAR * (number + 1) + size.finite for number in range(size.streams)}
+    viewers = size.streams * size.viewers_each
     with platform() as url:
         where = Relayed(fixtures, url, "conflated", settings)
-        query = f"rate={UPDATES}&count={FINITE}&after="
+        query = f"rate={size.updates}&count={size.finite}&after="
         datasources = [
-            {"type": "sse", "settings": {"url": fixtures.url("sse", f"{query}{one - FINITE}")}} for one in last.values()
+            {"type": "sse", "settings": {"url": fixtures.url("sse", f"{query}{final - size.finite}")}}
+            for final in last.values()
         ]
-        where.watch(datasources, VIEWERS_EACH)
+        where.watch(datasources, size.viewers_each)
         fixtures.control("DELETE")
         with where.relay():
-            with show.step(f"{STREAMS} streams of {UPDATES} updates/s, {VIEWERS_EACH} viewers each, cap {CAP}/s"):
+            name = f"{size.streams} upstreams of {size.updates} updates/s, {size.viewers_each} viewers each"
+            with step(f"{name}, cap {size.cap}/s"):
                 _await("every viewer has a message", lambda: len(counters(url).data) == viewers)
-                time.sleep(_SETTLE_S)
+                time.sleep(size.settle_s)
                 before = where.read()
-                time.sleep(_WINDOW_S)
+                time.sleep(size.window_s)
                 after = where.read()
-            with show.step("until the sources ended, and a second more"):
-                _await("the sources have ended", lambda: fixtures.control()["sse"]["now"] == 0)
-                time.sleep(1)
-                final = counters(url)
-    got = {one: json.loads(body)["payload"]["n"] for one, body in final.last.items()}
-    wrong = {one: n for one, n in got.items() if n != last[int(one[1:].partition("-")[0])]}
-    if wrong or len(got) != viewers:
-        raise StackError(f"{len(wrong)} of {len(got)} viewers did not get the last value, for example {wrong}.")
+            with step("until every viewer has the last value"):
+                _await("the upstreams have ended", lambda: fixtures.control()["sse"]["now"] == 0)
+                _await("every viewer has the last value", lambda: not _behind(counters(url), last))
     seconds = after.at - before.at
-    rates = [(number - before.counters.data[one]) / seconds for one, number in after.counters.data.items()]
-    rows: list[tuple[str, ...]] = [
-        (f"{UPDATES} updates/s, cap {CAP}/s", "least", "median", "most"),
-        (
-            f"deliveries/s of a viewer, {viewers} viewers",
-            *(f"{one(rates):.2f}" for one in (min, statistics.median, max)),
-        ),
-    ]
-    return [show.table(rows), f"  all {viewers} viewers of {STREAMS} sources that ended have the last value"]
+    rates = [(number - before.counters.data[viewer]) / seconds for viewer, number in after.counters.data.items()]
+    row: tuple[Cell, ...] = (
+        f"deliveries/s of a viewer, {viewers} viewers",
+        *(Figure(pick(rates), ".2f") for pick in (min, statistics.median, max)),
+    )
+    note = f"all {viewers} viewers of {size.streams} upstreams that ended have the last value"
+    return Table((f"{size.updates} updates/s, cap {size.cap}/s", "least", "median", "most"), [row], (note,))
+
+
+def _behind(counted: Counters, last: Mapping[int, int]) -> list[str]:
+    """Viewers whose newest message is not the last one of their stream. `last`: number of a stream -> its last value.
+
+    A viewer's connection is named `s<number of its stream>-<number>`.
+    """
+    values = {viewer: json.loads(body)["payload"]["n"] for viewer, body in counted.last.items()}
+    return [viewer for viewer, value in values.items() if value != last[int(viewer[1:].partition("-")[0])]]
 
 
 # --- memory ---------------------------------------------------------------------------------------------------------
 
 
-def memory(fixtures: Fixtures) -> list[str]:
+def memory(fixtures: Fixtures, size: Size) -> Table:
     """What quiet upstreams, a viewer each, keep in memory; and what holding the most of them costs."""
-    rows: list[tuple[str, ...]] = [("quiet upstreams", "MiB", "KiB each", "connects", "relay %", "emulator %")]
+    rows: list[tuple[Cell, ...]] = []
     for protocol in ("sse", "websocket"):
-        rows += _memory(fixtures, protocol)
-    return [show.table(rows)]
+        rows += _memory(fixtures, protocol, size)
+    return Table(("quiet upstreams", "MiB", "KiB each", "connects", "relay %", "emulator %"), rows)
 
 
-def _memory(fixtures: Fixtures, protocol: str) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = []
+def _memory(fixtures: Fixtures, protocol: str, size: Size) -> list[tuple[Cell, ...]]:
+    rows: list[tuple[Cell, ...]] = []
     with platform() as url:
         where = Relayed(fixtures, url, f"quiet-{protocol}", {})
         fixtures.control("DELETE")
@@ -346,45 +379,47 @@ def _memory(fixtures: Fixtures, protocol: str) -> list[tuple[str, ...]]:
                 "type": protocol,
                 "settings": {"url": fixtures.url(protocol, f"interval_ms={_QUIET_MS}&after={_FAR + number}")},
             }
-            for number in range(MANY)
+            for number in range(size.quiet[-1])
         ]
-        where.watch(datasources[:FEW])
+        few, most = size.quiet[0], size.quiet[-1]
+        where.watch(datasources[:few])
         with where.relay():
             few_kib = held = 0
-            for count in (FEW, SOME, MANY):
-                with show.step(f"{protocol}, {count:,} quiet upstreams"):
-                    if count > FEW:
-                        where.watch(datasources[held:count])
-                    held, last_requested_at = count, time.monotonic()
+            for count in size.quiet:
+                if count > few:
+                    where.watch(datasources[held:count])
+                held, last_requested_at = count, time.monotonic()
+                with step(f"{protocol}, {count:,} quiet upstreams"):
                     _await_held(fixtures, url, protocol, count)
-                    shares = _cost_of_holding(where, last_requested_at) if count == MANY else ["", ""]
+                    time.sleep(size.settle_s)
+                    shares = _cost_of_holding(where, last_requested_at, size) if count == most else ["", ""]
                 counted, kib = fixtures.control()[protocol], where.rss_kib()
                 if counted["now"] != count:
                     raise StackError(f"Of {count} {protocol} upstreams {counted['now']} are left.")
-                each = f"{(kib - few_kib) / (count - FEW):,.1f}" if count > FEW else ""
+                each = Figure((kib - few_kib) / (count - few), ",.1f") if count > few else ""
                 few_kib = few_kib or kib
-                rows.append((f"{protocol}, {count:,}", f"{kib / 1024:,.1f}", each, f"{counted['ever']:,}", *shares))
+                name = f"{protocol}, {count:,}"
+                rows.append((name, Figure(kib / 1024, ",.1f"), each, Figure(counted["ever"]), *shares))
     return rows
 
 
 def _await_held(fixtures: Fixtures, url: str, protocol: str, count: int) -> None:
     _await(f"{count} upstreams are connected", lambda: fixtures.control()[protocol]["now"] == count)
-    _await("their viewers were told", lambda: counters(url).others >= count)
-    time.sleep(_SETTLE_S)
+    _await("their viewers were notified", lambda: counters(url).others >= count)
 
 
-def _cost_of_holding(where: Relayed, last_requested_at: float) -> list[str]:
+def _cost_of_holding(where: Relayed, last_requested_at: float, size: Size) -> list[Cell]:
     """CPU shares of relay and emulator once the relay asks for every stream whether anybody is there yet: some time
-    after the last was wanted (monotonic seconds)."""
-    time.sleep(max(0.0, last_requested_at + _GRACE_S + _SETTLE_S - time.monotonic()))
+    after the last was requested (monotonic seconds)."""
+    time.sleep(max(0.0, last_requested_at + size.grace_s + size.settle_s - time.monotonic()))
     before = where.read()
-    time.sleep(2 * _WINDOW_S)
-    return _shares(before, where.read())[:2]
+    time.sleep(2 * size.window_s)
+    return list(_shares(before, where.read())[:2])
 
 
-def run(config: Config) -> list[str]:
-    """The relay's figures; returns the lines of the result."""
+def run(config: Config, size: Size) -> list[Table]:
+    """What the relay carries: one upstream to many viewers, conflation, and quiet upstreams."""
     with running_emulator(config):
-        with show.step("sources"):
+        with step("fake upstreams"):
             fixtures = Fixtures(config)
-        return [*through_one(fixtures), "", *conflation(fixtures), "", *memory(fixtures)]
+        return [*through_one(fixtures, size), conflation(fixtures, size), memory(fixtures, size)]

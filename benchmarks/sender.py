@@ -19,17 +19,16 @@ import boto3
 from botocore.config import Config as BotoConfig
 
 from benchmarks import ceiling
+from benchmarks.figures import Cell, Figure, Table
 from benchmarks.platform import platform
-from fixtures.local_stack import show
-from fixtures.local_stack.config import Config
-from tests.doubles.platform import MemoryObserver
+from benchmarks.progress import step
+from local_stack.config import Config
 from tidegate.adapters.aws.http import tls_context
 from tidegate.adapters.aws.management_api import ManagementApi
 from tidegate.adapters.aws.sigv4 import Credentials
+from tidegate.adapters.json_observer import JsonObserver
 from tidegate.ports.delivery import Delivery, OutboundMessage
 
-POSTS, FEWER = 10_000, 2_000
-ROUNDS = 3
 BODY = b"x" * 200
 THREADS = 32
 #: What the SDK and we sign with: as long as a function's own credentials.
@@ -37,31 +36,55 @@ _KEYS = ("AKIDEXAMPLE", "secret", "t" * 800)
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class Size:
+    """How much is sent.
+
+    Attributes:
+        posts: of a round of ours.
+        sdk_posts: of a round of boto3, which takes longer.
+        rounds: whose medians are shown.
+        wrk_seconds: for which wrk posts in each round, whole seconds.
+    """
+
+    posts: int
+    sdk_posts: int
+    rounds: int
+    wrk_seconds: int
+
+
+FULL = Size(posts=10_000, sdk_posts=2_000, rounds=3, wrk_seconds=3)
+SMALL = Size(posts=500, sdk_posts=64, rounds=1, wrk_seconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """CPU of this process for each post, microseconds, and posts a second of wall time."""
+
     cpu_us: float
     per_second: float
 
 
-def measured(work: Callable[[int], None], posts: int) -> Figures:
+def measured(work: Callable[[int], None], posts: int, rounds: int) -> Cost:
     """Medians over the rounds, once the sockets are open: handshakes are not what a post costs."""
     cpu, rate = [], []
     work(posts // 4)
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         before, started = time.process_time(), time.perf_counter()
         work(posts)
         cpu.append((time.process_time() - before) / posts * 1e6)
         rate.append(posts / (time.perf_counter() - started))
-    return Figures(statistics.median(cpu), statistics.median(rate))
+    return Cost(statistics.median(cpu), statistics.median(rate))
 
 
 def bulk(url: str) -> Callable[[int], None]:
-    api = ManagementApi(f"{url}/live", region="us-east-1", credentials=Credentials(*_KEYS), observer=MemoryObserver())
+    quiet = JsonObserver("bench", write=lambda _line: None)
+    api = ManagementApi(f"{url}/live", region="us-east-1", credentials=Credentials(*_KEYS), observer=quiet)
 
     def work(posts: int) -> None:
         done = api.post_many(
             [OutboundMessage(f"c{number}=", BODY) for number in range(posts)], deadline=time.monotonic() + 300
         )
-        assert all(one.delivery is Delivery.DELIVERED for one in done)
+        assert all(sent.delivery is Delivery.DELIVERED for sent in done)
 
     return work
 
@@ -103,44 +126,46 @@ def trusting(authority: Path) -> Iterator[None]:
         tls_context.cache_clear()
 
 
-def run(config: Config) -> list[str]:
-    """Our bulk sender against boto3 with 32 threads; returns the lines of the result."""
-    queues = []
+def run(config: Config, size: Size) -> list[Table]:
+    """Our bulk sender against boto3 with 32 threads, on one stand-in, and against wrk on nginx."""
+    tables = []
     for delay_ms, name in ((0, "a server that answers at once"), (10, "a server that takes 10 ms")):
-        with platform(delay_ms) as url, show.step(name):
-            queues += [_compared(name, url, None), ""]
+        with platform(delay_ms) as url, step(name):
+            tables.append(_compared(name, url, None, size))
     name = "TLS, a server that answers at once"
-    with platform(certificates=config.state) as url, trusting(config.state / "ca.pem"), show.step(name):
-        queues += [_compared(name, url, config.state / "ca.pem"), ""]
+    config.state.mkdir(parents=True, exist_ok=True)
+    with platform(certificates=config.state) as url, trusting(config.state / "ca.pem"), step(name):
+        tables.append(_compared(name, url, config.state / "ca.pem", size))
     if missing := ceiling.missing():
-        return [*queues, f"against wrk: left out, not installed: {', '.join(missing)}"]
-    with ceiling.nginx() as url, show.step("nginx, against wrk"):
-        return [*queues, _against_wrk(url)]
+        return [*tables, Table((f"against wrk: left out, not installed: {', '.join(missing)}",), ())]
+    with ceiling.nginx() as url, step("nginx, against wrk"):
+        return [*tables, _against_wrk(url, size)]
 
 
-def _against_wrk(url: str) -> str:
+def _against_wrk(url: str, size: Size) -> Table:
     """Taking turns, since other work on the machine moves both."""
     work, ours, theirs = bulk(url), [], []
-    for _ in range(ROUNDS):
-        theirs.append(ceiling.wrk(url, body=len(BODY), token=len(_KEYS[2])))
-        ours.append(measured(work, 3 * POSTS))
-    rate, other = statistics.median(one.per_second for one in ours), statistics.median(theirs)
-    cpu = statistics.median(one.cpu_us for one in ours)
-    rows = [
+    for _ in range(size.rounds):
+        theirs.append(ceiling.wrk(url, body=len(BODY), token=len(_KEYS[2]), seconds=size.wrk_seconds))
+        ours.append(measured(work, 3 * size.posts, size.rounds))
+    rate, other = statistics.median(cost.per_second for cost in ours), statistics.median(theirs)
+    cpu = statistics.median(cost.cpu_us for cost in ours)
+    return Table(
         ("nginx", "CPU us a post", "posts/s"),
-        ("bulk sender", f"{cpu:.1f}", f"{rate:,.0f}"),
-        (f"wrk, {ceiling.CONNECTIONS} connections", "", f"{other:,.0f}"),
-        ("ratio", "", f"{rate / other:.2f}"),
-    ]
-    return show.table(rows)
+        (
+            ("bulk sender", Figure(cpu, ".1f"), Figure(rate, ",.0f")),
+            (f"wrk, {ceiling.CONNECTIONS} connections", "", Figure(other, ",.0f")),
+            ("ratio", "", Figure(rate / other, ".2f")),
+        ),
+    )
 
 
-def _compared(name: str, url: str, authority: Path | None) -> str:
-    ours, theirs = measured(bulk(url), POSTS), measured(sdk(url, authority), FEWER)
-    rows = [(name, "CPU us a post", "posts/s")]
-    rows += [
-        (label, f"{one.cpu_us:.1f}", f"{one.per_second:,.0f}")
-        for label, one in (("bulk sender", ours), (f"boto3, {THREADS} threads", theirs))
+def _compared(name: str, url: str, authority: Path | None, size: Size) -> Table:
+    ours = measured(bulk(url), size.posts, size.rounds)
+    theirs = measured(sdk(url, authority), size.sdk_posts, size.rounds)
+    rows: list[tuple[Cell, ...]] = [
+        (label, Figure(cost.cpu_us, ".1f"), Figure(cost.per_second, ",.0f"))
+        for label, cost in (("bulk sender", ours), (f"boto3, {THREADS} threads", theirs))
     ]
-    rows.append(("ratio", f"{theirs.cpu_us / ours.cpu_us:.1f}", f"{ours.per_second / theirs.per_second:.1f}"))
-    return show.table(rows)
+    ratios = (Figure(theirs.cpu_us / ours.cpu_us, ".1f"), Figure(ours.per_second / theirs.per_second, ".1f"))
+    return Table((name, "CPU us a post", "posts/s"), [*rows, ("ratio", *ratios)])

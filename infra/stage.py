@@ -75,7 +75,7 @@ def load_stage(name: str, overrides: Mapping[str, str] | None = None) -> Stage:
     variables = {**raw["settings"], **(overrides or {})}
     known = {setting.variable for setting in documented()}
     if unknown := variables.keys() - known:
-        raise StageError(f"{path.name}: unknown settings {sorted(unknown)}; docs/settings.md lists all")
+        raise StageError(f"{path.name}: unknown settings {sorted(unknown)}; docs/reference/settings.md lists all")
     try:
         settings = load(variables)
     except SettingsError as error:

@@ -1,4 +1,7 @@
-"""Write docs/settings.md from the settings module: `python scripts/settings_doc.py`. A test keeps both equal."""
+"""Write docs/reference/settings.md from the settings module: `python scripts/settings_doc.py`.
+
+A test keeps both equal.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from pathlib import Path
 
 from tidegate.settings import Setting, documented
 
-TARGET = Path(__file__).resolve().parent.parent / "docs/settings.md"
+TARGET = Path(__file__).resolve().parent.parent / "docs/reference/settings.md"
 
 _HEAD = """# Settings
 
@@ -30,8 +33,8 @@ def _row(cells: list[str]) -> str:
 def _table(settings: Iterable[Setting]) -> str:
     heads = ["variable", "default", "effect"]
     lines = _row(heads) + _row(["---"] * len(heads))
-    for one in settings:
-        lines += _row([f"`{one.variable}`", f"`{one.shown_default}`", one.effect])
+    for setting in settings:
+        lines += _row([f"`{setting.variable}`", f"`{setting.shown_default}`", setting.effect])
     return lines
 
 

@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from tests.servers.remote_api import RemoteApiServer
 
 REGION = "us-east-1"
-#: Tests of a place that share what is slow to start: a stack, a synthesised app, installed layers.
-TOGETHER = ("tests/e2e/", "tests/local/", "tests/infra/", "tests/functions/test_imports.py")
+#: Places whose tests stay in one worker: they share what is slow to start (a stack, a synthesised app, installed
+#: layers), or measure, which two at once would disturb.
+TOGETHER = ("tests/e2e/", "tests/local/", "tests/infra/", "tests/functions/test_imports.py", "tests/benchmarks/")
 #: Tests that take long, or whose place does.
-FIRST = ("tests/e2e/", "tests/local/", "tests/model/")
+FIRST = ("tests/e2e/", "tests/local/", "tests/benchmarks/", "tests/model/")
+
 
 # A deadline of 200 ms per example measures how busy the machine is.
 hypothesis.settings.register_profile("no deadline", deadline=None)
@@ -56,8 +58,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
     """How much of the model was explored, also when workers explored it."""
-    explored: list[str] = [
-        str(value)
+    explored: list[tuple[int, str]] = [
+        value
         for report in terminalreporter.getreports("passed")
         for name, value in report.user_properties
         if name == "explored"
@@ -65,8 +67,9 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
     if explored:
         bound = "full" if terminalreporter.config.getoption("--full") else "small"
         terminalreporter.section(f"states explored by the model, {bound} bound")
-        for line in sorted(explored, reverse=True):
-            terminalreporter.line(line)
+        for states, scene in sorted(explored, reverse=True):
+            terminalreporter.line(f"{states:>9,} {scene}")
+        terminalreporter.line(f"{sum(states for states, _ in explored):>9,} in all")
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,7 @@ def make_handler(services: CatchUpServices) -> Handler:
             except Exception as error:  # this one comes back, the others do not wait for it
                 services.observer.fault("catch-up failed", error)
                 failed.append({"itemIdentifier": record["messageId"]})
-        services.observer.info("catch-ups", looked=len(event["Records"]), failed=len(failed))
+        services.observer.info("catch-ups", requested=len(event["Records"]), failed=len(failed))
         services.observer.flush()
         return {"batchItemFailures": failed}
 

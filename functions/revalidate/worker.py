@@ -16,14 +16,14 @@ _RESERVE_S = 10.0
 def make_handler(services: RevalidateServices) -> Handler:
     def handle(event: dict[str, Any], context: Any) -> dict[str, Any]:
         deadline = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - _RESERVE_S
-        failed, cut = [], 0
+        failed, terminated = [], 0
         for record in event["Records"]:
             try:
-                cut += services.revalidate(read_task(record["body"]), deadline)
+                terminated += services.revalidate(read_task(record["body"]), deadline)
             except Exception as error:  # this one comes back, the others do not wait for it
                 services.observer.fault("revalidation failed", error)
                 failed.append({"itemIdentifier": record["messageId"]})
-        services.observer.info("revalidated", tasks=len(event["Records"]), cut=cut, failed=len(failed))
+        services.observer.info("revalidated", tasks=len(event["Records"]), terminated=terminated, failed=len(failed))
         services.observer.flush()
         return {"batchItemFailures": failed}
 

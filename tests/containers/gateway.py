@@ -278,4 +278,4 @@ class GatewayContainer:
         return self.bridge(DeviceMessage("a/#", topic, payload, at_ms, message_id))
 
     def frames(self, kind: str, connection_id: str = "c") -> list[dict[str, Any]]:
-        return [one for one in self.sender.sent.get(connection_id, []) if one["type"] == kind]
+        return [frame for frame in self.sender.sent.get(connection_id, []) if frame["type"] == kind]

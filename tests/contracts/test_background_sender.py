@@ -61,7 +61,7 @@ class SenderContainer:
     def got(self, viewer: str) -> list[int]:
         """The values a viewer was sent, batches taken apart."""
         sent = [json.loads(body) for body in self.management.received.get(viewer, [])]
-        return [frame["payload"] for one in sent for frame in one.get("messages", [one])]
+        return [frame["payload"] for body in sent for frame in body.get("messages", [body])]
 
 
 def test_a_slow_viewer_keeps_nobody_waiting_and_ends_with_the_newest(
@@ -73,8 +73,8 @@ def test_a_slow_viewer_keeps_nobody_waiting_and_ends_with_the_newest(
     with container.sending(conflate=True) as sending:
         for number in range(30):
             sending(container.frames(number))
-            settle(lambda n=number: all(container.got(f"c{one}")[-1:] == [n] for one in range(40)))  # type: ignore[misc]
-        assert all(container.got(f"c{one}") == list(range(30)) for one in range(40)), "nobody missed anything"
+            settle(lambda n=number: all(container.got(f"c{viewer}")[-1:] == [n] for viewer in range(40)))  # type: ignore[misc]
+        assert all(container.got(f"c{viewer}") == list(range(30)) for viewer in range(40)), "nobody missed anything"
         assert container.got("slow") == []
         released.set()
         settle(lambda: container.got("slow") == [0, 29])

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from fixtures.admin import first_admin
-from fixtures.local_stack.seed import document
 from functions.api.main import make_handler
 from functions.api.wiring import api_services
+from local_stack.seed import document
+from ops.admin import first_admin
 from tests.deployment import REGION, SECRETS
 from tests.functions.events import request
 from tidegate.adapters.aws.credential_cipher import KmsCredentialCipher

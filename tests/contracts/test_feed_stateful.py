@@ -186,7 +186,7 @@ class FeedMachine(RuleBasedStateMachine):
     def finish(self) -> None:
         """After a last poll, everything written was told of, or a full revalidation was demanded for it."""
         self._poll(500, Tasks())
-        expected = {f"d{one}" for one in range(self.lost_for_poll + 1, self.written + 1)}
+        expected = {f"d{number}" for number in range(self.lost_for_poll + 1, self.written + 1)}
         assert expected <= self.told
         self._read_by_contract(500)
         assert set(range(self.lost_for_reader + 1, self.written + 1)) <= self.heard

@@ -85,10 +85,12 @@ class ProfilesContainer:
     def build(self) -> BrokerProfile:
         wanted = BrokerProfile("", "core", Transport.IOT_CORE, allow_public_use=True)
         profile = self.manage.create_broker(ADMIN, wanted)
-        for one in DASHBOARDS:
+        for dashboard_id in DASHBOARDS:
             datasource = {"id": "t", "type": "mqtt", "settings": {"brokerProfileId": profile.profile_id, "topic": "a"}}
-            dashboard = Dashboard(one, "owner", Visibility.LINK, f"share-{one}", 0, {"datasources": [datasource]})
-            resolved = self.control_plane.resolve(one, dashboard.document)
+            dashboard = Dashboard(
+                dashboard_id, "owner", Visibility.LINK, f"share-{dashboard_id}", 0, {"datasources": [datasource]}
+            )
+            resolved = self.control_plane.resolve(dashboard_id, dashboard.document)
             assert not resolved.problems
             self.control_plane.dashboards.write(
                 DashboardWrite(None, dashboard, access_of(dashboard, resolved.hashes), resolved.intents), 0
@@ -104,7 +106,7 @@ class ProfilesContainer:
 
     def versions(self) -> list[int]:
         found = self.control_plane.access.read(DASHBOARDS, [])
-        return [found.dashboards[one].share_version for one in DASHBOARDS]
+        return [found.dashboards[dashboard_id].share_version for dashboard_id in DASHBOARDS]
 
     def assert_followed_once(self, env: Mapping[str, str]) -> None:
         assert self.versions() == [1, 1, 1]
@@ -189,6 +191,6 @@ def test_a_dashboard_that_keeps_changing_does_not_hold_up_the_others(deployed: M
 
 def _empty(env: Mapping[str, str], table: str) -> None:
     client = aws(env["AWS_ENDPOINT_URL"], "dynamodb")
-    keys = [one["AttributeName"] for one in client.describe_table(TableName=table)["Table"]["KeySchema"]]
+    keys = [key["AttributeName"] for key in client.describe_table(TableName=table)["Table"]["KeySchema"]]
     for item in client.scan(TableName=table)["Items"]:
         client.delete_item(TableName=table, Key={key: item[key] for key in keys})

@@ -50,7 +50,7 @@ def test_posts_reach_their_connections(management: ManagementServer) -> None:
 def test_every_status_has_its_meaning(management: ManagementServer) -> None:
     statuses = {"ok": 200, "gone": 410, "big": 413, "no": 403, "busy": 429, "down": 500}
     management.answer = lambda method, connection_id, nth: statuses[connection_id]
-    results = api(management).post_many([OutboundMessage(one, b"x") for one in statuses])
+    results = api(management).post_many([OutboundMessage(connection_id, b"x") for connection_id in statuses])
     assert outcomes(list(results)) == [
         Delivery.DELIVERED,
         Delivery.GONE,
@@ -91,7 +91,7 @@ def test_a_deadline_ends_it(management: ManagementServer) -> None:
 def test_what_is_kept_open_is_given_back(management: ManagementServer) -> None:
     before, sender = open_files(), api(management)
     for _ in range(3):
-        assert set(outcomes(list(sender.post_many([OutboundMessage(f"c{one}", b"x") for one in range(40)])))) == {
+        assert set(outcomes(list(sender.post_many([OutboundMessage(f"c{number}", b"x") for number in range(40)])))) == {
             Delivery.DELIVERED
         }
         assert open_files() - before

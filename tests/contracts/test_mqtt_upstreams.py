@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from functions.relay.worker import bring_threads
-from tests.fixtures_sources.tools import CREDENTIALS, World, run
+from tests.fake_upstreams.tools import CREDENTIALS, RunningUpstreams, run
 from tidegate.adapters.upstreams.mqtt_brokers import CONNECTS, Limits, MqttUpstreams
 from tidegate.adapters.upstreams.resolving import Resolve, resolve
 from tidegate.domain.egress import EgressPolicy
@@ -27,9 +27,9 @@ LIMITS = Limits(max_qos=1, max_connections=10, idle_s=0.2, max_bytes=10_000, pau
 
 @asynccontextmanager
 async def upstreams(
-    world: World, *, private: bool = True, resolver: Resolve = resolve, **limits: Any
+    running: RunningUpstreams, *, private: bool = True, resolver: Resolve = resolve, **limits: Any
 ) -> AsyncIterator[MqttUpstreams]:
-    ports = tuple(int(urlsplit(url).port or 0) for url in (world.at.mqtt_url, world.at.mqtts_url))
+    ports = tuple(int(urlsplit(url).port or 0) for url in (running.at.mqtt_url, running.at.mqtts_url))
     policy = EgressPolicy((), ports, allow_private=private, production=False)
     made = MqttUpstreams(policy, replace(LIMITS, **limits), connect_timeout_s=3, resolve=resolver)
     try:
@@ -38,14 +38,14 @@ async def upstreams(
         await made.close()
 
 
-def plain(world: World, topic: str = NORTH, *, password: str | None = None, qos: int = 1) -> MqttRequest:
+def plain(running: RunningUpstreams, topic: str = NORTH, *, password: str | None = None, qos: int = 1) -> MqttRequest:
     name = None if password is None else CREDENTIALS.username
-    return MqttRequest(Broker("b", world.at.mqtt_url, name, password), topic, qos)
+    return MqttRequest(Broker("b", running.at.mqtt_url, name, password), topic, qos)
 
 
-def secure(world: World, *, ca: str | None = None, host: str | None = None) -> MqttRequest:
-    authority = Path(world.at.ca).read_text(encoding="ascii") if ca is None else ca
-    url = world.at.mqtts_url
+def secure(running: RunningUpstreams, *, ca: str | None = None, host: str | None = None) -> MqttRequest:
+    authority = Path(running.at.ca).read_text(encoding="ascii") if ca is None else ca
+    url = running.at.mqtts_url
     if host is not None:
         url = url.replace(str(urlsplit(url).hostname), host)
     return MqttRequest(Broker("b", url, CREDENTIALS.username, CREDENTIALS.secret, authority), "protected/temperature")
@@ -77,13 +77,13 @@ async def fault_of(made: MqttUpstreams, asked: MqttRequest) -> UpstreamFault:
 
 
 def numbers(events: Sequence[UpstreamEvent]) -> list[int]:
-    return [json.loads(one.payload)["n"] for one in events if isinstance(one, UpstreamMessage)]
+    return [json.loads(event.payload)["n"] for event in events if isinstance(event, UpstreamMessage)]
 
 
 def test_messages_come_whole_and_in_order(tmp_path: Path) -> None:
-    async def test(world: World) -> None:
-        async with upstreams(world) as made:
-            found = await take(made, plain(world), 12)
+    async def test(running: RunningUpstreams) -> None:
+        async with upstreams(running) as made:
+            found = await take(made, plain(running), 12)
             assert found[0] == Opened()
             got = numbers(found)
             assert len(got) == 11 and got[1:] == list(range(got[1], got[1] + 10))  # the first may be the retained one
@@ -92,125 +92,127 @@ def test_messages_come_whole_and_in_order(tmp_path: Path) -> None:
 
 
 def test_streams_share_one_connection_and_a_filter(tmp_path: Path) -> None:
-    async def test(world: World) -> None:
-        async with upstreams(world) as made:
-            found = await asyncio.gather(*(take(made, plain(world, topic), 6) for topic in (NORTH, NORTH, SOUTH, "#")))
-            assert all(len(numbers(one)) == 5 for one in found)
-            assert (await world.report("mqtt"))["ever"] == 1
+    async def test(running: RunningUpstreams) -> None:
+        async with upstreams(running) as made:
+            found = await asyncio.gather(
+                *(take(made, plain(running, topic), 6) for topic in (NORTH, NORTH, SOUTH, "#"))
+            )
+            assert all(len(numbers(events)) == 5 for events in found)
+            assert (await running.report("mqtt"))["ever"] == 1
             # Who comes later to a filter that is there gets what came last at once, though the broker says nothing.
-            async with opened(made, plain(world)) as first:
+            async with opened(made, plain(running)) as first:
                 await anext(first), await anext(first)
-                await world.fault("mqtt", "stall", **{"for": 60})
-                assert len(numbers(await take(made, plain(world), 2))) == 1
-                await world.fault("mqtt", "none")
+                await running.fault("mqtt", "stall", **{"for": 60})
+                assert len(numbers(await take(made, plain(running), 2))) == 1
+                await running.fault("mqtt", "none")
 
     run(tmp_path, test)
 
 
 def test_the_last_to_leave_unsubscribes_and_an_idle_connection_ends(tmp_path: Path) -> None:
-    async def test(world: World) -> None:
-        async with upstreams(world) as made:
-            async with opened(made, plain(world)) as first:
+    async def test(running: RunningUpstreams) -> None:
+        async with upstreams(running) as made:
+            async with opened(made, plain(running)) as first:
                 await anext(first)
-                await take(made, plain(world), 2)
-                await take(made, plain(world, SOUTH), 2)
-                await world.until("mqtt", lambda report: not report["places"][SOUTH]["now"])
-                assert (await world.report("mqtt"))["places"][NORTH]["now"] == 1
-            await world.until("mqtt", lambda report: not report["places"][NORTH]["now"] and report["open"])
-            await world.until("mqtt", lambda report: not report["open"])
-            await take(made, plain(world), 2)
-            assert (await world.report("mqtt"))["ever"] == 2
+                await take(made, plain(running), 2)
+                await take(made, plain(running, SOUTH), 2)
+                await running.until("mqtt", lambda report: not report["places"][SOUTH]["now"])
+                assert (await running.report("mqtt"))["places"][NORTH]["now"] == 1
+            await running.until("mqtt", lambda report: not report["places"][NORTH]["now"] and report["open"])
+            await running.until("mqtt", lambda report: not report["open"])
+            await take(made, plain(running), 2)
+            assert (await running.report("mqtt"))["ever"] == 2
 
     run(tmp_path, test)
 
 
 def test_a_connection_per_credential_up_to_the_limit(tmp_path: Path) -> None:
-    async def test(world: World) -> None:
-        async with upstreams(world, max_connections=1, idle_s=60) as made:
-            async with opened(made, plain(world)) as first:
+    async def test(running: RunningUpstreams) -> None:
+        async with upstreams(running, max_connections=1, idle_s=60) as made:
+            async with opened(made, plain(running)) as first:
                 await anext(first)
-                full = await fault_of(made, plain(world, password=CREDENTIALS.secret))
+                full = await fault_of(made, plain(running, password=CREDENTIALS.secret))
                 assert (full.code, full.refused) == (ErrorCode.RATE_LIMITED, False)
             # An idle one makes room.
-            await take(made, plain(world, password=CREDENTIALS.secret), 2)
-            await world.until("mqtt", lambda report: len(report["open"]) == 1)
+            await take(made, plain(running, password=CREDENTIALS.secret), 2)
+            await running.until("mqtt", lambda report: len(report["open"]) == 1)
 
     run(tmp_path, test)
 
 
 def test_passwords_right_and_wrong_and_a_refusal_is_not_hammered(tmp_path: Path) -> None:
-    async def test(world: World) -> None:
-        async with upstreams(world) as made:
-            await take(made, plain(world, "protected/temperature", password=CREDENTIALS.secret), 2)
+    async def test(running: RunningUpstreams) -> None:
+        async with upstreams(running) as made:
+            await take(made, plain(running, "protected/temperature", password=CREDENTIALS.secret), 2)
             for _ in range(5):
-                wrong = await fault_of(made, plain(world, password="wrong"))
+                wrong = await fault_of(made, plain(running, password="wrong"))
                 assert (wrong.code, wrong.refused) == (ErrorCode.AUTH_FAILED, True)
                 assert "wrong" not in f"{wrong!r} {wrong}"
-            assert (await world.report("mqtt"))["refused"] == 1
-        assert "wrong" not in repr(plain(world, password="wrong"))
+            assert (await running.report("mqtt"))["refused"] == 1
+        assert "wrong" not in repr(plain(running, password="wrong"))
 
     run(tmp_path, test)
 
 
 def test_a_filter_the_broker_refuses(tmp_path: Path) -> None:
-    async def test(world: World) -> None:
-        async with upstreams(world) as made:
-            refused = await fault_of(made, plain(world, "protected/temperature"))
+    async def test(running: RunningUpstreams) -> None:
+        async with upstreams(running) as made:
+            refused = await fault_of(made, plain(running, "protected/temperature"))
             assert (refused.code, refused.refused) == (ErrorCode.AUTH_FAILED, True)
-            await take(made, plain(world), 2)  # the connection stands
+            await take(made, plain(running), 2)  # the connection stands
 
     run(tmp_path, test)
 
 
 def test_tls_by_the_brokers_name_with_its_own_authority(tmp_path: Path) -> None:
-    async def test(world: World) -> None:
-        async with upstreams(world) as made:
-            assert len(await take(made, secure(world), 3)) == 3
-            strange = await fault_of(made, secure(world, ca=""))
+    async def test(running: RunningUpstreams) -> None:
+        async with upstreams(running) as made:
+            assert len(await take(made, secure(running), 3)) == 3
+            strange = await fault_of(made, secure(running, ca=""))
             assert strange.code is ErrorCode.CONNECT_FAILED
-            garbled = await fault_of(made, secure(world, ca="no certificate"))
+            garbled = await fault_of(made, secure(running, ca="no certificate"))
             assert garbled.code is ErrorCode.CONNECT_FAILED
 
         async def loopback(_host: str, _port: int) -> list[str]:
             return ["127.0.0.1"]
 
-        async with upstreams(world, resolver=loopback) as made:
-            other = await fault_of(made, secure(world, host="another.example"))
+        async with upstreams(running, resolver=loopback) as made:
+            other = await fault_of(made, secure(running, host="another.example"))
             assert other.code is ErrorCode.CONNECT_FAILED
 
     run(tmp_path, test)
 
 
 def test_a_drop_is_told_to_all_and_the_first_to_come_back_connects_for_all(tmp_path: Path) -> None:
-    async def test(world: World) -> None:
-        async with upstreams(world, pause_s=(0.0, 60.0)) as made:
-            watching = [asyncio.create_task(fault_of(made, plain(world, topic))) for topic in (NORTH, SOUTH, NORTH)]
-            await world.until("mqtt", lambda report: report["places"].get(SOUTH, {}).get("now"))
-            await world.fault("mqtt", "drop")
+    async def test(running: RunningUpstreams) -> None:
+        async with upstreams(running, pause_s=(0.0, 60.0)) as made:
+            watching = [asyncio.create_task(fault_of(made, plain(running, topic))) for topic in (NORTH, SOUTH, NORTH)]
+            await running.until("mqtt", lambda report: report["places"].get(SOUTH, {}).get("now"))
+            await running.fault("mqtt", "drop")
             faults = await asyncio.gather(*watching)
-            assert {one.code for one in faults} == {ErrorCode.CONNECT_FAILED}
-            await asyncio.gather(*(take(made, plain(world, topic), 3) for topic in (NORTH, SOUTH)))
-            assert (await world.report("mqtt"))["ever"] == 2
+            assert {fault.code for fault in faults} == {ErrorCode.CONNECT_FAILED}
+            await asyncio.gather(*(take(made, plain(running, topic), 3) for topic in (NORTH, SOUTH)))
+            assert (await running.report("mqtt"))["ever"] == 2
 
     run(tmp_path, test)
 
 
 def test_a_broker_that_is_down_is_asked_once_in_a_pause(tmp_path: Path) -> None:
-    async def test(world: World) -> None:
-        async with upstreams(world, pause_s=(60.0, 60.0)) as made:
-            await world.fault("mqtt", "refuse", status=503)
-            faults = await asyncio.gather(*(fault_of(made, plain(world, f"site/{n}")) for n in range(20)))
-            faults.append(await fault_of(made, plain(world)))
-            assert {(one.code, one.refused) for one in faults} == {(ErrorCode.CONNECT_FAILED, False)}
-            assert (await world.report("mqtt"))["refused"] == 1
+    async def test(running: RunningUpstreams) -> None:
+        async with upstreams(running, pause_s=(60.0, 60.0)) as made:
+            await running.fault("mqtt", "refuse", status=503)
+            faults = await asyncio.gather(*(fault_of(made, plain(running, f"site/{n}")) for n in range(20)))
+            faults.append(await fault_of(made, plain(running)))
+            assert {(fault.code, fault.refused) for fault in faults} == {(ErrorCode.CONNECT_FAILED, False)}
+            assert (await running.report("mqtt"))["refused"] == 1
 
     run(tmp_path, test)
 
 
 def test_a_payload_beyond_the_limit_is_told(tmp_path: Path) -> None:
-    async def test(world: World) -> None:
-        async with upstreams(world, max_bytes=5) as made:
-            assert (await take(made, plain(world), 3))[1:] == [Oversize(), Oversize()]
+    async def test(running: RunningUpstreams) -> None:
+        async with upstreams(running, max_bytes=5) as made:
+            assert (await take(made, plain(running), 3))[1:] == [Oversize(), Oversize()]
 
     run(tmp_path, test)
 
@@ -220,27 +222,27 @@ def test_nothing_is_connected_to_that_the_policy_refuses(answer: list[str], tmp_
     async def lying(_host: str, _port: int) -> list[str]:
         return answer
 
-    async def test(world: World) -> None:
-        async with upstreams(world, private=False, resolver=lying) as made:
-            port = urlsplit(world.at.mqtt_url).port
+    async def test(running: RunningUpstreams) -> None:
+        async with upstreams(running, private=False, resolver=lying) as made:
+            port = urlsplit(running.at.mqtt_url).port
             for url in (f"mqtt://broker.example:{port}", "mqtt://broker.example:1", "http://broker.example"):
                 fault = await fault_of(made, MqttRequest(Broker("b", url), NORTH))
                 assert (fault.code, fault.refused) == (ErrorCode.POLICY_BLOCKED, True)
-        assert (await world.report("mqtt"))["ever"] == 0
+        assert (await running.report("mqtt"))["ever"] == 0
 
     run(tmp_path, test)
 
 
 def test_closing_while_connecting_leaves_no_connection(tmp_path: Path) -> None:
-    async def test(world: World) -> None:
+    async def test(running: RunningUpstreams) -> None:
         for turns in range(12):
-            async with upstreams(world) as made:
-                asking = asyncio.create_task(take(made, plain(world), 10_000))
+            async with upstreams(running) as made:
+                asking = asyncio.create_task(take(made, plain(running), 10_000))
                 for _ in range(turns):
                     await asyncio.sleep(0.001)
             asking.cancel()
             await asyncio.gather(asking, return_exceptions=True)
-        await world.until("mqtt", lambda report: not report["open"])
+        await running.until("mqtt", lambda report: not report["open"])
 
     run(tmp_path, test)
 
@@ -248,7 +250,7 @@ def test_closing_while_connecting_leaves_no_connection(tmp_path: Path) -> None:
 def test_brokers_that_do_not_answer_take_no_threads_of_others(tmp_path: Path) -> None:
     """A TLS handshake that nobody answers blocks a thread; what renews the lease needs one too."""
 
-    async def test(world: World) -> None:
+    async def test(running: RunningUpstreams) -> None:
         bring_threads()
         begun = 0
 
@@ -263,7 +265,7 @@ def test_brokers_that_do_not_answer_take_no_threads_of_others(tmp_path: Path) ->
         policy = EgressPolicy((), (port,), allow_private=True, production=False)
         made = MqttUpstreams(policy, LIMITS, connect_timeout_s=3)
         requests = [MqttRequest(Broker(f"b{n}", f"mqtts://127.0.0.1:{port}"), NORTH) for n in range(80)]
-        asking = [asyncio.create_task(fault_of(made, one)) for one in requests]
+        asking = [asyncio.create_task(fault_of(made, request)) for request in requests]
         while begun < CONNECTS:
             await asyncio.sleep(0.001)
         await asyncio.wait_for(asyncio.to_thread(int), 1)
@@ -281,12 +283,12 @@ def test_brokers_that_do_not_answer_take_no_threads_of_others(tmp_path: Path) ->
 
 
 def test_who_comes_while_an_idle_connection_closes_gets_another(tmp_path: Path) -> None:
-    async def test(world: World) -> None:
-        async with upstreams(world, max_connections=1, idle_s=0.0) as made:
+    async def test(running: RunningUpstreams) -> None:
+        async with upstreams(running, max_connections=1, idle_s=0.0) as made:
             for _ in range(10):
-                await take(made, plain(world), 2)
+                await take(made, plain(running), 2)
                 await asyncio.sleep(0)  # the idle timer is due
-                assert len(await take(made, plain(world), 3)) == 3
+                assert len(await take(made, plain(running), 3)) == 3
 
     run(tmp_path, test)
 
@@ -294,10 +296,10 @@ def test_who_comes_while_an_idle_connection_closes_gets_another(tmp_path: Path) 
 def test_a_slow_stream_loses_the_oldest(tmp_path: Path) -> None:
     """And never holds up the others."""
 
-    async def test(world: World) -> None:
-        async with upstreams(world) as made, opened(made, plain(world, "burst/1000")) as slow:
+    async def test(running: RunningUpstreams) -> None:
+        async with upstreams(running) as made, opened(made, plain(running, "burst/1000")) as slow:
             await anext(slow)
-            quick = await take(made, plain(world, "burst/1000"), 1500)
+            quick = await take(made, plain(running, "burst/1000"), 1500)
             got = numbers(quick)
             assert got == list(range(got[0], got[0] + len(got)))
             behind = numbers([await anext(slow) for _ in range(900)])

@@ -228,7 +228,7 @@ def test_a_rotation_of_the_service_token_is_survived(remote_api: RemoteApiServer
     asking.introspect("session", "d", "s")
     remote_api.requests.clear()
     asking.introspect("session", "d", "s")
-    assert [one.headers["authorization"] for one in remote_api.requests] == ["Bearer old"], "remembered"
+    assert [request.headers["authorization"] for request in remote_api.requests] == ["Bearer old"], "remembered"
     remote_api.answer = accepting("newest")  # or knows one that we have not read yet
     token.next = ("newest", "new")
     asking.introspect("session", "d", "s")

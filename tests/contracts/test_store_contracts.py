@@ -51,7 +51,7 @@ class Stores:
     rates: RateStore
     caps: CapStore
     #: How many threads may ask at once. moto checks a condition and writes in two steps, so it is asked one by one;
-    #: `tests/local` asks the emulator, which is atomic, in parallel.
+    #: `tests/e2e` asks the emulator, which is atomic, in parallel.
     parallel: int
 
 
@@ -148,7 +148,7 @@ def test_a_row_is_hidden_until_made_visible(stores: Stores) -> None:
     assert stores.subscriptions.put_hidden(row())
     assert stores.subscriptions.audience("stream") == []
     assert stores.subscriptions.make_visible(row()) and stores.subscriptions.make_visible(row())
-    assert [one.key for one in stores.subscriptions.audience("stream")] == [KEY]
+    assert [row.key for row in stores.subscriptions.audience("stream")] == [KEY]
     assert stores.subscriptions.get(KEY) == replace(row(), visible=True)
 
 
@@ -265,8 +265,8 @@ def test_rows_are_found_by_dashboard_user_and_connection(stores: Stores) -> None
     mine = SubscriptionKey("d2", "c=", "t")
     stores.connections.reserve(mine, 5, "x")
     stores.subscriptions.put_hidden(row("a", None, mine))
-    assert {one.key for one in stores.subscriptions.of_dashboard("d")} == set(keys)
-    assert [one.key for one in stores.subscriptions.of_user("user")] == [mine]
+    assert {row.key for row in stores.subscriptions.of_dashboard("d")} == set(keys)
+    assert [row.key for row in stores.subscriptions.of_user("user")] == [mine]
     connection = stores.connections.remove("c=")
     assert connection is not None
     stores.subscriptions.remove_all_of(connection)
@@ -291,7 +291,7 @@ def test_a_new_stream_moves_its_allowed_topics_version(stores: Stores) -> None:
     assert stores.streams.version_of("a/#") == first.version
     stores.streams.touch(stream("k2"))
     second = stores.streams.of_source("a/#")
-    assert second.version > first.version and {one.stream_key for one in second.streams} == {"k", "k2"}
+    assert second.version > first.version and {stream.stream_key for stream in second.streams} == {"k", "k2"}
     assert list(stores.streams.of_source("b/#").streams) == []
 
 
@@ -386,11 +386,16 @@ def test_whole_tables_are_read_for_the_full_revalidation(stores: Stores) -> None
     stores.rates.count("k", 5, 0, 60_000, "r", monotonic() + 5)
     for segments in (1, 4):
         parts = range(segments)
-        connections = [one for part in parts for page in stores.connections.scan(part, segments) for one in page.items]
-        assert [one.connection_id for one in connections] == ["c="]
-        rows = [one for part in parts for page in stores.subscriptions.scan(part, segments) for one in page.items]
-        assert [one.key for one in rows] == [KEY]
-        holders = [one for part in parts for page in stores.caps.scan(part, segments) for one in page.items]
+        connections = [
+            connection
+            for part in parts
+            for page in stores.connections.scan(part, segments)
+            for connection in page.items
+        ]
+        assert [connection.connection_id for connection in connections] == ["c="]
+        rows = [row for part in parts for page in stores.subscriptions.scan(part, segments) for row in page.items]
+        assert [row.key for row in rows] == [KEY]
+        holders = [holder for part in parts for page in stores.caps.scan(part, segments) for holder in page.items]
         assert holders == [("dash#d", 3, "c=")]
 
 
@@ -401,10 +406,10 @@ def test_a_scan_goes_on_where_it_was(stores: Stores) -> None:
     for part in range(3):
         position: str | None = None
         for page in stores.connections.scan(part, 3):
-            whole |= {one.connection_id for one in page.items}
+            whole |= {connection.connection_id for connection in page.items}
         while True:
             page = next(iter(stores.connections.scan(part, 3, position)))
-            resumed |= {one.connection_id for one in page.items}
+            resumed |= {connection.connection_id for connection in page.items}
             position = page.position
             if position is None:
                 break
@@ -494,7 +499,10 @@ def test_revoked_versions_only_grow(kind: str, request: pytest.FixtureRequest) -
     for version in (3, 5, 4, 5):
         access.raise_to("d", version)
     snapshot = access.read(["d", "never", "d"], ["user"])
-    assert {one: item.share_version for one, item in snapshot.dashboards.items()} == {"d": 5, "never": 0}
+    assert {dashboard_id: item.share_version for dashboard_id, item in snapshot.dashboards.items()} == {
+        "d": 5,
+        "never": 0,
+    }
     assert all(item.remote for item in snapshot.dashboards.values()) and not snapshot.users
     assert access.read(["d"], []).dashboards["d"].share_version == 5
     assert access.read(["never"], []).dashboards["never"].share_version == 0

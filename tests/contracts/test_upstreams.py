@@ -84,7 +84,7 @@ def test_server_sent_events_and_where_they_go_on() -> None:
             assert found[:2] == [Opened(), RetryAfter(200)]
             assert found[2:] == [UpstreamMessage(message(n).encode(), str(n)) for n in (1, 2, 3)]
             found = await take(made, request(f"{url[:-6]}from=10"), 4, last_id="7")
-            assert [one.message_id for one in found if isinstance(one, UpstreamMessage)] == ["8", "9"]
+            assert [event.message_id for event in found if isinstance(event, UpstreamMessage)] == ["8", "9"]
 
     run(work)
 

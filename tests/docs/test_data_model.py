@@ -1,221 +1,185 @@
-"""The data-model page names every table, index, key, attribute, write and grant that there is, and no other."""
+"""The page of the data model has every table, key, index, attribute and write of the code, and no other."""
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tidegate.tables import ALL_TABLES, TTL_ATTRIBUTE, Table
+from tests.docs.pages import PACKAGE, REFERENCE, code_words, rows, section
+from tidegate.tables import ALL_TABLES, Key, Table
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGE = (ROOT / "docs/reference/data-model.md").read_text()
-ADAPTERS = ROOT / "layers/tidegate/python/tidegate/adapters/dynamodb"
-#: The tables whose items a module writes; without an entry, the one of the module's name.
-TABLES_OF = {"streams": ("streams", "last_values"), "relay_leases": ("streams",), "limits": ("limiters",)}
-#: Aliases of expressions that stand for the key of a map, which is data.
-DATA_ALIASES = {"datasource", "step"}
-DATABASE_WRITES = {"put", "update", "delete", "delete_many", "transact"}
-ACTION_WRITES = {"put_action", "update_action", "delete_action"}
-GRANTED_WRITES = {"PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem"}
-
-
-def section(table: str) -> str:
-    found = re.search(rf"^## {table}\n(.*?)(?=^## |\Z)", PAGE, re.M | re.S)
-    assert found, f"the page has no section {table}"
-    return found.group(1)
+PAGE = (REFERENCE / "data-model.md").read_text()
+ADAPTERS = PACKAGE / "adapters/dynamodb"
+#: Modules that read and write a table's items.
+MODULES = {
+    "streams": ("streams", "relay_leases"),
+    "last_values": ("streams",),
+    "limiters": ("limits",),
+}
+#: Placeholders of names that are not attributes, but keys inside one.
+INSIDE = {"datasource", "step"}
+ACTIONS = {"put", "update", "delete", "delete_many", "transact"}
+ACTION_FUNCTIONS = {"put_action", "update_action", "delete_action", "check_action"}
 
 
-def rows(text: str, header: str) -> list[list[str]]:
-    """Cells of every table of the text whose header begins with `header`."""
-    found, inside = [], False
-    for line in text.splitlines():
-        if not line.startswith("|"):
-            inside = False
-        elif line.startswith(f"| {header} |"):
-            inside = True
-        elif inside and not line.startswith("|---"):
-            found.append([cell.strip() for cell in line.strip("|").split("|")])
-    return found
+def modules(table: Table) -> list[ast.Module]:
+    return [ast.parse((ADAPTERS / f"{name}.py").read_text()) for name in MODULES.get(table.name, (table.name,))]
 
 
-def quoted(cell: str) -> list[str]:
-    return re.findall(r"`([^`]+)`", cell)
+def parts(text: str) -> list[str]:
+    """The tables of a text, each as it stands there."""
+    return re.findall(r"(?:^\|.*\|\n?)+", text, re.M)
 
 
-def attributes_on_the_page(table: str) -> set[str]:
-    return {quoted(row[0])[0] for row in rows(section(table), "attribute")}
-
-
-def modules() -> list[Path]:
-    return sorted(path for path in ADAPTERS.glob("*.py") if path.stem not in ("__init__", "client"))
-
-
-def tables_of(module: Path) -> tuple[str, ...]:
-    return TABLES_OF.get(module.stem, (module.stem,))
-
-
-def attributes_in(module: Path) -> set[str]:
-    """What a module names in items and expressions, as far as its text shows it."""
-    tree = ast.parse(module.read_text())
-    keys: set[str] = set()
-    texts = ""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            texts += node.value + "\n"
-        elif isinstance(node, ast.Dict):
-            keys |= {key.value for key in node.keys if isinstance(key, ast.Constant) and isinstance(key.value, str)}
-        elif (
-            isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store) and isinstance(node.slice, ast.Constant)
-        ):
-            keys.add(str(node.slice.value))
-    values = set(re.findall(r":([a-z_]+)", texts))
-    names = set(re.findall(r"#([a-z_]+)\b", "\n".join(expressions(tree))))
-    return (names | (keys - values)) - DATA_ALIASES
-
-
-def expressions(tree: ast.AST) -> Iterator[str]:
-    """The texts that are expressions of DynamoDB: they name an attribute as `#name` in a comparison or an update."""
-    for node in ast.walk(tree):
-        parts = node.values if isinstance(node, ast.JoinedStr) else [node]
-        for part in parts:
-            text = part.value if isinstance(part, ast.Constant) and isinstance(part.value, str) else ""
-            if re.search(r"\bSET\b|\bADD\b|\bREMOVE\b|\bDELETE #|[(]#| (=|<|<=|>|<>) :", text):
-                yield text
+def named(key: Key) -> str:
+    return f"`{key.name}` ({key.type})"
 
 
 @pytest.mark.parametrize("table", ALL_TABLES, ids=lambda table: table.name)
-def test_every_key_and_index_of_a_table_is_there(table: Table) -> None:
-    text = section(table.name)
-    keys = next(line for line in text.splitlines() if line.startswith("- Key:"))
-    named = [table.partition.name, *([table.sort.name] if table.sort else [])]
-    assert quoted(keys)[: len(named)] == named
-    assert ("No sort key" in keys) is (table.sort is None)
-    indexes = {quoted(line)[0]: quoted(line)[1:] for line in text.splitlines() if line.startswith("- Index")}
-    assert indexes == {
-        index.name: [index.partition.name, *([index.sort.name] if index.sort else [])] for index in table.indexes
-    }
-    assert attributes_on_the_page(table.name) >= set(named)
-    assert (TTL_ATTRIBUTE in attributes_on_the_page(table.name)) is table.ttl
-    assert ("Has `ttl`" in text) is table.ttl
-
-
-def test_the_page_has_no_section_more() -> None:
-    headings = re.findall(r"^## (.+)$", PAGE, re.M)
-    assert headings[1:] == [table.name for table in ALL_TABLES]
-    assert [quoted(row[0])[0] for row in rows(PAGE.split("\n## ")[0], "table")] == headings[1:]
-
-
-@pytest.mark.parametrize("module", modules(), ids=lambda module: module.stem)
-def test_every_attribute_a_module_writes_is_there(module: Path) -> None:
-    known = set().union(*(attributes_on_the_page(table) for table in tables_of(module)))
-    assert attributes_in(module) - known == set()
+def test_every_table_has_its_keys(table: Table) -> None:
+    head = section(PAGE, table.name).strip().split("\n\n")[0]
+    assert f"Partition key {named(table.partition)}" in head
+    if table.sort:
+        assert f"ort key\n{named(table.sort)}" in head or f"ort key {named(table.sort)}" in head
+    assert ("Time to live" in head) is table.ttl and ("Streamed" in head) is table.stream
+    (owner,) = [row for row in rows(PAGE.partition("## dashboards")[0]) if f"[`{table.name}`]" in row[0]]
+    assert owner[3] == ("yes" if table.backed_up else "no")
+    assert {f"adapters/dynamodb/{name}.py" for name in MODULES.get(table.name, (table.name,))} == set(
+        code_words(owner[2])
+    )
 
 
 @pytest.mark.parametrize("table", ALL_TABLES, ids=lambda table: table.name)
-def test_the_page_names_no_attribute_that_nobody_writes(table: Table) -> None:
-    keys = [table.partition, *([table.sort] if table.sort else [])]
-    written = {key.name for key in keys} | {
-        name for module in modules() if table.name in tables_of(module) for name in attributes_in(module)
-    }
-    assert attributes_on_the_page(table.name) - written == set()
+def test_every_index_has_its_keys_and_what_it_projects(table: Table) -> None:
+    tables = [part for part in parts(section(PAGE, table.name)) if part.startswith("| index |")]
+    described = {code_words(row[0])[0]: row for row in rows("\n".join(tables))}
+    assert described.keys() == {index.name for index in table.indexes}
+    for index in table.indexes:
+        _, keys, projected, _ = described[index.name]
+        assert code_words(keys) == [key.name for key in (index.partition, index.sort) if key]
+        assert code_words(projected) == list(index.include)
+        assert projected == {"ALL": "everything", "KEYS_ONLY": "keys"}[index.projection] or index.include
 
 
-def writers(module: Path) -> set[str]:
-    """The public functions and methods of a module that write, themselves or through a private one of it."""
-    calls: dict[str, set[str]] = {}
-    for node in ast.walk(ast.parse(module.read_text())):
-        if isinstance(node, ast.FunctionDef):
-            called = [call.func for call in ast.walk(node) if isinstance(call, ast.Call)]
-            names = {func.id for func in called if isinstance(func, ast.Name)}
-            for func in called:
-                if isinstance(func, ast.Attribute):
-                    of_database = isinstance(func.value, ast.Attribute) and func.value.attr == "_db"
-                    names.add(f"db.{func.attr}" if of_database else func.attr)
-            calls[node.name] = calls.get(node.name, set()) | names
-    write = {f"db.{name}" for name in DATABASE_WRITES} | ACTION_WRITES
+def attributes(module: ast.Module) -> set[str]:
+    """Attributes that a module names: in expressions as `#name`, and on items that it reads or builds."""
     found: set[str] = set()
-    while more := {name for name, called in calls.items() if called & write} - found:
-        found |= more
-        write |= {name for name in more if name.startswith("_")}
-    return {name for name in found if not name.startswith("_")}
+    for node in ast.walk(module):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found |= (
+                set(re.findall(r"#([a-z_]+)\b", node.value)) if re.search(r"(^|[ (,.])#[a-z]", node.value) else set()
+            )
+        if isinstance(node, ast.Subscript) and getattr(node.value, "id", "") == "item":
+            found.add(ast.literal_eval(node.slice))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "get":
+            owner = getattr(node.func.value, "id", "")
+            found |= {ast.literal_eval(node.args[0])} if owner in ("item", "known") else set()
+        if isinstance(node, ast.Dict) and len(node.keys) > 4:
+            found |= {key.value for key in node.keys if isinstance(key, ast.Constant) and isinstance(key.value, str)}
+    return found - INSIDE
 
 
-@pytest.mark.parametrize("module", modules(), ids=lambda module: module.stem)
-def test_every_write_of_a_module_is_there_with_its_condition(module: Path) -> None:
-    named = {
-        name
-        for table in tables_of(module)
-        for row in rows(section(table), "write")
-        for name in quoted(row[0])
-        if row[1]
-    }
-    assert writers(module) - named == set()
-    everywhere = set().union(*(writers(other) for other in modules() if set(tables_of(other)) & set(tables_of(module))))
-    assert named - everywhere == set()
-
-
-def grants() -> dict[tuple[str, str], set[str]]:
-    """(table, module of the handler) -> the writing actions that `infra/` grants to it."""
-    found: dict[tuple[str, str], set[str]] = {}
-    shared: dict[str, ast.Dict] = {}
-    trees = [ast.parse(path.read_text()) for path in sorted((ROOT / "infra").glob("*.py"))]
-    for tree in trees:
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-                if isinstance(node.value, ast.Dict):
-                    shared[node.targets[0].id] = node.value
-                elif isinstance(node.value, ast.List):
-                    shared[node.targets[0].id] = ast.Dict(keys=[None], values=[node.value])
-
-    def actions_in(node: ast.AST) -> set[str]:
-        texts = {part.value for part in ast.walk(node) if isinstance(part, ast.Constant)}
-        for name in (part.id for part in ast.walk(node) if isinstance(part, ast.Name)):
-            if name in shared and shared[name].keys == [None]:
-                texts |= actions_in(shared[name].values[0])
-        for part in ast.walk(node):  # a table's actions of a shared dictionary, `SHARED[t.TABLE]`
-            if isinstance(part, ast.Subscript) and isinstance(part.value, ast.Name) and part.value.id in shared:
-                for key, value in zip(shared[part.value.id].keys, shared[part.value.id].values, strict=True):
-                    if key is not None and ast.dump(key) == ast.dump(part.slice):
-                        texts |= actions_in(value)
-        return {str(text) for text in texts} & GRANTED_WRITES
-
-    def per_table(node: ast.expr) -> dict[str, set[str]]:
-        if isinstance(node, ast.Name):
-            node = shared[node.id]
-        assert isinstance(node, ast.Dict)
-        tables: dict[str, set[str]] = {}
-        for key, value in zip(node.keys, node.values, strict=True):
-            if key is None:
-                tables |= per_table(value)
-            else:
-                assert isinstance(key, ast.Attribute)
-                tables[key.attr.lower()] = actions_in(value)
-        return tables
-
-    for tree in trees:
-        for call in ast.walk(tree):
-            if not isinstance(call, ast.Call):
-                continue
-            given = {keyword.arg: keyword.value for keyword in call.keywords}
-            if isinstance(given.get("handler"), ast.Constant) and "actions" in given:
-                package, module, _ = str(ast.literal_eval(given["handler"])).split(".")
-                for table, actions in per_table(given["actions"]).items():
-                    if actions:
-                        found[table, f"functions/{package}/{module}.py"] = actions
+def described_attributes(text: str) -> set[str]:
+    """What the page lists as attributes: in the column of that name, or in a list of attributes with their types."""
+    found: set[str] = set()
+    for table in parts(text):
+        heads = [cell.strip() for cell in table.splitlines()[0].strip("|").split("|")]
+        for row in rows(table):
+            if heads[0] == "attribute":
+                found |= set(code_words(row[0]))
+            elif "attributes" in heads:
+                found |= set(re.findall(r"`([a-z_]+)` \(", row[heads.index("attributes")]))
     return found
 
 
-def test_who_may_write_a_table_is_what_the_stack_grants() -> None:
-    granted = grants()
-    assert granted["subscriptions", "functions/gateway_connect/disconnect.py"] == {"BatchWriteItem"}
-    assert ("audit", "functions/api/main.py") in granted
-    on_the_page = {
-        (table.name, quoted(row[0])[0]): set(row[1].split(", "))
-        for table in ALL_TABLES
-        for row in rows(section(table.name), "function")
+def strings(table: Table) -> str:
+    return "\n".join(ast.unparse(module) for module in modules(table))
+
+
+@pytest.mark.parametrize("table", ALL_TABLES, ids=lambda table: table.name)
+def test_every_attribute_on_the_page_is_in_the_code(table: Table) -> None:
+    code = strings(table)
+    for name in described_attributes(section(PAGE, table.name)):
+        assert re.search(rf"['\"#]{name}\b", code) or name == "ttl", name
+
+
+@pytest.mark.parametrize(
+    "owner", sorted({each for table in ALL_TABLES for each in MODULES.get(table.name, (table.name,))})
+)
+def test_every_attribute_in_the_code_is_on_the_page(owner: str) -> None:
+    tables = [table for table in ALL_TABLES if owner in MODULES.get(table.name, (table.name,))]
+    keys = {key.name for table in tables for key in (table.partition, table.sort) if key}
+    described = set().union(*(described_attributes(section(PAGE, table.name)) for table in tables)) | keys
+    if owner == "profiles":  # the parts of its keys
+        described |= {"kind", "id"}
+    missing = attributes(ast.parse((ADAPTERS / f"{owner}.py").read_text())) - described
+    assert not missing - _prefixes(owner)
+
+
+def _prefixes(owner: str) -> set[str]:
+    """Words in keys, which are written with a number sign too."""
+    return {"access": {"dash", "user", "intents"}}.get(owner, set())
+
+
+# --- writes -------------------------------------------------------------------------------------------------
+
+
+def _calls(function: ast.FunctionDef) -> set[str]:
+    """What a function calls, by its last name; `self._db.put` is `db.put`."""
+    found = set()
+    for node in ast.walk(function):
+        if isinstance(node, ast.Call):
+            called = node.func
+            if isinstance(called, ast.Attribute):
+                owner = called.value.attr if isinstance(called.value, ast.Attribute) else ""
+                found.add(f"db.{called.attr}" if owner == "_db" else called.attr)
+            elif isinstance(called, ast.Name):
+                found.add(called.id)
+    return found
+
+
+def writers(module: ast.Module) -> set[str]:
+    """Public functions and methods of a module that write, themselves or through a private one of the module."""
+    calls: dict[str, set[str]] = {}
+    for node in module.body:
+        if isinstance(node, ast.FunctionDef):
+            calls[node.name] = _calls(node)
+        if isinstance(node, ast.ClassDef):
+            methods = [each for each in node.body if isinstance(each, ast.FunctionDef)]
+            calls |= {f"{node.name}.{each.name}": _calls(each) for each in methods}
+    writing, before = {f"db.{action}" for action in ACTIONS} | ACTION_FUNCTIONS, set[str]()
+    while writing != before:
+        before = set(writing)
+        found = {name for name, called in calls.items() if called & writing}
+        writing |= {last for name in found if (last := name.rpartition(".")[2]).startswith("_")}
+    return {name for name in found if not name.rpartition(".")[2].startswith("_")}
+
+
+def described_writers(table: Table) -> set[str]:
+    text = section(PAGE, table.name)
+    found: set[str] = set()
+    for part in parts(text):
+        if part.startswith("| write |"):
+            found |= {
+                name
+                for row in rows(part)
+                for name in code_words(row[0])
+                if re.fullmatch(r"[A-Z]\w+\.\w+|[a-z]+(_[a-z]+)*_actions?|put_\w+", name)
+            }
+            assert all(row[1] and row[2] for row in rows(part)), "a condition, and who writes"
+    return found
+
+
+@pytest.mark.parametrize(
+    "owner", sorted(file.stem for file in ADAPTERS.glob("*.py") if file.stem not in ("__init__", "client"))
+)
+def test_every_write_is_described_and_no_other(owner: str) -> None:
+    tables = [table for table in ALL_TABLES if owner in MODULES.get(table.name, (table.name,))]
+    described = set().union(*(described_writers(table) for table in tables))
+    other = {
+        "streams": writers(ast.parse((ADAPTERS / "relay_leases.py").read_text())),
+        "relay_leases": writers(ast.parse((ADAPTERS / "streams.py").read_text())),
     }
-    assert on_the_page == granted
+    assert described - other.get(owner, set()) == writers(ast.parse((ADAPTERS / f"{owner}.py").read_text()))

@@ -111,7 +111,7 @@ class MemorySender(Sender):
 
     def data(self, connection_id: str) -> list[Any]:
         """Payloads of the `data` frames a connection received."""
-        return [one["payload"] for one in self.sent.get(connection_id, []) if one["type"] == "data"]
+        return [frame["payload"] for frame in self.sent.get(connection_id, []) if frame["type"] == "data"]
 
 
 class MemoryCatchUpQueue(CatchUpQueue):
@@ -143,7 +143,7 @@ class MemoryObserver(Observer):
         self.faults: list[tuple[str, BaseException]] = []
 
     def count(self, name: str, value: int = 1, **dimensions: str) -> None:
-        key = (name, *(dimensions[one] for one in sorted(dimensions)))
+        key = (name, *(dimensions[dimension] for dimension in sorted(dimensions)))
         self.counts[key] = self.counts.get(key, 0) + value
 
     def time(self, name: str, milliseconds: float) -> None:

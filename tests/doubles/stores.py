@@ -52,8 +52,8 @@ class MemoryAccess(AccessStore):
     def read(self, dashboard_ids: Iterable[str], user_ids: Iterable[str]) -> AccessSnapshot:
         self.reads += 1
         return AccessSnapshot(
-            {one: self.dashboards[one] for one in dashboard_ids if one in self.dashboards},
-            {one: self.users[one] for one in user_ids if one in self.users},
+            {identifier: self.dashboards[identifier] for identifier in dashboard_ids if identifier in self.dashboards},
+            {identifier: self.users[identifier] for identifier in user_ids if identifier in self.users},
         )
 
     def intent(self, dashboard_id: str, datasource_id: str) -> Mapping[str, object] | None:
@@ -66,12 +66,12 @@ _PAGE = 3
 
 def _scan(items: Mapping[str, T], segment: int, segments: int, after: str | None) -> Iterator[ScanPage[T]]:
     """Parallel scan over named items: pages in order of the names, which are the positions."""
-    names = sorted(one for one in list(items) if zlib.crc32(one.encode()) % segments == segment)
-    names = [one for one in names if after is None or one > after]
+    names = sorted(name for name in list(items) if zlib.crc32(name.encode()) % segments == segment)
+    names = [name for name in names if after is None or name > after]
     for start in range(0, len(names), _PAGE):
         page = names[start : start + _PAGE]
         last = start + _PAGE >= len(names)
-        yield ScanPage([items[one] for one in page if one in items], None if last else page[-1])
+        yield ScanPage([items[name] for name in page if name in items], None if last else page[-1])
     if not names:
         yield ScanPage([], None)
 
@@ -85,7 +85,11 @@ class MemoryRemoteAccess(AccessStore, RevokedVersions):
 
     def read(self, dashboard_ids: Iterable[str], user_ids: Iterable[str]) -> AccessSnapshot:
         return AccessSnapshot(
-            {one: remote_access_item(one, self.revoked_below.get(one, 0)) for one in dashboard_ids}, {}
+            {
+                identifier: remote_access_item(identifier, self.revoked_below.get(identifier, 0))
+                for identifier in dashboard_ids
+            },
+            {},
         )
 
     def intent(self, dashboard_id: str, datasource_id: str) -> Mapping[str, object] | None:
@@ -160,7 +164,11 @@ class MemoryConnections(ConnectionStore):
         """Part of the transactions of `MemorySubscriptions`."""
         row = self.rows.get(key.connection_id)
         if row is not None:
-            kept = {one: dashboard for one, dashboard in row.subscriptions.items() if one != key.datasource_id}
+            kept = {
+                datasource_id: dashboard
+                for datasource_id, dashboard in row.subscriptions.items()
+                if datasource_id != key.datasource_id
+            }
             self.rows[key.connection_id] = replace(row, subscriptions=kept)
 
 
@@ -302,7 +310,8 @@ class MemoryStreams(StreamStore):
     def of_source(self, allowed_topic: str | None) -> SourceStreams:
         self.queries += 1
         return SourceStreams(
-            self.version_of(allowed_topic), [one for one in self.rows.values() if one.allowed_topic == allowed_topic]
+            self.version_of(allowed_topic),
+            [stream for stream in self.rows.values() if stream.allowed_topic == allowed_topic],
         )
 
 
@@ -340,8 +349,8 @@ class MemoryCaps(CapStore):
 
     def scan(self, segment: int, segments: int, after: str | None = None) -> Iterator[ScanPage[tuple[str, int, str]]]:
         with self._lock:
-            taken = [(cap, shard, one) for (cap, shard), holders in self.holders.items() for one in holders]
-        return _scan({"#".join(map(str, one)): one for one in taken}, segment, segments, after)
+            taken = [(cap, shard, holder) for (cap, shard), holders in self.holders.items() for holder in holders]
+        return _scan({"#".join(map(str, slot)): slot for slot in taken}, segment, segments, after)
 
     def release(self, cap: str, shard: int, holder: str) -> None:
         with self._lock:

@@ -10,11 +10,11 @@ from typing import Any
 import jwt
 import pytest
 
-from fixtures.admin import first_admin
-from fixtures.local_stack.seed import document, mqtt
 from functions.api.app import create_app
 from functions.api.main import make_handler
 from functions.api.wiring import api_services
+from local_stack.seed import document, mqtt
+from ops.admin import first_admin
 from tests.deployment import SECRETS
 from tests.functions.events import request
 
@@ -110,7 +110,7 @@ def test_the_fifth_failure_locks(admin: Api, anonymous: Api) -> None:
     assert status == 429 and "seconds" in answer["error"]["message"] and answer["error"]["retryAfterMs"] > 0
     elsewhere = Api(anonymous.handler, anonymous.env, headers={"x-forwarded-for": "9.9.9.9"})
     assert elsewhere("POST", "/api/auth/login", wrong)[0] == 429, "no trusted hop: the header changes nothing"
-    actions = [one["action"] for one in admin.ok("GET", "/api/operations/audit?actionPrefix=auth.")["events"]]
+    actions = [event["action"] for event in admin.ok("GET", "/api/operations/audit?actionPrefix=auth.")["events"]]
     assert actions[-1] == "auth.login.locked" and "auth.login.blocked" in actions
 
 
@@ -129,7 +129,7 @@ def test_users_are_managed_by_admins_only(admin: Api) -> None:
     assert made["user"]["mustChangePassword"] and made["oneTimePassword"]
     assert code(admin("POST", "/api/users", {"email": "new@x.example"})) == (409, "email_taken")
     assert code(admin("POST", "/api/users", {"email": "no"})) == (400, "invalid_email")
-    assert [one["email"] for one in admin.ok("GET", "/api/users?limit=2")["users"]] == [
+    assert [user["email"] for user in admin.ok("GET", "/api/users?limit=2")["users"]] == [
         "admin@x.example",
         "new@x.example",
     ]
@@ -226,7 +226,7 @@ def test_who_sees_what(admin: Api, anonymous: Api) -> None:
     editor.ok("PUT", f"{path}/acl", {"email": "viewer@x.example", "level": "viewer"})
     seen = viewer.ok("GET", path)
     assert (seen["canEdit"], seen["canShare"], seen.get("shareToken")) == (False, False, None)
-    assert [one["id"] for one in viewer.ok("GET", "/api/dashboards")["shared"]] == [made["id"]]
+    assert [dashboard["id"] for dashboard in viewer.ok("GET", "/api/dashboards")["shared"]] == [made["id"]]
     assert code(viewer("PUT", f"{path}/visibility", {"visibility": "public"})) == (403, "denied")
     assert code(viewer("PUT", path, document("T", []), if_match="1")) == (403, "denied")
     shared = editor.ok("PUT", f"{path}/visibility", {"visibility": "link"})
@@ -333,8 +333,8 @@ def test_the_feed_tells_every_revocation_in_order(admin: Api, anonymous: Api) ->
         page = anonymous.internal("revoked-tokens", {"sinceCursor": cursor, "limit": 1})[1]
         seen += page["events"]
         cursor = page["nextCursor"]
-    assert [one["shareTokenVersion"] for one in seen] == [1, 2, 3, 4]
-    assert [one["eventId"] for one in seen] == ["1", "2", "3", "4"]
+    assert [event["shareTokenVersion"] for event in seen] == [1, 2, 3, 4]
+    assert [event["eventId"] for event in seen] == ["1", "2", "3", "4"]
     assert anonymous.internal("revoked-tokens", {"sinceCursor": "garbage"})[1]["cursorExpired"] is True
     replay = anonymous.internal("revoked-tokens", {"sinceCursor": None})[1]
     assert replay["events"] == seen and replay["nextCursor"] == cursor
@@ -358,8 +358,8 @@ def test_withdrawn_profiles_close_the_mint(admin: Api, anonymous: Api) -> None:
 def test_rates_for_other_gateways(anonymous: Api) -> None:
     body = {"scope": "realtime-connect-ip", "key": "k", "limitPerMinute": 2}
     answers = [anonymous.internal("rate-limit/consume", body)[1] for _ in range(3)]
-    assert [one["allowed"] for one in answers] == [True, True, False]
-    assert [one["remaining"] for one in answers] == [1, 0, 0] and answers[2]["reason"] == "limited"
+    assert [answer["allowed"] for answer in answers] == [True, True, False]
+    assert [answer["remaining"] for answer in answers] == [1, 0, 0] and answers[2]["reason"] == "limited"
     assert anonymous.internal("rate-limit/consume", {"scope": "x", "key": "k"})[1] == {
         "error": "scope is not supported"
     }

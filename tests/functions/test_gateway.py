@@ -13,8 +13,6 @@ from typing import Any
 
 import pytest
 
-from fixtures.admin import first_admin
-from fixtures.local_stack.seed import document, mqtt
 from functions.api.main import make_handler as api_handler
 from functions.api.wiring import api_services
 from functions.gateway_connect import connect, disconnect, messages
@@ -22,6 +20,8 @@ from functions.gateway_connect import wiring as gateway_wiring
 from functions.gateway_connect.events import WrongEvent
 from functions.mqtt_bridge import bridge, catch_up
 from functions.mqtt_bridge import wiring as bridge_wiring
+from local_stack.seed import document, mqtt
+from ops.admin import first_admin
 from tests.deployment import aws
 from tests.functions.events import event, message, request
 from tests.functions.test_api import PASSWORD, Api
@@ -55,7 +55,7 @@ class Gateway:
     def frames(self, connection_id: str) -> list[dict[str, Any]]:
         """What the viewer was sent; batches taken apart."""
         sent = [json.loads(body) for body in self.platform.received.get(connection_id, [])]
-        return [frame for one in sent for frame in one.get("messages", [one])]
+        return [frame for body in sent for frame in body.get("messages", [body])]
 
     def publish(self, payload: bytes, topic: str = "demo/x") -> int:
         made = event("iot_rule") | {
@@ -120,7 +120,7 @@ def demo(deployed: Mapping[str, str]) -> Demo:
 def test_a_message_goes_all_the_way(gateway: Gateway, demo: Demo) -> None:
     assert gateway.open("c1=") == 200
     gateway.say("c1=", demo.subscribe())
-    assert [one["type"] for one in gateway.frames("c1=")] == ["ack", "status"]
+    assert [frame["type"] for frame in gateway.frames("c1=")] == ["ack", "status"]
     assert gateway.publish(b'{"t": 21.50}') == 1
     frame = gateway.frames("c1=")[-1]
     assert (frame["type"], frame["datasourceId"], frame["payload"]) == ("data", "t", {"t": 21.5})
@@ -176,7 +176,7 @@ def test_messages_are_answered_whatever_they_are(gateway: Gateway) -> None:
     gateway.open("c=")
     for body in ("", "{", "null", '{"type":"PING","requestId":"x"}', "x" * 200_000):
         gateway.say("c=", body)
-    kinds = [one.get("errorCode", one["type"]) for one in gateway.frames("c=")]
+    kinds = [frame.get("errorCode", frame["type"]) for frame in gateway.frames("c=")]
     assert kinds == ["STREAM_PROTOCOL_ERROR"] * 3 + ["pong", "STREAM_MESSAGE_TOO_LARGE"]
 
 

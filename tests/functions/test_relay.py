@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from fixtures.local_stack.seed import document
 from functions.relay.wiring import relay_services
 from functions.relay.worker import bring_threads, make_handler, work
+from local_stack.seed import document
 from tests.deployment import aws
 from tests.functions.test_api import Api
 from tests.functions.test_gateway import Demo, Gateway, demo, gateway_over
@@ -99,8 +99,8 @@ def relay_workers(env: Mapping[str, str]) -> Iterator[None]:
             asyncio.create_task(work(services, partition, float("inf"))) for partition in range(services.partitions)
         ]
         await ended.wait()
-        for one in workers:
-            one.cancel()
+        for worker in workers:
+            worker.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
         services.observer.flush()
 
@@ -142,11 +142,11 @@ def relay_process(env: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def numbers(gateway: Gateway) -> list[int]:
-    return [one["payload"]["n"] for one in gateway.frames("c1=") if one["type"] == "data"]
+    return [frame["payload"]["n"] for frame in gateway.frames("c1=") if frame["type"] == "data"]
 
 
 def errors(gateway: Gateway) -> list[dict[str, Any]]:
-    return [one for one in gateway.frames("c1=") if one["type"] == "error"]
+    return [frame for frame in gateway.frames("c1=") if frame["type"] == "error"]
 
 
 def test_an_invocation_ends_before_its_time_does_and_leaves_the_partition_free(
@@ -154,12 +154,14 @@ def test_an_invocation_ends_before_its_time_does_and_leaves_the_partition_free(
 ) -> None:
     gateway = watched(relay_env, management, demo, f"http://127.0.0.1:{served.port}/stream")
     services = relay_services(gateway.env)
-    ((partition,),) = [[partition_of(one) for one in services.container.streams.of_source(None).streams]]
+    ((partition,),) = [[partition_of(stream) for stream in services.container.streams.of_source(None).streams]]
     handle = make_handler(services)
     assert handle({"partition": partition}, Context(5.5)) == {"ended": "out of time"}
     assert handle({"partition": 1 - partition}, Context()) == {"ended": "nobody listens"}
     leases = services.container.relay_leases
-    assert not [leases.current(one) for one in range(services.partitions) if leases.current(one)]
+    assert not [
+        leases.current(partition_id) for partition_id in range(services.partitions) if leases.current(partition_id)
+    ]
     assert served.app[SOURCES].open["/stream"] == 0
 
 
@@ -211,8 +213,8 @@ def test_a_credential_opens_the_source_and_is_nowhere_else(
     with relay_workers(gateway.env):
         settle(lambda: numbers(gateway))
     frames = gateway.frames("c1=")
-    assert [one["status"] for one in frames if one["type"] == "status"][:2] == ["connecting", "connected"]
-    assert [one["payload"]["n"] for one in frames if one["type"] == "data"], frames
+    assert [frame["status"] for frame in frames if frame["type"] == "status"][:2] == ["connecting", "connected"]
+    assert [frame["payload"]["n"] for frame in frames if frame["type"] == "data"], frames
     written = capfd.readouterr()
     everything = [written.out, written.err, caplog.text, json.dumps(frames)]
     client = aws(relay_env["AWS_ENDPOINT_URL"], "dynamodb")
@@ -234,7 +236,7 @@ def test_a_wrong_secret_is_told_without_it_and_the_worker_leaves_nothing(
     watch(gateway, demo.api, {"id": "t", "type": "sse", "settings": {"url": url, "credentialProfileId": credential}})
     with relay_workers(gateway.env):
         settle(lambda: errors(gateway))
-    assert {one["errorCode"] for one in errors(gateway)} == {"STREAM_AUTH_FAILED"}
+    assert {frame["errorCode"] for frame in errors(gateway)} == {"STREAM_AUTH_FAILED"}
     assert SECRET not in json.dumps(gateway.frames("c1=")) and SECRET not in "".join(capfd.readouterr())
 
 

@@ -18,8 +18,8 @@ from functions.api.wiring import api_services
 from functions.revalidate.wiring import revalidate_services
 from functions.revalidate.worker import make_handler
 from tests.deployment import aws, deployment
-from tests.fixtures_sources.test_process import SECRET
-from tests.fixtures_sources.test_process import process as sources
+from tests.fake_upstreams.test_process import SECRET
+from tests.fake_upstreams.test_process import process as sources
 from tests.functions.events import request as http_request
 from tests.functions.test_api import Api, person
 from tests.functions.test_gateway import Demo, Gateway, demo, gateway_over
@@ -81,11 +81,11 @@ class RemoteDeployment:
         """Open connections with a live subscription each, of a guest or of whom `api` is signed in as."""
         who = api or Api(self.demo.api.handler, self.demo.api.env)
         body = {"dashboardId": self.demo.dashboard_id, "datasourceId": "t"}
-        for one in connections:
-            assert self.gateway.open(one) == 200
+        for connection_id in connections:
+            assert self.gateway.open(connection_id) == 200
             token = who.ok("POST", "/api/datasource-sessions", body)["token"]
-            self.gateway.say(one, {"type": "subscribe", "requestId": "r1", **body, "sessionToken": token})
-            assert [frame["type"] for frame in self.gateway.frames(one)][:2] == ["ack", "status"]
+            self.gateway.say(connection_id, {"type": "subscribe", "requestId": "r1", **body, "sessionToken": token})
+            assert [frame["type"] for frame in self.gateway.frames(connection_id)][:2] == ["ack", "status"]
 
     def publish(self) -> int:
         """A device's message, by a process that has cached nothing yet."""
@@ -349,13 +349,13 @@ def _served_beside_another_api(
     with relay_workers(gateway.env):
         settle(lambda: numbers(gateway))
     frames = gateway.frames("c1=")
-    assert [one["status"] for one in frames if one["type"] == "status"][:2] == ["connecting", "connected"]
+    assert [frame["status"] for frame in frames if frame["type"] == "status"][:2] == ["connecting", "connected"]
     got = numbers(gateway)
     assert got and got == sorted(set(got)) and remote.asked(INTROSPECT) == asked + 1
     written = remote.capsys.readouterr()
     everything = [written.out, written.err, caplog.text, json.dumps(frames)]
     client = aws(remote.gateway.env["AWS_ENDPOINT_URL"], "dynamodb")
-    everything += [str(client.scan(TableName=gateway.env[one.variable])["Items"]) for one in GATEWAY_TABLES]
+    everything += [str(client.scan(TableName=gateway.env[table.variable])["Items"]) for table in GATEWAY_TABLES]
     assert not [text for text in everything if SECRET in text or f":{port}" in text]
 
     def with_another_secret(request: Request) -> Answer:

@@ -39,10 +39,10 @@ def queued(env: Mapping[str, str]) -> list[dict[str, Any]]:
     while messages := client.receive_message(QueueUrl=env["REVALIDATION_QUEUE_URL"], MaxNumberOfMessages=10).get(
         "Messages"
     ):
-        for one in messages:
-            body = json.loads(one["Body"])
+        for message in messages:
+            body = json.loads(message["Body"])
             found.append({"kind": body["kind"], "target": body["target"]})
-            client.delete_message(QueueUrl=env["REVALIDATION_QUEUE_URL"], ReceiptHandle=one["ReceiptHandle"])
+            client.delete_message(QueueUrl=env["REVALIDATION_QUEUE_URL"], ReceiptHandle=message["ReceiptHandle"])
     return found
 
 
@@ -76,7 +76,7 @@ def test_the_stream_hands_each_event_on(deployed: Mapping[str, str]) -> None:
 def test_the_schedule_polls_several_times_a_minute(deployed: Mapping[str, str]) -> None:
     env = {**deployed, "REALTIME_PUBLIC_REVALIDATE_INTERVAL_MS": "20000"}
     assert make_schedule_handler(revalidate_wiring.schedule_services(env))({}, None) == {"polls": 3}
-    assert {one["kind"] for one in queued(deployed)} == {"poll", "full"}
+    assert {task["kind"] for task in queued(deployed)} == {"poll", "full"}
     assert delayed(deployed) == 2 + 5, "polls, and looks for relay workers that died"
 
 
@@ -95,7 +95,7 @@ def test_a_cut_by_poll_and_worker(deployed: Mapping[str, str], management: Manag
     tasks = queued(deployed)
     assert tasks == [{"kind": "dashboard", "target": demo.dashboard_id}]
     assert run(tasks[0]) == {"batchItemFailures": []}
-    told = [one["type"] for one in gateway.frames("c1=")]
+    told = [frame["type"] for frame in gateway.frames("c1=")]
     assert told == ["ack", "status", "error", "status"] and ("DELETE", "c1=") in management.requests
     assert ControlPlane(deployed).connections.get("c1=") is None
     run({"kind": "poll", "target": ""})
@@ -111,7 +111,7 @@ def test_the_full_revalidation_by_worker(deployed: Mapping[str, str], management
     demo.api.ok("DELETE", f"/api/dashboards/{demo.dashboard_id}")
     record = {"messageId": "m1", "body": json.dumps({"kind": "full", "target": ""})}
     assert work({"Records": [record]}, Context()) == {"batchItemFailures": []}
-    assert [one["type"] for one in gateway.frames("c1=")][-2:] == ["error", "status"]
+    assert [frame["type"] for frame in gateway.frames("c1=")][-2:] == ["error", "status"]
     assert gateway.publish(b"1") == 0
 
 

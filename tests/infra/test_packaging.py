@@ -38,12 +38,14 @@ def layers() -> dict[str, Any]:
 
 def assets(resources: dict[str, Any]) -> dict[str, str]:
     """S3 keys of the layers by their descriptions."""
-    made = [one["Properties"] for one in resources.values() if one["Type"] == "AWS::Lambda::LayerVersion"]
-    return {one["Description"]: one["Content"]["S3Key"] for one in made}
+    made = [
+        resource["Properties"] for resource in resources.values() if resource["Type"] == "AWS::Lambda::LayerVersion"
+    ]
+    return {resource["Description"]: resource["Content"]["S3Key"] for resource in made}
 
 
 def ids(resources: dict[str, Any], kind: str) -> set[str]:
-    return {name for name, one in resources.items() if one["Type"] == kind}
+    return {name for name, resource in resources.items() if resource["Type"] == kind}
 
 
 @pytest.fixture

@@ -40,50 +40,56 @@ def local() -> dict[str, Any]:
 
 
 def of_type(rendered: dict[str, Any], kind: str) -> list[dict[str, Any]]:
-    return [one for one in rendered["Resources"].values() if one["Type"] == kind]
+    return [resource for resource in rendered["Resources"].values() if resource["Type"] == kind]
 
 
 def properties(rendered: dict[str, Any], kind: str) -> list[dict[str, Any]]:
-    return [one["Properties"] for one in of_type(rendered, kind)]
+    return [resource["Properties"] for resource in of_type(rendered, kind)]
 
 
 def test_every_table_is_there_as_declared(production: dict[str, Any]) -> None:
     made = of_type(production, "AWS::DynamoDB::Table")
     assert len(made) == len(ALL_TABLES)
-    for one in made:
-        assert (one["DeletionPolicy"], one["Properties"]["DeletionProtectionEnabled"]) == ("Retain", True)
-        assert one["Properties"]["BillingMode"] == "PAY_PER_REQUEST"
-        assert one["Properties"]["SSESpecification"] == {"SSEEnabled": True}
-        assert "TableName" not in one["Properties"], "physical names would block a replacement"
+    for resource in made:
+        assert (resource["DeletionPolicy"], resource["Properties"]["DeletionProtectionEnabled"]) == ("Retain", True)
+        assert resource["Properties"]["BillingMode"] == "PAY_PER_REQUEST"
+        assert resource["Properties"]["SSESpecification"] == {"SSEEnabled": True}
+        assert "TableName" not in resource["Properties"], "physical names would block a replacement"
     backed_up = [
-        one for one in made if one["Properties"]["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"]
+        resource
+        for resource in made
+        if resource["Properties"]["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"]
     ]
     assert len(backed_up) == sum(table.backed_up for table in ALL_TABLES)
-    streams = [one["Properties"]["StreamSpecification"] for one in made if "StreamSpecification" in one["Properties"]]
+    streams = [
+        resource["Properties"]["StreamSpecification"]
+        for resource in made
+        if "StreamSpecification" in resource["Properties"]
+    ]
     assert streams == [{"StreamViewType": "NEW_IMAGE"}]
 
 
 def test_a_disposable_stage_leaves_nothing(local: dict[str, Any]) -> None:
-    assert {one["DeletionPolicy"] for one in of_type(local, "AWS::DynamoDB::Table")} == {"Delete"}
+    assert {resource["DeletionPolicy"] for resource in of_type(local, "AWS::DynamoDB::Table")} == {"Delete"}
 
 
 def test_functions_run_where_they_should(production: dict[str, Any]) -> None:
     functions = properties(production, "AWS::Lambda::Function")
     assert len(functions) == 11
-    for one in functions:
-        assert (one["Runtime"], one["Architectures"]) == ("python3.13", ["arm64"])
-        own_layer = one["Handler"] in ("functions.api.main.handler", "functions.relay.worker.handler")
-        assert len(one["Layers"]) == (3 if own_layer else 2)
-        assert "LogGroup" in one["LoggingConfig"]
-        assert one["Environment"]["Variables"]["REALTIME_TRUST_PROXY_HOPS"] == "2"
+    for resource in functions:
+        assert (resource["Runtime"], resource["Architectures"]) == ("python3.13", ["arm64"])
+        own_layer = resource["Handler"] in ("functions.api.main.handler", "functions.relay.worker.handler")
+        assert len(resource["Layers"]) == (3 if own_layer else 2)
+        assert "LogGroup" in resource["LoggingConfig"]
+        assert resource["Environment"]["Variables"]["REALTIME_TRUST_PROXY_HOPS"] == "2"
     assert all(group["RetentionInDays"] == 30 for group in properties(production, "AWS::Logs::LogGroup"))
 
 
 def test_the_relay_may_start_its_successors_and_read_credentials_but_not_write_them(production: dict[str, Any]) -> None:
     (relay,) = [
-        one
-        for one in properties(production, "AWS::Lambda::Function")
-        if one["Handler"] == "functions.relay.worker.handler"
+        resource
+        for resource in properties(production, "AWS::Lambda::Function")
+        if resource["Handler"] == "functions.relay.worker.handler"
     ]
     assert (relay["Timeout"], relay["RecursiveLoop"]) == (900, "Allow")
     statements = [
@@ -94,11 +100,11 @@ def test_the_relay_may_start_its_successors_and_read_credentials_but_not_write_t
     ]
     actions = {
         action
-        for one in statements
-        for action in (one["Action"] if isinstance(one["Action"], list) else [one["Action"]])
+        for statement in statements
+        for action in (statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]])
     }
     assert {"lambda:InvokeFunction", "kms:Decrypt"} <= actions
-    assert not {one for one in actions if one.startswith("kms:")} - {"kms:Decrypt"}
+    assert not {action for action in actions if action.startswith("kms:")} - {"kms:Decrypt"}
 
 
 def test_no_grant_is_wider_than_needed(production: dict[str, Any]) -> None:
@@ -109,7 +115,7 @@ def test_no_grant_is_wider_than_needed(production: dict[str, Any]) -> None:
             resources = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
             assert "*" not in resources
             if actions == ["execute-api:ManageConnections"]:
-                texts = [json.dumps(one) for one in resources]
+                texts = [json.dumps(resource) for resource in resources]
                 assert [method in text for method, text in zip(("POST", "GET", "DELETE"), texts, strict=True)]
                 assert all("/@connections/*" in text and '"/live/*' not in text for text in texts)
 
@@ -122,8 +128,8 @@ def test_secrets_are_referred_to_and_never_written(production: dict[str, Any]) -
                 assert "Ref" in value, name
     scanning = [
         name
-        for name, one in production["Resources"].items()
-        if one["Type"] == "AWS::IAM::Policy" and "dynamodb:Scan" in json.dumps(one)
+        for name, resource in production["Resources"].items()
+        if resource["Type"] == "AWS::IAM::Policy" and "dynamodb:Scan" in json.dumps(resource)
     ]
     assert len(scanning) == 1 and "RevalidationWorker" in scanning[0], "no request path may scan"
 
@@ -131,21 +137,22 @@ def test_secrets_are_referred_to_and_never_written(production: dict[str, Any]) -
 def test_only_those_who_ask_a_remote_api_get_its_token() -> None:
     def holders(rendered: dict[str, Any]) -> set[str]:
         return {
-            one["Handler"].removeprefix("functions.")
-            for one in properties(rendered, "AWS::Lambda::Function")
-            if "GATEWAY_SERVICE_TOKEN_ARN" in one["Environment"]["Variables"]
+            resource["Handler"].removeprefix("functions.")
+            for resource in properties(rendered, "AWS::Lambda::Function")
+            if "GATEWAY_SERVICE_TOKEN_ARN" in resource["Environment"]["Variables"]
         }
 
     def worker_writes_access(rendered: dict[str, Any]) -> bool:
         (access,) = [name for name in rendered["Resources"] if name.startswith("TablesAccess")]
         statements = [
             statement
-            for name, one in rendered["Resources"].items()
-            if one["Type"] == "AWS::IAM::Policy" and "RevalidationWorker" in name
-            for statement in one["Properties"]["PolicyDocument"]["Statement"]
+            for name, resource in rendered["Resources"].items()
+            if resource["Type"] == "AWS::IAM::Policy" and "RevalidationWorker" in name
+            for statement in resource["Properties"]["PolicyDocument"]["Statement"]
         ]
         return any(
-            access in json.dumps(one["Resource"]) and "dynamodb:UpdateItem" in one["Action"] for one in statements
+            access in json.dumps(statement["Resource"]) and "dynamodb:UpdateItem" in statement["Action"]
+            for statement in statements
         )
 
     tables = template("staging")
@@ -167,9 +174,13 @@ def test_only_those_who_ask_a_remote_api_get_its_token() -> None:
 
 
 def test_the_gateways_routes(production: dict[str, Any]) -> None:
-    (api,) = [one for one in properties(production, "AWS::ApiGatewayV2::Api") if one["ProtocolType"] == "WEBSOCKET"]
+    (api,) = [
+        resource
+        for resource in properties(production, "AWS::ApiGatewayV2::Api")
+        if resource["ProtocolType"] == "WEBSOCKET"
+    ]
     assert api["RouteSelectionExpression"] == "$request.body.type"
-    routes = {one["RouteKey"] for one in properties(production, "AWS::ApiGatewayV2::Route")}
+    routes = {route["RouteKey"] for route in properties(production, "AWS::ApiGatewayV2::Route")}
     assert routes == {
         "$connect",
         "$disconnect",
@@ -187,12 +198,18 @@ def test_the_gateways_routes(production: dict[str, Any]) -> None:
 
 
 def test_a_stage_brings_the_role_its_access_logs_need(production: dict[str, Any], local: dict[str, Any]) -> None:
-    (account,) = [key for key, one in production["Resources"].items() if one["Type"] == "AWS::ApiGateway::Account"]
+    (account,) = [
+        key for key, resource in production["Resources"].items() if resource["Type"] == "AWS::ApiGateway::Account"
+    ]
     assert production["Resources"][account]["DeletionPolicy"] == "Retain", "other APIs of the region may rely on it"
     role, _ = production["Resources"][account]["Properties"]["CloudWatchRoleArn"]["Fn::GetAtt"]
     assert production["Resources"][role]["DeletionPolicy"] == "Retain"
-    live = [one for one in of_type(production, "AWS::ApiGatewayV2::Stage") if one["Properties"]["StageName"] == "live"]
-    assert [account in one["DependsOn"] for one in live] == [True]
+    live = [
+        resource
+        for resource in of_type(production, "AWS::ApiGatewayV2::Stage")
+        if resource["Properties"]["StageName"] == "live"
+    ]
+    assert [account in resource["DependsOn"] for resource in live] == [True]
     assert not of_type(local, "AWS::ApiGateway::Account")
 
 
@@ -207,14 +224,19 @@ def test_one_rule_per_allowlist_entry(local: dict[str, Any]) -> None:
     assert rule_sql("a'b").endswith("'a''b' AS allowed_topic FROM 'a''b'")
     config = properties(local, "AWS::Lambda::EventInvokeConfig")
     # The bridge, and the relay: telemetry that is late, and a worker that comes back beside its successor, are worse.
-    assert [(one["MaximumRetryAttempts"], one["MaximumEventAgeInSeconds"]) for one in config] == [(0, 60)] * 2
+    assert [(limits["MaximumRetryAttempts"], limits["MaximumEventAgeInSeconds"]) for limits in config] == [(0, 60)] * 2
 
 
 def test_rules_may_write_their_errors(local: dict[str, Any]) -> None:
     payload = properties(local, "AWS::IoT::TopicRule")[0]["TopicRulePayload"]
     role, _ = payload["ErrorAction"]["CloudwatchLogs"]["RoleArn"]["Fn::GetAtt"]
-    policies = [one for one in properties(local, "AWS::IAM::Policy") if {"Ref": role} in one["Roles"]]
-    actions = {action for one in policies for what in one["PolicyDocument"]["Statement"] for action in what["Action"]}
+    policies = [policy for policy in properties(local, "AWS::IAM::Policy") if {"Ref": role} in policy["Roles"]]
+    actions = {
+        action
+        for statement in policies
+        for what in statement["PolicyDocument"]["Statement"]
+        for action in what["Action"]
+    }
     assert actions == {"logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"}
 
 
@@ -234,8 +256,10 @@ def test_devices_publish_to_allowed_topics_only(local: dict[str, Any]) -> None:
     connect, publish = policy["PolicyDocument"]["Statement"]
     assert "client/${iot:Connection.Thing.ThingName}" in json.dumps(connect["Resource"])
     assert connect["Action"] == "iot:Connect" and publish["Action"] == "iot:Publish"
-    topics = [json.dumps(one) for one in publish["Resource"]]
-    assert any("topic/demo/*" in one for one in topics) and any("topic/factory/*/telemetry" in one for one in topics)
+    topics = [json.dumps(topic) for topic in publish["Resource"]]
+    assert any("topic/demo/*" in topic for topic in topics) and any(
+        "topic/factory/*/telemetry" in topic for topic in topics
+    )
     assert publish_resources("a/+/b/#") == ["a/*/b/*", "a/*/b"]
 
 
@@ -243,12 +267,12 @@ def test_the_edge(production: dict[str, Any], local: dict[str, Any]) -> None:
     assert not of_type(local, "AWS::CloudFront::Distribution")
     (distribution,) = properties(production, "AWS::CloudFront::Distribution")
     config = distribution["DistributionConfig"]
-    behaviors = {one["PathPattern"]: one for one in config["CacheBehaviors"]}
+    behaviors = {behavior["PathPattern"]: behavior for behavior in config["CacheBehaviors"]}
     assert set(behaviors) == {"/api/*", "/gateway/realtime"}
     disabled, all_but_host = "4135ea2d-6df8-44a3-9df3-4b5a84be39ad", "b689b0a8-53d0-40ab-baf2-68738e2966ac"
-    for one in behaviors.values():
-        assert (one["CachePolicyId"], one["OriginRequestPolicyId"]) == (disabled, all_but_host)
-    assert {one["ErrorCode"] for one in config["CustomErrorResponses"]} == {
+    for behavior in behaviors.values():
+        assert (behavior["CachePolicyId"], behavior["OriginRequestPolicyId"]) == (disabled, all_but_host)
+    assert {response["ErrorCode"] for response in config["CustomErrorResponses"]} == {
         400,
         403,
         404,
@@ -260,11 +284,11 @@ def test_the_edge(production: dict[str, Any], local: dict[str, Any]) -> None:
         503,
         504,
     }
-    assert {one["ErrorCachingMinTTL"] for one in config["CustomErrorResponses"]} == {0}
-    with_header = [one for one in config["Origins"] if one.get("OriginCustomHeaders")]
+    assert {response["ErrorCachingMinTTL"] for response in config["CustomErrorResponses"]} == {0}
+    with_header = [origin for origin in config["Origins"] if origin.get("OriginCustomHeaders")]
     assert len(with_header) == 2
-    assert all(not one.get("OriginPath") for one in config["Origins"])
-    (header,) = {one["HeaderName"] for origin in with_header for one in origin["OriginCustomHeaders"]}
+    assert all(not origin.get("OriginPath") for origin in config["Origins"])
+    (header,) = {origin["HeaderName"] for origin in with_header for origin in origin["OriginCustomHeaders"]}
     assert header == ORIGIN_HEADER
     assert "resolve:secretsmanager" in json.dumps(with_header)
 

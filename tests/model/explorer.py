@@ -149,9 +149,9 @@ class Explored:
     ends: int = 0
     deepest: int = 0
 
-    def line(self, scene: str) -> str:
+    def told(self, scene: str) -> tuple[int, str]:
         """What a test run prints of it at its end."""
-        return f"{self.states:>9,} states, at most {self.deepest} steps deep: {scene}"
+        return self.states, f"states, at most {self.deepest} steps deep: {scene}"
 
 
 class Explorer(Generic[S]):

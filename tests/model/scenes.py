@@ -100,8 +100,13 @@ class Viewers(Scene[ViewerStores]):
             key = SubscriptionKey(DASHBOARD, connection, DATASOURCE)
             rows[key] = Subscription(key, f"first-{connection}", claim, "stream", visible=True)
         connections = {
-            one: Connection(one, "ip", int(NOW), subscriptions={DATASOURCE: DASHBOARD} if one in self._live else {})
-            for one in self._connections
+            connection_id: Connection(
+                connection_id,
+                "ip",
+                int(NOW),
+                subscriptions={DATASOURCE: DASHBOARD} if connection_id in self._live else {},
+            )
+            for connection_id in self._connections
         }
         access = DashboardAccess(DASHBOARD, 1, Visibility.LINK, "owner", {MEMBER: AclLevel.VIEWER}, {DATASOURCE: HASH})
         return ViewerStores(rows, connections, access, index=dict(rows) if self._lagging else None)
@@ -110,7 +115,12 @@ class Viewers(Scene[ViewerStores]):
         return (
             _rows_key(stores.rows),
             None if stores.index is None else _rows_key(stores.index),
-            tuple(sorted((one, bool(row.closing), *row.subscriptions) for one, row in stores.connections.items())),
+            tuple(
+                sorted(
+                    (connection_id, bool(row.closing), *row.subscriptions)
+                    for connection_id, row in stores.connections.items()
+                )
+            ),
             stores.access.share_version,
             len(stores.access.acl),
             stores.user.active,
@@ -130,18 +140,14 @@ class Viewers(Scene[ViewerStores]):
 
     def perform(self, stores: ViewerStores, actor: str, call: Call) -> tuple[ViewerStores, Answer, str | None]:
         match call.store:
-            case "access":
-                return stores, ("got", AccessSnapshot({DASHBOARD: stores.access}, {MEMBER: stores.user})), None
-            case "tokens":
-                return stores, ("got", stores.access.share_version), None
+            case "access" | "tokens" | "last values":
+                return stores, ("got", _found(stores, call.store)), None
             case "clock":
                 return replace(stores, read_at={**stores.read_at, actor: stores.now}), ("got", stores.now), None
             case "queue":
                 # Seconds later the index shows what was there before the change; of what came after, it need not.
                 seen = {key: row for key, row in stores.rows.items() if key in stores.known}
                 return replace(stores, index=seen | dict(stores.index or {})), ("got", None), None
-            case "last values":
-                return stores, ("got", LastValue("1", 0, "")), None
             case "control":
                 return self._revoke(stores, call.args[0])
             case "sender":
@@ -208,16 +214,25 @@ class Viewers(Scene[ViewerStores]):
                     raise Violation(f"invariant 1: a row that {event} made inadmissible is visible after its pass")
 
     def check_end(self, state: State[ViewerStores]) -> None:
+        self._check_keys(state)
+        self._check_acked(state)
+
+    def _check_keys(self, state: State[ViewerStores]) -> None:
+        """Rows and the connections' sets of keys tell the same."""
         stores = state.stores
         for key, row in stores.rows.items():
             held = stores.connections.get(key.connection_id)
             if row.live and (held is None or DATASOURCE not in held.subscriptions):
                 raise Violation("a live row has no key in its connection")
         if state.faults == self.faults:
-            for one, connection in stores.connections.items():
-                key = SubscriptionKey(DASHBOARD, one, DATASOURCE)
+            for connection_id, connection in stores.connections.items():
+                key = SubscriptionKey(DASHBOARD, connection_id, DATASOURCE)
                 if DATASOURCE in connection.subscriptions and key not in stores.rows:
                     raise Violation("a connection's set holds a key without a row")
+
+    def _check_acked(self, state: State[ViewerStores]) -> None:
+        """Whoever was acked, did not leave and is still allowed has a live row."""
+        stores = state.stores
         left = {actor.name.partition(" ")[2] for actor in self.actors if actor.name.startswith(("leave", "unsub"))}
         for actor, outcome in state.outcomes.items():
             connection_id = actor.split(" ")[1] if actor.startswith("subscribe") else ""
@@ -231,6 +246,16 @@ class Viewers(Scene[ViewerStores]):
             there = stores.rows.get(SubscriptionKey(DASHBOARD, connection_id, DATASOURCE))
             if there is None or not there.live:
                 raise Violation(f"{actor} was acked, is still allowed, and has no live row")
+
+
+def _found(stores: ViewerStores, store: str) -> object:
+    """What reading a store gives."""
+    match store:
+        case "access":
+            return AccessSnapshot({DASHBOARD: stores.access}, {MEMBER: stores.user})
+        case "tokens":
+            return stores.access.share_version
+    return LastValue("1", 0, "")
 
 
 def _access(stores: ViewerStores) -> Access:

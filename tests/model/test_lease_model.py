@@ -165,7 +165,7 @@ def explore(pytestconfig: pytest.Config) -> Explore:
 @pytest.mark.parametrize("name", SCENES)
 def test_only_one_holder_sends(name: str, explore: Explore, record_property: Callable[[str, object], None]) -> None:
     explored = explore(name, None)
-    record_property("explored", explored.line(name))
+    record_property("explored", explored.told(name))
     assert explored.ends > 1 and explored.states > 1000
 
 

@@ -221,7 +221,7 @@ def test_what_must_hold_holds_in_every_interleaving(
     name: str, model: Model, record_property: Callable[[str, object], None]
 ) -> None:
     explored = model.explore(name)
-    record_property("explored", explored.line(name))
+    record_property("explored", explored.told(name))
     assert explored.ends > 1 and explored.states > 100
 
 

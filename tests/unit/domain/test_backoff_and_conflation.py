@@ -48,4 +48,4 @@ def test_no_more_than_the_rate_and_the_last_one_always(per_second: int, gaps: li
 
 def test_without_a_rate_everything_passes() -> None:
     conflator: Conflator[int] = Conflator(0)
-    assert [conflator.offer(one, 0.0) for one in range(5)] == list(range(5)) and conflator.next_at is None
+    assert [conflator.offer(number, 0.0) for number in range(5)] == list(range(5)) and conflator.next_at is None

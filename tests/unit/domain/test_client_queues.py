@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,16 +26,16 @@ def frame(connection: str, number: int, datasource: str = "s", *, batch: bool = 
 
 def numbers(batch: Batch | None) -> list[int]:
     assert batch is not None
-    return [int(one.body) for one in batch.frames]
+    return [int(frame.body) for frame in batch.frames]
 
 
 @given(st.lists(st.binary(min_size=1, max_size=40_000), max_size=12))
 def test_every_frame_is_in_one_message_that_is_not_too_large(payloads: list[bytes]) -> None:
     bodies = [json.dumps(payload.hex()[: len(payload)]).encode() for payload in payloads]
     messages = list(batches.split(bodies))
-    read = [json.loads(one) for one in messages]
-    assert [one for got in read for one in (got["messages"] if isinstance(got, dict) else [got])] == [
-        json.loads(one) for one in bodies
+    read = [json.loads(message) for message in messages]
+    assert [frame for got in read for frame in (got["messages"] if isinstance(got, dict) else [got])] == [
+        json.loads(body) for body in bodies
     ]
     for message, got in zip(messages, read, strict=True):
         assert not isinstance(got, dict) or len(message) <= batches.MAX_BYTES
@@ -53,67 +54,85 @@ STEPS = st.lists(
 )
 
 
-@given(STEPS, st.booleans())
-def test_queues_keep_their_order_and_lose_nothing_but_what_is_given_up(
-    steps: list[tuple[object, ...]], conflate: bool
-) -> None:
-    """Connections 0 and 1 are plain, 2 and 3 asked for batch frames; each has two subscriptions."""
-    queues = ClientQueues(conflate=conflate, window_s=WINDOW_S)
-    now, number = 0.0, 0
-    added: dict[object, list[Frame]] = defaultdict(list)
-    sent: dict[object, list[Frame]] = defaultdict(list)
-    under_way: dict[object, Batch] = {}
-    last_at: dict[object, float] = {}
+class ObservedQueues:
+    """Queues, what was added to them, and what they gave. Connections 0 and 1 are plain, 2 and 3 asked for batch
+    frames; each has two subscriptions."""
 
-    def take() -> bool:
-        batch = queues.take(now)
+    def __init__(self, *, conflate: bool) -> None:
+        self.queues = ClientQueues(conflate=conflate, window_s=WINDOW_S)
+        self.now = 0.0
+        self.added: dict[object, list[Frame]] = defaultdict(list)
+        self.sent: dict[object, list[Frame]] = defaultdict(list)
+        self._number = 0
+        self._under_way: dict[object, Batch] = {}
+        self._last_at: dict[object, float] = {}
+
+    def add(self, connection: int, second: bool, data: bool) -> None:
+        self._number += 1
+        made = frame(f"c{connection}", self._number, "t" if second else "s", batch=connection > 1, data=data)
+        self.added[made.queue_key].append(made)
+        self.queues.add(made)
+
+    def take(self) -> bool:
+        """Take the next message. False when there is none."""
+        batch = self.queues.take(self.now)
         if batch is None:
             return False
-        assert batch.queue_key not in under_way, "one message of a line at a time"
+        assert batch.queue_key not in self._under_way, "one message of a queue at a time"
         if batch.frames[0].row.batch:
-            assert now >= last_at.get(batch.queue_key, -1.0) + WINDOW_S
-            last_at[batch.queue_key] = now
+            assert self.now >= self._last_at.get(batch.queue_key, -1.0) + WINDOW_S
+            self._last_at[batch.queue_key] = self.now
         else:
             assert len(batch.frames) == 1
-        under_way[batch.queue_key] = batch
-        sent[batch.queue_key] += batch.frames
+        self._under_way[batch.queue_key] = batch
+        self.sent[batch.queue_key] += batch.frames
         return True
 
-    for step in steps:
-        match step:
-            case ("add", int(connection), bool(second), bool(data)):
-                number += 1
-                made = frame(f"c{connection}", number, "t" if second else "s", batch=connection > 1, data=data)
-                added[made.queue_key].append(made)
-                queues.add(made)
-            case ("take",):
-                take()
-            case ("done", int(which)) if which < len(under_way):
-                key = list(under_way)[which]
-                del under_way[key]
-                queues.done(key)
-            case ("wait", float(seconds)):
-                now += seconds
-            case _:
+    def done(self, which: int) -> None:
+        """The message taken as the `which`-th of those under way has been answered; nothing when there are fewer."""
+        for key in list(self._under_way)[which : which + 1]:
+            del self._under_way[key]
+            self.queues.done(key)
+
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+
+    def drain(self) -> None:
+        """Take and answer until nothing is left."""
+        for _ in range(4 * self._number + 4):
+            while self._under_way:
+                self.done(0)
+            self.wait(WINDOW_S)
+            while self.take():
                 pass
-    for _ in range(4 * len(steps) + 4):
-        for key in list(under_way):
-            del under_way[key]
-            queues.done(key)
-        now += WINDOW_S
-        while take():
-            pass
-    assert queues.empty and queues.due is None and not queues.ready(now)
-    for key, frames in added.items():
-        left = iter(frames)
-        assert all(any(one is other for other in left) for one in sent[key]), "in order, each once"
-        missing = [one for one in frames if not any(one is other for other in sent[key])]
-        assert conflate or not missing
-        for one in missing:
-            assert one.is_data
-            newer = [other for other in frames if other.row.key == one.row.key and other.is_data]
-            assert newer[-1] is not one and any(other is newer[-1] for other in sent[key]), "the newest is sent"
-    assert queues.given_up == sum(map(len, added.values())) - sum(map(len, sent.values()))
+
+
+def assert_only_older_data_is_missing(frames: list[Frame], sent: list[Frame]) -> None:
+    """Of one queue: in order, each once, and what is missing gave way to newer data of its subscription."""
+    left = iter(frames)
+    assert all(any(made is taken for made in left) for taken in sent), "in order, each once"
+    for missing in frames:
+        if any(missing is taken for taken in sent):
+            continue
+        assert missing.is_data
+        data = [made for made in frames if made.row.key == missing.row.key and made.is_data]
+        assert data[-1] is not missing and any(data[-1] is taken for taken in sent), "the newest is sent"
+
+
+@given(STEPS, st.booleans())
+def test_queues_keep_their_order_and_lose_nothing_but_what_is_given_up(
+    steps: list[tuple[Any, ...]], conflate: bool
+) -> None:
+    observed = ObservedQueues(conflate=conflate)
+    for name, *arguments in steps:
+        getattr(observed, name)(*arguments)
+    observed.drain()
+    assert observed.queues.empty and observed.queues.due is None and not observed.queues.ready(observed.now)
+    for key, frames in observed.added.items():
+        assert conflate or len(observed.sent[key]) == len(frames), "nothing is missing"
+        assert_only_older_data_is_missing(frames, observed.sent[key])
+    added, sent = (sum(map(len, frames.values())) for frames in (observed.added, observed.sent))
+    assert observed.queues.given_up == added - sent
 
 
 def test_behind_a_slow_viewer_the_newest_wins() -> None:
@@ -166,6 +185,6 @@ def test_what_waits_can_be_dropped() -> None:
     for number in range(3):
         queues.add(frame("c", number))
     batch = queues.take(0)
-    assert batch is not None and [int(one.body) for one in queues.drop(batch.queue_key)] == [1, 2]
+    assert batch is not None and [int(frame.body) for frame in queues.drop(batch.queue_key)] == [1, 2]
     queues.done(batch.queue_key)
     assert queues.empty and queues.take(0) is None

@@ -42,7 +42,7 @@ def test_the_canonical_form_states_defaults() -> None:
 def test_problems_name_their_path(change: dict[str, object], path: str) -> None:
     with pytest.raises(InvalidDocument) as caught:
         check_document(GOOD | change)
-    assert path in [one for one, _ in caught.value.problems]
+    assert path in [where for where, _ in caught.value.problems]
 
 
 def test_depth_is_bounded_without_recursion() -> None:

@@ -71,4 +71,4 @@ def test_the_toggle() -> None:
 def test_all_streams_of_a_broker_are_of_one_partition() -> None:
     assert len({partition_of(stream(f"site/{number}")) for number in range(50)}) == 1
     others = [replace(BROKER, profile_id=f"b{number}") for number in range(50)]
-    assert len({partition_of(stream("site/a", one)) for one in others}) > 1
+    assert len({partition_of(stream("site/a", topic)) for topic in others}) > 1

@@ -23,8 +23,8 @@ def test_the_first_answer_is_one_message() -> None:
             container.publish(b"7")
         before = len(container.sender.posts)
         container.handle(viewer, subscribe_message(container))
-        sent = [one for one, _ in container.sender.posts[before:]]
-        kinds = [one["type"] for one in container.sender.sent[viewer]]
+        sent = [viewer_id for viewer_id, _ in container.sender.posts[before:]]
+        kinds = [frame["type"] for frame in container.sender.sent[viewer]]
         assert kinds == (["ack", "status"] if viewer == "first" else ["ack", "status", "data"])
         assert len(sent) == (1 if batch else len(kinds))
         if viewer == "first":
@@ -36,7 +36,9 @@ def test_a_refusal_is_never_a_batch() -> None:
     container.open("c", batch=True)
     container.handle("c", subscribe_message(container).replace('"requestId": "r"', '"requestId": ""'))
     container.handle("c", '{"type": "ping"}')
-    assert [one["type"] for one in container.sender.sent["c"]] == ["ack", "pong"] and len(container.sender.posts) == 2
+    assert [frame["type"] for frame in container.sender.sent["c"]] == ["ack", "pong"] and len(
+        container.sender.posts
+    ) == 2
 
 
 def test_no_answer_is_larger_than_a_frame_may_be() -> None:

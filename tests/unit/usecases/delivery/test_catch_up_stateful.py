@@ -141,8 +141,8 @@ class CatchUpMachine(RuleBasedStateMachine):
     def looks(self) -> None:
         """The queue's due messages; what could not be done comes back."""
         now = self.container.clock.monotonic()
-        due = [one for one in self.due if one[0] <= now]
-        self.due = [one for one in self.due if one[0] > now]
+        due = [message for message in self.due if message[0] <= now]
+        self.due = [message for message in self.due if message[0] > now]
         for _, request in due:
             try:
                 self.container.catch_up(request)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from itertools import count
 
 import pytest
 from hypothesis import given, settings
@@ -37,12 +39,12 @@ def test_wildcards_parsers_and_entries() -> None:
     for datasource in (DATASOURCE, "wild", "text"):
         container.subscribe("c", DASHBOARD, datasource, container.token(datasource))
     container.publish(b"7")
-    received = {one["datasourceId"]: one["payload"] for one in container.frames("data")}
+    received = {frame["datasourceId"]: frame["payload"] for frame in container.frames("data")}
     assert received == {DATASOURCE: 7, "wild": 7, "text": "7"}
     container.publish(b"8", topic="a/other")
-    assert [one["datasourceId"] for one in container.frames("data")][3:] == ["wild"]
+    assert [frame["datasourceId"] for frame in container.frames("data")][3:] == ["wild"]
     container.publish(b"\xff{", topic="a/b", message_id="n")
-    assert [one["errorCode"] for one in container.frames("error")] == ["STREAM_PROTOCOL_ERROR"] * 2
+    assert [frame["errorCode"] for frame in container.frames("error")] == ["STREAM_PROTOCOL_ERROR"] * 2
     assert container.sender.data("c")[-1] == "\ufffd{"
 
 
@@ -191,22 +193,26 @@ def test_a_catch_up_is_only_for_the_attempt_that_asked() -> None:
 def test_whoever_subscribed_ends_with_the_newest_value(steps: list[str]) -> None:
     """Lagging indexes and cached audiences lose live frames; last value and catch-up make up for it."""
     container = GatewayContainer()
-    number = 0
+    numbers = count(1)
+
+    def publish() -> None:
+        number = next(numbers)
+        container.publish(str(number).encode(), message_id=f"m{number:03d}")
+
+    def subscribe() -> None:
+        if "c" not in container.connections.rows:
+            container.open()
+            container.handle("c", subscribe_message(container))
+
+    actions: dict[str, Callable[[], object]] = {
+        "publish": publish,
+        "subscribe": subscribe,
+        "lag": container.subscriptions.lag,
+        "catch up": container.subscriptions.catch_up,
+        "wait": lambda: container.clock.advance(0.4),
+    }
     for step in steps:
-        match step:
-            case "publish":
-                number += 1
-                container.publish(str(number).encode(), message_id=f"m{number:03d}")
-            case "subscribe":
-                if "c" not in container.connections.rows:
-                    container.open()
-                    container.handle("c", subscribe_message(container))
-            case "lag":
-                container.subscriptions.lag()
-            case "catch up":
-                container.subscriptions.catch_up()
-            case "wait":
-                container.clock.advance(0.4)
+        actions[step]()
     container.subscriptions.catch_up()
     container.clock.advance(3)
     for key, attempt, stream_key, seen in container.catch_ups.queued:

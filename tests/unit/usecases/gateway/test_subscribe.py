@@ -293,13 +293,13 @@ def test_a_subscribe_is_acked_told_and_given_the_last_value() -> None:
     container.publish(b'{"t":1.50}')
     container.open()
     container.handle("c", message("subscribe", dashboardId=DASHBOARD, sessionToken=container.token()))
-    kinds = [one["type"] for one in container.sender.sent["c"]]
+    kinds = [frame["type"] for frame in container.sender.sent["c"]]
     assert kinds == ["ack", "status", "data"]
     data = container.frames("data")[0]
     assert data["payload"] == {"t": 1.5} and data["retained"] is True
     assert [key.connection_id for key, *_ in container.catch_ups.queued] == ["c"]
     container.handle("c", message("subscribe", dashboardId=DASHBOARD, sessionToken=container.token()))
-    assert [one["type"] for one in container.sender.sent["c"]][3:] == ["ack"], "a refresh says nothing more"
+    assert [frame["type"] for frame in container.sender.sent["c"]][3:] == ["ack"], "a refresh says nothing more"
 
 
 @pytest.mark.parametrize(
@@ -343,7 +343,7 @@ def test_unsubscribe_and_ping() -> None:
     container.handle("c", message("unsubscribe"))
     container.handle("c", message("unsubscribe"))
     container.handle("c", message("ping"))
-    kinds = [(one["type"], one.get("status")) for one in container.sender.sent["c"]]
+    kinds = [(frame["type"], frame.get("status")) for frame in container.sender.sent["c"]]
     assert kinds == [("status", "disconnected"), ("ack", None), ("ack", None), ("pong", None)]
     assert not container.subscriptions.rows and not container.connections.rows["c"].subscriptions
 

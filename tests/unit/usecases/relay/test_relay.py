@@ -565,7 +565,7 @@ def test_the_newest_value_wins_and_the_last_one_is_delivered() -> None:
             await container.source.say()
             await asyncio.sleep(0.001)
         await settle(lambda: "200" in container.viewers.values)
-        numbers = [int(one) for one in container.viewers.values]
+        numbers = [int(value) for value in container.viewers.values]
         assert numbers == sorted(set(numbers)) and numbers[-1] == 200 and len(numbers) < 60
         await end(task)
 
@@ -596,7 +596,7 @@ def test_ten_handovers_in_a_row_lose_nothing(ids: bool) -> None:
         talking = False
         await talker
         await settle(lambda: str(container.source.sent) in container.viewers.values)
-        numbers = [int(one) for one in container.viewers.values]
+        numbers = [int(value) for value in container.viewers.values]
         assert set(numbers) == set(range(1, container.source.sent + 1)), "nothing is lost"
         if ids:
             assert numbers == sorted(set(numbers)), "and nothing repeated"
@@ -768,9 +768,9 @@ def test_a_worker_with_other_settings_takes_over_and_loses_nothing(monkeypatch: 
             await container.source.say()
             await asyncio.sleep(0.005)
         assert await old == "handed over" and container.frames[0].flushed == 1
-        await settle(lambda: any(one.done() for one in new))
-        (ended,) = [one for one in new if one.done()]
-        (running,) = [one for one in new if not one.done()]
+        await settle(lambda: any(task.done() for task in new))
+        (ended,) = [task for task in new if task.done()]
+        (running,) = [task for task in new if not task.done()]
         assert await ended == "not needed"
         await settle(lambda: str(container.source.sent) in container.viewers.values)
         assert container.viewers.values == [str(n) for n in range(1, container.source.sent + 1)]

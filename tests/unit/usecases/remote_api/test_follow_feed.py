@@ -177,7 +177,7 @@ def test_no_event_is_ever_skipped(step: int, answer_lost: bool) -> None:
     with pytest.raises(Unavailable):
         container.follow()
     done = container.feed.events[: int(container.feed.position or 0)]
-    assert all(container.versions.revoked_below.get(one.dashboard_id) for one in done), (
+    assert all(container.versions.revoked_below.get(event.dashboard_id) for event in done), (
         "applied before the cursor moved"
     )
     container.follow()

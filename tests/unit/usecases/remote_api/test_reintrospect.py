@@ -56,7 +56,7 @@ def test_an_answer_ends_its_class_and_no_other(error: TidegateError, refusal: Re
     assert container.check() == [("c1", refusal), ("c2", refusal)]
     assert container.terminate(container.again(container.rows(), HOUR * 10**6), HOUR * 10**6) == 2
     assert [row.key.connection_id for row in container.rows()] == ["member"]
-    assert [one["retryable"] for one in container.frames("error", "c1")] == [refusal.retryable]
+    assert [frame["retryable"] for frame in container.frames("error", "c1")] == [refusal.retryable]
 
 
 @pytest.mark.parametrize("changes", [{"headers": {"Authorization": "Bearer another"}}, {"url": "https://x.example/"}])
@@ -188,7 +188,7 @@ def test_the_full_revalidation_cuts_whom_feed_or_api_refuse_and_asks_for_neither
     container.api.asked.clear()
     assert container.run(FULL) == 2 and [row.key.connection_id for row in container.rows()] == ["guest"]
     assert len(container.api.asked) == 2, "what the feed told needs no question"
-    assert {one: frames[0]["retryable"] for one, frames in container.sender.sent.items()} == {
+    assert {connection_id: frames[0]["retryable"] for connection_id, frames in container.sender.sent.items()} == {
         "stale": False,
         "member": False,
     }

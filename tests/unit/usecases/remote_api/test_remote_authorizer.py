@@ -144,7 +144,7 @@ def stream_of(intent: dict[str, object]) -> Stream:
 
 def test_secrets_are_no_part_of_a_streams_name_on_our_broker_but_the_profile_is() -> None:
     changes: list[dict[str, object]] = [{}, {"password": "another"}, {"brokerProfileId": "b2"}, {"parser": "text"}]
-    keys = [stream_of(INTENT | one).stream_key for one in changes]
+    keys = [stream_of(INTENT | change).stream_key for change in changes]
     assert keys[0] == keys[1] and len(set(keys)) == 3
 
 
@@ -183,9 +183,9 @@ def test_a_stream_of_the_relay_is_one_for_equal_intents_and_holds_no_secret(
     intent: dict[str, object], others: list[dict[str, object]], same: list[dict[str, object]]
 ) -> None:
     stream = stream_of(intent)
-    keys = {stream_of(intent | one).stream_key for one in others}
+    keys = {stream_of(intent | change).stream_key for change in others}
     assert len(keys | {stream.stream_key}) == len(others) + 1
-    assert {stream_of(intent | one).stream_key for one in same} == {stream.stream_key}
+    assert {stream_of(intent | change).stream_key for change in same} == {stream.stream_key}
     assert stream.relayed and stream.protocol == intent["protocol"]
     for told in ("s3cret", "example", "PEM", "Authorization"):
         assert told not in f"{stream!r}{stream.intent}"

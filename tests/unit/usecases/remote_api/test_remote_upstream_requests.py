@@ -31,8 +31,8 @@ class UpstreamRequestContainer(RemoteApiContainer):
 
     def watched(self, *connections: str, **token: Any) -> Stream:
         """The stream of these viewers; what subscribing asked is forgotten."""
-        for one in connections:
-            self.subscribed(one, **token)
+        for connection_id in connections:
+            self.subscribed(connection_id, **token)
         self.api.asked.clear()
         (stream,) = self.streams.rows.values()
         return stream

@@ -43,7 +43,7 @@ def test_no_event_is_ever_skipped(steps: list[str], batch: int) -> None:
                 RevalidationContainer.run(container, Task(TaskKind.POLL))
     container.run(Task(TaskKind.POLL))
     assert {task.target for task, _ in container.tasks.queued} == {
-        one.revocation.dashboard_id for one in container.feed.events
+        event.revocation.dashboard_id for event in container.feed.events
     }
     assert container.feed.position == (len(container.feed.events) or None)
 

@@ -31,7 +31,7 @@ def test_the_full_revalidation_finds_what_events_did_not_tell() -> None:
     container.clock.advance(10)
     assert container.run(FULL) == 2
     assert list(container.connections.rows) == ["member"] and "member" not in container.sender.sent
-    assert {one[0]["retryable"] for one in container.sender.sent.values()} == {False}, "both lost the right"
+    assert {frames[0]["retryable"] for frames in container.sender.sent.values()} == {False}, "both lost the right"
 
 
 def test_it_runs_when_due_and_alone() -> None:
@@ -104,7 +104,7 @@ def test_time_that_runs_out_is_continued_where_it_was() -> None:
     assert runs > 1
     container.run(FULL)
     assert ("full_revalidations",) in container.observer.counts
-    assert len([one for one in container.sender.sent.values() if len(one) == 2]) == 60, "nobody was told twice"
+    assert len([frames for frames in container.sender.sent.values() if len(frames) == 2]) == 60, "nobody was told twice"
 
 
 def test_a_segment_that_is_done_is_not_read_again() -> None:
@@ -190,7 +190,7 @@ def test_it_sweeps_what_crashes_left() -> None:
     assert {key.connection_id for key in container.subscriptions.rows} == {"live", "fresh-and-gone"}
     assert set(container.connections.rows) == {"live", "fresh-and-gone", "just-opened"}
     assert "idle" in container.sender.closed and "live" not in container.sender.sent
-    slots = [one for one in container.tasks.queued if one[0].kind is TaskKind.SLOT]
+    slots = [queued for queued in container.tasks.queued if queued[0].kind is TaskKind.SLOT]
     assert [(task.target.rpartition(" ")[2], delay) for task, delay in slots] == [("orphan", SLOT_GRACE_S)]
     container.run(slots[0][0])
     container.run(slots[0][0])
@@ -203,7 +203,7 @@ def test_a_slot_whose_connection_came_is_kept() -> None:
     container.caps.take("ip#x", 0, 5, "coming")
     container.run(FULL)
     container.open("coming")
-    (task, _delay) = next(one for one in container.tasks.queued if one[0].kind is TaskKind.SLOT)
+    (task, _delay) = next(queued for queued in container.tasks.queued if queued[0].kind is TaskKind.SLOT)
     container.run(task)
     assert container.caps.holders[("ip#x", 0)] == {"coming"}
 
@@ -309,6 +309,6 @@ def test_a_full_revalidation_that_dies_after_any_write_is_made_good(answer_lost:
         assert set(container.connections.rows) == {"valid"}, at
         assert {holder for holders in container.caps.holders.values() for holder in holders} == {"valid"}, at
         assert "valid" not in container.sender.sent
-        assert any(one["type"] == "error" and not one["retryable"] for one in container.sender.sent["revoked"])
-        assert all(one.get("retryable", True) for one in container.sender.sent["expired"])
+        assert any(frame["type"] == "error" and not frame["retryable"] for frame in container.sender.sent["revoked"])
+        assert all(frame.get("retryable", True) for frame in container.sender.sent["expired"])
     assert at > 25, "every write was interrupted"

@@ -162,7 +162,7 @@ def test_a_crash_after_any_write_repeats_harmlessly(store: str, method: str, ans
     # by whoever ends it. Nobody is left subscribed, and nobody valid was told anything.
     assert [key.connection_id for key in container.subscriptions.rows] == ["valid"]
     assert "valid" not in container.sender.sent and "valid" in container.connections.rows
-    assert any(one["type"] == "error" for one in container.sender.sent["c"]), "the viewer heard of it"
+    assert any(frame["type"] == "error" for frame in container.sender.sent["c"]), "the viewer heard of it"
     if "c" in container.connections.rows:
         assert not container.connections.rows["c"].subscriptions
 
@@ -184,7 +184,7 @@ def test_two_runs_over_one_row_tell_once() -> None:
 
     container.sender.post_many = meanwhile  # type: ignore[method-assign]
     assert container.terminate(judged, container.clock.monotonic() + 10) == 1
-    assert [one["type"] for one in container.sender.sent["c"]] == ["error", "status"]
+    assert [frame["type"] for frame in container.sender.sent["c"]] == ["error", "status"]
 
 
 def test_what_a_dead_run_marked_is_looked_at_again() -> None:

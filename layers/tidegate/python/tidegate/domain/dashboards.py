@@ -1,6 +1,6 @@
 """Dashboards as stored.
 
-Invariant of this file: `stamp` grows by one with every write of any kind, `revision` only with a write of the
+Invariant of this file: `row_version` grows by one with every write of any kind, `revision` only with a write of the
 document; clients see the revision, stores put their conditions on the row version.
 """
 
@@ -33,7 +33,7 @@ class Dashboard:
         acl: user id -> entry.
         document: the validated document v1.
         revision: starts at 1, +1 per document write.
-        stamp: starts at 1, +1 per write of any kind.
+        row_version: starts at 1, +1 per write of any kind.
         created_at_ms, updated_at_ms: epoch milliseconds.
     """
 

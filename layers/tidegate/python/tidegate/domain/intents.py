@@ -1,8 +1,8 @@
 """Intents: the canonical, checked description of what a datasource connects to.
 
-An intent is a flat mapping in a fixed key order (the contract's section 4.5), followed by the connection revisions
-of the profiles it uses. Its hash goes into session tokens and subscriptions: when the datasource, a profile's URL
-or a credential changes, the hash changes, and what was minted for the old intent ends.
+An intent is a flat mapping in a fixed key order, followed by the connection revisions of the profiles it uses. Its hash
+goes into session tokens and subscriptions: when the datasource, a profile's URL or a credential changes, the hash
+changes, and what was minted for the old intent ends. Another API that mints session tokens hashes intents of its own.
 
 Invariant of this file: equal datasources and profiles give equal bytes, on every Python and in any order of input.
 """

@@ -12,7 +12,7 @@ _EMAIL = re.compile(r"^[^@\s]{1,64}@[^@\s.]+(\.[^@\s.]+)+$")
 
 
 def check_password(password: str) -> str:
-    """Return it, or raise `InvalidInput`: 12 characters or more, upper, lower, digit and symbol (contract 1.4)."""
+    """Return it, or raise `InvalidInput`: 12 characters or more, upper, lower, digit and symbol."""
     classes = (str.isupper, str.islower, str.isdigit, lambda one: not one.isalnum())
     if not 12 <= len(password) <= MAX_LENGTH or not all(any(map(is_one, password)) for is_one in classes):
         raise InvalidInput(

@@ -1,5 +1,5 @@
-"""Who may do what to a dashboard, by the role table of the contract (5.6) with its gaps closed: only those who may
-manage sharing change visibility, and a signed-in user with a valid share token may stream."""
+"""Who may do what to a dashboard, by role and by level in its ACL. Only those who may manage sharing change visibility,
+and a signed-in user with a valid share token may stream."""
 
 from __future__ import annotations
 

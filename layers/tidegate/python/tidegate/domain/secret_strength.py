@@ -1,4 +1,4 @@
-"""Is a shared secret strong enough for production? The contract's section 1.2, without its own template names."""
+"""Is a shared secret strong enough for production?"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What tokens say. Signing and verifying is an adapter's business; this is the meaning.
 
-Claims are those of the realtime contract (section 4.5), with one claim of our own, `sv`: the session version of
-the signed-in user, so that a password reset ends what was minted before it.
+The page "Internal API" of the reference lists the claims of a session token. One of them, `sv`, is the session version
+of the signed-in user, so that a password reset ends what was minted before it.
 """
 
 from __future__ import annotations

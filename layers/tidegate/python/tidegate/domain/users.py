@@ -20,7 +20,7 @@ class User:
         password_hash: Argon2id in PHC string format.
         must_change_password: set with a one-time password.
         shared_dashboards: ids of dashboards whose ACL names this user.
-        stamp: +1 per write; stores put their conditions on it.
+        row_version: +1 per write; stores put their conditions on it.
     """
 
     user_id: str

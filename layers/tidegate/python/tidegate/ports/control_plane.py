@@ -66,8 +66,9 @@ class DashboardWrite:
     """Everything one change of a dashboard writes: one transaction, all or nothing.
 
     Attributes:
-        before: the dashboard as read, None to create; the condition is on its stamp.
-        after: as it shall be (`after.stamp == before.stamp + 1`), None to delete (a tombstone stays in access).
+        before: the dashboard as read, None to create; the condition is on its row version.
+        after: as it shall be (`after.row_version == before.row_version + 1`), None to delete (a tombstone stays in
+            access).
         access: the access item after the change; its `intents` count only when `intents` are written.
         intents: datasource id -> canonical intent, stored beside the access item. None: what is stored stays, with its
             hashes and the uses of profiles; for a change that leaves the document alone. Each profile the intents were

@@ -157,7 +157,7 @@ class LimiterSettings:
         "SECURITY_LIMITER_FAILURE_MODE",
         FailureMode.CLOSED,
         failure_mode,
-        "The same for login, mint and the internal contract.",
+        "The same for login, mint and the internal API.",
         shown=_by_class,
     )
 
@@ -176,7 +176,7 @@ class RevocationSettings:
         "REALTIME_PUBLIC_FULL_REVALIDATE_INTERVAL_MS",
         300_000,
         integer(60_000, 86_400_000),
-        "Full pass over every subscription.",
+        "Full revalidation: every subscription is checked.",
     )
     revoke_event_retention_seconds: int = setting(
         "REALTIME_REVOKE_EVENT_RETENTION_SECONDS",

@@ -25,7 +25,7 @@ class SqsCatchUpQueue(CatchUpQueue):
             "dashboardId": key.dashboard_id,
             "connectionId": key.connection_id,
             "datasourceId": key.datasource_id,
-            "attempt": generation,
+            "generation": generation,
             "streamKey": stream_key,
             "seen": list(seen.order) if seen else None,
         }
@@ -44,7 +44,7 @@ def read_catch_up(body: str) -> CatchUpRequest:
     seen = fields["seen"]
     return CatchUpRequest(
         key=SubscriptionKey(fields["dashboardId"], fields["connectionId"], fields["datasourceId"]),
-        generation=fields["attempt"],
+        generation=fields["generation"],
         stream_key=fields["streamKey"],
         seen=None if seen is None else (int(seen[0]), str(seen[1])),
     )

@@ -110,7 +110,7 @@ class DynamoDashboards(DashboardStore):
         if write.before is None:
             assert write.after is not None
             return put_action(self._table, _item(write.after), "attribute_not_exists(#dashboard_id)")
-        condition, values = "#stamp = :seen", {"seen": write.before.row_version}
+        condition, values = "#row_version = :seen", {"seen": write.before.row_version}
         if write.after is None:
             return delete_action(self._table, {"dashboard_id": write.before.dashboard_id}, condition, values)
         return put_action(self._table, _item(write.after), condition, values)
@@ -131,7 +131,7 @@ def _item(dashboard: Dashboard) -> Item:
         },
         "document": json.dumps(dashboard.document, separators=(",", ":"), ensure_ascii=False),
         "revision": dashboard.revision,
-        "stamp": dashboard.row_version,
+        "row_version": dashboard.row_version,
         "created_at_ms": dashboard.created_at_ms,
         "updated_at_ms": dashboard.updated_at_ms,
     }
@@ -150,7 +150,7 @@ def _dashboard(item: Item) -> Dashboard:
             for user_id, entry in item["acl"].items()
         },
         revision=item["revision"],
-        row_version=item["stamp"],
+        row_version=item["row_version"],
         created_at_ms=item["created_at_ms"],
         updated_at_ms=item["updated_at_ms"],
     )

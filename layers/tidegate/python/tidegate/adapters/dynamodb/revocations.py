@@ -190,7 +190,7 @@ class DynamoRemoteCursor(RemoteCursors):
     def __init__(self, db: DynamoDb, table: str, api: str) -> None:
         self._db = db
         self._table = table
-        self._key: Item = {"feed": f"external#{api}", "event_id": 0}
+        self._key: Item = {"feed": f"remote#{api}", "event_id": 0}
 
     def cursor(self) -> str | None:
         item = self._db.get(self._table, self._key)

@@ -51,7 +51,7 @@ class DynamoUsers(UserStore):
         own = (
             put_action(self._table, _item(user), "attribute_not_exists(#key)")
             if write.before is None
-            else put_action(self._table, _item(user), "#stamp = :seen", {"seen": write.before.row_version})
+            else put_action(self._table, _item(user), "#row_version = :seen", {"seen": write.before.row_version})
         )
         actions: list[dict[str, Any]] = [own, put_user(self._access, access_of(user))]
         if write.before is None:
@@ -71,10 +71,10 @@ def share_actions(table: str, dashboard_id: str, was: Set[str], now: Set[str]) -
     Args:
         was, now: ids of the users in the dashboard's ACL before and after.
     """
-    # The stamp moves as well, so that a write of the user that read it before starts over.
+    # The row version moves as well, so that a write of the user that read it before starts over.
     added, dropped = (
-        "ADD #shared_dashboards :dashboard, #stamp :one",
-        "DELETE #shared_dashboards :dashboard ADD #stamp :one",
+        "ADD #shared_dashboards :dashboard, #row_version :one",
+        "DELETE #shared_dashboards :dashboard ADD #row_version :one",
     )
     return [
         update_action(table, _key(user_id), update, "attribute_exists(#key)", {"dashboard": {dashboard_id}, "one": 1})
@@ -101,7 +101,7 @@ def _item(user: User) -> Item:
         "session_version": user.session_version,
         "password_hash": user.password_hash,
         "must_change_password": user.must_change_password,
-        "stamp": user.row_version,
+        "row_version": user.row_version,
         "created_at_ms": user.created_at_ms,
         "updated_at_ms": user.updated_at_ms,
     }
@@ -120,7 +120,7 @@ def _user(item: Item) -> User:
         password_hash=item["password_hash"],
         must_change_password=item["must_change_password"],
         shared_dashboards=item.get("shared_dashboards", frozenset()),
-        row_version=item["stamp"],
+        row_version=item["row_version"],
         created_at_ms=item["created_at_ms"],
         updated_at_ms=item["updated_at_ms"],
     )

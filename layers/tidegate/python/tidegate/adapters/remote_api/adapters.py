@@ -73,7 +73,7 @@ class RemoteApiKeys(KeyHasher):
     salt."""
 
     def key(self, *parts: str) -> str:
-        """First 32 hex characters of the SHA-256 of the last part, trimmed and lower-cased (contract, section 2.9)."""
+        """First 32 hex characters of the SHA-256 of the last part, trimmed and lower-cased (see "Internal API")."""
         return hashlib.sha256(parts[-1].strip().lower().encode()).hexdigest()[:32]
 
 

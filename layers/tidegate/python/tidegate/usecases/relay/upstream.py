@@ -91,6 +91,8 @@ class Upstream:
         self._last_id = ""  # of what was delivered
         self._received_id = ""  # of what was read: where a reconnect goes on
         self._last_ms = 0
+        self._attempt = 0  # connects that failed in a row
+        self._asked_ms = 0  # the pause the upstream asked for
         self.connected = asyncio.Event()
 
     async def run(self, *, standby: bool) -> None:
@@ -133,33 +135,40 @@ class Upstream:
     # --- connecting and reading -----------------------------------------------------------------------------
 
     async def _hold(self) -> None:
-        attempt, asked_ms = 0, 0
         while True:
-            try:
-                async for event in self._upstreams.open(await self._request(), self._received_id):
-                    match event:
-                        case Opened():
-                            attempt = 0
-                            await self._opened()
-                        case UpstreamMessage():
-                            await self._received(event)
-                        case Oversize():
-                            await self._notify(ErrorCode.MESSAGE_TOO_LARGE, "Message exceeded size limit")
-                        case RetryAfter(milliseconds):
-                            asked_ms = milliseconds
-                fault = UpstreamFault(ErrorCode.CONNECT_FAILED, "Upstream ended")
-            except NobodyListens:  # yet: the first viewer's row may not be seen so soon
+            fault = await self._read()
+            if fault is None:
                 await asyncio.sleep(_NOBODY_S)
                 continue
-            except UpstreamFault as error:
-                fault = error
-            except Unavailable:
-                fault = UpstreamFault(ErrorCode.CONNECT_FAILED, "Upstream could not be prepared")
-            attempt += 1
+            self._attempt += 1
             await self._faulted(fault)
             low, high = self._reconnect_ms
-            delay = delay_ms(attempt, self._chance(), max(low, min(asked_ms, high)), high, refused=fault.refused)
+            least = max(low, min(self._asked_ms, high))
+            delay = delay_ms(self._attempt, self._chance(), least, high, refused=fault.refused)
             await asyncio.sleep(delay / 1000)
+
+    async def _read(self) -> UpstreamFault | None:
+        """Read one connection until it ends. Returns why it ended; None when nobody listens yet: the first viewer's row
+        may not be seen so soon."""
+        try:
+            async for event in self._upstreams.open(await self._request(), self._received_id):
+                match event:
+                    case Opened():
+                        self._attempt = 0
+                        await self._opened()
+                    case UpstreamMessage():
+                        await self._received(event)
+                    case Oversize():
+                        await self._notify(ErrorCode.MESSAGE_TOO_LARGE, "Message exceeded size limit")
+                    case RetryAfter(milliseconds):
+                        self._asked_ms = milliseconds
+        except NobodyListens:
+            return None
+        except UpstreamFault as error:
+            return error
+        except Unavailable:
+            return UpstreamFault(ErrorCode.CONNECT_FAILED, "Upstream could not be prepared")
+        return UpstreamFault(ErrorCode.CONNECT_FAILED, "Upstream ended")
 
     async def _opened(self) -> None:
         self.connected.set()

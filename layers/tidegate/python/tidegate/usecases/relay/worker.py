@@ -202,13 +202,9 @@ class RelayWorker:
                 if task.done():
                     task.result()  # raises what broke it
                     return "overtaken"
-            lease = keep.lease  # read once: it is renewed by another thread
-            if lease is not None and lease.successor:
-                return "handed over"
-            if self._active:
-                self._busy_at = now
-            elif self._refreshed and now - self._busy_at >= EXIT_S:
-                return "nobody listens"
+            not_needed = self._not_needed(keep, now)
+            if not_needed:
+                return not_needed
             if not self._asked_successor.is_set() and now >= stop_at - self._handover_s and self._active:
                 self._asked_successor.set()
                 await self._ask_successor(partition)
@@ -217,6 +213,17 @@ class RelayWorker:
             if now >= stop_at:
                 return "out of time"
             await asyncio.sleep(_TICK_S)
+
+    def _not_needed(self, keep: KeepLease, now: float) -> str:
+        """Why this worker is not needed any more; empty while it is."""
+        lease = keep.lease  # read once: it is renewed by another thread
+        if lease is not None and lease.successor:
+            return "handed over"
+        if self._active:
+            self._busy_at = now
+        elif self._refreshed and now - self._busy_at >= EXIT_S:
+            return "nobody listens"
+        return ""
 
     async def _leave(self, keep: KeepLease, partition: int, why: str) -> str:
         if why == "overtaken":

@@ -63,7 +63,7 @@ class FollowFeed:
         self._runs.demand(int(self._clock.now()))
         self._tasks.queue(Task(TaskKind.FULL))
         self._observer.count("cursor_expired")
-        self._observer.warning("the feed no longer holds what follows the cursor: full pass", cursor=cursor)
+        self._observer.warning("the feed no longer holds what follows the cursor: full revalidation", cursor=cursor)
 
 
 def queue_task(tasks: RevalidationQueue, task: Task) -> None:

@@ -6,11 +6,11 @@ cannot be checked is kept and counted as `indeterminate`: ending a subscription 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from tidegate.domain.revocations import Task, TaskKind
-from tidegate.domain.subscriptions import TERMINATION_CLAIM_S
+from tidegate.domain.subscriptions import TERMINATION_CLAIM_S, Subscription
 from tidegate.ports.gateway import SubscriptionStore
 from tidegate.ports.revocation import RevalidationQueue
 from tidegate.ports.runtime import Clock, Observer
@@ -69,9 +69,13 @@ class Revalidate:
                 self._replace_relay_workers()
                 return 0
             case TaskKind.DASHBOARD:
-                rows = list(self._subscriptions.of_dashboard(task.target))
+                return self._check(task, list(self._subscriptions.of_dashboard(task.target)), deadline)
             case TaskKind.USER:
-                rows = list(self._subscriptions.of_user(task.target))
+                return self._check(task, list(self._subscriptions.of_user(task.target)), deadline)
+
+    def _check(self, task: Task, rows: Sequence[Subscription], deadline: float) -> int:
+        """Terminate those of the rows that are not allowed any more, and queue the task again for what is left over.
+        Returns how many were terminated."""
         judged = self._evaluate(rows)
         terminated = self._terminate(judged, deadline)
         if terminated and task.since_ms:

@@ -1,0 +1,307 @@
+"""The main path from a device to a viewer, and what the gateway and the API refuse."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jwt
+import pytest
+import websockets
+
+from local_stack.checks import expect
+from local_stack.seed import document, mqtt
+from local_stack.smoke.client import Note, Smoke
+from local_stack.smoke.rows import row
+from local_stack.viewer import Frame, Viewer
+from tidegate.domain.access import FRESH_S
+
+#: Messages of the latency figure.
+SAMPLES = 60
+#: Subscriptions a connection may have, and connections an address may have, on the local stage.
+SUBSCRIPTIONS, CONNECTIONS = 50, 25
+#: How long the slot of a closed connection may stay taken, seconds.
+_SLOT_S = 10.0
+
+
+# --- the main path -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "visibility",
+    [
+        pytest.param("private", marks=row("device to private dashboard (signed-in viewer)")),
+        pytest.param("link", marks=row("device to link dashboard (share token)")),
+        pytest.param("public", marks=row("device to public dashboard (anybody)")),
+    ],
+)
+async def test_a_device_reaches_viewers(smoke: Smoke, visibility: str) -> None:
+    demo = smoke.stack["demo"][visibility]
+    api = smoke.user("viewer") if visibility == "private" else smoke.anonymous()
+    viewer = await smoke.subscribed(smoke.mint(api, demo), demo)
+    wanted = smoke.payload()
+    await smoke.publish(demo["topic"], wanted)
+    await viewer.data(wanted)
+    await viewer.close()
+
+
+@row("text and binary payloads")
+async def test_text(smoke: Smoke) -> None:
+    demo = smoke.stack["demo"]["public"]
+    viewer = await smoke.subscribed(smoke.mint(smoke.anonymous(), demo, "text"), demo, "text")
+    await smoke.publish(f"{demo['topic']}/text", "21.5 °C, not JSON {")
+    await viewer.data("21.5 °C, not JSON {")
+    await smoke.publish(f"{demo['topic']}/text", b"\xff\x00raw")
+    await viewer.data("\ufffd\x00raw")
+    await viewer.close()
+
+
+@row("wildcard topic")
+async def test_wildcard(smoke: Smoke) -> None:
+    demo = smoke.stack["demo"]["public"]
+    viewer = await smoke.subscribed(smoke.mint(smoke.anonymous(), demo, "fleet"), demo, "fleet")
+    for device in ("a", "b"):
+        wanted = smoke.payload() | {"device": device}
+        await smoke.publish(f"{demo['topic']}/fleet/{device}/state", wanted)
+        await viewer.data(wanted)
+    other = smoke.payload()
+    await smoke.publish(f"{demo['topic']}/fleet/a/b/state", other)
+    last = smoke.payload()
+    await smoke.publish(f"{demo['topic']}/fleet/c/state", last)
+    await viewer.data(last)
+    expect(all(frame.get("payload") != other for frame in viewer.frames), "a topic outside the filter came")
+    await viewer.close()
+
+
+@row("payload that is not JSON")
+async def test_not_json(smoke: Smoke, note: Note) -> None:
+    demo = smoke.stack["demo"]["public"]
+    viewer = await smoke.subscribed(smoke.mint(smoke.anonymous(), demo), demo)
+    await asyncio.sleep(FRESH_S)  # whoever comes within it may miss what is told of one message: no value is lost
+    await smoke.publish(demo["topic"], "{broken")
+    frame = await viewer.until(lambda frame: frame["type"] == "error")
+    expect(frame["errorCode"] == "STREAM_PROTOCOL_ERROR", f"{frame}")
+    wanted = smoke.payload()
+    await smoke.publish(demo["topic"], wanted)
+    await viewer.data(wanted)
+    await viewer.close()
+    note(frame["errorCode"])
+
+
+@row("last value on subscribe")
+async def test_last_value(smoke: Smoke) -> None:
+    demo = smoke.stack["demo"]["link"]
+    first = await smoke.subscribed(smoke.mint(smoke.anonymous(), demo), demo)
+    wanted = smoke.payload()
+    await smoke.publish(demo["topic"], wanted)
+    await first.data(wanted)
+    late = await smoke.subscribed(smoke.mint(smoke.anonymous(), demo), demo)
+    frame = await late.data(wanted)
+    expect(frame.get("retained") is True, f"not retained: {frame}")
+    await first.close()
+    await late.close()
+
+
+@row("double subscribe, refresh, unsubscribe")
+async def test_refresh(smoke: Smoke) -> None:
+    demo = smoke.stack["demo"]["link"]
+    api = smoke.anonymous()
+    token = smoke.mint(api, demo)
+    viewer = await smoke.viewer()
+    acks = await asyncio.gather(*(viewer.subscribe(demo["dashboardId"], "telemetry", token) for _ in range(2)))
+    expect(all(ack["ok"] for ack in acks), f"both of a double subscribe must be acked: {acks}")
+    ack = await viewer.subscribe(demo["dashboardId"], "telemetry", smoke.mint(api, demo))
+    expect(ack["ok"], f"{ack}")
+    ack = await viewer.ask({"type": "unsubscribe", "datasourceId": "telemetry"})
+    expect(ack["ok"], f"{ack}")
+    await viewer.until(lambda frame: frame["type"] == "status" and frame["status"] == "disconnected")
+    await viewer.close()
+
+
+# --- refusals ----------------------------------------------------------------------------------------------
+
+
+@row("refused: viewer without rights")
+async def test_no_rights(smoke: Smoke, note: Note) -> None:
+    not_shared = smoke.dashboard(mqtt("telemetry", smoke.stack["demo"]["brokers"]["members"], "demo/secret"))
+    status = smoke.mint_status(smoke.user("viewer"), not_shared)
+    expect(status == 403, f"mint answered {status}")
+    forged = smoke.forge(sub="somebody", dashboardId=not_shared["dashboardId"])
+    refused = await smoke.refused(forged, not_shared["dashboardId"])
+    expect(refused["errorCode"] == "STREAM_AUTH_FAILED", f"{refused}")
+    expect(refused["retryable"] is False, f"{refused}")
+    note(f"mint 403, {refused['errorCode']}")
+
+
+@row("refused: broker profile without public use")
+async def test_members_broker(smoke: Smoke, note: Note) -> None:
+    demo = smoke.stack["demo"]["public"]
+    status = smoke.mint_status(smoke.anonymous(), demo, "members")
+    expect(status == 403, f"mint answered {status}")
+    other = jwt.decode(smoke.mint(smoke.anonymous(), demo), options={"verify_signature": False})
+    forged = smoke.forge(
+        sub="public",
+        dashboardId=demo["dashboardId"],
+        datasourceId="members",
+        shareTokenVersion=other["shareTokenVersion"],
+    )
+    refused = await smoke.refused(forged, demo["dashboardId"], "members")
+    expect(refused["errorCode"] == "STREAM_AUTH_FAILED", f"{refused}")
+    note(f"mint 403, {refused['errorCode']}")
+
+
+@row("refused: expired token")
+async def test_expired(smoke: Smoke, note: Note) -> None:
+    demo = smoke.stack["demo"]["public"]
+    now = int(time.time())
+    forged = smoke.forge(sub="public", dashboardId=demo["dashboardId"], iat=now - 100, exp=now - 1)
+    refused = await smoke.refused(forged, demo["dashboardId"])
+    expect(refused["errorCode"] == "STREAM_AUTH_FAILED" and refused["retryable"] is True, f"{refused}")
+    note(refused["errorCode"])
+
+
+def _shared_by_link(smoke: Smoke) -> tuple[dict[str, Any], str]:
+    """A dashboard shared by link and its topic. The demo's own link must work after the run, so it is not rotated."""
+    topic = f"demo/rotated/{time.time_ns()}"
+    return smoke.dashboard(mqtt("telemetry", smoke.stack["demo"]["brokers"]["public"], topic), "link"), topic
+
+
+def _rotate(smoke: Smoke, shared: dict[str, Any]) -> dict[str, Any]:
+    """Rotate the share token; returns the dashboard with the new one."""
+    rotated = smoke.user("editor").call("POST", f"/api/dashboards/{shared['dashboardId']}/share-token:rotate")
+    return shared | {"shareToken": rotated["shareToken"]}
+
+
+@row("refused: token of before a rotation")
+async def test_before_rotation(smoke: Smoke, note: Note) -> None:
+    shared, _ = _shared_by_link(smoke)
+    token = smoke.mint(smoke.anonymous(), shared)
+    _rotate(smoke, shared)
+    status = smoke.mint_status(smoke.anonymous(), shared)
+    expect(status == 403, f"mint with the old link answered {status}")
+    refused = await smoke.refused(token, shared["dashboardId"])
+    expect(refused["errorCode"] == "STREAM_AUTH_FAILED" and refused["retryable"] is False, f"{refused}")
+    note(f"{refused['errorCode']}, {refused['message']}")
+
+
+@row("refused: token of another dashboard")
+async def test_other_dashboard(smoke: Smoke, note: Note) -> None:
+    public, link = smoke.stack["demo"]["public"], smoke.stack["demo"]["link"]
+    refused = await smoke.refused(smoke.mint(smoke.anonymous(), public), link["dashboardId"])
+    expect(refused["errorCode"] == "STREAM_AUTH_FAILED", f"{refused}")
+    note(refused["errorCode"])
+
+
+@row("no data one second after a rotation")
+async def test_after_rotation(smoke: Smoke) -> None:
+    """Fan-out asks the access item, so a running viewer gets nothing a second after the change."""
+    shared, topic = _shared_by_link(smoke)
+    viewer = await smoke.subscribed(smoke.mint(smoke.anonymous(), shared), shared)
+    first = smoke.payload()
+    await smoke.publish(topic, first)
+    await viewer.data(first)
+    rotated = _rotate(smoke, shared)
+    await asyncio.sleep(1.0)  # the bound itself is what is checked
+    second = smoke.payload()
+    fresh = await smoke.subscribed(smoke.mint(smoke.anonymous(), rotated), rotated)
+    await smoke.publish(topic, second)
+    await fresh.data(second)
+    expect(all(frame.get("payload") != second for frame in viewer.frames), "a revoked viewer received data")
+    await viewer.close()
+    await fresh.close()
+
+
+@row("refused: 51st subscription of a connection")
+async def test_cap(smoke: Smoke, note: Note) -> None:
+    """The connection's own cap."""
+    editor, broker = smoke.user("editor"), smoke.stack["demo"]["brokers"]["public"]
+    datasources = [mqtt(f"d{number}", broker, f"demo/cap/{number}") for number in range(SUBSCRIPTIONS + 1)]
+    made = editor.call("POST", "/api/dashboards", document("Cap", datasources))
+    user_id = editor.call("GET", "/api/users/me")["id"]
+    viewer = await smoke.viewer()
+
+    async def subscribe(number: int) -> Frame:
+        token = smoke.forge(sub=user_id, dashboardId=made["id"], datasourceId=f"d{number}", shareTokenVersion=None)
+        return await viewer.subscribe(made["id"], f"d{number}", token)
+
+    acks = await asyncio.gather(*(subscribe(number) for number in range(SUBSCRIPTIONS + 1)))
+    refused = [ack for ack in acks if not ack["ok"]]
+    expect(len(refused) == 1, f"{len(refused)} of {len(acks)} refused, cap {SUBSCRIPTIONS}: {refused[:2]}")
+    expect(refused[0]["errorCode"] == "STREAM_RATE_LIMITED", f"{refused[0]}")
+    await viewer.close()
+    note(refused[0]["errorCode"])
+
+
+@row("refused: 26th connection of an address")
+async def test_address_cap(smoke: Smoke, note: Note) -> None:
+    """Connections beyond the cap of one address are refused at the handshake."""
+    address, opened, status = smoke.address(), list[Viewer](), 0
+    try:
+        for _ in range(CONNECTIONS + 1):
+            opened.append(await smoke.viewer(address=address))
+    except websockets.InvalidStatus as error:
+        status = error.response.status_code
+    for viewer in opened:
+        await viewer.close()
+    expect(len(opened) == CONNECTIONS and status in (403, 429), f"{len(opened)} opened, then {status}")
+    again = await _eventually_open(smoke, address)
+    await again.close()
+    note(f"{CONNECTIONS} open, then {status}")
+
+
+async def _eventually_open(smoke: Smoke, address: str) -> Viewer:
+    """A slot is free again once `$disconnect` has run."""
+    until = time.monotonic() + _SLOT_S
+    while True:
+        try:
+            return await smoke.viewer(address=address)
+        except websockets.InvalidStatus:
+            if time.monotonic() > until:
+                raise
+            await asyncio.sleep(0.1)
+
+
+@row("malformed messages answered")
+async def test_bad_messages(smoke: Smoke, note: Note) -> None:
+    viewer = await smoke.viewer()
+    cases: list[tuple[str, Callable[[Frame], bool]]] = [
+        ("not json", lambda frame: frame.get("message") == "Malformed realtime message"),
+        ('{"type":"dance"}', lambda frame: frame.get("message") == "Unsupported realtime message type"),
+        ('{"type":"subscribe","requestId":"x1","dashboardId":" "}', lambda frame: frame.get("requestId") == "x1"),
+        ('{"type":"unsubscribe","requestId":"x2","datasourceId":7}', lambda frame: frame.get("requestId") == "x2"),
+        ('{"type":" Ping ","requestId":"x3"}', lambda frame: frame["type"] == "pong"),
+    ]
+    for text, wanted in cases:
+        await viewer.send(text)
+        await viewer.until(wanted)
+    await viewer.close()
+    note(f"{len(cases)} answered")
+
+
+@row("internal API hidden")
+def test_internal_api_hidden(smoke: Smoke, note: Note) -> None:
+    headers = {"Authorization": f"Bearer {smoke.stack['secrets']['GATEWAY_SERVICE_TOKEN']}"}
+    answer = smoke.anonymous().request("POST", "/internal/gateway/revoked-tokens", {}, headers)
+    expect(answer.status_code == 404, f"the edge answered {answer.status_code}")
+    note("404 at the edge")
+
+
+@row("publish to receive")
+async def test_latency(smoke: Smoke, note: Note, record_property: Callable[[str, object], None]) -> None:
+    demo = smoke.stack["demo"]["public"]
+    viewer = await smoke.subscribed(smoke.mint(smoke.anonymous(), demo), demo)
+    latencies_ms = []
+    for _ in range(SAMPLES):
+        wanted, started = smoke.payload(), time.monotonic()
+        publishing = asyncio.create_task(smoke.publish(demo["topic"], wanted))
+        frame = await viewer.data(wanted)
+        await publishing
+        latencies_ms.append((frame["at"] - started) * 1000)
+    await viewer.close()
+    record_property("latencies_ms", latencies_ms)
+    ordered = sorted(latencies_ms)
+    p95 = ordered[int(len(ordered) * 0.95) - 1]
+    note(f"median {statistics.median(ordered):.0f} ms, p95 {p95:.0f} ms, {SAMPLES} messages")

@@ -1,0 +1,206 @@
+"""The relay: datasources of the outside, shared, and what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import time
+from urllib.parse import urlsplit
+
+import pytest
+
+from local_stack.checks import expect, settled
+from local_stack.seed import basic_credential, document, external_broker, mqtt, stream
+from local_stack.smoke.client import Note, Smoke
+from local_stack.smoke.rows import row
+from local_stack.viewer import Viewer
+from tidegate.protocol import batches
+from tidegate.usecases.relay.worker import GRACE_S
+
+#: Viewers of the sharing row; each of its own address.
+MANY = 50
+
+
+@pytest.mark.parametrize(
+    "datasource",
+    [
+        pytest.param("sse", marks=row("SSE on private, link and public dashboards")),
+        pytest.param("websocket", marks=row("WebSocket on private, link and public dashboards")),
+        pytest.param("external", marks=row("external MQTT on private, link and public dashboards")),
+    ],
+)
+async def test_numbers_come_in_order(smoke: Smoke, datasource: str) -> None:
+    """None comes twice, on every kind of dashboard. (One may be skipped: a newer one wins.)"""
+    for visibility in ("private", "link", "public"):
+        viewer = await smoke.watching(visibility, datasource)
+        await viewer.received(datasource, 5)
+        numbers = [payload["n"] for payload in viewer.payloads(datasource)]
+        expect(numbers == sorted(set(numbers)), f"numbers {numbers}")
+        await viewer.close()
+
+
+@row("many viewers share one upstream")
+async def test_shared(smoke: Smoke, note: Note) -> None:
+    demo = smoke.stack["demo"]["public"]
+    token = smoke.mint(smoke.anonymous(), demo, "sse")
+    viewers = [await smoke.viewer() for _ in range(MANY)]
+    for viewer in viewers:
+        ack = await viewer.subscribe(demo["dashboardId"], "sse", token)
+        expect(ack["ok"], f"subscribe refused: {ack}")
+    seen = time.monotonic()
+    await asyncio.gather(
+        *(viewer.until(lambda frame: frame["type"] == "data" and frame["at"] > seen) for viewer in viewers)
+    )
+    await only_one_upstream(smoke)
+    for viewer in viewers:
+        await viewer.close()
+    note(f"{MANY} viewers, 1 upstream")
+
+
+async def only_one_upstream(smoke: Smoke) -> None:
+    """One connection to `/stream`. Those of rows before this one end by and by, since nobody listens to them."""
+    await settled(
+        lambda: smoke.control()["sse"]["places"]["/stream"]["now"] == 1, 3 * GRACE_S, "one connection to the upstream"
+    )
+
+
+@row("an upstream that drops comes back")
+async def test_comes_back(smoke: Smoke, note: Note) -> None:
+    """A dropped upstream is told, connected again, and goes on where it was."""
+    viewer = await smoke.watching("public", "sse")
+    smoke.control({"upstream": "sse", "fault": "drop"})
+    dropped = time.monotonic()
+    error = await viewer.until(lambda frame: frame["type"] == "error")
+    expect(error["errorCode"] == "STREAM_CONNECT_FAILED", f"{error}")
+    await viewer.until(lambda frame: frame["type"] == "status" and frame["status"] == "error")
+    back = await viewer.until(
+        lambda frame: frame["type"] == "status" and frame["status"] == "connected" and frame["at"] > error["at"]
+    )
+    await viewer.until(lambda frame: frame["type"] == "data" and frame["at"] > back["at"])
+    numbers = [payload["n"] for payload in viewer.payloads("sse")]
+    expect(len(set(numbers)) == len(numbers), f"repeated: {numbers}")
+    await viewer.close()
+    note(f"back after {back['at'] - dropped:.1f} s")
+
+
+@row("an upstream that talks garbage")
+async def test_garbage(smoke: Smoke, note: Note) -> None:
+    """A payload that is not JSON is told; the stream goes on."""
+    viewer = await smoke.watching("public", "websocket")
+    smoke.control({"upstream": "websocket", "fault": "garbage", "for": 3})
+    error = await viewer.until(lambda frame: frame["type"] == "error")
+    await viewer.until(lambda frame: frame["type"] == "data" and frame["at"] > error["at"])
+    await viewer.close()
+    note(error["errorCode"])
+
+
+@row("credentials of an upstream, right and wrong")
+async def test_credential(smoke: Smoke, note: Note) -> None:
+    """The right secret opens the upstream, the wrong one is told as such and not hammered."""
+    viewer = await smoke.watching("public", "protected")
+    await viewer.close()
+    wrong = {"name": f"wrong {time.time_ns()}", "type": "bearer", "secret": {"token": "not the secret"}}
+    profile = smoke.user("admin").call("POST", "/api/credential-profiles", wrong | {"allowPublicUse": True})["id"]
+    viewer = await smoke.own(stream("sse", smoke.upstreams["sse_protected_url"], profile, "telemetry"))
+    error = await viewer.until(lambda frame: frame["type"] == "error")
+    expect(error["errorCode"] == "STREAM_AUTH_FAILED", f"{error}")
+    expect("not the secret" not in json.dumps(viewer.frames), "the secret was told")
+    await viewer.close()
+    note(error["errorCode"])
+
+
+@row("an MQTT broker's password, right and wrong")
+async def test_broker_password(smoke: Smoke, note: Note) -> None:
+    """Over TLS with the right password there is data; the wrong one is told."""
+    await (await smoke.watching("public", "external-protected")).close()
+    admin, name = smoke.user("admin"), f"wrong {time.time_ns()}"
+    wrong = basic_credential(admin, name, smoke.upstreams["username"], "not the password")
+    broker = external_broker(admin, name, smoke.upstreams["mqtt_url"], wrong)
+    viewer = await smoke.own(mqtt("telemetry", broker, "site/north/temperature"))
+    error = await viewer.until(lambda frame: frame["type"] == "error")
+    expect(error["errorCode"] == "STREAM_AUTH_FAILED", f"{error}")
+    expect("not the password" not in json.dumps(viewer.frames), "the password was told")
+    await viewer.close()
+    note(error["errorCode"])
+
+
+@row("streams of a broker share one connection")
+async def test_one_broker_connection(smoke: Smoke, note: Note) -> None:
+    """Streams of one broker and credential share one connection, on whatever dashboards they are."""
+
+    def clients() -> set[str]:
+        return {connection["id"] for connection in smoke.control()["mqtt"]["open"]}
+
+    broker = external_broker(smoke.user("admin"), f"shared {time.time_ns()}", smoke.upstreams["mqtt_url"])
+    before, viewers = clients(), list[Viewer]()
+    for topic in ("site/north/temperature", "site/south/temperature", "site/+/temperature"):
+        viewer = await smoke.own(mqtt("telemetry", broker, topic))
+        await viewer.until(lambda frame: frame["type"] == "data" and not frame.get("retained"))
+        viewers.append(viewer)
+    more = len(clients() - before)
+    expect(more == 1, f"{more} connections")
+    for viewer in viewers:
+        await viewer.close()
+    note(f"{len(viewers)} streams, {more} connection")
+
+
+@row("batches: what plain viewers get, in fewer messages")
+async def test_batched(smoke: Smoke, note: Note) -> None:
+    """Who asked for batches gets what the others get, in fewer messages; who did not, never gets one."""
+    editor, upstreams = smoke.user("editor"), smoke.upstreams
+    broker = external_broker(smoke.user("admin"), f"batch {time.time_ns()}", upstreams["mqtt_url"])
+    # Batches are a worker's, and there are two: of five lively streams three are of one, wherever they fall.
+    lively = [stream("sse", f"{upstreams['sse_url']}?rate={rate}", None, f"sse{rate}") for rate in (8, 9, 10)]
+    lively += [stream("websocket", f"{upstreams['websocket_url']}?rate={rate}", None, f"ws{rate}") for rate in (8, 9)]
+    datasources = [*lively, mqtt("external", broker, "site/north/temperature")]
+    made = editor.call("POST", "/api/dashboards", document("Batch", datasources))
+    names = [str(datasource["id"]) for datasource in datasources]
+    plain, batch = await smoke.viewer(), await smoke.viewer(batch=True)
+    for name in names:
+        token = smoke.mint(editor, {"dashboardId": made["id"]}, name)
+        for viewer in (plain, batch):
+            ack = await viewer.subscribe(made["id"], name, token)
+            expect(ack["ok"], f"subscribe refused: {ack}")
+    for viewer in (batch, plain):
+        for name in names:
+            await viewer.received(name, 3 if name == "external" else 30)
+    await plain.close()
+    await batch.close()
+    for name in names:
+        both = [[payload["n"] for payload in viewer.payloads(name)] for viewer in (plain, batch)]
+        first, last = max(numbers[0] for numbers in both), min(numbers[-1] for numbers in both)
+        seen, gathered = ([n for n in numbers if first <= n <= last] for numbers in both)
+        expect(gathered == seen and seen == sorted(set(seen)), f"{name}: {gathered} beside {seen}")
+    expect(plain.batches == 0 and len(plain.sizes) == len(plain.frames), f"{plain.batches} batches nobody asked for")
+    expect(batch.batches and len(batch.sizes) < len(batch.frames), f"{batch.batches} of {len(batch.sizes)} messages")
+    expect(max(batch.sizes) <= batches.MAX_BYTES, f"a message of {max(batch.sizes)} bytes")
+    note(f"{len(batch.frames)} frames in {len(batch.sizes)} messages, the largest {max(batch.sizes)} bytes")
+
+
+@row("refused: a port nobody allowed")
+async def test_port_refused(smoke: Smoke, note: Note) -> None:
+    """A port that is not on the list is refused before anything is connected to."""
+    allowed = {urlsplit(smoke.upstreams[name]).port for name in ("sse_url", "mqtt_url", "mqtts_url")}
+    port = next(port for port in itertools.count(min(filter(None, allowed))) if port not in allowed)
+    url = f"http://127.0.0.1:{port}/stream"
+    await (await smoke.own(stream("sse", url, None, "telemetry"), refused=True)).close()
+    note("STREAM_POLICY_BLOCKED")
+
+
+@row("refused: topics outside the allowlists")
+async def test_topics_refused(smoke: Smoke, note: Note) -> None:
+    """A topic outside the broker's allowlist, and one outside the gateway's."""
+    broker = external_broker(smoke.user("admin"), f"topics {time.time_ns()}", smoke.upstreams["mqtt_url"])
+    for topic in ("elsewhere/x", "site/north/humidity"):
+        await (await smoke.own(mqtt("telemetry", broker, topic), refused=True)).close()
+    note("STREAM_POLICY_BLOCKED")
+
+
+@row("refused: addresses of cloud metadata")
+async def test_metadata_refused(smoke: Smoke, note: Note) -> None:
+    """Where cloud metadata is nothing connects to, though private addresses are allowed here."""
+    for host in ("169.254.169.254", "[::ffff:169.254.169.254]", "[fd00:ec2::254]"):
+        url = f"http://{host}/latest/meta-data"
+        await (await smoke.own(stream("sse", url, None, "telemetry"), refused=True)).close()
+    note("STREAM_POLICY_BLOCKED")

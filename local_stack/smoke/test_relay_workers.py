@@ -1,0 +1,149 @@
+"""The lives of relay workers: other settings, sudden death, hand-over time after time. These rows take their time."""
+
+from __future__ import annotations
+
+import itertools
+import time
+
+from functions.revalidate.dispatch import RELAYS_S
+from local_stack.checks import expect, settled
+from local_stack.relay_workers import API, MESSAGES, RELAY, RelayWorkers
+from local_stack.seed import LIVELY, stream
+from local_stack.smoke.client import Note, Smoke
+from local_stack.smoke.rows import row
+from local_stack.smoke.test_relay import only_one_upstream
+from local_stack.viewer import Frame, Viewer
+from tidegate.domain.relay import CLAIM_AFTER_S, LEASE_S
+from tidegate.usecases.relay.worker import GRACE_S
+
+#: How long functions that start anew may take to the first message on the local stack, seconds.
+_START_S = 30.0
+#: The same where the worker before was killed: its lease ends, and somebody looks who does not renew.
+_REPLACED_S = LEASE_S + CLAIM_AFTER_S + RELAYS_S + _START_S
+#: More than the sixteen rounds after which platforms stop a function that calls itself.
+HANDOVERS = 17
+#: Messages a second meanwhile.
+RATE = 100
+#: The relay's time limit meanwhile, seconds. Five are its reserve, and 45 before the rest ends it asks for a successor.
+LIMIT_S = 52
+#: How long a hand-over may take on average, from one to the next, seconds.
+_HANDOVER_S = 5.0
+
+
+@row("relay: a protocol switched off while it runs", slow=True)
+async def test_switched_off(smoke: Smoke, note: Note) -> None:
+    """New subscribes are refused and running streams end, though their worker still runs by what it was started with;
+    other protocols go on; switched on again, whoever stayed has data again."""
+    workers, demo = RelayWorkers(smoke.stack), smoke.stack["demo"]["public"]
+    viewer, other = await smoke.watching("public", "sse"), await smoke.watching("public", "websocket")
+    with workers.staying():
+        await _data_again(viewer, other)
+        with workers.settings({"REALTIME_SSE_ENABLED": "false"}, MESSAGES, API, RELAY):
+            started = time.monotonic()
+            ack = await smoke.refused(smoke.mint(smoke.anonymous(), demo, "sse"), demo["dashboardId"], "sse")
+            expect(ack.get("errorCode") == "STREAM_POLICY_BLOCKED", f"{ack}")
+            await _data_again(viewer)  # so it is the worker's end, not the gateway's, that ends it
+            await (await smoke.watching("public", "websocket")).close()
+            workers.schedule()
+            error = await viewer.until(lambda frame: frame["type"] == "error", _START_S + LEASE_S)
+            expect(error["errorCode"] == "STREAM_POLICY_BLOCKED", f"{error}")
+            await viewer.until(lambda frame: frame["type"] == "status" and frame["status"] == "error")
+            await settled(lambda: smoke.control()["sse"]["now"] == 0, LEASE_S, "the end of the upstream")
+            await _data_again(other)
+    workers.schedule()
+    # The emulator killed the last workers. A renewal that was on its way then can keep a lease for the dead.
+    await _data_again(viewer, other, within_s=_REPLACED_S)
+    expect(not [frame for frame in other.frames if frame["type"] == "error"], "the other protocol was interrupted")
+    await viewer.close()
+    await other.close()
+    note(f"{error['errorCode']}, running stream ended {error['at'] - started:.1f} s after the change")
+
+
+async def _data_again(*viewers: Viewer, within_s: float = _START_S) -> None:
+    """Each has data that came after now."""
+    now = time.monotonic()
+    for viewer in viewers:
+        await viewer.until(
+            lambda frame: frame["type"] == "data" and frame["at"] > now and not frame.get("retained"), within_s
+        )
+
+
+@row("relay: a changed credential is a new upstream", slow=True)
+async def test_changed(smoke: Smoke, note: Note) -> None:
+    """Another secret is another upstream: viewers are told to come back, and the old upstream ends."""
+    workers, admin, owner = RelayWorkers(smoke.stack), smoke.user("admin"), smoke.user("editor")
+    body = {"name": f"changed {time.time_ns()}", "type": "bearer"}
+    right, wrong = ({"secret": {"token": token}} for token in (smoke.upstreams["secret"], "not the secret"))
+    profile = admin.call("POST", "/api/credential-profiles", body | right)["id"]
+    url = f"{smoke.upstreams['sse_protected_url']}{LIVELY}&run={time.time_ns()}"
+    demo = smoke.dashboard(stream("sse", url, profile, "telemetry"))
+
+    async def watch(kind: str) -> tuple[Viewer, Frame]:
+        viewer = await smoke.viewer()
+        ack = await viewer.subscribe(demo["dashboardId"], "telemetry", smoke.mint(owner, demo))
+        expect(ack["ok"], f"subscribe refused: {ack}")
+        return viewer, await viewer.until(lambda frame: frame["type"] == kind and not frame.get("retained"))
+
+    async def change(secret: dict[str, dict[str, str]], viewer: Viewer) -> None:
+        admin.call("PUT", f"/api/credential-profiles/{profile}", body | secret)
+        await viewer.until(lambda frame: frame["type"] == "error" and frame.get("retryable") is True)
+        await viewer.close()
+
+    first, _ = await watch("data")
+    await change(wrong, first)
+    second, error = await watch("error")
+    expect(error["errorCode"] == "STREAM_AUTH_FAILED", f"{error}")
+    await change(right, second)
+    third, _ = await watch("data")
+    came, within_s = time.monotonic(), 3 * GRACE_S + LEASE_S
+    await settled(lambda: workers.connected(url).count(True) == 1, within_s, "the end of the old upstream")
+    took = time.monotonic() - came
+    await _data_again(third)
+    await third.close()
+    note(f"wrong secret {error['errorCode']}; the old upstream ended {took:.0f} s after the change")
+
+
+@row("relay: killed in mid-stream", slow=True)
+async def test_killed(smoke: Smoke, note: Note) -> None:
+    """Workers that die without a word are replaced once their leases end, though nobody comes who would ask."""
+    workers, url = RelayWorkers(smoke.stack), smoke.upstreams["sse_url"] + LIVELY
+    viewer = await smoke.own(stream("sse", url, None, "telemetry"))
+    await viewer.until(lambda frame: frame["type"] == "data" and not frame.get("retained"))
+    partition = workers.partition_of(url)
+    fence = workers.fence(partition)
+    count, started = workers.kill(), time.monotonic()
+    if not count:
+        note("left out: the emulator is not this stack's own")
+        return
+    await settled(lambda: workers.fence(partition) > fence, _REPLACED_S, "another worker")
+    claimed = time.monotonic()
+    back = await viewer.until(lambda frame: frame["type"] == "data" and frame["at"] > claimed, _START_S)
+    numbers = [payload["n"] for payload in viewer.payloads("telemetry")]
+    expect(numbers == sorted(set(numbers)), f"numbers {numbers}")
+    await only_one_upstream(smoke)
+    await viewer.close()
+    note(f"{count} processes killed, data again after {back['at'] - started:.1f} s, 1 upstream")
+
+
+@row(f"relay: {HANDOVERS} hand-overs in a row under load", slow=True)
+async def test_handed_over(smoke: Smoke, note: Note) -> None:
+    """Under load, without conflation that would hide a loss: nothing is lost, nothing comes twice, all is in order."""
+    workers = RelayWorkers(smoke.stack)
+    # A stream of its own each time: one that was seen before would begin with what was missed since.
+    url = f"{smoke.upstreams['sse_url']}?rate={RATE}&run={time.time_ns()}"
+    with workers.settings({"REALTIME_MAX_UPDATES_PER_SECOND": "0"}, RELAY, timeout_s=LIMIT_S):
+        viewer = await smoke.own(stream("sse", url, None, "telemetry"))
+        workers.schedule()  # the gateway may have asked for a worker just before this one's settings were changed
+        await _data_again(viewer)
+        partition = workers.partition_of(url)
+        fence, started = workers.fence(partition), time.monotonic()
+        within_s = HANDOVERS * _HANDOVER_S
+        await settled(lambda: workers.fence(partition) >= fence + HANDOVERS, within_s, f"{HANDOVERS} hand-overs")
+        ended = time.monotonic()
+        await viewer.until(lambda frame: frame["type"] == "data" and frame["at"] > ended)
+        count = workers.fence(partition) - fence
+        numbers = [payload["n"] for payload in viewer.payloads("telemetry")]
+        await viewer.close()
+    odd = [pair for pair in itertools.pairwise(numbers) if pair[1] != pair[0] + 1]
+    expect(not odd, f"{len(odd)} of {len(numbers)} not in sequence: {odd[:10]}")
+    note(f"{count} hand-overs in {ended - started:.0f} s, {len(numbers)} messages at {RATE} a second, each once")

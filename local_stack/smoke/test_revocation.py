@@ -1,0 +1,244 @@
+"""Revocation: each operation terminates the running guest's subscription by push, and never the valid one beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from local_stack import schedule
+from local_stack.checks import expect
+from local_stack.deployment import client
+from local_stack.seed import LIVELY, Api, mqtt, stream
+from local_stack.smoke.client import Note, Smoke
+from local_stack.smoke.rows import row
+from ops.full_revalidation import demand_full_revalidation
+from tidegate.domain.revocations import Task, TaskKind
+from tidegate.providers.control_plane import ControlPlane
+from tidegate.tables import REVOCATIONS
+
+#: How long a termination may take on the local stack, seconds.
+WITHIN_S = 2.0
+#: The same by poll: the schedule fires each minute and polls every five seconds within it, plus the termination itself.
+POLL_WITHIN_S = 70.0
+#: The same by a full revalidation that begins by itself, and by one that is asked for, seconds.
+EXPIRED_WITHIN_S, ASKED_WITHIN_S = 10.0, 30.0
+#: How much longer is waited, seconds, to tell a late termination from none.
+_LATE_S = 5.0
+
+
+class Scene:
+    """A dashboard of its own with a broker profile of its own, watched by a guest and by its owner."""
+
+    def __init__(self, smoke: Smoke, visibility: str) -> None:
+        self.smoke = smoke
+        self.admin, self.owner = smoke.user("admin"), smoke.user("editor")
+        self.broker_body = {"name": f"scene {time.time_ns()}", "transport": "iot-core", "allowPublicUse": True}
+        self.broker_id = self.admin.call("POST", "/api/broker-profiles", self.broker_body)["id"]
+        self.topic = f"demo/scene/{time.time_ns()}"
+        self.demo = smoke.dashboard(mqtt("telemetry", self.broker_id, self.topic), visibility)
+
+    def change(self, method: str, what: str, body: dict[str, Any] | None = None) -> Any:
+        """Ask for a part of the dashboard, or for the whole with an empty `what`."""
+        path = f"/api/dashboards/{self.demo['dashboardId']}"
+        return self.owner.call(method, f"{path}/{what}" if what else path, body)
+
+    def share_with_viewer(self) -> str:
+        """Give the demo's viewer the right to see it; returns the viewer's id."""
+        email = self.smoke.stack["users"]["viewer"]["email"]
+        self.change("PUT", "acl", {"email": email, "level": "viewer"})
+        return str(self.smoke.user("viewer").call("GET", "/api/users/me")["id"])
+
+
+# --- by push -----------------------------------------------------------------------------------------------
+
+
+def rotation(scene: Scene) -> None:
+    scene.change("POST", "share-token:rotate")
+
+
+def to_private(scene: Scene) -> None:
+    scene.change("PUT", "visibility", {"visibility": "private"})
+
+
+def deletion(scene: Scene) -> None:
+    scene.change("DELETE", "")
+
+
+def acl_removal(scene: Scene) -> None:
+    scene.change("DELETE", f"acl/{scene.demo['memberId']}")
+
+
+def broker_withdrawn(scene: Scene) -> None:
+    body = scene.broker_body | {"allowPublicUse": False}
+    scene.admin.call("PUT", f"/api/broker-profiles/{scene.broker_id}", body)
+
+
+@pytest.mark.parametrize(
+    ("visibility", "operation"),
+    [
+        pytest.param("link", rotation, marks=row("terminated: share token rotated")),
+        pytest.param("public", to_private, marks=row("terminated: visibility changed to private")),
+        pytest.param("public", broker_withdrawn, marks=row("terminated: broker profile withdrawn from public use")),
+        pytest.param("private", acl_removal, marks=row("terminated: ACL entry removed")),
+        pytest.param("public", deletion, marks=row("terminated: dashboard deleted")),
+    ],
+)
+async def test_terminated(smoke: Smoke, note: Note, visibility: str, operation: Callable[[Scene], object]) -> None:
+    note(await terminated(smoke, visibility, operation, spared=operation is not deletion))
+
+
+async def terminated(
+    smoke: Smoke,
+    visibility: str,
+    operation: Callable[[Scene], object],
+    *,
+    within_s: float = WITHIN_S,
+    spared: bool = True,
+) -> str:
+    """Run the operation; the guest must hear of it in time and lose its connection, the owner must not.
+
+    Returns how long it took, in words.
+    """
+    scene = Scene(smoke, visibility)
+    api: Api = smoke.anonymous()
+    if visibility == "private":
+        api = smoke.user("viewer")
+        scene.demo["memberId"] = scene.share_with_viewer()
+    guest = await smoke.subscribed(smoke.mint(api, scene.demo), scene.demo)
+    owner = await smoke.subscribed(smoke.mint(scene.owner, {"dashboardId": scene.demo["dashboardId"]}), scene.demo)
+    first = smoke.payload()
+    await smoke.publish(scene.topic, first)
+    await asyncio.gather(guest.data(first), owner.data(first))
+    started = time.monotonic()
+    await asyncio.to_thread(operation, scene)
+    error = await guest.until(lambda frame: frame["type"] == "error", within_s + _LATE_S)
+    took = error["at"] - started
+    expect(error["errorCode"] == "STREAM_AUTH_FAILED" and error["retryable"] is False, f"{error}")
+    expect(took <= within_s, f"it took {took:.2f} s")
+    await guest.until(lambda frame: frame["type"] == "status" and frame["status"] == "error")
+    await guest.closed()
+    if spared:
+        second = smoke.payload()
+        await smoke.publish(scene.topic, second)
+        await owner.data(second)
+        expect(not _errors(owner.frames), "the valid viewer was interrupted")
+        expect(not _with_payload(guest.frames, second), "the guest received data")
+    await owner.close()
+    return f"after {took * 1000:.0f} ms"
+
+
+@row("terminated: credential profile withdrawn from public use")
+async def test_credential_withdrawn(smoke: Smoke, note: Note) -> None:
+    """A datasource of the relay: the guest is terminated with the profile's public use, the owner goes on."""
+    admin, owner = smoke.user("admin"), smoke.user("editor")
+    secret = {"name": f"scene {time.time_ns()}", "type": "bearer", "allowPublicUse": True}
+    secret |= {"secret": {"token": smoke.upstreams["secret"]}}
+    profile = admin.call("POST", "/api/credential-profiles", secret)["id"]
+    url = smoke.upstreams["sse_protected_url"] + LIVELY
+    demo = smoke.dashboard(stream("sse", url, profile, "telemetry"), "public")
+    guest, member = await smoke.viewer(), await smoke.viewer()
+    for viewer, api in ((guest, smoke.anonymous()), (member, owner)):
+        ack = await viewer.subscribe(demo["dashboardId"], "telemetry", smoke.mint(api, demo))
+        expect(ack["ok"], f"subscribe refused: {ack}")
+    await asyncio.gather(*(viewer.until(lambda frame: frame["type"] == "data") for viewer in (guest, member)))
+    started = time.monotonic()
+    withdrawn = {key: value for key, value in secret.items() if key != "secret"} | {"allowPublicUse": False}
+    await asyncio.to_thread(admin.call, "PUT", f"/api/credential-profiles/{profile}", withdrawn)
+    error = await guest.until(lambda frame: frame["type"] == "error", WITHIN_S + _LATE_S)
+    took = error["at"] - started
+    expect(error["errorCode"] == "STREAM_AUTH_FAILED" and error["retryable"] is False, f"{error}")
+    expect(took <= WITHIN_S, f"it took {took:.2f} s")
+    await guest.closed()
+    seen = time.monotonic()
+    await member.until(lambda frame: frame["type"] == "data" and frame["at"] > seen)
+    expect(not _errors(member.frames), "the valid viewer was interrupted")
+    await member.close()
+    note(f"after {took * 1000:.0f} ms")
+
+
+# --- when the push is off ----------------------------------------------------------------------------------
+
+
+@contextmanager
+def push_off(smoke: Smoke) -> Iterator[None]:
+    """The revocation table's stream leads nowhere."""
+    functions = client(smoke.config(), "lambda")
+    (mapping,) = [
+        mapping["UUID"]
+        for mapping in functions.list_event_source_mappings()["EventSourceMappings"]
+        if ":dynamodb:" in mapping["EventSourceArn"]
+    ]
+    functions.update_event_source_mapping(UUID=mapping, Enabled=False)
+    try:
+        yield
+    finally:
+        functions.update_event_source_mapping(UUID=mapping, Enabled=True)
+
+
+@row("terminated: by poll, with the stream switched off")
+async def test_by_poll(smoke: Smoke, note: Note) -> None:
+    """With the push switched off, the schedule's poll finds the event."""
+    with push_off(smoke):
+        note(await terminated(smoke, "link", rotation, within_s=POLL_WITHIN_S))
+
+
+@row("terminated: by full revalidation, with stream and poll off")
+async def test_by_full_revalidation(smoke: Smoke, note: Note) -> None:
+    """With push and poll off, fan-out withholds within a second; a full revalidation then ends the subscription."""
+    scene = Scene(smoke, "link")
+    guest = await smoke.subscribed(smoke.mint(smoke.anonymous(), scene.demo), scene.demo)
+    owner = await smoke.subscribed(smoke.mint(scene.owner, {"dashboardId": scene.demo["dashboardId"]}), scene.demo)
+    first, second = smoke.payload(), smoke.payload()
+    await smoke.publish(scene.topic, first)
+    await asyncio.gather(guest.data(first), owner.data(first))
+    with push_off(smoke), schedule.paused(smoke.stack):
+        await asyncio.to_thread(rotation, scene)
+        await asyncio.sleep(1)  # the very second the product promises
+        await smoke.publish(scene.topic, second)
+        await owner.data(second)
+        expect(not _with_payload(guest.frames, second), "the guest received data")
+        expect(not _errors(guest.frames), "something revalidated after all")
+        started = time.monotonic()
+        demand_full_revalidation(smoke.environment())
+        error = await guest.until(lambda frame: frame["type"] == "error", ASKED_WITHIN_S)
+        await guest.closed()
+    expect(error["retryable"] is False, f"{error}")
+    expect(not _errors(owner.frames), "the valid viewer was interrupted")
+    await owner.close()
+    note(f"after {(error['at'] - started) * 1000:.0f} ms")
+
+
+@row("terminated: by full revalidation at once when the cursor expired")
+async def test_by_expired_cursor(smoke: Smoke, note: Note) -> None:
+    """The event is gone before it was polled, as past its retention: a full revalidation comes at once."""
+    with push_off(smoke), schedule.paused(smoke.stack):
+        tables = client(smoke.config(), "dynamodb")
+        name = smoke.stack["tables"][REVOCATIONS.variable]
+        control = ControlPlane(smoke.environment())
+
+        def rotate_and_forget(scene: Scene) -> None:
+            rotation(scene)
+            (newest,) = tables.query(
+                TableName=name,
+                KeyConditionExpression="feed = :feed",
+                ExpressionAttributeValues={":feed": {"S": "feed"}},
+                ScanIndexForward=False,
+                Limit=1,
+            )["Items"]
+            tables.delete_item(TableName=name, Key={"feed": newest["feed"], "event_id": newest["event_id"]})
+            control.revalidations.queue(Task(TaskKind.POLL))
+
+        note(await terminated(smoke, "link", rotate_and_forget, within_s=EXPIRED_WITHIN_S))
+
+
+def _errors(frames: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [frame for frame in frames if frame["type"] == "error"]
+
+
+def _with_payload(frames: list[dict[str, Any]], payload: object) -> list[dict[str, Any]]:
+    return [frame for frame in frames if frame.get("payload") == payload]

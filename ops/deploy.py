@@ -1,0 +1,101 @@
+"""A stage in the account of the current credentials; `make synth`, `deploy`, `admin` and `full-revalidation`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import boto3
+import botocore.exceptions
+
+from infra.stage import StageError, load_stage, names
+from local_stack.config import ROOT
+from ops.admin import first_admin
+from ops.full_revalidation import demand_full_revalidation
+from tidegate.domain.passwords import normalise_email
+from tidegate.errors import TidegateError
+from tidegate.tables import ALL_TABLES
+
+
+class DeployError(Exception):
+    """One clear sentence that says what to do."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m ops.deploy", description=__doc__)
+    parser.add_argument("command", choices=("synth", "deploy", "admin", "full-revalidation"))
+    parser.add_argument("--stage", default="")
+    parser.add_argument("--email", default="")
+    options = parser.parse_args()
+    try:
+        stage = cloud_stage(options.stage)
+        if options.command == "admin":
+            email = normalise_email(options.email)
+            print(f"  admin:             {email}")
+            print(f"  one-time password: {first_admin(stage_environment(stage), email)}")
+            print("  next: log in with it and change it")
+            return 0
+        if options.command == "full-revalidation":
+            demand_full_revalidation(stage_environment(stage))
+            print("  a full revalidation was asked for; it logs `full revalidation` when it is done")
+            return 0
+        return cdk(options.command, stage)
+    except (DeployError, StageError) as error:
+        print(f"error: {error}", file=sys.stderr)
+    except TidegateError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+    except botocore.exceptions.BotoCoreError as error:
+        print(f"error: AWS cannot be reached with the current credentials: {error}", file=sys.stderr)
+    return 1
+
+
+def cloud_stage(name: str) -> str:
+    """A checked stage for a cloud account. Raises `DeployError` or `StageError`."""
+    if not name or name == "local":
+        others = ", ".join(stage for stage in names() if stage != "local")
+        raise DeployError(f"STAGE is missing; use STAGE=<one of: {others}>. The local stage is `make up`.")
+    load_stage(name)
+    return name
+
+
+def cdk(command: str, stage: str) -> int:
+    """Run the CDK CLI for a stage; DOMAIN and CERTIFICATE give it an address of its own."""
+    context = {"stage": stage, "domain": os.environ.get("DOMAIN"), "certificate": os.environ.get("CERTIFICATE")}
+    if bool(context["domain"]) != bool(context["certificate"]):
+        raise DeployError("DOMAIN and CERTIFICATE (an ACM certificate of us-east-1) go together.")
+    arguments = [part for key, value in context.items() if value for part in ("-c", f"{key}={value}")]
+    quiet = ["--quiet"] if command == "synth" else []
+    return subprocess.run(["cdk", command, f"Tidegate-{stage}", *quiet, *arguments], cwd=ROOT).returncode
+
+
+def stage_environment(stage: str) -> Mapping[str, str]:
+    """What a function of the stage would see of its settings and tables, with the current credentials."""
+    session = boto3.session.Session()
+    credentials = session.get_credentials()
+    if credentials is None or not session.region_name:
+        raise DeployError("No AWS credentials or region found; set AWS_PROFILE, or log in first.")
+    frozen = credentials.get_frozen_credentials()
+    client: Any = session.client("cloudformation")
+    try:
+        (described,) = client.describe_stacks(StackName=f"Tidegate-{stage}")["Stacks"]
+    except botocore.exceptions.ClientError as error:
+        raise DeployError(f"Stage {stage} is not deployed here ({error}); run `make deploy STAGE={stage}`.") from error
+    outputs = {output["OutputKey"]: output["OutputValue"] for output in described["Outputs"]}
+    return {
+        **load_stage(stage).variables,
+        "AWS_ACCESS_KEY_ID": str(frozen.access_key),
+        "AWS_SECRET_ACCESS_KEY": str(frozen.secret_key),
+        "AWS_SESSION_TOKEN": frozen.token or "",
+        "AWS_REGION": session.region_name,
+        **{key: value for key, value in os.environ.items() if key.startswith("AWS_ENDPOINT_URL")},
+        "REVALIDATION_QUEUE_URL": outputs["RevalidationQueueUrl"],
+        **{table.variable: outputs[table.variable.title().replace("_", "")] for table in ALL_TABLES},
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""Every part of `make bench` runs at its small size, from the command line, and says what it should."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.__main__ import PARTS, RESULTS
+from benchmarks.cold import HANDLERS
+
+ROOT = Path(__file__).resolve().parents[2]
+
+pytestmark = pytest.mark.full
+
+
+def measured(part: str) -> Mapping[str, Any]:
+    """The JSON result of one part at its small size."""
+    env = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")}
+    env["PYTHONPATH"] = f"{ROOT / 'layers/tidegate/python'}:{ROOT}"
+    command = [sys.executable, "-m", "benchmarks", "--small", "--json", part]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=env)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (result,) = json.loads(done.stdout)
+    assert isinstance(result, dict)
+    return result
+
+
+def rows(result: Mapping[str, Any], table: int = 0) -> dict[str, list[Any]]:
+    """First cell -> the others, of one table."""
+    return {row[0]: row[1:] for row in result["tables"][table]["rows"]}
+
+
+def test_every_part_has_a_test_here() -> None:
+    tested = {name.removeprefix("test_part_") for name in globals() if name.startswith("test_part_")}
+    assert tested == set(PARTS)
+
+
+def test_part_cold() -> None:
+    kept = sorted((file, file.stat().st_mtime) for file in RESULTS.iterdir())
+    result = measured("cold")
+    figures = rows(result)
+    yardstick = figures.pop("boto3 with a DynamoDB client")
+    assert set(figures) == {handler.module for handler in HANDLERS}
+    for module, (alone_ms, ratio, built_ms, _, aim, modules) in figures.items():
+        assert alone_ms > 0 and ratio == pytest.approx(alone_ms / yardstick[0]), module
+        assert aim in ("", 0.40) and modules > 20, module
+        if module.startswith("functions.gateway_connect"):
+            # Every time is of one run beside other tests, so no more is asked of it than that.
+            assert alone_ms < yardstick[0] and built_ms < yardstick[0], module
+    assert figures["functions.gateway_connect.disconnect"][-1] < figures["functions.gateway_connect.messages"][-1]
+    # Where, when and how it was measured; and a small run leaves no result.
+    assert result["size"] == "small" and result["part"] == "cold"
+    assert result["cores"] >= 1 and result["load_before"] >= 0 and result["load_after"] >= 0
+    assert result["python"].split(".")[0] == "3" and result["date"].endswith("+00:00")
+    assert kept == sorted((file, file.stat().st_mtime) for file in RESULTS.iterdir())
+
+
+def test_part_sender() -> None:
+    result = measured("sender")
+    for table in range(3):
+        figures = rows(result, table)
+        assert set(figures) == {"bulk sender", "boto3, 32 threads", "ratio"}
+        assert figures["bulk sender"][0] < figures["boto3, 32 threads"][0]
+
+
+def test_part_relay() -> None:
+    result = measured("relay")
+    through, shared, conflated, quiet = result["tables"]
+    assert {row[0] for row in through["rows"]} == {"sse", "mqtt"}
+    assert all(row[4] > 0 and row[5] > 0 for row in through["rows"])  # deliveries, and CPU of each
+    assert all(row[1:] == [1, 1] for row in shared["rows"])  # one upstream for all viewers
+    assert all(rate <= 7 for rate in conflated["rows"][0][1:])  # of a hundred a second, with a cap of five
+    assert conflated["notes"]
+    assert [row[3] for row in quiet["rows"]] == [2, 5, 2, 5]
+
+
+def test_part_revocation() -> None:
+    result = measured("revocation")
+    figures = rows(result)
+    # The cost of a termination is that of the affected: who else is there does not matter.
+    assert figures["ratio"][0] == 1
+    assert figures["20 affected among 20"][0] == figures["20 affected among 300"][0] > 20
+    assert rows(result, 1)["40 viewers, one worker"][0] > 40
+
+
+def test_part_push() -> None:
+    ((_, first, median, p95, last),) = measured("push")["tables"][0]["rows"]
+    assert 0 <= first <= median <= p95 <= last

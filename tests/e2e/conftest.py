@@ -1,0 +1,24 @@
+"""One whole stack for the tests of this folder: emulator, deployed app, edge and device, on free ports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from local_stack.config import Config, on_free_ports
+from local_stack.up import down, up
+
+
+@pytest.fixture(scope="session")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    return on_free_ports(tmp_path_factory.mktemp("stack"))
+
+
+@pytest.fixture(scope="session")
+def stack(config: Config) -> Iterator[Mapping[str, Any]]:
+    # One full revalidation in the first minute, then none for a day: it would sweep the rows that tests write by hand.
+    running = up(config, {"REALTIME_PUBLIC_FULL_REVALIDATE_INTERVAL_MS": "86400000"})
+    yield running
+    assert set(down(config)) == {"emulator", "fake_upstreams", "edge"}

@@ -1,0 +1,120 @@
+"""Subscribing and revoking at the same time on a real table API: 200 subscribes during 20 rotations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from local_stack.config import Config
+from tests.containers.gateway import DASHBOARD, DATASOURCE, GatewayContainer
+from tests.doubles.platform import MemoryObserver, MemorySender
+from tidegate.adapters.dynamodb.access import put_dashboard
+from tidegate.domain.limits import FailureMode
+from tidegate.domain.subscriptions import Connection
+from tidegate.errors import TidegateError
+from tidegate.providers.control_plane import ControlPlane
+from tidegate.usecases.gateway.authorizer import LocalAuthorizer
+from tidegate.usecases.gateway.end_connection import EndConnection
+from tidegate.usecases.gateway.subscribe import Subscribe, SubscribePolicy
+from tidegate.usecases.limits.connection_quota import ConnectionQuota
+from tidegate.usecases.revocation.evaluate import Evaluate
+from tidegate.usecases.revocation.terminate_subscriptions import TerminateSubscriptions
+
+VIEWERS, ROTATIONS = 200, 20
+
+
+class RealTables(GatewayContainer):
+    """The scene of the use-case tests, its stores the emulator's tables."""
+
+    def __init__(self, world: ControlPlane) -> None:
+        super().__init__()
+        self.world, self.platform, self.observer = world, MemorySender(), MemoryObserver()
+        slots = ConnectionQuota(
+            store=world.caps,
+            failure_mode=FailureMode.CLOSED,
+            timeout_ms=20_000,
+            clock=world.clock,
+            observer=self.observer,
+        )
+        end = EndConnection(
+            connections=world.connections,
+            subscriptions=world.subscriptions,
+            quota=slots,
+            sender=self.platform,
+            observer=self.observer,
+        )
+        self.real_subscribe = Subscribe(
+            policy=SubscribePolicy(50, 1000, 10**6, 10**6),
+            tokens=self.tokens,
+            rates=self.rates,
+            authorizer=LocalAuthorizer(access=world.access, profiles=self.profiles, policy=self.authorizer._policy),  # type: ignore[arg-type]
+            quota=slots,
+            connections=world.connections,
+            subscriptions=world.subscriptions,
+            streams=world.streams,
+            clock=self.clock,
+            ids=world.ids,
+            observer=self.observer,
+        )
+        self.evaluate = Evaluate(access=world.access, clock=self.clock, observer=self.observer)
+        self.terminate = TerminateSubscriptions(
+            subscriptions=world.subscriptions,
+            connections=world.connections,
+            sender=self.platform,
+            end_connection=end,
+            clock=world.clock,
+            ids=world.ids,
+            observer=self.observer,
+        )
+
+    def write_access(self) -> None:
+        access = self.access.dashboards[DASHBOARD]
+        intents = {DATASOURCE: self.access.intents[(DASHBOARD, DATASOURCE)]}
+        self.world.db.transact(put_dashboard(self.world.env["TIDEGATE_TABLE_ACCESS"], access, intents))
+
+    def run_pass(self) -> None:
+        rows = list(self.world.subscriptions.of_dashboard(DASHBOARD))
+        self.terminate(self.evaluate(rows), self.world.clock.monotonic() + 60)
+
+
+@pytest.fixture
+def scene(stack: Mapping[str, Any], config: Config) -> RealTables:
+    return RealTables(ControlPlane({**config.aws_environment(), **stack["tables"], "TIDEGATE_ENV": "development"}))
+
+
+def test_no_stale_row_and_no_lost_slot(scene: RealTables) -> None:
+    scene.write_access()
+
+    def arrive(number: int) -> bool:
+        connection_id = f"race{number}"
+        scene.world.connections.open(Connection(connection_id, "ip", int(scene.clock.now())))
+        try:
+            scene.real_subscribe(connection_id, DASHBOARD, DATASOURCE, scene.token())
+        except TidegateError:
+            return False
+        return True
+
+    def rotate() -> None:
+        for _ in range(ROTATIONS):
+            scene.revoke()
+            scene.write_access()
+            scene.run_pass()
+
+    with ThreadPoolExecutor(12) as pool:
+        arrivals = [pool.submit(arrive, number) for number in range(VIEWERS // 2)]
+        rotations = pool.submit(rotate)
+        arrivals += [pool.submit(arrive, number) for number in range(VIEWERS // 2, VIEWERS)]
+        outcomes = [arrival.result() for arrival in arrivals]
+        rotations.result()
+    assert len(outcomes) == VIEWERS and any(outcomes)
+    version = scene.access.dashboards[DASHBOARD].share_version
+    rows = list(scene.world.subscriptions.of_dashboard(DASHBOARD))
+    stale = [row for row in rows if row.claim.principal.share_version != version]
+    assert version == 1 + ROTATIONS and not stale, "no full revalidation after the last one may be needed"
+    caps = [taken for page in scene.world.caps.scan(0, 1) for taken in page.items]
+    held = {holder for cap, _shard, holder in caps if cap == f"dash#{DASHBOARD}"}
+    open_connections = {row.connection_id for page in scene.world.connections.scan(0, 1) for row in page.items}
+    assert {row.key.connection_id for row in rows} <= held <= open_connections

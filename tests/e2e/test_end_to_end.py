@@ -1,0 +1,196 @@
+"""The whole product on this machine: real CDK deploy, real handlers, a real MQTT client, real WebSockets."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from local_stack.config import ROOT, Config, StackError, free_ports, on_free_ports, read_config
+from local_stack.deployment import client
+from local_stack.processes import Processes
+from local_stack.smoke.stack import read_stack
+from local_stack.smoke.test_gateway import SAMPLES
+from local_stack.up import down, up
+from tidegate import tables
+from tidegate.adapters.dynamodb.limits import DynamoCaps, DynamoRates
+from tidegate.domain.access import PUBLIC_SUBJECT, Claim, Principal
+from tidegate.domain.subscriptions import Connection, Subscription, SubscriptionKey
+from tidegate.ports.gateway import Reservation
+from tidegate.providers.control_plane import ControlPlane
+
+LAST = "demo data as before, its share link works"
+
+
+def smoke(config: Config, *arguments: str) -> tuple[int, dict[str, Any], str]:
+    """Exit code and results of a smoke run against this stack, and what it printed for people."""
+    command = [sys.executable, "-m", "local_stack", "smoke", "--json", *arguments]
+    env = {**os.environ, "TIDEGATE_STATE": str(config.state), "PYTHONPATH": f"{ROOT / 'layers/tidegate/python'}:{ROOT}"}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+    results: dict[str, Any] = json.loads(done.stdout) if done.stdout else {}
+    return done.returncode, results, done.stderr
+
+
+def test_the_smoke_run_is_green_and_changes_no_demo_data(stack: Mapping[str, Any], config: Config) -> None:
+    code, ran, table = smoke(config, "--quick")
+    assert code == 0 and all(row["ok"] for row in ran["rows"]), table
+    assert len(ran["rows"]) >= 42 and ran["rows"][-1]["name"] == LAST
+    assert len(ran["latencies_ms"]) == SAMPLES
+    link = read_stack(config.stack_file)["demo"]["link"]
+    assert link == stack["demo"]["link"]
+    body = {key: link[key] for key in ("dashboardId", "datasourceId", "shareToken")}
+    assert httpx.post(f"{stack['api_url']}/datasource-sessions", json=body).status_code == 201
+
+
+def test_a_row_runs_alone(stack: Mapping[str, Any], config: Config) -> None:
+    code, ran, _ = smoke(config, "--row", "wildcard topic")
+    assert code == 0 and [row["name"] for row in ran["rows"]] == ["wildcard topic"]
+
+
+def test_a_share_token_that_does_not_work_fails_the_last_row(
+    stack: Mapping[str, Any], config: Config, tmp_path: Path
+) -> None:
+    link = {**stack["demo"]["link"], "shareToken": "rotated-meanwhile"}
+    (tmp_path / "stack.json").write_text(json.dumps({**stack, "demo": {**stack["demo"], "link": link}}))
+    code, ran, _ = smoke(config, "--stack", str(tmp_path / "stack.json"), "--row", LAST)
+    (row,) = ran["rows"]
+    assert code == 1 and not ran["ok"] and not row["ok"] and "403" in row["detail"]
+    assert "test_demo_data.py" in (config.log / "smoke.log").read_text()
+
+
+def test_a_row_nobody_knows_is_named(stack: Mapping[str, Any], config: Config) -> None:
+    code, ran, told = smoke(config, "--row", "no such row")
+    assert code == 1 and not ran
+    assert "No row is called 'no such row'. Rows: device to private dashboard" in told
+
+
+def test_no_function_logged_a_fault(stack: Mapping[str, Any], config: Config) -> None:
+    """Faults that a viewer does not notice, such as a grant that is missing, show here. Runs after the smoke run."""
+    logs = client(config, "logs")
+    faults = []
+    for group in logs.describe_log_groups()["logGroups"]:
+        for event in logs.filter_log_events(logGroupName=group["logGroupName"])["events"]:
+            if '"level":"ERROR"' in event["message"] or "Traceback" in event["message"]:
+                faults.append((group["logGroupName"], event["message"][:500]))
+    assert not faults
+
+
+def test_a_stack_runs_once(stack: Mapping[str, Any], config: Config) -> None:
+    with pytest.raises(StackError, match="running already"):
+        up(config)
+
+
+def test_the_console_tells_the_addresses(stack: Mapping[str, Any]) -> None:
+    page = httpx.get(stack["edge_url"]).text
+    assert stack["websocket_url"] in page and stack["api_url"] in page
+    described = httpx.get(f"{stack['api_url']}/openapi.json").json()
+    assert "/api/datasource-sessions" in described["paths"]
+
+
+def test_the_internal_contract_answers_behind_the_edge(stack: Mapping[str, Any]) -> None:
+    headers = {"Authorization": f"Bearer {stack['secrets']['GATEWAY_SERVICE_TOKEN']}"}
+    url = f"{stack['internal_api_url']}/gateway/revoked-tokens"
+    assert "nextCursor" in httpx.post(url, json={}, headers=headers).json()
+    assert httpx.post(url, json={}).status_code == 401
+
+
+# --- the emulator's tables under concurrency: what one process's fake cannot show ------------------------------
+
+
+@pytest.fixture
+def world(stack: Mapping[str, Any], config: Config) -> ControlPlane:
+    return ControlPlane({**config.aws_environment(), **stack["tables"], "TIDEGATE_ENV": "development"})
+
+
+def test_limits_are_exact_on_a_real_table_api(world: ControlPlane) -> None:
+    rates = DynamoRates(world.db, world.table(tables.LIMITERS))
+    caps = DynamoCaps(world.db, world.table(tables.LIMITERS), "e2e")
+    until = world.clock.monotonic() + 60
+
+    def count(number: int) -> bool:
+        return rates.count("e2e", 37, 60_000, 60_000, f"r{number}", until).allowed
+
+    def take(number: int) -> bool:
+        return caps.take("e2e", 0, 23, f"h{number}")
+
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(count, range(200))).count(True) == 37
+        assert list(pool.map(take, range(200))).count(True) == 23
+
+
+def test_transactions_keep_rows_and_keys_together(world: ControlPlane) -> None:
+    world.connections.open(Connection("e2e", "ip", int(world.clock.now())))
+    keys = [SubscriptionKey("e2e-dash", "e2e", f"s{number}") for number in range(60)]
+
+    def through(key: SubscriptionKey) -> Reservation:
+        held = world.connections.reserve(key, 40, "dash#e2e-dash#0")
+        if held is Reservation.HELD:
+            claim = Claim(key.dashboard_id, key.datasource_id, Principal(PUBLIC_SUBJECT, 1), "h", 100)
+            row = Subscription(key, "a", claim, "e2e-stream#0")
+            assert world.subscriptions.put_hidden(row) and world.subscriptions.make_visible(row)
+            if key.datasource_id.endswith("0"):
+                assert world.subscriptions.remove(row)
+        return held
+
+    with ThreadPoolExecutor(16) as pool:
+        results = list(pool.map(through, keys))
+    rows = {row.key.datasource_id for row in world.subscriptions.of_dashboard("e2e-dash")}
+    connection = world.connections.get("e2e")
+    assert connection is not None and set(connection.subscriptions) == rows
+    assert len(rows) <= 40 <= results.count(Reservation.HELD)
+    world.subscriptions.remove_all_of(connection)
+    world.connections.remove("e2e")
+
+
+# --- when something is wrong -------------------------------------------------------------------------------
+
+
+def test_a_taken_port_is_named_and_nothing_is_left(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        config = replace(on_free_ports(tmp_path), edge_port=taken.getsockname()[1])
+        with pytest.raises(StackError, match=r"Port \d+ is in use.*TIDEGATE_EDGE_PORT"):
+            up(config)
+    assert not Processes(config).alive()
+
+
+def test_an_emulator_that_does_not_start_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONHOME", "/nonexistent")
+    config = on_free_ports(tmp_path)
+    with pytest.raises(StackError, match="did not start"):
+        up(config)
+    assert not Processes(config).alive() and not config.stack_file.exists()
+    assert down(config) == []
+
+
+def test_an_endpoint_where_nothing_answers(tmp_path: Path) -> None:
+    (nobody,) = free_ports(1)
+    config = replace(on_free_ports(tmp_path), endpoint=f"http://127.0.0.1:{nobody}")
+    with pytest.raises(StackError, match="Nothing healthy answers"):
+        up(config)
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"TIDEGATE_EDGE_PORT": "http"},
+        {"TIDEGATE_EDGE_PORT": "70000"},
+        {"TIDEGATE_EDGE_PORT": "4566"},
+        {"TIDEGATE_FAKE_UPSTREAMS_MQTTS_PORT": "8080"},
+        {"TIDEGATE_ENDPOINT": "localhost:4566"},
+    ],
+)
+def test_wrong_variables_are_named(env: dict[str, str]) -> None:
+    with pytest.raises(StackError, match=next(iter(env))):
+        read_config(env)
