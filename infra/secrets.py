@@ -1,4 +1,4 @@
-"""Secrets the functions read, and the key that encrypts credential profiles. Values are generated, never given."""
+"""The secrets that functions read, and the key that encrypts credentials. All values are generated, never given."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from infra.stage import Stage
 
 
 class Secrets(Construct):
-    """One secret per purpose, so that each rotates alone."""
+    """A secret for each purpose, so that each can be rotated alone."""
 
     def __init__(self, scope: Construct, construct_id: str, *, stage: Stage) -> None:
         super().__init__(scope, construct_id)

@@ -28,9 +28,9 @@ class RelayWorkers:
     def __init__(self, stack: Mapping[str, Any]) -> None:
         self._stack = stack
         config = Config(endpoint=stack["emulator_url"])
-        world = ControlPlane({**config.aws_environment(), **stack["tables"], "TIDEGATE_ENV": "development"})
-        self._streams = world.streams
-        self._leases = world.relay_leases
+        control_plane = ControlPlane({**config.aws_environment(), **stack["tables"], "TIDEGATE_ENV": "development"})
+        self._streams = control_plane.streams
+        self._leases = control_plane.relay_leases
         self._functions = client(config, "lambda")
         self._processes = Processes(Config(state=Path(stack["state"])))
         self._version: str | None = None

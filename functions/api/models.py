@@ -1,4 +1,4 @@
-"""Requests and answers of the public API, in the contract's camel case."""
+"""Requests and answers of the public API. Their JSON names are in camel case."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class Model(BaseModel):
-    """Camel case outside, snake case inside, nothing unknown accepted."""
+    """Camel case in JSON, snake case in Python. Unknown fields are refused."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
 
@@ -204,7 +204,7 @@ class DashboardAnswer(Model):
 
     @staticmethod
     def of(dashboard: Dashboard, *, edit: bool, share: bool, member: bool) -> DashboardAnswer:
-        acl = [AclAnswer(user_id=one.user_id, level=one.level) for one in dashboard.acl.values()]
+        acl = [AclAnswer(user_id=entry.user_id, level=entry.level) for entry in dashboard.acl.values()]
         return DashboardAnswer(
             id=dashboard.dashboard_id,
             owner_id=dashboard.owner_id,

@@ -1,4 +1,4 @@
-"""What the API's routes call, built from providers."""
+"""Builds what the API's routes call, from providers."""
 
 from __future__ import annotations
 

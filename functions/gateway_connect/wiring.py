@@ -1,4 +1,4 @@
-"""What the gateway's handlers run, built from providers. Each handler imports only what its own services need."""
+"""Builds what the gateway's handlers run, from providers. Each handler imports only what its own services need."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ConnectServices:
-    """`$connect`: `origin` is what the edge proves itself by, None where there is no edge."""
+    """What `$connect` runs. `origin` is the secret by which the edge proves itself; None where there is no edge."""
 
     connect: Connect
     trust_proxy_hops: int
@@ -50,6 +50,8 @@ def connect_services(env: Mapping[str, str] | None = None) -> ConnectServices:
 
 @dataclass(frozen=True, slots=True)
 class DisconnectServices:
+    """What `$disconnect` runs."""
+
     end_connection: EndConnection
     observer: JsonObserver
 
@@ -63,6 +65,8 @@ def disconnect_services(env: Mapping[str, str] | None = None) -> DisconnectServi
 
 @dataclass(frozen=True, slots=True)
 class MessageServices:
+    """What the routes for messages run."""
+
     handle_message: HandleMessage
     observer: JsonObserver
 

@@ -1,4 +1,4 @@
-"""What the bridge and the catch-up handler run, built from providers."""
+"""Builds what the bridge and the catch-up handler run, from providers."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class BridgeServices:
+    """What the bridge's handler runs."""
+
     bridge: Bridge
     observer: JsonObserver
 
@@ -53,6 +55,8 @@ def bridge_services(env: Mapping[str, str] | None = None) -> BridgeServices:
 
 @dataclass(frozen=True, slots=True)
 class CatchUpServices:
+    """What the catch-up handler runs."""
+
     catch_up: CatchUp
     observer: JsonObserver
 

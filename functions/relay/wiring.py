@@ -1,4 +1,4 @@
-"""What a relay worker runs, built from providers."""
+"""Builds what a relay worker runs, from providers."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ from tidegate.usecases.remote_api.upstream_requests import RemoteUpstreamRequest
 
 
 class RelayRun:
-    """One worker with what it needs; made within the event loop that runs it."""
+    """A worker with everything it needs. It is made within the event loop that runs it."""
 
     def __init__(self, container: ControlPlane, *, handover_s: float | None = None) -> None:
-        """`handover_s`: how long before its end the worker asks for a successor, where not the usual time."""
+        """`handover_s`: how long before its end the worker asks for a successor, seconds; None for the usual time."""
         self._container = container
         settings = container.settings
         self._upstreams = UpstreamsByProtocol(
@@ -99,7 +99,7 @@ class RelayRun:
             return self._executor.run(stream, work)
 
         def request() -> Awaitable[UpstreamRequest | MqttRequest]:
-            # On threads of its own: an API that hangs must keep nobody's messages, and no lease, waiting.
+            # On threads of its own: an API that hangs must delay neither messages nor leases.
             return asyncio.get_running_loop().run_in_executor(self._requesting, self._requests, stream)
 
         return Upstream(
@@ -119,7 +119,7 @@ class RelayRun:
 
 
 def _requests(container: ControlPlane) -> Requests:
-    """Says what a stream connects to: from our tables, or asked of a remote API where one is set."""
+    """Finds out what a stream connects to: from our tables, or from a remote API where one is set."""
     if container.introspections is None:
         return StoredUpstreamRequests(profiles=container.profiles, cipher=container.cipher)
     return RemoteUpstreamRequests(
@@ -161,7 +161,7 @@ def _mqtt_upstreams(settings: Settings, egress: EgressPolicy) -> MqttUpstreams:
 
 @dataclass(frozen=True, slots=True)
 class RelayServices:
-    """What the relay's handler and process run. `partitions`: how many workers hold all upstreams together."""
+    """What the relay's handler and process run. `partitions`: how many workers share the upstreams."""
 
     container: ControlPlane
     partitions: int

@@ -1,4 +1,4 @@
-"""What the revalidation handlers run, built from providers."""
+"""Builds what the revalidation handlers run, from providers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RevalidateServices:
-    """`container` is what they are built from: benchmarks look at its stores."""
+    """What the queue's handler runs. `container` is what it was built from; benchmarks use its stores."""
 
     revalidate: Revalidate
     observer: JsonObserver
@@ -116,7 +116,7 @@ def _follow_feed(container: ControlPlane) -> Callable[[], int]:
 
 
 def _reintrospect(container: ControlPlane) -> Reintrospect | None:
-    """Asks a remote API again about those it admitted. None without one."""
+    """Asks a remote API again about the viewers it admitted. None where no remote API is set."""
     if container.introspections is None:
         return None
     from tidegate.usecases.remote_api.introspection import recheck_budget
@@ -133,7 +133,7 @@ def _reintrospect(container: ControlPlane) -> Reintrospect | None:
 
 @dataclass(frozen=True, slots=True)
 class DispatchServices:
-    """What the stream hands work to."""
+    """What the stream's handler runs."""
 
     tasks: RevalidationQueue
     observer: JsonObserver
@@ -148,7 +148,7 @@ def dispatch_services(env: Mapping[str, str] | None = None) -> DispatchServices:
 
 @dataclass(frozen=True, slots=True)
 class ScheduleServices:
-    """What the schedule hands work to. `poll_interval_s` is how often the feed is polled."""
+    """What the schedule's handler runs. `poll_interval_s`: how often the feed is polled, seconds."""
 
     tasks: RevalidationQueue
     follow_requests: FollowRequests
@@ -175,7 +175,7 @@ def schedule_services(env: Mapping[str, str] | None = None) -> ScheduleServices:
 
 @dataclass(frozen=True, slots=True)
 class ProfileServices:
-    """What follows changes of profiles."""
+    """What the handler runs that follows changes of profiles."""
 
     follow: FollowProfiles
     observer: JsonObserver

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 
-from functions.revalidate.dispatch import RELAYS_S
+from functions.revalidate.schedule import RELAYS_S
 from local_stack.checks import expect, settled
 from local_stack.relay_workers import API, MESSAGES, RELAY, RelayWorkers
 from local_stack.seed import LIVELY, stream

@@ -21,18 +21,18 @@ WRITTEN = [
 
 
 def test_a_record_reads_as_the_event_that_was_written(deployed: Mapping[str, str], moto_url: str) -> None:
-    world = ControlPlane(deployed)
-    store = DynamoRevocations(world.db, world.table(tables.REVOCATIONS), retention_s=3600)
-    now_ms = int(world.clock.now() * 1000)
+    control_plane = ControlPlane(deployed)
+    store = DynamoRevocations(control_plane.db, control_plane.table(tables.REVOCATIONS), retention_s=3600)
+    now_ms = int(control_plane.clock.now() * 1000)
     for revocation in WRITTEN:
         store.write_with([], revocation, now_ms)
     items: list[dict[str, Any]] = aws(moto_url, "dynamodb").query(
-        TableName=world.table(tables.REVOCATIONS),
+        TableName=control_plane.table(tables.REVOCATIONS),
         KeyConditionExpression="feed = :events",
         ExpressionAttributeValues={":events": {"S": tables.REVOCATION_EVENTS}},
     )["Items"]
     read = [read_stream_record({"eventName": "INSERT", "dynamodb": {"NewImage": item}}) for item in items]
-    assert read == list(store.read(0, 10, world.clock.now()).events)
+    assert read == list(store.read(0, 10, control_plane.clock.now()).events)
     assert [event.revocation for event in read] == WRITTEN
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
@@ -18,7 +19,9 @@ HEAD = "| function | may write with | for |"
 
 
 def evaluated(node: ast.expr, names: Mapping[str, object]) -> Any:
-    return eval(ast.unparse(node), {}, dict(names))  # noqa: S307  (the project's own text)
+    """What an expression comes to; a name that is not known here is a switch of the stage, and on."""
+    known: dict[str, object] = defaultdict(lambda: True, names)
+    return eval(ast.unparse(node), {}, known)  # noqa: S307  (the project's own text)
 
 
 def granted_in(tree: ast.Module, names: Mapping[str, object]) -> Iterator[tuple[tuple[str, str], set[str]]]:
@@ -37,10 +40,10 @@ def grants() -> dict[tuple[str, str], set[str]]:
     Read from the text, because the CDK would start a process. What only a gateway with a remote API has is in it.
     """
     trees = [ast.parse(path.read_text()) for path in sorted((ROOT / "infra").glob("*.py"))]
-    names: dict[str, object] = {"t": tables, "external": True}
+    names: dict[str, object] = {"t": tables}
     for node in [node for tree in trees for node in tree.body]:
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict | ast.List):
-            with suppress(NameError, AttributeError):  # of the CDK: no list of actions
+            with suppress(AttributeError, TypeError):  # of the CDK: no list of actions
                 names[ast.unparse(node.targets[0])] = evaluated(node.value, names)
     return {place: actions for tree in trees for place, actions in granted_in(tree, names) if actions}
 

@@ -9,8 +9,9 @@ from dataclasses import replace
 from typing import Any
 
 from functions.revalidate import wiring as revalidate_wiring
-from functions.revalidate.dispatch import make_schedule_handler, make_stream_handler
+from functions.revalidate.dispatch import make_handler as make_stream_handler
 from functions.revalidate.profiles import make_handler as make_profiles_handler
+from functions.revalidate.schedule import make_handler as make_schedule_handler
 from functions.revalidate.worker import make_handler
 from tests.deployment import aws
 from tests.functions.events import event
