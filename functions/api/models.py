@@ -15,29 +15,29 @@ from tidegate.domain.users import User
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 
-class Model(BaseModel):
+class ApiModel(BaseModel):
     """Camel case in JSON, snake case in Python. Unknown fields are refused."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
 
 
-class ErrorBody(Model):
+class ErrorBody(ApiModel):
     code: str
     message: str
     current_revision: int | None = None
     retry_after_ms: int | None = None
 
 
-class ErrorAnswer(Model):
+class ErrorAnswer(ApiModel):
     error: ErrorBody
 
 
-class LoginRequest(Model):
+class LoginRequest(ApiModel):
     email: Annotated[str, Field(max_length=254)]
     password: Annotated[str, Field(max_length=256)]
 
 
-class UserAnswer(Model):
+class UserAnswer(ApiModel):
     id: str
     email: str
     role: Role
@@ -55,43 +55,43 @@ class UserAnswer(Model):
         )
 
 
-class LoginAnswer(Model):
+class LoginAnswer(ApiModel):
     token: str
     expires_at: str
     user: UserAnswer
 
 
-class CreateUser(Model):
+class CreateUser(ApiModel):
     email: Annotated[str, Field(max_length=254)]
     role: Role = Role.VIEWER
     password: Annotated[str, Field(max_length=256)] | None = None
 
 
-class CreatedUser(Model):
+class CreatedUser(ApiModel):
     user: UserAnswer
     one_time_password: str | None
 
 
-class ChangeUser(Model):
+class ChangeUser(ApiModel):
     role: Role | None = None
     active: bool | None = None
 
 
-class OneTimePassword(Model):
+class OneTimePassword(ApiModel):
     one_time_password: str
 
 
-class ChangePassword(Model):
+class ChangePassword(ApiModel):
     current_password: Annotated[str, Field(max_length=256)]
     new_password: Annotated[str, Field(max_length=256)]
 
 
-class UserList(Model):
+class UserList(ApiModel):
     users: list[UserAnswer]
     cursor: str | None
 
 
-class CredentialRequest(Model):
+class CredentialRequest(ApiModel):
     name: Name
     type: CredentialType
     allow_public_use: bool = False
@@ -110,7 +110,7 @@ class CredentialRequest(Model):
         )
 
 
-class CredentialAnswer(Model):
+class CredentialAnswer(ApiModel):
     id: str
     name: str
     type: CredentialType
@@ -132,7 +132,7 @@ class CredentialAnswer(Model):
         )
 
 
-class BrokerRequest(Model):
+class BrokerRequest(ApiModel):
     name: Name
     transport: Transport
     broker_url: Annotated[str, Field(max_length=2048)] | None = None
@@ -156,7 +156,7 @@ class BrokerRequest(Model):
         )
 
 
-class BrokerAnswer(Model):
+class BrokerAnswer(ApiModel):
     id: str
     name: str
     transport: Transport
@@ -182,12 +182,12 @@ class BrokerAnswer(Model):
         )
 
 
-class AclAnswer(Model):
+class AclAnswer(ApiModel):
     user_id: str
     level: AclLevel
 
 
-class DashboardAnswer(Model):
+class DashboardAnswer(ApiModel):
     """`shareToken` is there only for those who may manage sharing."""
 
     id: str
@@ -220,7 +220,7 @@ class DashboardAnswer(Model):
         )
 
 
-class SummaryAnswer(Model):
+class SummaryAnswer(ApiModel):
     id: str
     owner_id: str
     title: str
@@ -238,26 +238,26 @@ class SummaryAnswer(Model):
         )
 
 
-class DashboardList(Model):
+class DashboardList(ApiModel):
     dashboards: list[SummaryAnswer]
     shared: list[SummaryAnswer]
     cursor: str | None
 
 
-class DocumentRequest(Model):
+class DocumentRequest(ApiModel):
     document: dict[str, Any]
 
 
-class VisibilityRequest(Model):
+class VisibilityRequest(ApiModel):
     visibility: Visibility
 
 
-class AclRequest(Model):
+class AclRequest(ApiModel):
     email: Annotated[str, Field(max_length=254)]
     level: AclLevel
 
 
-class SessionRequest(Model):
+class SessionRequest(ApiModel):
     """`currentToken`: the session token this one follows; a refresh spends no address budget."""
 
     dashboard_id: Name
@@ -266,12 +266,12 @@ class SessionRequest(Model):
     current_token: Annotated[str, Field(max_length=8192)] | None = None
 
 
-class SessionAnswer(Model):
+class SessionAnswer(ApiModel):
     token: str
     expires_at: str
 
 
-class AuditAnswer(Model):
+class AuditAnswer(ApiModel):
     action: str
     actor_id: str | None
     target_type: str
@@ -280,5 +280,5 @@ class AuditAnswer(Model):
     metadata: dict[str, Any]
 
 
-class AuditList(Model):
+class AuditList(ApiModel):
     events: list[AuditAnswer]

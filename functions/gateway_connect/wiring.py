@@ -25,10 +25,10 @@ class ConnectServices:
 
 
 def connect_services(env: Mapping[str, str] | None = None) -> ConnectServices:
-    from tidegate.providers.remote_api import RemoteApi
+    from tidegate.providers.remote_api import RemoteApiProviders
     from tidegate.usecases.gateway.connect import Connect, ConnectPolicy
 
-    container = RemoteApi(env)
+    container = RemoteApiProviders(env)
     settings = container.settings
     connect = Connect(
         policy=ConnectPolicy(
@@ -57,9 +57,9 @@ class DisconnectServices:
 
 
 def disconnect_services(env: Mapping[str, str] | None = None) -> DisconnectServices:
-    from tidegate.providers.delivery import Delivery
+    from tidegate.providers.delivery import DeliveryProviders
 
-    container = Delivery(env)
+    container = DeliveryProviders(env)
     return DisconnectServices(container.end_connection, container.observer)
 
 
@@ -72,12 +72,12 @@ class MessageServices:
 
 
 def message_services(env: Mapping[str, str] | None = None) -> MessageServices:
-    from tidegate.providers.delivery import Delivery
+    from tidegate.providers.delivery import DeliveryProviders
     from tidegate.usecases.gateway.handle_message import HandleMessage
     from tidegate.usecases.gateway.subscribe import Subscribe, SubscribePolicy
     from tidegate.usecases.gateway.unsubscribe import Unsubscribe
 
-    container = Delivery(env)
+    container = DeliveryProviders(env)
     settings = container.settings
     subscribe = Subscribe(
         policy=SubscribePolicy(

@@ -21,13 +21,13 @@ class BridgeServices:
 
 
 def bridge_services(env: Mapping[str, str] | None = None) -> BridgeServices:
-    from tidegate.providers.delivery import Delivery
+    from tidegate.providers.delivery import DeliveryProviders
     from tidegate.usecases.delivery.bridge import Bridge
     from tidegate.usecases.delivery.fan_out import FanOut
     from tidegate.usecases.delivery.fresh_access import FreshAccess
     from tidegate.usecases.delivery.senders import OneShotSender
 
-    container = Delivery(env)
+    container = DeliveryProviders(env)
     settings = container.settings
     fan_out = FanOut(
         subscriptions=container.subscriptions,
@@ -62,10 +62,10 @@ class CatchUpServices:
 
 
 def catch_up_services(env: Mapping[str, str] | None = None) -> CatchUpServices:
-    from tidegate.providers.delivery import Delivery
+    from tidegate.providers.delivery import DeliveryProviders
     from tidegate.usecases.delivery.catch_up import CatchUp
 
-    container = Delivery(env)
+    container = DeliveryProviders(env)
     catch_up = CatchUp(
         subscriptions=container.subscriptions,
         last_values=container.last_values,

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tidegate.ports.control_plane import FollowRequests
     from tidegate.ports.relay import RelayWorkers
     from tidegate.ports.revocation import RevalidationQueue
-    from tidegate.providers.control_plane import ControlPlane
+    from tidegate.providers.control_plane import ControlPlaneProviders
     from tidegate.usecases.control_plane.follow_profiles import FollowProfiles
     from tidegate.usecases.remote_api.reintrospect import Reintrospect
     from tidegate.usecases.revocation.revalidate import Revalidate
@@ -23,18 +23,18 @@ class RevalidateServices:
 
     revalidate: Revalidate
     observer: JsonObserver
-    container: ControlPlane
+    container: ControlPlaneProviders
 
 
 def revalidate_services(env: Mapping[str, str] | None = None) -> RevalidateServices:
-    from tidegate.providers.control_plane import ControlPlane
+    from tidegate.providers.control_plane import ControlPlaneProviders
     from tidegate.usecases.revocation.evaluate import Evaluate
     from tidegate.usecases.revocation.full_revalidation import FullRevalidation
     from tidegate.usecases.revocation.replace_relay_workers import ReplaceRelayWorkers
     from tidegate.usecases.revocation.revalidate import Revalidate
     from tidegate.usecases.revocation.terminate_subscriptions import TerminateSubscriptions
 
-    container = ControlPlane(env)
+    container = ControlPlaneProviders(env)
     clock, ids, observer = container.clock, container.ids, container.observer
     terminate = TerminateSubscriptions(
         subscriptions=container.subscriptions,
@@ -83,7 +83,7 @@ def revalidate_services(env: Mapping[str, str] | None = None) -> RevalidateServi
     return RevalidateServices(revalidate, observer, container)
 
 
-def _follow_feed(container: ControlPlane) -> Callable[[], int]:
+def _follow_feed(container: ControlPlaneProviders) -> Callable[[], int]:
     """Reads the feed: a remote API's where one is set, else our own."""
     batch = container.settings.revoked_tokens_max_batch
     if container.remote_api is None:
@@ -115,7 +115,7 @@ def _follow_feed(container: ControlPlane) -> Callable[[], int]:
     )
 
 
-def _reintrospect(container: ControlPlane) -> Reintrospect | None:
+def _reintrospect(container: ControlPlaneProviders) -> Reintrospect | None:
     """Asks a remote API again about the viewers it admitted. None where no remote API is set."""
     if container.introspections is None:
         return None
@@ -140,9 +140,9 @@ class DispatchServices:
 
 
 def dispatch_services(env: Mapping[str, str] | None = None) -> DispatchServices:
-    from tidegate.providers.control_plane import ControlPlane
+    from tidegate.providers.control_plane import ControlPlaneProviders
 
-    container = ControlPlane(env)
+    container = ControlPlaneProviders(env)
     return DispatchServices(container.revalidations, container.observer)
 
 
@@ -160,9 +160,9 @@ class ScheduleServices:
 
 def schedule_services(env: Mapping[str, str] | None = None) -> ScheduleServices:
     from tidegate.domain.relay import PARTITIONS
-    from tidegate.providers.control_plane import ControlPlane
+    from tidegate.providers.control_plane import ControlPlaneProviders
 
-    container = ControlPlane(env)
+    container = ControlPlaneProviders(env)
     return ScheduleServices(
         tasks=container.revalidations,
         follow_requests=container.follow_requests,
@@ -182,7 +182,7 @@ class ProfileServices:
 
 
 def profile_services(env: Mapping[str, str] | None = None) -> ProfileServices:
-    from tidegate.providers.control_plane import ControlPlane
+    from tidegate.providers.control_plane import ControlPlaneProviders
 
-    container = ControlPlane(env)
+    container = ControlPlaneProviders(env)
     return ProfileServices(container.follow_profiles, container.observer)

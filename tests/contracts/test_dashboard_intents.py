@@ -27,7 +27,7 @@ from tidegate.domain.profiles import (
 from tidegate.domain.users import User
 from tidegate.errors import Conflict
 from tidegate.ports.control_plane import UserWrite
-from tidegate.providers.control_plane import ControlPlane
+from tidegate.providers.control_plane import ControlPlaneProviders
 from tidegate.usecases.control_plane.follow_profiles import FollowProfiles
 from tidegate.usecases.control_plane.manage_dashboards import ManageDashboards
 from tidegate.usecases.control_plane.manage_profiles import ManageProfiles
@@ -40,7 +40,7 @@ class Container:
     """A dashboard with sources on an IoT broker, on a broker with a credential, and on an SSE source with one."""
 
     def __init__(self, env: Mapping[str, str]) -> None:
-        self.env, self.control_plane = env, ControlPlane(env)
+        self.env, self.control_plane = env, ControlPlaneProviders(env)
         control_plane = self.control_plane
         self.read: list[tuple[str, str]] = []
         self._count_reads()

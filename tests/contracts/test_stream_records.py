@@ -11,7 +11,7 @@ from tests.deployment import aws
 from tidegate import tables
 from tidegate.adapters.dynamodb.revocations import DynamoRevocations, read_stream_record
 from tidegate.domain.revocations import Revocation, RevocationReason
-from tidegate.providers.control_plane import ControlPlane
+from tidegate.providers.control_plane import ControlPlaneProviders
 
 WRITTEN = [
     Revocation(RevocationReason.SHARE_TOKEN_ROTATED, "dash-1", 7),
@@ -21,7 +21,7 @@ WRITTEN = [
 
 
 def test_a_record_reads_as_the_event_that_was_written(deployed: Mapping[str, str], moto_url: str) -> None:
-    control_plane = ControlPlane(deployed)
+    control_plane = ControlPlaneProviders(deployed)
     store = DynamoRevocations(control_plane.db, control_plane.table(tables.REVOCATIONS), retention_s=3600)
     now_ms = int(control_plane.clock.now() * 1000)
     for revocation in WRITTEN:

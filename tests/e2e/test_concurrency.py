@@ -15,7 +15,7 @@ from tidegate.adapters.dynamodb.access import put_dashboard
 from tidegate.domain.limits import FailureMode
 from tidegate.domain.subscriptions import Connection
 from tidegate.errors import TidegateError
-from tidegate.providers.control_plane import ControlPlane
+from tidegate.providers.control_plane import ControlPlaneProviders
 from tidegate.usecases.gateway.authorizer import LocalAuthorizer
 from tidegate.usecases.gateway.end_connection import EndConnection
 from tidegate.usecases.gateway.subscribe import Subscribe, SubscribePolicy
@@ -29,7 +29,7 @@ VIEWERS, ROTATIONS = 200, 20
 class RealTables(GatewayContainer):
     """The scene of the use-case tests, its stores the emulator's tables."""
 
-    def __init__(self, control_plane: ControlPlane) -> None:
+    def __init__(self, control_plane: ControlPlaneProviders) -> None:
         super().__init__()
         self.control_plane, self.platform, self.observer = control_plane, MemorySender(), MemoryObserver()
         slots = ConnectionQuota(
@@ -86,7 +86,9 @@ class RealTables(GatewayContainer):
 
 @pytest.fixture
 def scene(stack: Mapping[str, Any], config: Config) -> RealTables:
-    return RealTables(ControlPlane({**config.aws_environment(), **stack["tables"], "TIDEGATE_ENV": "development"}))
+    return RealTables(
+        ControlPlaneProviders({**config.aws_environment(), **stack["tables"], "TIDEGATE_ENV": "development"})
+    )
 
 
 def test_no_stale_row_and_no_lost_slot(scene: RealTables) -> None:

@@ -27,7 +27,7 @@ from tidegate.adapters.dynamodb.limits import DynamoCaps, DynamoRates
 from tidegate.domain.access import PUBLIC_SUBJECT, Claim, Principal
 from tidegate.domain.subscriptions import Connection, Subscription, SubscriptionKey
 from tidegate.ports.gateway import Reservation
-from tidegate.providers.control_plane import ControlPlane
+from tidegate.providers.control_plane import ControlPlaneProviders
 
 LAST = "demo data as before, its share link works"
 
@@ -108,11 +108,11 @@ def test_the_internal_contract_answers_behind_the_edge(stack: Mapping[str, Any])
 
 
 @pytest.fixture
-def control_plane(stack: Mapping[str, Any], config: Config) -> ControlPlane:
-    return ControlPlane({**config.aws_environment(), **stack["tables"], "TIDEGATE_ENV": "development"})
+def control_plane(stack: Mapping[str, Any], config: Config) -> ControlPlaneProviders:
+    return ControlPlaneProviders({**config.aws_environment(), **stack["tables"], "TIDEGATE_ENV": "development"})
 
 
-def test_limits_are_exact_on_a_real_table_api(control_plane: ControlPlane) -> None:
+def test_limits_are_exact_on_a_real_table_api(control_plane: ControlPlaneProviders) -> None:
     rates = DynamoRates(control_plane.db, control_plane.table(tables.LIMITERS))
     caps = DynamoCaps(control_plane.db, control_plane.table(tables.LIMITERS), "e2e")
     until = control_plane.clock.monotonic() + 60
@@ -128,7 +128,7 @@ def test_limits_are_exact_on_a_real_table_api(control_plane: ControlPlane) -> No
         assert list(pool.map(take, range(200))).count(True) == 23
 
 
-def test_transactions_keep_rows_and_keys_together(control_plane: ControlPlane) -> None:
+def test_transactions_keep_rows_and_keys_together(control_plane: ControlPlaneProviders) -> None:
     control_plane.connections.open(Connection("e2e", "ip", int(control_plane.clock.now())))
     keys = [SubscriptionKey("e2e-dash", "e2e", f"s{number}") for number in range(60)]
 

@@ -147,7 +147,7 @@ class NobodyListens(Unavailable):
     """Nobody is subscribed, yet or any more. What the stream connects to can only be learned for a subscriber."""
 
 
-class Requests(Protocol):
+class UpstreamRequests(Protocol):
     """Says what a stream connects to, credential included. Called whenever it is to be connected."""
 
     def __call__(self, stream: Stream) -> UpstreamRequest | MqttRequest:

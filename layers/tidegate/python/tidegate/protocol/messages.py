@@ -39,7 +39,7 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Subscribe:
+class SubscribeMessage:
     request_id: str
     dashboard_id: str
     datasource_id: str
@@ -47,17 +47,17 @@ class Subscribe:
 
 
 @dataclass(frozen=True, slots=True)
-class Unsubscribe:
+class UnsubscribeMessage:
     request_id: str
     datasource_id: str
 
 
 @dataclass(frozen=True, slots=True)
-class Ping:
+class PingMessage:
     request_id: str | None
 
 
-ClientMessage = Subscribe | Unsubscribe | Ping
+ClientMessage = SubscribeMessage | UnsubscribeMessage | PingMessage
 
 
 class BadMessage(Exception):
@@ -91,16 +91,16 @@ def parse(text: str, max_bytes: int, now: float) -> ClientMessage:
     if kind == "subscribe":
         dashboard_id, token = _field(fields, "dashboardId"), _field(fields, "sessionToken")
         if request_id and dashboard_id and datasource_id and token:
-            return Subscribe(request_id, dashboard_id, datasource_id, token)
+            return SubscribeMessage(request_id, dashboard_id, datasource_id, token)
         needed = "subscribe requires requestId, dashboardId, datasourceId, and sessionToken"
         raise BadMessage(refused(request_id, datasource_id, ErrorCode.PROTOCOL_ERROR, needed, now))
     if kind == "unsubscribe":
         if request_id and datasource_id:
-            return Unsubscribe(request_id, datasource_id)
+            return UnsubscribeMessage(request_id, datasource_id)
         needed = "unsubscribe requires requestId and datasourceId"
         raise BadMessage(refused(request_id, datasource_id, ErrorCode.PROTOCOL_ERROR, needed, now))
     if kind == "ping":
-        return Ping(request_id)
+        return PingMessage(request_id)
     raise BadMessage(error(datasource_id, ErrorCode.PROTOCOL_ERROR, "Unsupported realtime message type", now))
 
 

@@ -50,7 +50,7 @@ CONNECTS = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class BrokerLimits:
     """The operator's settings.
 
     Attributes:
@@ -75,7 +75,7 @@ class MqttUpstreams(UpstreamsFor["MqttRequest"]):
     def __init__(
         self,
         policy: EgressPolicy,
-        limits: Limits,
+        limits: BrokerLimits,
         *,
         connect_timeout_s: float,
         insecure_tls: bool = False,
@@ -258,7 +258,7 @@ class _Stream:
 class _Connection:
     """A connection to a broker with one credential. It connects at once, and lives until it breaks or is closed.
 
-    It is closed when it has had no streams for `Limits.idle_s`, and when another credential needs its place.
+    It is closed when it has had no streams for `BrokerLimits.idle_s`, and when another credential needs its place.
     """
 
     def __init__(
@@ -268,7 +268,7 @@ class _Connection:
         connect: Callable[[], Coroutine[Any, Any, aiomqtt.Client]],
         left: Callable[[], None],
         ended: Callable[[UpstreamFault | None], None],
-        limits: Limits,
+        limits: BrokerLimits,
     ) -> None:
         self._connect = connect
         self._left = left

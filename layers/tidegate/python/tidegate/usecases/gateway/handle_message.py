@@ -65,14 +65,14 @@ class HandleMessage:
             self._send(connection_id, messages.encode(bad.answer))
             return
         match message:
-            case messages.Ping(request_id):
+            case messages.PingMessage(request_id):
                 self._send(connection_id, messages.encode(messages.pong(request_id, self._clock.now())))
-            case messages.Unsubscribe():
+            case messages.UnsubscribeMessage():
                 self._on_unsubscribe(connection_id, message)
-            case messages.Subscribe():
+            case messages.SubscribeMessage():
                 self._on_subscribe(connection_id, message)
 
-    def _on_subscribe(self, connection_id: str, message: messages.Subscribe) -> None:
+    def _on_subscribe(self, connection_id: str, message: messages.SubscribeMessage) -> None:
         try:
             done = self._subscribe(connection_id, message.dashboard_id, message.datasource_id, message.session_token)
         except Exception as error:  # answered below, whatever it is
@@ -140,7 +140,7 @@ class HandleMessage:
         value = self._last_values.get(stream_key)
         return None if self._clock.monotonic() - checked_at >= FRESH_S else value
 
-    def _on_unsubscribe(self, connection_id: str, message: messages.Unsubscribe) -> None:
+    def _on_unsubscribe(self, connection_id: str, message: messages.UnsubscribeMessage) -> None:
         try:
             ended = self._unsubscribe(connection_id, message.datasource_id)
         except Exception as error:  # answered below, whatever it is

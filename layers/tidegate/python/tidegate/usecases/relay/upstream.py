@@ -76,7 +76,7 @@ class Upstream:
     ) -> None:
         """
         Args:
-            request: says what to connect to. Called before every connect; see `ports.relay.Requests`.
+            request: says what to connect to. Called before every connect; see `ports.relay.UpstreamRequests`.
             in_order: runs blocking work of this stream.
             note: stores whether the stream is connected.
             reconnect_ms: least and most length of a pause before connecting again, milliseconds.

@@ -13,19 +13,19 @@ from tidegate.domain.profiles import CredentialProfile, CredentialType
 from tidegate.domain.subscriptions import Stream
 from tidegate.errors import SecretUnreadable
 from tidegate.ports.control_plane import CredentialCipher, ProfileStore
-from tidegate.ports.relay import Broker, MqttRequest, Requests, UpstreamFault, UpstreamRequest
+from tidegate.ports.relay import Broker, MqttRequest, UpstreamFault, UpstreamRequest, UpstreamRequests
 from tidegate.protocol.messages import ErrorCode
 
 
-class StoredUpstreamRequests(Requests):
-    """`ports.relay.Requests` answered from our own tables."""
+class StoredUpstreamRequests(UpstreamRequests):
+    """`ports.relay.UpstreamRequests` answered from our own tables."""
 
     def __init__(self, *, profiles: ProfileStore, cipher: CredentialCipher) -> None:
         self._profiles = profiles
         self._cipher = cipher
 
     def __call__(self, stream: Stream) -> UpstreamRequest | MqttRequest:
-        """See `ports.relay.Requests`.
+        """See `ports.relay.UpstreamRequests`.
 
         Raises:
             UpstreamFault: a profile has changed since the stream was registered, or its secret cannot be decrypted.

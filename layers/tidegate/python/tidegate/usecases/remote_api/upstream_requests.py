@@ -17,7 +17,7 @@ from tidegate.domain.subscriptions import Stream, Subscription
 from tidegate.errors import Denied, InvalidInput, NotFound, PolicyBlocked, Unauthenticated, Unavailable
 from tidegate.ports.gateway import SubscriptionStore
 from tidegate.ports.limits import KeyHasher
-from tidegate.ports.relay import Broker, MqttRequest, NobodyListens, Requests, UpstreamFault, UpstreamRequest
+from tidegate.ports.relay import Broker, MqttRequest, NobodyListens, UpstreamFault, UpstreamRequest, UpstreamRequests
 from tidegate.ports.remote_api import Introspections
 from tidegate.ports.runtime import Clock, Observer
 from tidegate.protocol.messages import ErrorCode
@@ -28,8 +28,8 @@ from tidegate.usecases.remote_api.introspection import IntrospectionBudget, intr
 _VIEWERS = 3
 
 
-class RemoteUpstreamRequests(Requests):
-    """`ports.relay.Requests` answered by a remote API. Safe to use from several threads."""
+class RemoteUpstreamRequests(UpstreamRequests):
+    """`ports.relay.UpstreamRequests` answered by a remote API. Safe to use from several threads."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class RemoteUpstreamRequests(Requests):
         self._observer = observer
 
     def __call__(self, stream: Stream) -> UpstreamRequest | MqttRequest:
-        """See `ports.relay.Requests`.
+        """See `ports.relay.UpstreamRequests`.
 
         Raises:
             UpstreamFault: the API refuses every viewer that was tried, or the datasource was changed.
