@@ -29,9 +29,9 @@ def refusal(text: str, limit: int = 1000) -> dict[str, object]:
 
 
 def test_reads_every_type() -> None:
-    assert parse(
-        json.dumps(SUBSCRIBE | {"type": " SubscribeMessage ", "requestId": " r "}), 1000, 0
-    ) == SubscribeMessage("r", "d", "s", "t")
+    assert parse(json.dumps(SUBSCRIBE | {"type": " Subscribe ", "requestId": " r "}), 1000, 0) == SubscribeMessage(
+        "r", "d", "s", "t"
+    )
     assert parse('{"type":"unsubscribe","requestId":"r","datasourceId":"s"}', 1000, 0) == UnsubscribeMessage("r", "s")
     assert parse('{"type":"PING"}', 1000, 0) == PingMessage(None)
 

@@ -238,9 +238,9 @@ def _mqtt_form(protocol: str, answer: Body) -> tuple[Intent, BrokerProfile]:
 def _stored(intent: Intent, fingerprint: Fingerprint) -> Intent:
     """The part of an intent that is stored.
 
-    An intent that the bridge serves is stored whole: it holds no secret. Of an intent that the relay serves only a
-    fingerprint is stored, which tells intents apart without revealing them. The relay asks the API again when it
-    connects.
+    An intent that the bridge serves is stored whole: it holds no secret. Of an intent that the relay serves, only the
+    protocol, the broker profile's id and a fingerprint are stored. The fingerprint tells intents apart without
+    revealing them. The relay asks the API again when it connects.
     """
     if intent.get("transport") == Transport.IOT_CORE.value:
         return intent

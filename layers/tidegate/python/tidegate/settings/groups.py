@@ -1,7 +1,7 @@
 """Every setting: name, meaning, range and default, in groups by concern.
 
 A setting is a field made by `setting`. To add one, write the field in the group it belongs to, use it, and run
-`python scripts/settings_doc.py`.
+the command on the settings page.
 """
 
 from __future__ import annotations

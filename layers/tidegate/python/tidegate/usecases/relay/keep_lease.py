@@ -43,7 +43,7 @@ class KeepLease:
             Unavailable: the answer is not known. The partition may be taken, but this worker sends nothing.
         """
         started = self._clock.monotonic()
-        return self._keep(self._leases.claim(self._partition, self._owner, self._clock.now()), started)
+        return self._held(self._leases.claim(self._partition, self._owner, self._clock.now()), started)
 
     def renew(self) -> bool:
         """Extend the lease. False when another worker has it.
@@ -54,7 +54,7 @@ class KeepLease:
             return False
         started = self._clock.monotonic()
         try:
-            return self._keep(self._leases.renew(self.lease, self._clock.now()), started)
+            return self._held(self._leases.renew(self.lease, self._clock.now()), started)
         except Unavailable:
             return self.may_send()
 
@@ -74,7 +74,7 @@ class KeepLease:
             return False
         # The predecessor wrote the lease by its clock. It is renewed by ours before anything is sent.
         self.lease = current
-        return self._keep(self._leases.renew(current, now), started)
+        return self._held(self._leases.renew(current, now), started)
 
     def hand_over(self) -> bool:
         """Make the waiting successor the holder. False when that failed, because another worker has the lease.
@@ -92,7 +92,7 @@ class KeepLease:
         if lease is not None:
             self._leases.release(lease)
 
-    def _keep(self, lease: Lease | None, started: float) -> bool:
+    def _held(self, lease: Lease | None, started: float) -> bool:
         self.lease = lease
         self._deadline = _NEVER if lease is None else started + LEASE_S
         return lease is not None
