@@ -18,7 +18,7 @@ class Secrets(Construct):
         removal = cdk.RemovalPolicy.DESTROY if stage.disposable else cdk.RemovalPolicy.RETAIN
         self.jwt = self._secret("Jwt", "Signs login tokens", removal)
         self.jwt_gateway = self._secret("JwtGateway", "Signs datasource session tokens", removal)
-        self.service_token = self._secret("ServiceToken", "Bearer of the internal contract", removal)
+        self.service_token = self._secret("ServiceToken", "Bearer token of the internal API", removal)
         self.limiter_salt = self._secret("LimiterSalt", "Salt of limiter keys and stored addresses", removal)
         self.origin = self._secret("Origin", "Header the edge adds, so that nobody goes around it", removal)
         self.credential_key = kms.Key(

@@ -97,7 +97,7 @@ def opened(stores: Stores, connection_id: str = "c=") -> None:
 def test_a_connection_comes_and_goes(stores: Stores) -> None:
     assert stores.connections.get("c=") is None
     opened(stores)
-    assert stores.connections.reserve(KEY, 5, "dash#d#0") is Reservation.HELD
+    assert stores.connections.reserve(KEY, 5, "dash#d#0") is Reservation.RESERVED
     opened(stores)  # repeated: keeps what it holds
     connection = stores.connections.get("c=")
     assert connection is not None
@@ -115,9 +115,9 @@ def test_the_cap_of_a_connection_is_exact(stores: Stores) -> None:
     keys = [SubscriptionKey("d", "c=", f"s{number}") for number in range(20)]
     with ThreadPoolExecutor(stores.parallel) as pool:
         results = list(pool.map(lambda key: stores.connections.reserve(key, 7, "slot"), keys))
-    assert results.count(Reservation.HELD) == 7 and results.count(Reservation.FULL) == 13
-    held = keys[results.index(Reservation.HELD)]
-    assert stores.connections.reserve(held, 7, "slot") is Reservation.HELD
+    assert results.count(Reservation.RESERVED) == 7 and results.count(Reservation.FULL) == 13
+    held = keys[results.index(Reservation.RESERVED)]
+    assert stores.connections.reserve(held, 7, "slot") is Reservation.RESERVED
     other = replace(held, dashboard_id="other")
     assert stores.connections.reserve(other, 7, "slot") is Reservation.OTHER_DASHBOARD
 

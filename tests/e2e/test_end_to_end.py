@@ -134,7 +134,7 @@ def test_transactions_keep_rows_and_keys_together(control_plane: ControlPlanePro
 
     def through(key: SubscriptionKey) -> Reservation:
         held = control_plane.connections.reserve(key, 40, "dash#e2e-dash#0")
-        if held is Reservation.HELD:
+        if held is Reservation.RESERVED:
             claim = Claim(key.dashboard_id, key.datasource_id, Principal(PUBLIC_SUBJECT, 1), "h", 100)
             row = Subscription(key, "a", claim, "e2e-stream#0")
             assert control_plane.subscriptions.put_hidden(row) and control_plane.subscriptions.make_visible(row)
@@ -147,7 +147,7 @@ def test_transactions_keep_rows_and_keys_together(control_plane: ControlPlanePro
     rows = {row.key.datasource_id for row in control_plane.subscriptions.of_dashboard("e2e-dash")}
     connection = control_plane.connections.get("e2e")
     assert connection is not None and set(connection.subscriptions) == rows
-    assert len(rows) <= 40 <= results.count(Reservation.HELD)
+    assert len(rows) <= 40 <= results.count(Reservation.RESERVED)
     control_plane.subscriptions.remove_all_of(connection)
     control_plane.connections.remove("e2e")
 

@@ -244,7 +244,7 @@ def _stored(intent: Intent, fingerprint: Fingerprint) -> Intent:
     """
     if intent.get("transport") == Transport.IOT_CORE.value:
         return intent
-    stored = {"protocol": intent["protocol"], "introspected": fingerprint("introspected", intent_hash(intent))}
+    stored = {"protocol": intent["protocol"], "fingerprint": fingerprint("intent", intent_hash(intent))}
     return stored | ({"brokerProfileId": intent["brokerProfileId"]} if "brokerProfileId" in intent else {})
 
 

@@ -45,7 +45,7 @@ class AccessStore(Protocol):
 class Reservation(StrEnum):
     """Outcome of `ConnectionStore.reserve`."""
 
-    HELD = "held"
+    RESERVED = "reserved"
     GONE = "gone"  # no such connection, or it is closing
     FULL = "full"  # the connection's set of keys is at the cap
     OTHER_DASHBOARD = "other_dashboard"  # the connection has this datasource id for another dashboard

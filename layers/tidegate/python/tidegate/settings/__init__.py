@@ -182,6 +182,6 @@ def _remote_api_problems(settings: Settings) -> list[str]:
         if limit > MAX_GATEWAY_LIMIT:
             problems.append(
                 f"{variable}={limit}: allowed with GATEWAY_API_BASE_URL: at most {MAX_GATEWAY_LIMIT}, "
-                "the largest limit the contract counts against"
+                "the largest limit that the internal API counts against"
             )
     return problems

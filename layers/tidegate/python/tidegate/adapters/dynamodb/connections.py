@@ -67,7 +67,7 @@ class DynamoConnections(ConnectionStore):
                 return Reservation.GONE
             other = connection.subscriptions.get(key.datasource_id)
             return Reservation.OTHER_DASHBOARD if other not in (None, key.dashboard_id) else Reservation.FULL
-        return Reservation.HELD
+        return Reservation.RESERVED
 
     def note_slot(self, connection_id: str, slot: str) -> bool:
         try:

@@ -65,7 +65,7 @@ class HttpRates(RateCounter):
             ApiTimeout, ApiBusy, Unavailable: the API did not count.
         """
         if window_ms != WINDOW_MS:
-            raise ValueError("the contract counts by the minute only")
+            raise ValueError("the internal API counts by the minute only")
         timeout_s = deadline - monotonic()
         if timeout_s <= 0:
             raise ApiTimeout("The limiter did not answer in time")

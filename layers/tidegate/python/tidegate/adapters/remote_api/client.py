@@ -114,5 +114,5 @@ def _reply(answer: Answer) -> Reply:
         body = None
     in_form = isinstance(body, dict) and (answer.status == 200 or isinstance(body.get("error"), str))
     if not in_form or answer.status not in (200, 400, 401, 403, 404):
-        raise Unavailable("The answer does not have the contract's form", code="api_malformed")
+        raise Unavailable("The answer does not have the form of the internal API", code="api_malformed")
     return Reply(answer.status, body)

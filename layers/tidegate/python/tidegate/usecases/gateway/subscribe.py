@@ -176,7 +176,7 @@ class Subscribe:
                 raise LimitReached("Realtime subscription limit reached for this connection", code="cap_reached")
             case Reservation.OTHER_DASHBOARD:
                 raise Denied("Datasource token dashboard mismatch")
-            case Reservation.HELD:
+            case Reservation.RESERVED:
                 pass
 
         def note(slot: str) -> bool:

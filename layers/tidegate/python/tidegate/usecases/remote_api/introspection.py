@@ -59,5 +59,5 @@ def introspect(
     except TidegateError as error:
         observer.count("introspections", outcome=error.code)
         raise
-    observer.count("introspections", outcome="granted")
+    observer.count("introspections", outcome="authorized")
     return answer

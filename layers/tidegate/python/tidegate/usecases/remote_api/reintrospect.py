@@ -58,7 +58,7 @@ class _Verdict:
 
 
 _NOT_ASKED = _Verdict()
-_AUTHORIZED = _Verdict("granted", None, True)
+_AUTHORIZED = _Verdict("authorized", None, True)
 
 
 class Reintrospect:
