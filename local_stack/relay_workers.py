@@ -19,7 +19,7 @@ from tidegate.domain.subscriptions import Stream
 from tidegate.providers.control_plane import ControlPlaneProviders
 
 RELAY, MESSAGES, API = "relay.worker", "gateway_connect.messages", "api.main"
-SCHEDULE = "revalidate.dispatch.schedule"
+SCHEDULE = "revalidate.schedule"
 
 
 class LocalRelayWorkers:
@@ -133,7 +133,10 @@ class LocalRelayWorkers:
                 self._leases.release(lease)
 
     def _name(self, handler: str) -> str:
-        """The deployed name of the function with this handler."""
+        """The deployed name of the function with this handler. Raises `LookupError` when no function has it."""
         pages = self._functions.get_paginator("list_functions").paginate()
-        functions = [function for page in pages for function in page["Functions"]]
-        return next(str(each["FunctionName"]) for each in functions if f"functions.{handler}" in each["Handler"])
+        handlers = {each["Handler"]: str(each["FunctionName"]) for page in pages for each in page["Functions"]}
+        name = handlers.get(f"functions.{handler}.handler")
+        if name is None:
+            raise LookupError(f"no function has the handler functions.{handler}.handler; there are {sorted(handlers)}")
+        return name

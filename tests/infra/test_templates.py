@@ -16,6 +16,7 @@ from aws_cdk.assertions import Template
 from infra.app import build
 from infra.bridge import POLICY_LIMIT, publish_resources, rule_sql
 from infra.stage import StageError, load_stage, names
+from local_stack import relay_workers
 from tidegate.domain.client_ip import ORIGIN_HEADER
 from tidegate.tables import ALL_TABLES
 
@@ -309,6 +310,13 @@ def test_the_edge(production: dict[str, Any], local: dict[str, Any]) -> None:
     (header,) = {origin["HeaderName"] for origin in with_header for origin in origin["OriginCustomHeaders"]}
     assert header == ORIGIN_HEADER
     assert "resolve:secretsmanager" in json.dumps(with_header)
+
+
+def test_the_local_stack_finds_the_functions_it_handles(local: dict[str, Any]) -> None:
+    """It looks functions up by their handlers, which otherwise only a smoke run would notice."""
+    handlers = {function["Handler"] for function in properties(local, "AWS::Lambda::Function")}
+    named = {relay_workers.RELAY, relay_workers.MESSAGES, relay_workers.API, relay_workers.SCHEDULE}
+    assert {f"functions.{name}.handler" for name in named} <= handlers
 
 
 def test_a_domain_of_ones_own() -> None:
