@@ -153,7 +153,7 @@ def _contradictions(settings: Settings) -> list[str]:
 
 
 #: What API Gateway waits for a WebSocket message's answer is 29 s; the rest of a subscribe needs some of it.
-_MESSAGE_BUDGET_MS = 25_000
+MESSAGE_BUDGET_MS = 25_000
 
 
 def _remote_api_problems(settings: Settings) -> list[str]:
@@ -164,10 +164,10 @@ def _remote_api_problems(settings: Settings) -> list[str]:
             "would travel in clear; allowed: https://, or http:// on this host"
         )
     together = settings.limiter_timeout_ms + settings.introspection_timeout_ms
-    if together > _MESSAGE_BUDGET_MS:
+    if together > MESSAGE_BUDGET_MS:
         problems.append(
             f"GATEWAY_LIMITER_TIMEOUT_MS and GATEWAY_INTROSPECTION_TIMEOUT_MS: {together} together; "
-            f"allowed: at most {_MESSAGE_BUDGET_MS}, because a subscribe waits for both"
+            f"allowed: at most {MESSAGE_BUDGET_MS}, because a subscribe waits for both"
         )
     limits = {
         "REALTIME_CONNECT_RATE_LIMIT_IP_PER_MIN": settings.connect_rate_limit_ip_per_min,

@@ -74,7 +74,7 @@ class GatewaySettings:
     """The handshake, subscribing, and what one connection may do."""
 
     realtime_enabled: bool = setting(
-        "REALTIME_ENABLED", True, boolean, "Off: the handshake answers 404, bridge and relay idle."
+        "REALTIME_ENABLED", True, boolean, "Off: the handshake answers 404, and bridge and relay idle."
     )
     allowed_origins: tuple[str, ...] = setting(
         "REALTIME_ALLOWED_ORIGINS", (), origins, "When set, a handshake with another Origin answers 403."
@@ -83,13 +83,13 @@ class GatewaySettings:
         "REALTIME_MAX_CLIENT_CONNECTIONS_PER_IP", 25, _count, "Open connections of one address, over all functions."
     )
     max_connections_per_dashboard: int = setting(
-        "REALTIME_MAX_CONNECTIONS_PER_DASHBOARD", 1000, _count, "Connections holding a subscription of a dashboard."
+        "REALTIME_MAX_CONNECTIONS_PER_DASHBOARD", 1000, _count, "Connections that hold a subscription of one dashboard."
     )
     max_subscriptions_per_connection: int = setting(
         "REALTIME_MAX_SUBSCRIPTIONS_PER_CONNECTION",
         50,
         integer(1, 500),
-        "Subscriptions of one connection; exact under concurrency.",
+        "Subscriptions of one connection. Exact under concurrency.",
     )
     connect_rate_limit_ip_per_min: int = setting(
         "REALTIME_CONNECT_RATE_LIMIT_IP_PER_MIN", 60, _count, "Handshakes of one address in a minute."
@@ -110,8 +110,8 @@ class GatewaySettings:
         "REALTIME_TRUST_PROXY_HOPS",
         0,
         integer(0, 16),
-        "Proxies in front that append to X-Forwarded-For; 0 takes the platform's source address. "
-        "With the edge in front 2, without it 0, on the local stack 1. Must equal API_TRUST_PROXY_HOPS.",
+        "Proxies in front that append to X-Forwarded-For. 0 takes the platform's source address. "
+        "It is 2 with the edge in front, 0 without it, 1 on the local stack. Must equal API_TRUST_PROXY_HOPS.",
     )
     unauthenticated_timeout_ms: int = setting(
         "REALTIME_UNAUTHENTICATED_TIMEOUT_MS",
@@ -123,7 +123,7 @@ class GatewaySettings:
         "REALTIME_MAX_MESSAGE_BYTES",
         131_072,
         integer(1, 131_072),
-        "Largest message in either direction; the platform's own limit is the default.",
+        "Largest message in either direction. The default is the platform's own limit.",
     )
 
 
@@ -135,7 +135,7 @@ class LimiterSettings:
         "SECURITY_LIMITER_BACKEND",
         "dynamodb",
         choice("dynamodb", "memory"),
-        "Where limits are counted; `memory` (one process) only outside production.",
+        "Where limits are counted. `memory`, which counts in one process, is allowed outside production only.",
     )
     limiter_namespace: str = setting(
         "SECURITY_LIMITER_NAMESPACE",
@@ -144,7 +144,7 @@ class LimiterSettings:
         "First part of every limiter key, so that two deployments may share a table.",
     )
     limiter_timeout_ms: int = setting(
-        "GATEWAY_LIMITER_TIMEOUT_MS", 3000, integer(500, 25_000), "One deadline for all limiter calls of a decision."
+        "GATEWAY_LIMITER_TIMEOUT_MS", 3000, integer(500, 25_000), "One deadline for all limiter calls of one decision."
     )
     realtime_limiter_failure_mode: FailureMode = setting(
         "REALTIME_LIMITER_FAILURE_MODE",
@@ -157,7 +157,7 @@ class LimiterSettings:
         "SECURITY_LIMITER_FAILURE_MODE",
         FailureMode.CLOSED,
         failure_mode,
-        "The same for login, mint and the internal API.",
+        "What login, minting of session tokens and the internal API do then.",
         shown=_by_class,
     )
 
@@ -170,13 +170,13 @@ class RevocationSettings:
         "REALTIME_PUBLIC_REVALIDATE_INTERVAL_MS",
         30_000,
         integer(1000, 3_600_000),
-        "Incremental poll of the feed; below 60000 the minute's run polls several times.",
+        "How often the feed is polled for new events. Below 60000, the run of each minute polls several times.",
     )
     public_full_revalidate_interval_ms: int = setting(
         "REALTIME_PUBLIC_FULL_REVALIDATE_INTERVAL_MS",
         300_000,
         integer(60_000, 86_400_000),
-        "Full revalidation: every subscription is checked.",
+        "How often a full revalidation checks every subscription.",
     )
     revoke_event_retention_seconds: int = setting(
         "REALTIME_REVOKE_EVENT_RETENTION_SECONDS",
@@ -185,7 +185,7 @@ class RevocationSettings:
         "How long the feed keeps an event.",
     )
     revoked_tokens_max_batch: int = setting(
-        "GATEWAY_REVOKED_TOKENS_MAX_BATCH", 500, integer(1, 1000), "Largest number of events in one answer."
+        "GATEWAY_REVOKED_TOKENS_MAX_BATCH", 500, integer(1, 1000), "Largest number of events in one answer of the feed."
     )
 
 
@@ -197,25 +197,25 @@ class RemoteApiSettings:
         "GATEWAY_API_BASE_URL",
         "",
         base_url,
-        "Set: the gateway asks that API over HTTP instead of the tables; production: https, or this host.",
+        "When set, the gateway asks that API over HTTP, not the tables. In production it must be https, or this host.",
     )
     introspection_timeout_ms: int = setting(
         "GATEWAY_INTROSPECTION_TIMEOUT_MS",
         5000,
         integer(500, 25_000),
-        "One deadline for all calls of an introspection; with GATEWAY_API_BASE_URL.",
+        "One deadline for all calls of an introspection. Used with GATEWAY_API_BASE_URL.",
     )
     revoked_tokens_timeout_ms: int = setting(
         "GATEWAY_REVOKED_TOKENS_TIMEOUT_MS",
         5000,
         integer(500, 25_000),
-        "One deadline for all calls of a read of the feed; with GATEWAY_API_BASE_URL.",
+        "One deadline for all calls of a read of the feed. Used with GATEWAY_API_BASE_URL.",
     )
     introspection_rate_limit_per_min: int = setting(
         "GATEWAY_INTROSPECTION_RATE_LIMIT_PER_MIN",
         600,
         _count,
-        "Introspections of one caller in a minute; with GATEWAY_API_BASE_URL, re-checks spend at most half of it, and "
+        "Introspections of one caller in a minute. With GATEWAY_API_BASE_URL, re-checks spend at most half of it, and "
         "connects of the relay a quarter.",
     )
     revoked_tokens_rate_limit_per_min: int = setting(
@@ -231,65 +231,66 @@ class UpstreamSettings:
         "REALTIME_SSE_ENABLED",
         True,
         boolean,
-        "Off: SSE datasources are POLICY_BLOCKED; running streams end within two minutes.",
+        "Off: SSE datasources are refused with STREAM_POLICY_BLOCKED. Running streams end within two minutes.",
     )
     ws_enabled: bool = setting(
         "REALTIME_WS_ENABLED",
         True,
         boolean,
-        "Off: WebSocket datasources are POLICY_BLOCKED; running streams end within two minutes.",
+        "Off: WebSocket datasources are refused with STREAM_POLICY_BLOCKED. Running streams end within two minutes.",
     )
     mqtt_enabled: bool = setting(
         "REALTIME_MQTT_ENABLED",
         True,
         boolean,
-        "Off: MQTT datasources are POLICY_BLOCKED and the bridge idles; running streams end within two minutes.",
+        "Off: MQTT datasources are refused with STREAM_POLICY_BLOCKED, and the bridge idles. Running streams end "
+        "within two minutes.",
     )
     sse_idle_timeout_ms: int = setting(
-        "REALTIME_SSE_IDLE_TIMEOUT_MS", 120_000, integer(1000, 3_600_000), "Of a quiet SSE upstream."
+        "REALTIME_SSE_IDLE_TIMEOUT_MS", 120_000, integer(1000, 3_600_000), "How long an SSE upstream may be silent."
     )
     ws_idle_timeout_ms: int = setting(
         "REALTIME_WS_IDLE_TIMEOUT_MS",
         300_000,
         integer(1000, 3_600_000),
-        "Of a quiet WebSocket upstream.",
+        "How long a WebSocket upstream may be silent.",
     )
     ws_ping_interval_ms: int = setting(
-        "REALTIME_WS_PING_INTERVAL_MS", 30_000, integer(1000, 3_600_000), "Pings to the upstream."
+        "REALTIME_WS_PING_INTERVAL_MS", 30_000, integer(1000, 3_600_000), "How often a WebSocket upstream is pinged."
     )
     connect_timeout_ms: int = setting(
-        "REALTIME_CONNECT_TIMEOUT_MS", 10_000, integer(500, 300_000), "Of an upstream's connect only."
+        "REALTIME_CONNECT_TIMEOUT_MS", 10_000, integer(500, 300_000), "How long connecting to an upstream may take."
     )
     reconnect_min_ms: int = setting(
-        "REALTIME_RECONNECT_MIN_MS", 1000, integer(100, 3_600_000), "Least delay of a reconnect."
+        "REALTIME_RECONNECT_MIN_MS", 1000, integer(100, 3_600_000), "Shortest delay before a reconnect."
     )
     reconnect_max_ms: int = setting(
-        "REALTIME_RECONNECT_MAX_MS", 30_000, integer(100, 3_600_000), "Greatest delay of a reconnect."
+        "REALTIME_RECONNECT_MAX_MS", 30_000, integer(100, 3_600_000), "Longest delay before a reconnect."
     )
     max_updates_per_second: int = setting(
         "REALTIME_MAX_UPDATES_PER_SECOND",
         10,
         integer(0, 1000),
-        "Conflation per stream, the newest value wins; 0 = off.",
+        "Most values that a stream sends in a second: the newest wins (conflation). 0 sends all.",
     )
     mqtt_allowed_topics: tuple[str, ...] = setting(
         "REALTIME_MQTT_ALLOWED_TOPICS",
         (),
         topics,
-        "Topic filters datasources may use; one IoT rule each. `iot-core` profiles need it in every stage.",
+        "Topic filters that datasources may use. Each becomes an IoT rule. `iot-core` profiles need it in every stage.",
     )
     mqtt_max_qos: int = setting("REALTIME_MQTT_MAX_QOS", 1, integer(0, 1), "Highest QoS asked of external brokers.")
     mqtt_max_connections_per_broker: int = setting(
         "REALTIME_MQTT_MAX_CONNECTIONS_PER_BROKER",
         10,
         integer(1, 1000),
-        "Distinct credentials per broker profile, over all relays.",
+        "Distinct credentials for each broker profile, over all relay workers.",
     )
     mqtt_idle_disconnect_ms: int = setting(
         "REALTIME_MQTT_IDLE_DISCONNECT_MS",
         300_000,
         _millis,
-        "How long a broker connection without streams lives.",
+        "How long a broker connection without streams is kept.",
     )
     mqtt_keepalive_seconds: int = setting(
         "REALTIME_MQTT_KEEPALIVE_SECONDS", 60, integer(5, 3600), "Keep-alive of broker connections."
@@ -298,7 +299,7 @@ class UpstreamSettings:
         "REALTIME_MQTT_MAX_MESSAGE_BYTES",
         98_304,
         integer(1, 131_072),
-        "Largest MQTT payload; the encoded frame is checked against REALTIME_MAX_MESSAGE_BYTES as well.",
+        "Largest MQTT payload. The encoded frame is checked against REALTIME_MAX_MESSAGE_BYTES as well.",
     )
 
 
@@ -310,16 +311,16 @@ class EgressSettings:
         "EGRESS_ALLOWED_HOSTS",
         (),
         hosts,
-        "Hosts upstreams may be on: a name, *.suffix; `*` matches nothing in production.",
+        "Hosts that upstreams may be on. `*` matches nothing in production.",
     )
     egress_allowed_ports: tuple[int, ...] = setting(
-        "EGRESS_ALLOWED_PORTS", (80, 443, 1883, 8883), ports, "Ports upstreams may be on."
+        "EGRESS_ALLOWED_PORTS", (80, 443, 1883, 8883), ports, "Ports that upstreams may be on."
     )
     egress_allow_private_destinations: bool = setting(
         "EGRESS_ALLOW_PRIVATE_DESTINATIONS", False, boolean, "Lets upstreams be on private addresses."
     )
     egress_allow_insecure_tls: bool = setting(
-        "EGRESS_ALLOW_INSECURE_TLS", False, boolean, "Skips certificate checks; an error in production."
+        "EGRESS_ALLOW_INSECURE_TLS", False, boolean, "Skips certificate checks. An error in production."
     )
 
 
@@ -353,7 +354,7 @@ class ControlPlaneSettings:
         "DATASOURCE_TOKEN_MINT_RATE_LIMIT_PUBLIC_IP_PER_MIN",
         30,
         _count,
-        "Public session tokens of one address in a minute; a refresh of a live subscription does not spend it.",
+        "Public session tokens of one address in a minute. A refresh of a live subscription does not spend it.",
     )
     mint_rate_limit_share_token_per_min: int = setting(
         "DATASOURCE_TOKEN_MINT_RATE_LIMIT_SHARE_TOKEN_PER_MIN",
@@ -362,13 +363,21 @@ class ControlPlaneSettings:
         "Public session tokens of one share token in a minute.",
     )
     login_max_attempts: int = setting(
-        "AUTH_LOGIN_MAX_ATTEMPTS", 5, integer(1, 1000), "Failed logins of one e-mail and address before the lock."
+        "AUTH_LOGIN_MAX_ATTEMPTS",
+        5,
+        integer(1, 1000),
+        "Failed logins with one e-mail from one address before the lock.",
     )
     login_window_seconds: int = setting(
         "AUTH_LOGIN_WINDOW_SECONDS", 300, integer(1, 86_400), "Window in which failed logins are counted."
     )
     login_lock_seconds: int = setting("AUTH_LOGIN_LOCK_SECONDS", 300, integer(1, 86_400), "How long the lock holds.")
     api_trust_proxy_hops: int = setting(
-        "API_TRUST_PROXY_HOPS", 0, integer(0, 16), "The same for the API. Must equal REALTIME_TRUST_PROXY_HOPS."
+        "API_TRUST_PROXY_HOPS", 0, integer(0, 16), "As REALTIME_TRUST_PROXY_HOPS, for the HTTP API. Both must be equal."
     )
-    api_docs_enabled: bool = setting("API_DOCS_ENABLED", False, boolean, "Serves OpenAPI at /api/docs.")
+    api_docs_enabled: bool = setting(
+        "API_DOCS_ENABLED",
+        False,
+        boolean,
+        "Serves the OpenAPI description at /api/openapi.json, and a page of it at /api/docs.",
+    )
