@@ -1,0 +1,138 @@
+"""The page of the protocol shows real frames, and the AsyncAPI file describes what the code reads and sends."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from typing import Any, get_args
+
+import pytest
+import yaml
+from jsonschema import Draft7Validator, ValidationError
+from pydantic.alias_generators import to_camel
+
+from tests.docs.frames import PAGE, frames, shown, written
+from tests.docs.pages import REFERENCE, code_words, headings, rows, section
+from tidegate.protocol import batches, messages
+from tidegate.protocol.messages import BadMessage, ErrorCode, Status
+
+TEXT = PAGE.read_text()
+EXAMPLES = frames()
+API: dict[str, Any] = yaml.safe_load((REFERENCE / "asyncapi.yaml").read_text())
+SCHEMAS: dict[str, Any] = API["components"]["schemas"]
+CLIENT = {kind.__name__.lower(): kind for kind in get_args(messages.ClientMessage)}
+NOW = 1_800_000_000.0
+
+
+def validator(name: str) -> Draft7Validator:
+    return Draft7Validator({"$ref": f"#/components/schemas/{name}", "components": API["components"]})
+
+
+# --- the page -----------------------------------------------------------------------------------------------
+
+
+def test_the_examples_are_those_of_a_run() -> None:
+    assert written(TEXT, EXAMPLES) == TEXT, "run: python -m tests.docs.frames"
+    assert sorted(shown(TEXT)) == sorted(EXAMPLES), "each example is shown once"
+
+
+def test_every_kind_of_message_is_shown_under_its_name() -> None:
+    shown_kinds = {json.loads(text)["type"] for text in EXAMPLES.values()}
+    assert shown_kinds == CLIENT.keys() | server_frames().keys()
+    assert shown_kinds <= set(headings(TEXT))
+
+
+def test_every_error_code_is_explained() -> None:
+    assert {code_words(row[0])[0] for row in rows(section(TEXT, "Error codes"))} == set(ErrorCode)
+    assert all(f"`{state}`" in section(TEXT, "status") for state in Status)
+
+
+# --- the AsyncAPI file --------------------------------------------------------------------------------------
+
+
+def server_frames() -> dict[str, list[dict[str, Any]]]:
+    """Frames of each kind, with the fewest fields and with the most."""
+    ack, code = messages.ack(None, None, NOW), ErrorCode.AUTH_FAILED
+    return {
+        "ack": [ack, messages.refused("r", "d", code, "m", NOW, retryable=True)],
+        "status": [messages.status("d", Status.CONNECTED, NOW), messages.status("d", Status.ERROR, NOW, code, "m")],
+        "error": [messages.error(None, code, "m", NOW), messages.error("d", code, "m", NOW, retryable=False)],
+        "pong": [messages.pong(None, NOW), messages.pong("r", NOW)],
+        "data": [json.loads(messages.data("d", "1", NOW)), json.loads(messages.data("d", "{}", NOW, retained=True))],
+        "batch": [json.loads(batches.joined([messages.encode(ack), messages.encode(ack)]))],
+    }
+
+
+def references(part: object) -> Iterator[str]:
+    if isinstance(part, dict):
+        for key, value in part.items():
+            yield from [value] if key == "$ref" else references(value)
+    elif isinstance(part, list):
+        for value in part:
+            yield from references(value)
+
+
+def test_the_file_is_whole() -> None:
+    assert API["asyncapi"] == "3.0.0" and {"info", "channels", "operations", "components"} <= API.keys()
+    for reference in references(API):
+        there: Any = API
+        for step in reference.removeprefix("#/").split("/"):
+            there = there[step]
+    for name in SCHEMAS:
+        Draft7Validator.check_schema(SCHEMAS[name])
+
+
+def test_every_message_is_in_the_channel_and_in_one_operation() -> None:
+    def named(operation: str) -> list[str]:
+        return [each["$ref"].rpartition("/")[2] for each in API["operations"][operation]["messages"]]
+
+    assert named("fromClient") == list(CLIENT)
+    assert set(named("toClient")) == server_frames().keys()
+    assert set(API["channels"]["realtime"]["messages"]) == set(named("fromClient") + named("toClient"))
+    assert set(API["components"]["messages"]) == set(API["channels"]["realtime"]["messages"])
+    for name, message in API["components"]["messages"].items():
+        assert message["payload"]["$ref"] == f"#/components/schemas/{name}"
+        assert SCHEMAS[name]["properties"]["type"] == {"const": name}
+
+
+@pytest.mark.parametrize("name", sorted(server_frames()))
+def test_frames_have_the_fields_of_the_code(name: str) -> None:
+    made = server_frames()[name]
+    assert SCHEMAS[name]["properties"].keys() == set().union(*made)
+    assert set(SCHEMAS[name]["required"]) == set(made[0]).intersection(*made)
+    for frame in made:
+        validator(name).validate(frame)
+
+
+@pytest.mark.parametrize("name", sorted(CLIENT))
+def test_client_messages_have_the_fields_of_the_code(name: str) -> None:
+    fields = [to_camel(field.name) for field in dataclasses.fields(CLIENT[name])]
+    assert SCHEMAS[name]["properties"].keys() == {"type", *fields}
+    message = {"type": name, **dict.fromkeys(fields, "x")}
+    assert type(messages.parse(json.dumps(message), 1000, NOW)) is CLIENT[name]
+    for left_out in fields:
+        shorter = {key: value for key, value in message.items() if key != left_out}
+        blank = message | {left_out: " "}
+        if left_out in SCHEMAS[name]["required"]:
+            for wrong in (shorter, blank):
+                with pytest.raises(BadMessage):
+                    messages.parse(json.dumps(wrong), 1000, NOW)
+                with pytest.raises(ValidationError):
+                    validator(name).validate(wrong)
+        else:
+            messages.parse(json.dumps(shorter), 1000, NOW)
+            validator(name).validate(shorter)
+
+
+def test_codes_and_states_are_those_of_the_code() -> None:
+    assert SCHEMAS["errorCode"]["enum"] == list(ErrorCode) and SCHEMAS["state"]["enum"] == list(Status)
+
+
+@pytest.mark.parametrize("name", sorted(EXAMPLES))
+def test_examples_are_as_the_file_says(name: str) -> None:
+    message = json.loads(EXAMPLES[name])
+    validator(message["type"]).validate(message)
+    if message["type"] not in CLIENT:
+        with pytest.raises(ValidationError):
+            validator(message["type"]).validate(message | {"unheard": 1})
