@@ -73,6 +73,8 @@ class CreatedUser(Model):
 
 
 class ChangeUser(Model):
+    """What is null stays as it is."""
+
     role: Role | None = None
     active: bool | None = None
 
@@ -92,6 +94,9 @@ class UserList(Model):
 
 
 class CredentialRequest(Model):
+    """`secret` by type: `bearer` needs `token`, `basic` needs `username` and `password`, `header` needs `headerValue`
+    and the name of the header in `headerName`, `none` takes nothing."""
+
     name: Name
     type: CredentialType
     allow_public_use: bool = False
@@ -133,6 +138,10 @@ class CredentialAnswer(Model):
 
 
 class BrokerRequest(Model):
+    """`iot-core` is the account's own broker, and takes neither `brokerUrl` nor `credentialProfileId`. `external` needs
+    `brokerUrl`, with `mqtt://` or `mqtts://`, and may name a credential profile of type `basic`. `tls` may
+    hold a `ca`."""
+
     name: Name
     transport: Transport
     broker_url: Annotated[str, Field(max_length=2048)] | None = None
@@ -258,7 +267,7 @@ class AclRequest(Model):
 
 
 class SessionRequest(Model):
-    """`currentToken`: the session token this one follows; a refresh spends no address budget."""
+    """`currentToken` is the session token that this one follows. A refresh does not count against the address."""
 
     dashboard_id: Name
     datasource_id: Name

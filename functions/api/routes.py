@@ -38,7 +38,15 @@ Cursor = Annotated[str | None, Query(max_length=300)]
 
 @router.post("/auth/login", tags=["users"])
 def login(body: m.LoginRequest, services: Services, address: Address) -> m.LoginAnswer:
-    """Log in with e-mail and password. The token goes into `Authorization: Bearer` of every other call."""
+    """Log in with e-mail and password. The token goes into `Authorization: Bearer` of every other call.
+
+    The token is valid for `AUTH_LOGIN_TTL_SECONDS`. An unknown e-mail, a wrong password and a deactivated account get
+    the same answer, 401 `invalid_credentials`.
+
+    After `AUTH_LOGIN_MAX_ATTEMPTS` failures within `AUTH_LOGIN_WINDOW_SECONDS`, with one e-mail from one address, both
+    together are locked for `AUTH_LOGIN_LOCK_SECONDS`. An address may try 30 times in a minute. Above either limit the
+    answer is 429.
+    """
     done = services.login(body.email, body.password, address)
     return m.LoginAnswer(
         token=done.token, expires_at=messages.timestamp(done.expires_at), user=m.UserAnswer.of(done.user)
@@ -53,34 +61,49 @@ def me(user: CurrentUser) -> m.UserAnswer:
 
 @router.post("/users/me/password", tags=["users"], status_code=204)
 def change_password(body: m.ChangePassword, user: CurrentUser, services: Services) -> Response:
-    """Change one's own password. Every login and session token minted before ends, this one too."""
+    """Change one's own password.
+
+    Every login and session token that the user was given before ends, the one of this call too. A wrong current
+    password is answered with 403 `wrong_password`, a new one that is too easy with 400 `weak_password`.
+    """
     services.users.change_password(user, body.current_password, body.new_password)
     return Response(status_code=204)
 
 
 @router.get("/users", tags=["users"])
 def users(user: CurrentUser, services: Services, limit: Limit = 50, cursor: Cursor = None) -> m.UserList:
-    """All users, by e-mail. For admins."""
+    """All users, sorted by e-mail, page by page. For admins."""
     page = services.users.all(user, limit, cursor)
     return m.UserList(users=[m.UserAnswer.of(one) for one in page.items], cursor=page.cursor)
 
 
 @router.post("/users", tags=["users"], status_code=201)
 def create_user(body: m.CreateUser, user: CurrentUser, services: Services) -> m.CreatedUser:
-    """Create a user. Without a password the answer holds a one-time password, once. For admins."""
+    """Create a user. For admins.
+
+    Without a password, the answer holds a one-time password. It is never shown again. An e-mail that is in use is
+    answered with 409 `email_taken`.
+    """
     created, password = services.users.create(user, body.email, body.role, body.password)
     return m.CreatedUser(user=m.UserAnswer.of(created), one_time_password=password if body.password is None else None)
 
 
 @router.patch("/users/{user_id}", tags=["users"])
 def change_user(user_id: str, body: m.ChangeUser, user: CurrentUser, services: Services) -> m.UserAnswer:
-    """Change a user's role, or deactivate or activate the user. For admins."""
+    """Change a user's role, or deactivate or activate the user. For admins.
+
+    A field that is left out stays as it is. Deactivation ends the user's logins and streams. Who is an admin no longer
+    loses the streams that only an admin may see. Admins cannot take their own admin rights: that is answered with 400.
+    """
     return m.UserAnswer.of(services.users.change(user, user_id, role=body.role, active=body.active))
 
 
 @router.post("/users/{user_id}/password:reset", tags=["users"])
 def reset_password(user_id: str, user: CurrentUser, services: Services) -> m.OneTimePassword:
-    """Give a user a one-time password. What the user's old tokens opened ends. For admins."""
+    """Give a user a one-time password. For admins.
+
+    Every login and session token that the user was given before ends, and so do the streams they opened.
+    """
     return m.OneTimePassword(one_time_password=services.users.reset_password(user, user_id))
 
 
@@ -95,7 +118,10 @@ def credentials(user: CurrentUser, services: Services) -> list[m.CredentialAnswe
 
 @router.post("/credential-profiles", tags=["profiles"], status_code=201)
 def create_credential(body: m.CredentialRequest, user: CurrentUser, services: Services) -> m.CredentialAnswer:
-    """Create a credential profile. The secret goes in and is never shown again. For admins."""
+    """Create a credential profile. For admins.
+
+    The secret goes in and is never shown again. A name that is in use is answered with 409 `name_taken`.
+    """
     return m.CredentialAnswer.of(services.profiles.create_credential(user, body.profile(), body.secret or {}))
 
 
@@ -103,14 +129,23 @@ def create_credential(body: m.CredentialRequest, user: CurrentUser, services: Se
 def update_credential(
     profile_id: str, body: m.CredentialRequest, user: CurrentUser, services: Services
 ) -> m.CredentialAnswer:
-    """Replace a credential profile. Without `secret` the stored one stays. For admins."""
+    """Replace a credential profile. For admins.
+
+    Without `secret`, the stored one stays. Streams that use the profile connect again when the secret, the type or
+    `headerName` changed. Their viewers need a new session token then. When public use is withdrawn, viewers by link and
+    of public dashboards lose their streams on every dashboard that uses the profile.
+    """
     changed = services.profiles.update_credential(user, profile_id, body.profile(), body.secret)
     return m.CredentialAnswer.of(changed)
 
 
 @router.delete("/credential-profiles/{profile_id}", tags=["profiles"], status_code=204)
 def delete_credential(profile_id: str, user: CurrentUser, services: Services) -> Response:
-    """Delete a credential profile. Streams that used it end. For admins."""
+    """Delete a credential profile. For admins.
+
+    Datasources that name it have no stream any longer. Viewers by link and of public dashboards lose their streams on
+    every dashboard that used it.
+    """
     services.profiles.delete(user, CREDENTIAL, profile_id)
     return Response(status_code=204)
 
@@ -123,19 +158,28 @@ def brokers(user: CurrentUser, services: Services) -> list[m.BrokerAnswer]:
 
 @router.post("/broker-profiles", tags=["profiles"], status_code=201)
 def create_broker(body: m.BrokerRequest, user: CurrentUser, services: Services) -> m.BrokerAnswer:
-    """Create a broker profile. For admins."""
+    """Create a broker profile. For admins. A name that is in use is answered with 409 `name_taken`."""
     return m.BrokerAnswer.of(services.profiles.create_broker(user, body.profile()))
 
 
 @router.put("/broker-profiles/{profile_id}", tags=["profiles"])
 def update_broker(profile_id: str, body: m.BrokerRequest, user: CurrentUser, services: Services) -> m.BrokerAnswer:
-    """Replace a broker profile. For admins."""
+    """Replace a broker profile. For admins.
+
+    Streams that use it connect again when its transport, address, credential or TLS options changed. Their viewers need
+    a new session token then. A topic that is no longer on its list has no stream any longer. When public use is
+    withdrawn, viewers by link and of public dashboards lose their streams on every dashboard that uses the profile.
+    """
     return m.BrokerAnswer.of(services.profiles.update_broker(user, profile_id, body.profile()))
 
 
 @router.delete("/broker-profiles/{profile_id}", tags=["profiles"], status_code=204)
 def delete_broker(profile_id: str, user: CurrentUser, services: Services) -> Response:
-    """Delete a broker profile. Streams that used it end. For admins."""
+    """Delete a broker profile. For admins.
+
+    Datasources that name it have no stream any longer. Viewers by link and of public dashboards lose their streams on
+    every dashboard that used it.
+    """
     services.profiles.delete(user, BROKER, profile_id)
     return Response(status_code=204)
 
@@ -145,7 +189,10 @@ def delete_broker(profile_id: str, user: CurrentUser, services: Services) -> Res
 
 @router.get("/dashboards", tags=["dashboards"])
 def dashboards(user: CurrentUser, services: Services, limit: Limit = 50, cursor: Cursor = None) -> m.DashboardList:
-    """One's own dashboards page by page (an admin's hold everybody's), and all that are shared with one."""
+    """Dashboards of one's own, page by page, and those that others share with one.
+
+    For an admin, `dashboards` holds everybody's. `shared` comes whole with every page.
+    """
     page = services.dashboards.owned(user, limit, cursor)
     return m.DashboardList(
         dashboards=[m.SummaryAnswer.of(one) for one in page.items],
@@ -158,13 +205,21 @@ def dashboards(user: CurrentUser, services: Services, limit: Limit = 50, cursor:
 def create_dashboard(
     body: m.DocumentRequest, user: CurrentUser, services: Services, response: Response
 ) -> m.DashboardAnswer:
-    """Create a dashboard from a document. It is private. For editors and admins."""
+    """Create a dashboard from a document. It is private, and belongs to whoever creates it. For editors and admins.
+
+    A document has at most 350000 bytes, 200 datasources and 200 panes. Every datasource in it must resolve: otherwise
+    the answer is 400 `datasource_unresolved`, and nothing is created.
+    """
     return _shown(services.dashboards.create(user, body.document), user, response)
 
 
 @router.get("/dashboards/{dashboard_id}", tags=["dashboards"])
 def dashboard(dashboard_id: str, user: MaybeUser, services: Services, response: Response) -> m.DashboardAnswer:
-    """A dashboard that one may see. Without a login, only a public one."""
+    """A dashboard that the caller may see.
+
+    Without a login, only a public one. Everything else is answered with 404, so that nobody learns which ids exist. A
+    viewer by link uses `GET /api/share/{share_token}`.
+    """
     return _shown(services.dashboards.get(user, dashboard_id), user, response)
 
 
@@ -177,7 +232,14 @@ def update_dashboard(
     response: Response,
     if_match: Annotated[str | None, Header()] = None,
 ) -> m.DashboardAnswer:
-    """Replace the document. `If-Match` carries the revision it was loaded with. For its editors, managers and owner."""
+    """Replace a dashboard's document. For its editors, its managers and its owner.
+
+    `If-Match` carries the revision that the document was loaded with. Without it the answer is 400 `revision_required`.
+    With another revision than the current one it is 409 `conflict`. The limits are those of `POST /api/dashboards`.
+
+    Viewers of a datasource that was changed or removed lose its stream, and may ask for a new session token. Who is
+    neither editor nor admin may add only profiles that are for public use: anything else is answered with 403.
+    """
     text = (if_match or "").strip().strip('"')
     if not text.isdigit() or int(text) < 1:
         raise InvalidInput('If-Match is required: the revision you loaded, such as "3"', code="revision_required")
@@ -187,7 +249,7 @@ def update_dashboard(
 
 @router.delete("/dashboards/{dashboard_id}", tags=["dashboards"], status_code=204)
 def delete_dashboard(dashboard_id: str, user: CurrentUser, services: Services) -> Response:
-    """Delete a dashboard. Its viewers get nothing more within a second. For its owner and admins."""
+    """Delete a dashboard. For its owner. All of its viewers lose their streams."""
     services.dashboards.delete(user, dashboard_id)
     return Response(status_code=204)
 
@@ -196,13 +258,20 @@ def delete_dashboard(dashboard_id: str, user: CurrentUser, services: Services) -
 def set_visibility(
     dashboard_id: str, body: m.VisibilityRequest, user: CurrentUser, services: Services, response: Response
 ) -> m.DashboardAnswer:
-    """Set who may see the dashboard, as its manager or owner. A change revokes what link and public viewers hold."""
+    """Set who may see a dashboard: members only, everybody with the link, or everybody. For its managers and its owner.
+
+    A change ends the streams of viewers by link and of public viewers. Out of `private`, the dashboard gets a new share
+    token. The visibility that it has already changes nothing.
+    """
     return _shown(services.dashboards.set_visibility(user, dashboard_id, body.visibility), user, response)
 
 
 @router.post("/dashboards/{dashboard_id}/share-token:rotate", tags=["sharing"])
 def rotate(dashboard_id: str, user: CurrentUser, services: Services, response: Response) -> m.DashboardAnswer:
-    """Replace the share token, as manager or owner. The old one, and what was minted with it, is revoked."""
+    """Replace a dashboard's share token. For its managers and its owner.
+
+    The old link does not work any longer. Session tokens that were minted with it are revoked, and their streams end.
+    """
     return _shown(services.dashboards.rotate_share_token(user, dashboard_id), user, response)
 
 
@@ -210,7 +279,11 @@ def rotate(dashboard_id: str, user: CurrentUser, services: Services, response: R
 def grant(
     dashboard_id: str, body: m.AclRequest, user: CurrentUser, services: Services, response: Response
 ) -> m.DashboardAnswer:
-    """Give a user a right on the dashboard, or change it, as its manager or owner."""
+    """Give a user a right on a dashboard, or change it. For its managers and its owner.
+
+    An e-mail that no active user has is answered with 404 `user_not_found`. The owner needs no right: that is answered
+    with 400.
+    """
     return _shown(services.dashboards.grant(user, dashboard_id, body.email, body.level), user, response)
 
 
@@ -218,19 +291,38 @@ def grant(
 def revoke(
     dashboard_id: str, member_id: str, user: CurrentUser, services: Services, response: Response
 ) -> m.DashboardAnswer:
-    """Take a user's right on the dashboard away, as its manager or owner."""
+    """Take a user's right on a dashboard away. For its managers and its owner.
+
+    The user's streams of this dashboard end, unless the user may see it in another way. For somebody who has no right,
+    nothing changes.
+    """
     return _shown(services.dashboards.revoke(user, dashboard_id, member_id), user, response)
 
 
 @router.get("/share/{share_token}", tags=["sharing"])
 def shared(share_token: str, services: Services, response: Response) -> m.DashboardAnswer:
-    """The dashboard a link viewer may see."""
+    """The dashboard that a share token opens, for viewers by link.
+
+    A token that was replaced, and one of a dashboard that is private now, are answered with 404.
+    """
     return _shown(services.dashboards.by_share_token(share_token), None, response)
 
 
 @router.post("/datasource-sessions", tags=["sessions"], status_code=201)
 def mint(body: m.SessionRequest, user: MaybeUser, services: Services, address: Address) -> m.SessionAnswer:
-    """Mint a session token for one datasource. Without a login, for a viewer by link or of a public dashboard."""
+    """Mint a session token for one datasource of one dashboard. It opens one stream: see the protocol.
+
+    A user who may see the dashboard needs a login only. A viewer by link sends `shareToken`, with a login or without. A
+    public dashboard needs neither. The token is valid for `DATASOURCE_SESSION_TTL_SECONDS`.
+
+    With a login, a user gets at most `DATASOURCE_TOKEN_MINT_RATE_LIMIT_USER_PER_MIN` tokens in a minute. Without one,
+    an address gets `DATASOURCE_TOKEN_MINT_RATE_LIMIT_PUBLIC_IP_PER_MIN`, and all viewers of a link or a public
+    dashboard together get `DATASOURCE_TOKEN_MINT_RATE_LIMIT_SHARE_TOKEN_PER_MIN`. A refresh sends the token it follows
+    as `currentToken`, and does not count against the address. Above a limit the answer is 429, and 503
+    `limiter_unavailable` when the limiter does not answer.
+
+    Without a login, a datasource whose profile is not for public use is answered with 403 `public_use_denied`.
+    """
     minted = services.mint(
         MintRequest(user, address, body.dashboard_id, body.datasource_id, body.share_token, body.current_token)
     )
@@ -247,7 +339,10 @@ def audit(
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
     action_prefix: Annotated[str, Query(alias="actionPrefix", max_length=100)] = "",
 ) -> m.AuditList:
-    """The newest audit events first. For admins."""
+    """Audit events, the newest first. For admins.
+
+    They go back 14 months at most. `actionPrefix` keeps those whose action begins with it, such as `dashboard.`.
+    """
     rights.check_admin(user)
     return m.AuditList(
         events=[

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 
 from scripts import http_api_doc
-from tests.docs.pages import headings
+from tests.docs.pages import code_words, headings, section
+from tidegate.adapters.dynamodb import audit
+from tidegate.domain import documents
+from tidegate.settings import documented
+from tidegate.usecases.control_plane.login import ATTEMPTS_PER_IP
 
 
 def test_the_page_is_current() -> None:
@@ -23,3 +28,20 @@ def test_every_public_route_and_type_is_on_the_page() -> None:
 
 def test_refusals_are_read_from_the_code() -> None:
     assert (409, "email_taken", "A user with this e-mail exists already") in http_api_doc.refusals()
+
+
+def test_what_the_routes_say_of_settings_and_numbers_is_true() -> None:
+    page = http_api_doc.TARGET.read_text()
+    named = {word for word in code_words(page) if word.isupper()}
+    assert named <= {setting.variable for setting in documented()} and "AUTH_LOGIN_MAX_ATTEMPTS" in named
+    assert f"may try {ATTEMPTS_PER_IP} times in a minute" in section(page, "POST /api/auth/login")
+    limits = f"{documents.MAX_BYTES} bytes, {documents.MAX_DATASOURCES} datasources and {documents.MAX_PANES} panes"
+    assert limits in section(page, "POST /api/dashboards")
+    assert f"go back {audit._MONTHS} months" in section(page, "GET /api/operations/audit")
+
+
+def test_every_code_that_a_route_names_is_explained() -> None:
+    page = http_api_doc.TARGET.read_text()
+    explained = {code_words(line)[0] for line in section(page, "Errors").splitlines() if line.startswith("| 4")}
+    named = set(re.findall(r"(?:40\d|429|503)\s+`(\w+)`", page.partition("## Errors")[0]))
+    assert "invalid_credentials" in named and named - {"limiter_unavailable"} <= explained
