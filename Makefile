@@ -2,6 +2,8 @@
 PYTHON ?= python3
 STAGE ?=
 EMAIL ?=
+# What `make bench` is to do: names of parts, and options. All parts when empty.
+PARTS ?=
 # Processes that share the tests among them.
 WORKERS ?= 2
 # Recipes see it in their environment, so that a row's name needs no quoting.
@@ -45,7 +47,7 @@ check: setup  ## formatting, lint, types, layering
 	@$(RUN) lint-imports --no-logo
 
 bench: setup  ## measure what the product promises; results under benchmarks/results
-	@$(RUN) python -m benchmarks
+	@$(RUN) python -m benchmarks $(PARTS)
 
 synth: setup  ## synthesise a stage: make synth STAGE=staging
 	@$(RUN) python -m ops.deploy synth --stage "$(STAGE)"

@@ -55,6 +55,7 @@ HANDLERS = (
     Handler("functions.mqtt_bridge.catch_up"),
     Handler("functions.revalidate.worker"),
     Handler("functions.revalidate.dispatch"),
+    Handler("functions.revalidate.schedule"),
     Handler("functions.revalidate.profiles"),
     Handler("functions.relay.worker", (*_BASE, RELAY_DEPENDENCIES)),
     Handler("functions.api.main", (*_BASE, API_DEPENDENCIES)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,8 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
-#: How often a running step says how far it is, seconds.
+_TTY = sys.stdout.isatty()
+#: When a running step first says how far it is, seconds. On a terminal it goes on like that, on one line. In a log it
+#: waits twice as long each time, up to `_MOST_S`.
 EVERY_S = 2.0
+_MOST_S = 30.0
 #: Threads that load tables.
 _THREADS = 8
 
@@ -40,18 +44,20 @@ class Progress:
 
 @contextmanager
 def step(name: str, total: int | None = None, every_s: float = EVERY_S) -> Iterator[Progress]:
-    """Print a line every `every_s` seconds while the step runs, and one when it ends.
+    """Print how far the step is while it runs, and a line when it ends.
 
     Args:
         name: what is done, in a few words.
         total: how much there is to do, in pieces that are reported with `advance`. None where nobody counts.
-        every_s: seconds between two lines.
+        every_s: when it is printed first, seconds.
     """
     progress, ended = Progress(name, total), threading.Event()
 
     def beat() -> None:
-        while not ended.wait(every_s):
-            print(progress.line("..."), flush=True)
+        wait_s = every_s
+        while not ended.wait(wait_s):
+            print(progress.line("..."), end="\r" if _TTY else "\n", flush=True)
+            wait_s = wait_s if _TTY else min(2 * wait_s, _MOST_S)
 
     shower = threading.Thread(target=beat, daemon=True)
     shower.start()

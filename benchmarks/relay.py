@@ -49,7 +49,7 @@ _PATIENCE_S = 60.0
 _QUIET_MS = 60_000
 #: What a run through one upstream measures, and of which processes it reads the CPU.
 _FIGURES = ("messages/s", "deliveries/s", "CPU us a delivery")
-_PROCESSES = ("relay", "emulator", "stand-in", "upstreams")
+_PROCESSES = ("relay", "emulator", "stand-in", "fake_upstreams")
 #: Id of the broker profile.
 _BROKER = "broker"
 #: Event numbers no upstream of this run comes to by itself: a reader that is behind one of these gets the next at once.
@@ -239,7 +239,7 @@ class Relayed:
         started = {process.name: process.pid for process in Processes(self._fixtures.config).alive()}
         counted = counters(self._platform_url)
         cpu = {"relay": cpu_s(self._pid), "stand-in": counted.cpu_s}
-        cpu |= {name: cpu_s(started[name]) for name in ("emulator", "upstreams")}
+        cpu |= {name: cpu_s(started[name]) for name in ("emulator", "fake_upstreams")}
         return Reading(time.monotonic(), counted, cpu)
 
     def rss_kib(self) -> int:

@@ -20,7 +20,7 @@ from local_stack.processes import Processes
 from tidegate.domain.access import PUBLIC_SUBJECT, Claim, Principal
 from tidegate.domain.revocations import Task
 from tidegate.domain.subscriptions import Connection, Subscription, SubscriptionKey
-from tidegate.providers.control_plane import ControlPlane
+from tidegate.providers.control_plane import ControlPlaneProviders
 from tidegate.tables import ACCESS, ALL_TABLES, CONNECTIONS, SUBSCRIPTIONS
 
 #: Subscriptions of one connection among those that a revocation does not concern.
@@ -79,7 +79,7 @@ class Tables:
         }
         for table in ALL_TABLES:
             create_table(self._dynamodb, table, self.env[table.variable])
-        self.container = ControlPlane(self.env)
+        self.container = ControlPlaneProviders(self.env)
 
     # --- what is in them ----------------------------------------------------------------------------------------
 

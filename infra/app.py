@@ -1,4 +1,4 @@
-"""The CDK app: `cdk synth -c stage=staging`. Synthesised without any account look-up."""
+"""The CDK app: `cdk synth -c stage=staging`. The synth looks nothing up in an account."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def build(app: cdk.App) -> TidegateStack:
 
 
 def _overrides(app: cdk.App) -> dict[str, str]:
-    """Settings given by context, which is text when it comes from a command line: -c settings='{"NAME": "value"}'."""
+    """Settings given by context. From a command line they come as text: -c settings='{"NAME": "value"}'."""
     given = app.node.try_get_context("settings") or {}
     try:
         overrides = json.loads(given) if isinstance(given, str) else given

@@ -1,4 +1,4 @@
-"""From IoT Core to the viewers: one rule per allowed topic, the bridge, the catch-up, and what devices may do."""
+"""From IoT Core to the viewers: a rule for each allowed topic, the bridge, catch-up, and what devices may do."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_iot as iot
 from aws_cdk import aws_lambda as lambda_
-from aws_cdk import aws_lambda_event_sources as sources
+from aws_cdk import aws_lambda_event_sources as event_sources
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
@@ -20,14 +20,14 @@ from infra.stage import Stage, StageError
 from infra.tables import Tables
 from tidegate import tables as t
 
-#: Version of the rule language; the last one there is.
+#: Version of the rule language: the newest.
 SQL_VERSION = "2016-03-23"
 #: Longest policy document IoT takes, in characters without white space.
 POLICY_LIMIT = 2048
 
 
 class CatchUpQueue(Construct):
-    """The delay queue of catch-ups, and where looks go that failed again and again."""
+    """The delay queue of catch-ups, and the queue for those that failed again and again."""
 
     def __init__(self, scope: Construct, construct_id: str, *, stage: Stage) -> None:
         super().__init__(scope, construct_id)
@@ -37,14 +37,14 @@ class CatchUpQueue(Construct):
             "Queue",
             enforce_ssl=stage.tls,
             visibility_timeout=cdk.Duration.seconds(90),
-            # A look that could not be had for minutes is about a viewer who has had newer messages since.
+            # A catch-up that is minutes late is of no use: its viewer has had newer messages since.
             retention_period=cdk.Duration.minutes(10),
             dead_letter_queue=sqs.DeadLetterQueue(queue=self.dead, max_receive_count=4),
         )
 
 
 class Bridge(Construct):
-    """MQTT messages of devices."""
+    """Delivers MQTT messages of devices."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class Bridge(Construct):
             environment={"CATCH_UP_QUEUE_URL": catch_ups.queue_url},
             timeout_s=30,
             memory_mb=1024,
-            # Late telemetry is worse than none; the catch-up brings the newest value to whoever missed it.
+            # Late telemetry is worse than none. A catch-up brings the newest value to viewers who missed it.
             retry_attempts=0,
             max_event_age_s=60,
         )
@@ -97,7 +97,7 @@ class Bridge(Construct):
             secrets={},
         )
         self.catch_up.function.add_event_source(
-            sources.SqsEventSource(catch_ups, batch_size=10, report_batch_item_failures=True)
+            event_sources.SqsEventSource(catch_ups, batch_size=10, report_batch_item_failures=True)
         )
         for function in (self.bridge, self.catch_up):
             gateway.give_connections(function)
@@ -118,7 +118,7 @@ class Bridge(Construct):
             rule = iot.CfnTopicRule(
                 self,
                 f"Rule{digest}",
-                # Rule names allow letters, digits and underscores only, and topics more.
+                # Rule names allow only letters, digits and underscores, topics more. So a digest stands for the topic.
                 rule_name=f"tidegate_{stage.name}_{digest}",
                 topic_rule_payload=iot.CfnTopicRule.TopicRulePayloadProperty(
                     sql=rule_sql(allowed_topic),
@@ -149,7 +149,7 @@ class Bridge(Construct):
 
 
 def rule_sql(allowed_topic: str) -> str:
-    """What a rule selects. The payload goes as base64: a bare `SELECT *` drops what is not JSON."""
+    """What a rule selects. The payload is encoded as base64, because a bare `SELECT *` drops what is not JSON."""
     quoted = allowed_topic.replace("'", "''")
     return (
         "SELECT encode(*, 'base64') AS data, topic() AS topic, timestamp() AS timestamp, newuuid() AS id, "
@@ -157,25 +157,27 @@ def rule_sql(allowed_topic: str) -> str:
     )
 
 
-def _device_policy(scope: Construct, entries: tuple[str, ...]) -> iot.CfnPolicy:
+def _device_policy(scope: Construct, allowed_topics: tuple[str, ...]) -> iot.CfnPolicy:
     stack = cdk.Stack.of(scope)
-    # Account and region are not known before the deploy; these are as long as they get.
-    example = device_policy("arn:aws-us-gov:iot:ap-southeast-2:123456789012:", entries)
+    # Partition, region and account are not known before the deploy. This is the longest start of an ARN there is.
+    example = device_policy("arn:aws-us-gov:iot:ap-southeast-2:123456789012:", allowed_topics)
     longest = len(json.dumps(example, separators=(",", ":"), ensure_ascii=False))
     if longest > POLICY_LIMIT:
         raise StageError(
-            f"REALTIME_MQTT_ALLOWED_TOPICS: its {len(entries)} entries make an IoT policy for devices of up to "
+            f"REALTIME_MQTT_ALLOWED_TOPICS: its {len(allowed_topics)} entries make an IoT policy for devices of up to "
             f"{longest} characters; allowed: {POLICY_LIMIT}. Use fewer, wider entries."
         )
-    document = device_policy(f"arn:{stack.partition}:iot:{stack.region}:{stack.account}:", entries)
+    document = device_policy(f"arn:{stack.partition}:iot:{stack.region}:{stack.account}:", allowed_topics)
     return iot.CfnPolicy(scope, "DevicePolicy", policy_document=document)
 
 
 def device_policy(prefix: str, entries: tuple[str, ...]) -> dict[str, object]:
-    """Devices connect as the thing their certificate belongs to, and publish to allowed topics only.
+    """The policy of devices. They connect as the thing that their certificate belongs to, and publish to allowed
+    topics only.
 
     Args:
-        prefix: start of an ARN, as far as the resource.
+        prefix: start of an ARN, up to the resource.
+        entries: the allowed topics.
     """
     topics = [f"{prefix}topic/{resource}" for allowed_topic in entries for resource in publish_resources(allowed_topic)]
     statements: list[dict[str, object]] = [
@@ -193,8 +195,8 @@ def device_policy(prefix: str, entries: tuple[str, ...]) -> dict[str, object]:
 def publish_resources(allowed_topic: str) -> list[str]:
     """The IoT policy resources of an allowed topic.
 
-    Policies take `+` and `#` literally; their own wildcard `*` crosses levels, so a `+` in an entry lets a device
-    publish more topics than the rule reads. The rule decides what is delivered. `a/#` also means `a` itself.
+    Policies take `+` and `#` literally. Their own wildcard `*` crosses levels. So for an allowed topic with `+`, a
+    device may publish to more topics than the rule reads. The rule decides what is delivered. `a/#` also means `a`.
     """
     resources = [allowed_topic.replace("+", "*").replace("#", "*")]
     if allowed_topic.endswith("/#"):

@@ -1,4 +1,4 @@
-"""CloudFront: `/` the console, `/api/*` the API, `/gateway/realtime` the WebSocket. `/internal/*` has no route."""
+"""CloudFront: `/` is the console, `/api/*` the API, `/gateway/realtime` the WebSocket. `/internal/*` has no route."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from infra.secrets import Secrets
 from infra.stage import Stage
 from tidegate.domain.client_ip import ORIGIN_HEADER
 
-#: One viewer's error must never be another's answer.
+#: Errors are not cached: one viewer's error must never be another viewer's answer.
 _UNCACHED_ERRORS = (400, 403, 404, 405, 414, 500, 501, 502, 503, 504)
 
 _TO_STAGE = f"""function handler(event) {{
@@ -84,7 +84,7 @@ class Edge(Construct):
             default_root_object="index.html",
             domain_names=[domain_name] if domain_name else None,
             certificate=certificate,
-            # CloudFront's own certificate has a fixed policy.
+            # With CloudFront's own certificate the TLS policy is fixed.
             minimum_protocol_version=cloudfront.SecurityPolicyProtocol.TLS_V1_2_2021 if certificate else None,
             http_version=cloudfront.HttpVersion.HTTP2_AND_3,
             default_behavior=cloudfront.BehaviorOptions(

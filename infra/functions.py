@@ -1,4 +1,4 @@
-"""One Lambda function: its code, layers, environment, log group, and exactly the grants it names."""
+"""A Lambda function: its code, layers, environment and log group, and exactly the permissions that it names."""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ class Layers:
 class Function(Construct):
     """A handler of `functions/`.
 
-    `tables` maps a table to the DynamoDB actions the function may do on it and its indexes; it also gives the
-    function the table's name. `secrets` maps a variable to the secret whose ARN it holds.
+    `actions` maps a table to the DynamoDB actions that the function may do on it, and with `Query` on its indexes too.
+    The function also gets the names of these tables. `secrets` maps an environment variable to the secret whose ARN it
+    holds.
     """
 
     def __init__(
@@ -98,12 +99,12 @@ class Function(Construct):
             self.allow(["secretsmanager:GetSecretValue"], [_resource(secret, stage) for secret in secrets.values()])
 
     def allow(self, actions: Sequence[str], resources: Sequence[str]) -> None:
-        """One statement more in the function's own policy."""
+        """Add a statement to the function's own policy."""
         self.function.add_to_role_policy(iam.PolicyStatement(actions=list(actions), resources=list(resources)))
 
 
 def _resource(secret: secretsmanager.Secret, stage: Stage) -> str:
-    """A secret as policies name it. On the emulator, `Ref` gives the name where AWS gives the ARN."""
+    """A secret as policies name it. The emulator's `Ref` gives the secret's name, where AWS gives its ARN."""
     if stage.architecture != "host":
         return str(secret.secret_arn)
     name = f"{secret.secret_arn}-??????"

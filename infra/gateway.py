@@ -21,12 +21,12 @@ from infra.tables import Tables
 from tidegate import tables as t
 
 STAGE_NAME = "live"
-#: Requests per second and burst of the whole WebSocket API: 70 % of an account's default quota of 10,000 (5,000), so
-#: that one API cannot drain it.
+#: Requests per second and burst of the whole WebSocket API: 70 % of an account's default quotas of 10,000 and 5,000. So
+#: one API cannot use them up.
 RATE, BURST = 7000, 3500
-#: API Gateway accepts a logging role only with the rights of this policy, on every log group.
+#: API Gateway accepts a logging role only if it has the rights of this policy on every log group.
 LOGGING_POLICY = "service-role/AmazonAPIGatewayPushToCloudWatchLogs"
-#: What ending a connection needs, wherever it is noticed.
+#: What a function needs to end a connection. Several functions may notice that one is gone.
 END_CONNECTION = {
     t.CONNECTIONS: ["DeleteItem"],
     t.SUBSCRIPTIONS: ["BatchWriteItem"],
@@ -35,15 +35,15 @@ END_CONNECTION = {
 
 
 def remote_api_secrets(stage: Stage, secrets: Secrets) -> dict[str, secretsmanager.Secret]:
-    """What a function needs that asks a remote API; nothing where the tables are read."""
+    """The secrets of a function that calls a remote API; none where no remote API is set."""
     if not stage.settings.api_base_url:
         return {}
-    # The salt marks what is to be stored of upstreams.
+    # The salt is the key of the fingerprints that are stored of upstreams.
     return {"GATEWAY_SERVICE_TOKEN_ARN": secrets.service_token, "LIMITER_HASH_SALT_ARN": secrets.limiter_salt}
 
 
 class Gateway(Construct):
-    """`$connect`, `$disconnect` and everything a browser says."""
+    """Handles `$connect`, `$disconnect` and every message of a browser."""
 
     def __init__(
         self,
@@ -59,14 +59,14 @@ class Gateway(Construct):
         super().__init__(scope, construct_id)
         common: dict[str, Any] = {"stage": stage, "layers": layers, "tables": tables}
         origin = {"ORIGIN_SECRET_ARN": secrets.origin} if stage.edge else {}
-        external = remote_api_secrets(stage, secrets)
+        remote_api = remote_api_secrets(stage, secrets)
         self.connect = Function(
             self,
             "Connect",
             **common,
             handler="gateway_connect.connect.handler",
             actions={t.LIMITERS: ["UpdateItem"], t.CONNECTIONS: ["PutItem"]},
-            secrets={"LIMITER_HASH_SALT_ARN": secrets.limiter_salt, **origin, **external},
+            secrets={"LIMITER_HASH_SALT_ARN": secrets.limiter_salt, **origin, **remote_api},
         )
         self.disconnect = Function(
             self,
@@ -100,10 +100,10 @@ class Gateway(Construct):
             secrets={
                 "JWT_GATEWAY_SECRET_ARN": secrets.jwt_gateway,
                 "LIMITER_HASH_SALT_ARN": secrets.limiter_salt,
-                **external,
+                **remote_api,
             },
-            # API Gateway waits no longer; the remote API's deadlines together stay below (`tidegate.settings`).
-            timeout_s=29 if external else 15,
+            # API Gateway waits no longer than 29 s. `tidegate.settings` keeps the remote deadlines together below that.
+            timeout_s=29 if remote_api else 15,
             environment={"CATCH_UP_QUEUE_URL": catch_ups.queue_url},
         )
         self.messages.allow(["sqs:SendMessage"], [catch_ups.queue_arn])
@@ -134,7 +134,7 @@ class Gateway(Construct):
             self.give_connections(function)
 
     def give_connections(self, function: Function) -> None:
-        """Let a function post to, look at and close connections, and tell it where."""
+        """Let a function send to, look up and close connections, and give it the address for that."""
         stack = cdk.Stack.of(self)
         endpoint = f"https://{self.api.api_id}.execute-api.{stack.region}.{stack.url_suffix}/{STAGE_NAME}"
         function.function.add_environment("WEBSOCKET_API_ENDPOINT", endpoint)
@@ -155,7 +155,7 @@ class Gateway(Construct):
         )
 
     def _log_access(self) -> None:
-        """Who connected and what it came to; no message bodies, no headers, so no tokens."""
+        """Log who connected and with what result. No message bodies and no headers are logged, so no tokens."""
         group = logs.LogGroup(
             self, "AccessLogs", retention=logs.RetentionDays.ONE_MONTH, removal_policy=cdk.RemovalPolicy.RETAIN
         )
@@ -175,10 +175,10 @@ class Gateway(Construct):
         default.add_resource_dependency(self._logging_role())
 
     def _logging_role(self) -> apigw.CfnAccount:
-        """The role API Gateway writes logs with, a setting of the whole account and region.
+        """The role with which API Gateway writes logs. It is a setting of the whole account and region.
 
-        Unlike an HTTP API, a WebSocket API with access logs is refused as long as it is not set. It stays when the
-        stack goes, because other APIs of the region may rely on it by then.
+        Unlike an HTTP API, a WebSocket API with access logs is refused while this is not set. It stays when the stack
+        is deleted, because other APIs of the region may rely on it by then.
         """
         role = iam.Role(
             self,

@@ -1,4 +1,4 @@
-"""The HTTP API: the public API and the internal API, one function."""
+"""The HTTP API: one function serves the public API and the internal API."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class HttpApi(Construct):
         )
         default = self.stage.node.default_child
         assert isinstance(default, apigwv2.CfnStage)
-        # The route, never the path: a share token is part of a path.
+        # The route is logged, never the path: some paths hold a share token.
         fields = {
             "requestId": "$context.requestId",
             "routeKey": "$context.routeKey",

@@ -1,4 +1,4 @@
-"""cdk-nag, always on: a finding that is not acknowledged here, with its reason, makes the synth fail."""
+"""cdk-nag, always on. A finding makes the synth fail unless it is acknowledged here with a reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Assets: functions, the shared layer, and dependency layers built without a container."""
+"""Assets: the functions, the shared layer, and the dependency layers. All are built without a container."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RUNTIME = lambda_.Runtime.PYTHON_3_13
 
 
 def architecture(stage: Stage) -> lambda_.Architecture:
-    """The functions' architecture; `host` follows the machine, whose emulator runs them."""
+    """The functions' architecture. For `host` it is the machine's, because an emulator on the machine runs them."""
     host_is_arm = platform.machine() in ("aarch64", "arm64")
     if stage.architecture == "host" and not host_is_arm:
         return lambda_.Architecture.X86_64
@@ -34,7 +34,7 @@ def architecture(stage: Stage) -> lambda_.Architecture:
 
 
 def function_code(name: str) -> lambda_.Code:
-    """`functions/<name>` and nothing else, importable as `functions.<name>`."""
+    """The code of `functions/<name>` and nothing else. It is importable as `functions.<name>`."""
     return lambda_.Code.from_asset(
         str(ROOT),
         ignore_mode=cdk.IgnoreMode.GIT,
@@ -68,7 +68,7 @@ def shared_layer(scope: Construct, stage: Stage) -> lambda_.LayerVersion:
 
 
 def dependency_layer(scope: Construct, construct_id: str, folder: str, stage: Stage) -> lambda_.LayerVersion:
-    """What `layers/<folder>/requirements.txt` pins, installed for the functions' platform."""
+    """The packages that `layers/<folder>/requirements.txt` pins, installed for the functions' platform."""
     requirements = ROOT / "layers" / folder / "requirements.txt"
     return lambda_.LayerVersion(
         scope,
@@ -119,7 +119,7 @@ class _Installed:
 
 
 def _compile(target: Path, stage: Stage) -> None:
-    """Ship bytecode: without it a cold start costs three to four times as much."""
+    """Add bytecode. Without it a cold start costs three to four times as much."""
     if stage.architecture == "host":
         mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
         compileall.compile_dir(str(target), quiet=1, invalidation_mode=mode)
@@ -136,7 +136,7 @@ def _compile(target: Path, stage: Stage) -> None:
 
 @functools.cache
 def _compiler() -> str | None:
-    """A Python of the functions' version on this machine."""
+    """The path of a Python of the functions' version on this machine; None when there is none."""
     if not shutil.which("uv"):
         return None
     found = subprocess.run([_uv(), "python", "find", PYTHON_VERSION], capture_output=True, text=True)
@@ -151,10 +151,10 @@ def _uv() -> str:
 
 
 def _hash_of(stage: Stage, *files: Path) -> str:
-    """What decides the content: the files, the platform they are installed for, and how it is done.
+    """Hash of all that decides the content: the files, the platform they are installed for, and this file's code.
 
-    A cloud stage's hash must not know the machine that deploys, or each would publish layers of its own; but layers
-    with bytecode are others than those without.
+    For a cloud stage the machine that deploys must not matter, or each machine would publish layers of its own. But it
+    matters whether the machine can make bytecode, because layers with and without bytecode differ.
     """
     if stage.architecture == "arm64":
         built_for = f"arm64 {PYTHON_VERSION} bytecode={_compiler() is not None}"

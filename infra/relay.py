@@ -1,4 +1,4 @@
-"""The relay: workers that hold upstreams, each invoked asynchronously and running until its time ends."""
+"""The relay: workers that connect to upstreams. Each is invoked asynchronously and runs until its time ends."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from infra.stage import Stage
 from infra.tables import Tables
 from tidegate import tables as t
 
-#: As long as a function may run.
+#: The longest that a Lambda function may run, seconds.
 _WORKER_S = 900
 
 
 class Relay(Construct):
-    """Server-sent events and WebSockets of the outside."""
+    """Delivers the messages of upstreams: server-sent events, WebSockets and external MQTT brokers."""
 
     def __init__(
         self,
@@ -59,18 +59,18 @@ class Relay(Construct):
             },
             timeout_s=_WORKER_S,
             memory_mb=1024,
-            # A worker that timed out must not come back beside its successor.
+            # A worker that timed out must not be started again: its successor is running.
             retry_attempts=0,
             max_event_age_s=60,
         )
         function = self.worker.function
         assert isinstance(function.node.default_child, lambda_.CfnFunction)
-        # Workers start their successors: a loop on purpose, which the platform would stop after sixteen rounds.
+        # Workers start their successors. The platform would take that for a mistake and stop it after sixteen rounds.
         function.node.default_child.recursive_loop = "Allow"
         self.worker.allow(["kms:Decrypt"], [secrets.credential_key.key_arn])
         self.worker.allow(["sqs:SendMessage"], [catch_ups_arn])
         gateway.give_connections(self.worker)
-        # A policy of its own: the function waits for its role's first one, which therefore cannot name the function.
+        # A policy of its own. The function depends on its role's first policy, so that one cannot name the function.
         assert function.role is not None
         iam.Policy(
             self,

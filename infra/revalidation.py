@@ -1,4 +1,4 @@
-"""Revalidation: push by the revocation table's stream, poll by schedule, work by queue."""
+"""Revalidation: pushed by the revocation table's stream, polled by a schedule, worked off from a queue."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
-from aws_cdk import aws_lambda_event_sources as sources
+from aws_cdk import aws_lambda_event_sources as event_sources
 from aws_cdk import aws_scheduler as scheduler
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
@@ -23,7 +23,7 @@ _WORKER_S = 300
 
 
 class Revalidation(Construct):
-    """Cut whoever lost the right."""
+    """Terminates the subscriptions of viewers who have lost the right."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class Revalidation(Construct):
             visibility_timeout=cdk.Duration.seconds(_WORKER_S + 30),
             dead_letter_queue=sqs.DeadLetterQueue(queue=self.dead, max_receive_count=5),
         )
-        external = remote_api_secrets(stage, secrets)
+        remote_api = remote_api_secrets(stage, secrets)
         queue_url = {"REVALIDATION_QUEUE_URL": self.queue.queue_url}
         self.worker = Function(
             self,
@@ -55,8 +55,8 @@ class Revalidation(Construct):
             handler="revalidate.worker.handler",
             actions={
                 **END_CONNECTION,
-                # Of a remote API's dashboards the worker itself writes what was revoked.
-                t.ACCESS: ["GetItem", "BatchGetItem", *(["UpdateItem"] if external else [])],
+                # For a remote API's dashboards the worker itself writes which versions are revoked.
+                t.ACCESS: ["GetItem", "BatchGetItem", *(["UpdateItem"] if remote_api else [])],
                 t.SUBSCRIPTIONS: [
                     "GetItem",
                     "BatchGetItem",
@@ -71,15 +71,15 @@ class Revalidation(Construct):
                 t.STREAMS: ["GetItem"],
                 t.REVOCATIONS: ["GetItem", "Query", "UpdateItem"],
             },
-            secrets=external,
+            secrets=remote_api,
             environment=queue_url,
             timeout_s=_WORKER_S,
             memory_mb=1024,
         )
         gateway.give_connections(self.worker)
-        # One task an invocation: no dashboard's cut waits for another's.
+        # One task for each invocation, so that the terminations of one dashboard do not wait for another's.
         self.worker.function.add_event_source(
-            sources.SqsEventSource(self.queue, batch_size=1, report_batch_item_failures=True)
+            event_sources.SqsEventSource(self.queue, batch_size=1, report_batch_item_failures=True)
         )
         self.profiles_queue = sqs.Queue(
             self,
@@ -111,8 +111,8 @@ class Revalidation(Construct):
             timeout_s=_WORKER_S,
         )
         self.profiles.function.add_event_source(
-            sources.SqsEventSource(
-                # Two runs at once would only meet each other's conditions.
+            event_sources.SqsEventSource(
+                # More runs at once would only make each other's conditions fail. Two is the least SQS allows.
                 self.profiles_queue,
                 batch_size=10,
                 max_concurrency=2,
@@ -123,7 +123,7 @@ class Revalidation(Construct):
             self,
             "Stream",
             **common,
-            handler="revalidate.dispatch.stream_handler",
+            handler="revalidate.dispatch.handler",
             actions={},
             secrets={},
             environment=queue_url,
@@ -132,7 +132,7 @@ class Revalidation(Construct):
             self,
             "Schedule",
             **common,
-            handler="revalidate.dispatch.schedule_handler",
+            handler="revalidate.schedule.handler",
             actions={},
             secrets={},
             environment=queue_url,
@@ -144,7 +144,7 @@ class Revalidation(Construct):
         self._poll()
 
     def give_profiles_queue(self, function: Function) -> None:
-        """Let a function ask that changes of profiles be followed."""
+        """Let a function queue requests to follow changes of profiles."""
         function.function.add_environment("PROFILES_QUEUE_URL", self.profiles_queue.queue_url)
         function.allow(["sqs:SendMessage"], [self.profiles_queue.queue_arn])
 
@@ -169,7 +169,7 @@ class Revalidation(Construct):
             retry_attempts=5,
             max_record_age=cdk.Duration.minutes(5),
             report_batch_item_failures=True,
-            # TTL's deletions are REMOVE, and the head moves by MODIFY: neither is an event.
+            # Only insertions are events. A deletion by TTL is a REMOVE, and the head moves by a MODIFY.
             filters=[lambda_.FilterCriteria.filter(inserted)],
         )
 

@@ -1,4 +1,4 @@
-"""Secrets the functions read, and the key that encrypts credential profiles. Values are generated, never given."""
+"""The secrets that functions read, and the key that encrypts credentials. All values are generated, never given."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from infra.stage import Stage
 
 
 class Secrets(Construct):
-    """One secret per purpose, so that each rotates alone."""
+    """A secret for each purpose, so that each can be rotated alone."""
 
     def __init__(self, scope: Construct, construct_id: str, *, stage: Stage) -> None:
         super().__init__(scope, construct_id)
         removal = cdk.RemovalPolicy.DESTROY if stage.disposable else cdk.RemovalPolicy.RETAIN
         self.jwt = self._secret("Jwt", "Signs login tokens", removal)
         self.jwt_gateway = self._secret("JwtGateway", "Signs datasource session tokens", removal)
-        self.service_token = self._secret("ServiceToken", "Bearer of the internal contract", removal)
+        self.service_token = self._secret("ServiceToken", "Bearer token of the internal API", removal)
         self.limiter_salt = self._secret("LimiterSalt", "Salt of limiter keys and stored addresses", removal)
         self.origin = self._secret("Origin", "Header the edge adds, so that nobody goes around it", removal)
         self.credential_key = kms.Key(

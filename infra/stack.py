@@ -1,4 +1,4 @@
-"""One regional stack per stage: separate stacks for API and functions would need each other."""
+"""One regional stack for each stage. Separate stacks for API and functions would depend on each other."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class TidegateStack(cdk.Stack):
             construct_id,
             description=f"Tidegate, stage {stage.name}",
             termination_protection=not stage.disposable,
-            # The local stack has no bootstrap roles; a cloud account has.
+            # A cloud account has bootstrap roles; the local stack has none.
             synthesizer=cdk.CliCredentialsStackSynthesizer(file_assets_bucket_name="tidegate-assets")
             if stage.architecture == "host"
             else None,

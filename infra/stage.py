@@ -1,4 +1,4 @@
-"""A stage: one checked configuration file. What is wrong in it stops the synth with the name of what is wrong."""
+"""A stage: a configuration file that is checked. An error in it stops the synth, with a message that names it."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Stage:
 
     Attributes:
         name: `local`, `staging`, `production`, or any other file in `stages/`.
-        edge: CloudFront in front. Without it the API's own addresses are used.
-        disposable: tables and keys go with the stack; never where data matters.
-        architecture: `arm64`, or `host` for the machine that deploys (the local stack).
+        edge: whether CloudFront is in front. Without it the API's own addresses are used.
+        disposable: tables and keys are deleted with the stack. Never set where data matters.
+        architecture: `arm64`, or `host` for that of the machine that deploys, which is for the local stack.
         variables: environment variables of the settings, as given.
-        settings: the same, checked.
+        settings: the same settings, checked.
     """
 
     name: str
@@ -40,12 +40,12 @@ class Stage:
 
     @property
     def tls(self) -> bool:
-        """Whether AWS is reached over TLS; the emulator of the local stack is not."""
+        """Whether AWS is reached over TLS. The emulator of the local stack is not."""
         return self.architecture != "host"
 
 
 def names() -> list[str]:
-    """Stages that have a file."""
+    """The stages that have a file, in alphabetical order."""
     return sorted(path.stem for path in STAGES.glob("*.json"))
 
 

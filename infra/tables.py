@@ -1,4 +1,4 @@
-"""The tables of `tidegate.tables`."""
+"""Makes the tables that `tidegate.tables` lists."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TYPES = {
 
 
 class Tables(Construct):
-    """All tables, by their data."""
+    """All tables of a stage."""
 
     def __init__(self, scope: Construct, construct_id: str, *, stage: Stage) -> None:
         super().__init__(scope, construct_id)

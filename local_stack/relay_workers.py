@@ -16,21 +16,23 @@ from local_stack.processes import Processes
 from local_stack.schedule import paused
 from tidegate.domain.relay import PARTITIONS, partition_of
 from tidegate.domain.subscriptions import Stream
-from tidegate.providers.control_plane import ControlPlane
+from tidegate.providers.control_plane import ControlPlaneProviders
 
 RELAY, MESSAGES, API = "relay.worker", "gateway_connect.messages", "api.main"
 SCHEDULE = "revalidate.dispatch.schedule"
 
 
-class RelayWorkers:
+class LocalRelayWorkers:
     """The relay of a running stack."""
 
     def __init__(self, stack: Mapping[str, Any]) -> None:
         self._stack = stack
         config = Config(endpoint=stack["emulator_url"])
-        world = ControlPlane({**config.aws_environment(), **stack["tables"], "TIDEGATE_ENV": "development"})
-        self._streams = world.streams
-        self._leases = world.relay_leases
+        control_plane = ControlPlaneProviders(
+            {**config.aws_environment(), **stack["tables"], "TIDEGATE_ENV": "development"}
+        )
+        self._streams = control_plane.streams
+        self._leases = control_plane.relay_leases
         self._functions = client(config, "lambda")
         self._processes = Processes(Config(state=Path(stack["state"])))
         self._version: str | None = None

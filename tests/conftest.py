@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import hypothesis
@@ -16,11 +18,13 @@ if TYPE_CHECKING:
     from tests.servers.remote_api import RemoteApiServer
 
 REGION = "us-east-1"
+#: Where a whole stack is started.
+STACK = ("tests/e2e/",)
 #: Places whose tests stay in one worker: they share what is slow to start (a stack, a synthesised app, installed
 #: layers), or measure, which two at once would disturb.
-TOGETHER = ("tests/e2e/", "tests/local/", "tests/infra/", "tests/functions/test_imports.py", "tests/benchmarks/")
+TOGETHER = (*STACK, "tests/infra/", "tests/functions/test_imports.py", "tests/benchmarks/")
 #: Tests that take long, or whose place does.
-FIRST = ("tests/e2e/", "tests/local/", "tests/benchmarks/", "tests/model/")
+FIRST = (*STACK, "tests/benchmarks/", "tests/model/")
 
 
 # A deadline of 200 ms per example measures how busy the machine is.
@@ -54,6 +58,18 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
             return next((place for place in TOGETHER if nodeid.startswith(place)), nodeid)
 
     return ByPlace(config, log)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """The end-to-end tests check times of a running stack, so other tests beside them give way."""
+    if hasattr(item.config, "workerinput") and not item.nodeid.startswith(STACK):
+        _give_way()
+
+
+@cache
+def _give_way() -> None:
+    """Once a process: nothing takes it back."""
+    os.nice(5)
 
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:

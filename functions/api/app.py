@@ -1,4 +1,4 @@
-"""The FastAPI application: routes, errors, and what every request passes."""
+"""The FastAPI application: its routes, its errors, and the check that every request passes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,10 @@ def create_app(services: ApiServices) -> FastAPI:
 
 
 async def _through_the_edge(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Nobody goes around the edge, whose limits and headers count; `/internal` has its own token."""
+    """Refuse requests that go around the edge, because they evade its limits and headers.
+
+    `/internal` is not behind the edge. It has its own token.
+    """
     origin = request.app.state.services.origin
     public = not request.url.path.startswith("/internal/")
     if origin is not None and public and not origin.accepts(request.headers.get(ORIGIN_HEADER, "")):
@@ -68,7 +71,8 @@ async def _refused(request: Request, error: Exception) -> JSONResponse:
 async def _invalid(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     problems = [
-        f"{'.'.join(str(part) for part in one['loc'][1:]) or one['loc'][0]}: {one['msg']}" for one in error.errors()
+        f"{'.'.join(str(part) for part in problem['loc'][1:]) or problem['loc'][0]}: {problem['msg']}"
+        for problem in error.errors()
     ]
     return _answer(400, "invalid_input", "; ".join(problems[:5]))
 

@@ -1,4 +1,4 @@
-"""What every route needs: the services, the signed-in user, the client's address."""
+"""What the routes need: the services, the signed-in user, the client's address."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ Services = Annotated[ApiServices, Depends(services_of)]
 
 
 def optional_user(services: Services, authorization: Annotated[str | None, Header()] = None) -> User | None:
-    """The signed-in user; None without a login. A login that is expired or wrong is a 401, never anonymous."""
+    """The signed-in user; None without a login. An expired or wrong login raises `Unauthenticated`: such a caller is
+    never treated as anonymous."""
     if authorization is None:
         return None
     scheme, _, token = authorization.partition(" ")
@@ -41,7 +42,8 @@ CurrentUser = Annotated[User, Depends(required_user)]
 
 
 def address_of(request: Request, services: Services) -> str:
-    """What limits count of the client's address. `/internal` is called without the edge: one proxy fewer."""
+    """The part of the client's address that limits count. `/internal` is called around the edge, so it has one proxy
+    fewer."""
     event = request.scope.get("aws.event") or {}
     source = event.get("requestContext", {}).get("http", {}).get("sourceIp")
     if source is None and request.client is not None:

@@ -1,6 +1,8 @@
-"""The internal API under `/internal/gateway`: flat errors, a bearer token of its own, never at the edge.
+"""The internal API under `/internal/gateway`. It has flat errors and a bearer token of its own, and the edge has no
+route to it.
 
-Authentication comes before any limiter: otherwise anyone with reach could starve the gateways that poll here.
+Authentication comes before any limiter. Otherwise anyone who can reach this API could use up the limits of the
+gateways that poll it.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ class FlatError(BaseModel):
 
 
 class IntrospectRequest(BaseModel):
-    sessionToken: str  # noqa: N815 - the contract's spelling
+    sessionToken: str  # noqa: N815 - the spelling of the internal API
     dashboardId: str | None = None  # noqa: N815
     datasourceId: str | None = None  # noqa: N815
 
@@ -76,7 +78,7 @@ router = APIRouter(prefix="/internal/gateway", tags=["internal"], responses=_REF
 
 
 def _described(request: type[BaseModel], answer: type[BaseModel]) -> dict[str, Any]:
-    """What OpenAPI says of a route; the body itself is read by hand, because the contract's own errors are flat."""
+    """What OpenAPI says of a route. The framework does not read the body, because its errors would not be flat."""
     schema = {"content": {"application/json": {"schema": request.model_json_schema()}}}
     return {"response_model": None, "responses": {200: {"model": answer}}, "openapi_extra": {"requestBody": schema}}
 
@@ -143,7 +145,7 @@ async def _handle(request: Request, answer: Any, failed: str) -> JSONResponse:
             return JSONResponse({"error": error.message}, error.status)
         services.observer.fault("internal request failed", error)
         return JSONResponse({"error": failed}, error.status)
-    except Exception as error:  # its text stays in the log
+    except Exception as error:  # its text goes to the log only
         services.observer.fault("internal request failed", error)
         return JSONResponse({"error": failed}, 500)
 

@@ -1,4 +1,4 @@
-"""Requests and answers of the public API, in the contract's camel case."""
+"""Requests and answers of the public API. Their JSON names are in camel case."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from tidegate.domain.users import User
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 
-class Model(BaseModel):
-    """Camel case outside, snake case inside, nothing unknown accepted."""
+class ApiModel(BaseModel):
+    """Camel case in JSON, snake case in Python. Unknown fields are refused."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
 
 
-class ErrorBody(Model):
+class ErrorBody(ApiModel):
     code: str
     message: str
     current_revision: int | None = None
     retry_after_ms: int | None = None
 
 
-class ErrorAnswer(Model):
+class ErrorAnswer(ApiModel):
     error: ErrorBody
 
 
-class LoginRequest(Model):
+class LoginRequest(ApiModel):
     email: Annotated[str, Field(max_length=254)]
     password: Annotated[str, Field(max_length=256)]
 
 
-class UserAnswer(Model):
+class UserAnswer(ApiModel):
     id: str
     email: str
     role: Role
@@ -55,45 +55,45 @@ class UserAnswer(Model):
         )
 
 
-class LoginAnswer(Model):
+class LoginAnswer(ApiModel):
     token: str
     expires_at: str
     user: UserAnswer
 
 
-class CreateUser(Model):
+class CreateUser(ApiModel):
     email: Annotated[str, Field(max_length=254)]
     role: Role = Role.VIEWER
     password: Annotated[str, Field(max_length=256)] | None = None
 
 
-class CreatedUser(Model):
+class CreatedUser(ApiModel):
     user: UserAnswer
     one_time_password: str | None
 
 
-class ChangeUser(Model):
+class ChangeUser(ApiModel):
     """What is null stays as it is."""
 
     role: Role | None = None
     active: bool | None = None
 
 
-class OneTimePassword(Model):
+class OneTimePassword(ApiModel):
     one_time_password: str
 
 
-class ChangePassword(Model):
+class ChangePassword(ApiModel):
     current_password: Annotated[str, Field(max_length=256)]
     new_password: Annotated[str, Field(max_length=256)]
 
 
-class UserList(Model):
+class UserList(ApiModel):
     users: list[UserAnswer]
     cursor: str | None
 
 
-class CredentialRequest(Model):
+class CredentialRequest(ApiModel):
     """`secret` by type: `bearer` needs `token`, `basic` needs `username` and `password`, `header` needs `headerValue`
     and the name of the header in `headerName`, `none` takes nothing."""
 
@@ -115,7 +115,7 @@ class CredentialRequest(Model):
         )
 
 
-class CredentialAnswer(Model):
+class CredentialAnswer(ApiModel):
     id: str
     name: str
     type: CredentialType
@@ -137,7 +137,7 @@ class CredentialAnswer(Model):
         )
 
 
-class BrokerRequest(Model):
+class BrokerRequest(ApiModel):
     """`iot-core` is the account's own broker, and takes neither `brokerUrl` nor `credentialProfileId`. `external` needs
     `brokerUrl`, with `mqtt://` or `mqtts://`, and may name a credential profile of type `basic`. `tls` may
     hold a `ca`."""
@@ -165,7 +165,7 @@ class BrokerRequest(Model):
         )
 
 
-class BrokerAnswer(Model):
+class BrokerAnswer(ApiModel):
     id: str
     name: str
     transport: Transport
@@ -191,12 +191,12 @@ class BrokerAnswer(Model):
         )
 
 
-class AclAnswer(Model):
+class AclAnswer(ApiModel):
     user_id: str
     level: AclLevel
 
 
-class DashboardAnswer(Model):
+class DashboardAnswer(ApiModel):
     """`shareToken` is there only for those who may manage sharing."""
 
     id: str
@@ -213,7 +213,7 @@ class DashboardAnswer(Model):
 
     @staticmethod
     def of(dashboard: Dashboard, *, edit: bool, share: bool, member: bool) -> DashboardAnswer:
-        acl = [AclAnswer(user_id=one.user_id, level=one.level) for one in dashboard.acl.values()]
+        acl = [AclAnswer(user_id=entry.user_id, level=entry.level) for entry in dashboard.acl.values()]
         return DashboardAnswer(
             id=dashboard.dashboard_id,
             owner_id=dashboard.owner_id,
@@ -229,7 +229,7 @@ class DashboardAnswer(Model):
         )
 
 
-class SummaryAnswer(Model):
+class SummaryAnswer(ApiModel):
     id: str
     owner_id: str
     title: str
@@ -247,26 +247,26 @@ class SummaryAnswer(Model):
         )
 
 
-class DashboardList(Model):
+class DashboardList(ApiModel):
     dashboards: list[SummaryAnswer]
     shared: list[SummaryAnswer]
     cursor: str | None
 
 
-class DocumentRequest(Model):
+class DocumentRequest(ApiModel):
     document: dict[str, Any]
 
 
-class VisibilityRequest(Model):
+class VisibilityRequest(ApiModel):
     visibility: Visibility
 
 
-class AclRequest(Model):
+class AclRequest(ApiModel):
     email: Annotated[str, Field(max_length=254)]
     level: AclLevel
 
 
-class SessionRequest(Model):
+class SessionRequest(ApiModel):
     """`currentToken` is the session token that this one follows. A refresh does not count against the address."""
 
     dashboard_id: Name
@@ -275,12 +275,12 @@ class SessionRequest(Model):
     current_token: Annotated[str, Field(max_length=8192)] | None = None
 
 
-class SessionAnswer(Model):
+class SessionAnswer(ApiModel):
     token: str
     expires_at: str
 
 
-class AuditAnswer(Model):
+class AuditAnswer(ApiModel):
     action: str
     actor_id: str | None
     target_type: str
@@ -289,5 +289,5 @@ class AuditAnswer(Model):
     metadata: dict[str, Any]
 
 
-class AuditList(Model):
+class AuditList(ApiModel):
     events: list[AuditAnswer]

@@ -74,7 +74,7 @@ def change_password(body: m.ChangePassword, user: CurrentUser, services: Service
 def users(user: CurrentUser, services: Services, limit: Limit = 50, cursor: Cursor = None) -> m.UserList:
     """All users, sorted by e-mail, page by page. For admins."""
     page = services.users.all(user, limit, cursor)
-    return m.UserList(users=[m.UserAnswer.of(one) for one in page.items], cursor=page.cursor)
+    return m.UserList(users=[m.UserAnswer.of(listed) for listed in page.items], cursor=page.cursor)
 
 
 @router.post("/users", tags=["users"], status_code=201)
@@ -113,7 +113,7 @@ def reset_password(user_id: str, user: CurrentUser, services: Services) -> m.One
 @router.get("/credential-profiles", tags=["profiles"])
 def credentials(user: CurrentUser, services: Services) -> list[m.CredentialAnswer]:
     """All credential profiles, without their secrets. For editors and admins."""
-    return [m.CredentialAnswer.of(one) for one in services.profiles.credentials(user)]
+    return [m.CredentialAnswer.of(profile) for profile in services.profiles.credentials(user)]
 
 
 @router.post("/credential-profiles", tags=["profiles"], status_code=201)
@@ -153,7 +153,7 @@ def delete_credential(profile_id: str, user: CurrentUser, services: Services) ->
 @router.get("/broker-profiles", tags=["profiles"])
 def brokers(user: CurrentUser, services: Services) -> list[m.BrokerAnswer]:
     """All broker profiles. For editors and admins."""
-    return [m.BrokerAnswer.of(one) for one in services.profiles.brokers(user)]
+    return [m.BrokerAnswer.of(profile) for profile in services.profiles.brokers(user)]
 
 
 @router.post("/broker-profiles", tags=["profiles"], status_code=201)
@@ -195,8 +195,8 @@ def dashboards(user: CurrentUser, services: Services, limit: Limit = 50, cursor:
     """
     page = services.dashboards.owned(user, limit, cursor)
     return m.DashboardList(
-        dashboards=[m.SummaryAnswer.of(one) for one in page.items],
-        shared=[m.SummaryAnswer.of(one) for one in services.dashboards.shared_with(user)],
+        dashboards=[m.SummaryAnswer.of(summary) for summary in page.items],
+        shared=[m.SummaryAnswer.of(summary) for summary in services.dashboards.shared_with(user)],
         cursor=page.cursor,
     )
 
@@ -348,14 +348,14 @@ def audit(
     return m.AuditList(
         events=[
             m.AuditAnswer(
-                action=one.action,
-                actor_id=one.actor_id,
-                target_type=one.target_type,
-                target_id=one.target_id,
-                at=messages.timestamp(one.at_ms / 1000),
-                metadata=dict(one.metadata),
+                action=event.action,
+                actor_id=event.actor_id,
+                target_type=event.target_type,
+                target_id=event.target_id,
+                at=messages.timestamp(event.at_ms / 1000),
+                metadata=dict(event.metadata),
             )
-            for one in services.audit.newest(limit, action_prefix)
+            for event in services.audit.newest(limit, action_prefix)
         ]
     )
 

@@ -1,4 +1,4 @@
-"""What the API's routes call, built from providers."""
+"""Builds what the API's routes call, from providers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tidegate.adapters.json_observer import JsonObserver
 from tidegate.adapters.password_argon2 import Argon2Passwords
 from tidegate.adapters.tokens_jwt import JwtUserTokens
 from tidegate.ports.control_plane import AuditLog
-from tidegate.providers.control_plane import ControlPlane
+from tidegate.providers.control_plane import ControlPlaneProviders
 from tidegate.settings import Settings
 from tidegate.usecases.control_plane.internal_api import ConsumeRateLimit, Introspect, ReadRevokedTokens
 from tidegate.usecases.control_plane.login import Authenticate, Login, LoginPolicy
@@ -47,7 +47,7 @@ class ApiServices:
 
 
 def api_services(env: Mapping[str, str] | None = None) -> ApiServices:
-    container = ControlPlane(env)
+    container = ControlPlaneProviders(env)
     settings, clock, ids = container.settings, container.clock, container.ids
     db = container.db
     revocations, dashboards = container.revocations, container.dashboards

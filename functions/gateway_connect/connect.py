@@ -1,4 +1,4 @@
-"""`$connect`: the only event with headers, so address and origin are decided here."""
+"""Handles `$connect`. It is the only event with headers, so the client's address and origin are found out here."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def make_handler(services: ConnectServices) -> Handler:
             services.observer.count("handshakes_refused", code=error.code)
             services.observer.info("handshake refused", code=error.code)
             return {"statusCode": error.status}
-        except Exception as error:  # whatever it is, the browser hears 503 and nothing else
+        except Exception as error:  # the browser gets a 503 and no details
             services.observer.count("faults")
             services.observer.fault("handshake failed", error)
             return {"statusCode": 503}

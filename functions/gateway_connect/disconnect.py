@@ -1,4 +1,4 @@
-"""`$disconnect`: best effort on the platform's side, idempotent on ours."""
+"""Handles `$disconnect`. The platform sends it at best effort: it may be missing. A repetition is harmless."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What API Gateway's WebSocket events hold, read once and the same way by every handler here."""
+"""Reads API Gateway's WebSocket events, in the same way for every handler here."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class WrongEvent(ValueError):
-    """The event is not of the kind this handler serves: a route points to the wrong function."""
+    """The event is not of the kind that this handler serves: a route points to the wrong function."""
 
 
 def context_of(event: dict[str, Any], event_type: str) -> dict[str, Any]:
@@ -18,7 +18,10 @@ def context_of(event: dict[str, Any], event_type: str) -> dict[str, Any]:
 
 
 def header_values(event: dict[str, Any], name: str) -> list[str]:
-    """All values of a header, whatever its case: the platform sends canonical case, emulators lower case."""
+    """All values of a header, in upper or lower case: the platform sends canonical case, emulators lower case.
+
+    `name` is in lower case.
+    """
     several: dict[str, list[str]] = event.get("multiValueHeaders") or {}
     values = [value for key, listed in several.items() if key.lower() == name for value in listed]
     if values:

@@ -1,5 +1,8 @@
-"""`subscribe`, `unsubscribe`, `ping` and `$default`. Answers leave through the management API only; the returned
-object has no body, because the platform would need a route response to send it."""
+"""Handles `subscribe`, `unsubscribe`, `ping` and `$default`.
+
+Answers are sent through the management API only. The object that the handler returns has no body: the platform would
+need a route response to send it.
+"""
 
 from __future__ import annotations
 

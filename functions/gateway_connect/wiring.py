@@ -1,4 +1,4 @@
-"""What the gateway's handlers run, built from providers. Each handler imports only what its own services need."""
+"""Builds what the gateway's handlers run, from providers. Each handler imports only what its own services need."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ConnectServices:
-    """`$connect`: `origin` is what the edge proves itself by, None where there is no edge."""
+    """What `$connect` runs. `origin` is the secret by which the edge proves itself; None where there is no edge."""
 
     connect: Connect
     trust_proxy_hops: int
@@ -25,10 +25,10 @@ class ConnectServices:
 
 
 def connect_services(env: Mapping[str, str] | None = None) -> ConnectServices:
-    from tidegate.providers.remote_api import RemoteApi
+    from tidegate.providers.remote_api import RemoteApiProviders
     from tidegate.usecases.gateway.connect import Connect, ConnectPolicy
 
-    container = RemoteApi(env)
+    container = RemoteApiProviders(env)
     settings = container.settings
     connect = Connect(
         policy=ConnectPolicy(
@@ -50,30 +50,34 @@ def connect_services(env: Mapping[str, str] | None = None) -> ConnectServices:
 
 @dataclass(frozen=True, slots=True)
 class DisconnectServices:
+    """What `$disconnect` runs."""
+
     end_connection: EndConnection
     observer: JsonObserver
 
 
 def disconnect_services(env: Mapping[str, str] | None = None) -> DisconnectServices:
-    from tidegate.providers.delivery import Delivery
+    from tidegate.providers.delivery import DeliveryProviders
 
-    container = Delivery(env)
+    container = DeliveryProviders(env)
     return DisconnectServices(container.end_connection, container.observer)
 
 
 @dataclass(frozen=True, slots=True)
 class MessageServices:
+    """What the routes for messages run."""
+
     handle_message: HandleMessage
     observer: JsonObserver
 
 
 def message_services(env: Mapping[str, str] | None = None) -> MessageServices:
-    from tidegate.providers.delivery import Delivery
+    from tidegate.providers.delivery import DeliveryProviders
     from tidegate.usecases.gateway.handle_message import HandleMessage
     from tidegate.usecases.gateway.subscribe import Subscribe, SubscribePolicy
     from tidegate.usecases.gateway.unsubscribe import Unsubscribe
 
-    container = Delivery(env)
+    container = DeliveryProviders(env)
     settings = container.settings
     subscribe = Subscribe(
         policy=SubscribePolicy(

@@ -1,4 +1,4 @@
-"""What an IoT topic rule selected, one device message an invocation."""
+"""Handles what an IoT topic rule selected: one device message for each invocation."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def make_handler(services: BridgeServices) -> Handler:
 
 
 def device_message(event: dict[str, Any]) -> DeviceMessage:
-    """Read the rule's selection. Raises `WrongEvent`."""
+    """Read what the rule selected. Raises `WrongEvent`."""
     try:
         payload = base64.b64decode(event["data"], validate=True)
-        # A message id only has to be the same for a repetition and to order messages of one millisecond.
+        # A message id orders messages of the same millisecond. It also has to be the same in a repetition.
         message_id = event.get("id") or hashlib.sha256(payload).hexdigest()[:32]
         return DeviceMessage(
             allowed_topic=event["allowed_topic"],

@@ -1,4 +1,4 @@
-"""The catch-up queue: what failed is returned, and only that comes back."""
+"""Handles the catch-up queue. The handler returns the messages that failed, and SQS delivers only those again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def make_handler(services: CatchUpServices) -> Handler:
         for record in event["Records"]:
             try:
                 services.catch_up(read_catch_up(record["body"]))
-            except Exception as error:  # this one comes back, the others do not wait for it
+            except Exception as error:  # this message is delivered again; the others do not wait for it
                 services.observer.fault("catch-up failed", error)
                 failed.append({"itemIdentifier": record["messageId"]})
         services.observer.info("catch-ups", requested=len(event["Records"]), failed=len(failed))

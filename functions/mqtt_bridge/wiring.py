@@ -1,4 +1,4 @@
-"""What the bridge and the catch-up handler run, built from providers."""
+"""Builds what the bridge and the catch-up handler run, from providers."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class BridgeServices:
+    """What the bridge's handler runs."""
+
     bridge: Bridge
     observer: JsonObserver
 
 
 def bridge_services(env: Mapping[str, str] | None = None) -> BridgeServices:
-    from tidegate.providers.delivery import Delivery
+    from tidegate.providers.delivery import DeliveryProviders
     from tidegate.usecases.delivery.bridge import Bridge
     from tidegate.usecases.delivery.fan_out import FanOut
     from tidegate.usecases.delivery.fresh_access import FreshAccess
     from tidegate.usecases.delivery.senders import OneShotSender
 
-    container = Delivery(env)
+    container = DeliveryProviders(env)
     settings = container.settings
     fan_out = FanOut(
         subscriptions=container.subscriptions,
@@ -53,15 +55,17 @@ def bridge_services(env: Mapping[str, str] | None = None) -> BridgeServices:
 
 @dataclass(frozen=True, slots=True)
 class CatchUpServices:
+    """What the catch-up handler runs."""
+
     catch_up: CatchUp
     observer: JsonObserver
 
 
 def catch_up_services(env: Mapping[str, str] | None = None) -> CatchUpServices:
-    from tidegate.providers.delivery import Delivery
+    from tidegate.providers.delivery import DeliveryProviders
     from tidegate.usecases.delivery.catch_up import CatchUp
 
-    container = Delivery(env)
+    container = DeliveryProviders(env)
     catch_up = CatchUp(
         subscriptions=container.subscriptions,
         last_values=container.last_values,

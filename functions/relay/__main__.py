@@ -1,4 +1,4 @@
-"""`python -m functions.relay`: the same workers as a plain process, for a container service."""
+"""`python -m functions.relay` runs the same workers as a plain process, for a container service."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import signal
 from functions.relay.wiring import RelayServices, relay_services
 from functions.relay.worker import bring_threads, work
 
-#: How long a shard that another worker holds, or nobody wants, is left alone, seconds.
+#: How long a partition is left alone when another worker has its lease, or nobody watches its streams, seconds.
 _AGAIN_S = 5.0
 
 
 async def hold(services: RelayServices, partition: int) -> None:
-    """Be at the shard's service for good."""
+    """Run workers for a partition, one after another, until cancelled."""
     while True:
         try:
             await work(services, partition, float("inf"))

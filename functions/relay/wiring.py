@@ -1,4 +1,4 @@
-"""What a relay worker runs, built from providers."""
+"""Builds what a relay worker runs, from providers."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from functools import partial
 from tidegate.adapters.json_observer import JsonObserver
 from tidegate.adapters.upstreams.aiohttp_streams import AiohttpUpstreams
 from tidegate.adapters.upstreams.by_protocol import UpstreamsByProtocol
-from tidegate.adapters.upstreams.mqtt_brokers import Limits, MqttUpstreams
+from tidegate.adapters.upstreams.mqtt_brokers import BrokerLimits, MqttUpstreams
 from tidegate.domain.egress import EgressPolicy
 from tidegate.domain.relay import PARTITIONS
 from tidegate.domain.stream_policy import disabled_text
 from tidegate.domain.subscriptions import Stream
-from tidegate.ports.relay import MqttRequest, Requests, UpstreamRequest
+from tidegate.ports.relay import MqttRequest, UpstreamRequest, UpstreamRequests
 from tidegate.protocol.messages import ErrorCode
-from tidegate.providers.control_plane import ControlPlane
+from tidegate.providers.control_plane import ControlPlaneProviders
 from tidegate.settings import Settings
 from tidegate.usecases.delivery.fan_out import FanOut
 from tidegate.usecases.delivery.fresh_access import FreshAccess
@@ -33,10 +33,10 @@ from tidegate.usecases.remote_api.upstream_requests import RemoteUpstreamRequest
 
 
 class RelayRun:
-    """One worker with what it needs; made within the event loop that runs it."""
+    """A worker with everything it needs. It is made within the event loop that runs it."""
 
-    def __init__(self, container: ControlPlane, *, handover_s: float | None = None) -> None:
-        """`handover_s`: how long before its end the worker asks for a successor, where not the usual time."""
+    def __init__(self, container: ControlPlaneProviders, *, handover_s: float | None = None) -> None:
+        """`handover_s`: how long before its end the worker asks for a successor, seconds; None for the usual time."""
         self._container = container
         settings = container.settings
         self._upstreams = UpstreamsByProtocol(
@@ -99,7 +99,7 @@ class RelayRun:
             return self._executor.run(stream, work)
 
         def request() -> Awaitable[UpstreamRequest | MqttRequest]:
-            # On threads of its own: an API that hangs must keep nobody's messages, and no lease, waiting.
+            # On threads of its own: an API that hangs must delay neither messages nor leases.
             return asyncio.get_running_loop().run_in_executor(self._requesting, self._requests, stream)
 
         return Upstream(
@@ -118,8 +118,8 @@ class RelayRun:
         )
 
 
-def _requests(container: ControlPlane) -> Requests:
-    """Says what a stream connects to: from our tables, or asked of a remote API where one is set."""
+def _requests(container: ControlPlaneProviders) -> UpstreamRequests:
+    """Finds out what a stream connects to: from our tables, or from a remote API where one is set."""
     if container.introspections is None:
         return StoredUpstreamRequests(profiles=container.profiles, cipher=container.cipher)
     return RemoteUpstreamRequests(
@@ -147,7 +147,7 @@ def _http_upstreams(settings: Settings, egress: EgressPolicy) -> AiohttpUpstream
 def _mqtt_upstreams(settings: Settings, egress: EgressPolicy) -> MqttUpstreams:
     return MqttUpstreams(
         egress,
-        Limits(
+        BrokerLimits(
             max_qos=settings.mqtt_max_qos,
             max_connections=settings.mqtt_max_connections_per_broker,
             idle_s=settings.mqtt_idle_disconnect_ms / 1000,
@@ -161,13 +161,13 @@ def _mqtt_upstreams(settings: Settings, egress: EgressPolicy) -> MqttUpstreams:
 
 @dataclass(frozen=True, slots=True)
 class RelayServices:
-    """What the relay's handler and process run. `partitions`: how many workers hold all upstreams together."""
+    """What the relay's handler and process run. `partitions`: how many workers share the upstreams."""
 
-    container: ControlPlane
+    container: ControlPlaneProviders
     partitions: int
     observer: JsonObserver
 
 
 def relay_services(env: Mapping[str, str] | None = None) -> RelayServices:
-    container = ControlPlane(env)
+    container = ControlPlaneProviders(env)
     return RelayServices(container, PARTITIONS, container.observer)

@@ -1,4 +1,4 @@
-"""A relay worker as an asynchronous invocation: it runs until nobody listens, or its time ends."""
+"""A relay worker as an asynchronous invocation. It runs until nobody watches its streams, or its time ends."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from tidegate.adapters.aws.relay_workers import read_start
 from tidegate.adapters.upstreams.mqtt_brokers import CONNECTS
 from tidegate.providers.process import Handler, lambda_handler
 
-#: Kept back from the function's time for what is on its way when it ends, seconds.
+#: Part of the function's time that is kept for sending what is under way when it ends, seconds.
 _RESERVE_S = 5.0
-#: Threads of a loop: for every connect that may be under way in both shards, and as many again for stores and leases.
+#: Threads of an event loop: one for every connect that may be under way in both partitions, and as many again for
+#: stores and leases.
 _THREADS = 4 * CONNECTS
 
 
@@ -31,19 +32,19 @@ def make_handler(services: RelayServices) -> Handler:
 
 async def _invocation(services: RelayServices, partition: int, stop_at: float, successor: bool) -> str:
     bring_threads()
-    # The platform starts workers with the newest settings only; a process may be the older one of two.
+    # The platform starts workers with the newest settings only. A plain process may have older settings than another.
     return await work(services, partition, stop_at, successor=successor, newest=True)
 
 
 def bring_threads() -> None:
-    """Give the running loop threads enough: a slow broker must not keep a lease from being renewed."""
+    """Give the running event loop enough threads. A slow broker must not keep a lease from being renewed."""
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, "relay"))
 
 
 async def work(
     services: RelayServices, partition: int, stop_at: float, *, successor: bool = False, newest: bool = False
 ) -> str:
-    """One worker, from its claim to its end. Returns why it ended."""
+    """Run a worker from its claim to its end, at `stop_at` (monotonic seconds) at the latest. Returns why it ended."""
     run = RelayRun(services.container)
     flushing = asyncio.create_task(_flush(services))
     try:
@@ -54,7 +55,7 @@ async def work(
 
 
 async def _flush(services: RelayServices) -> None:
-    """An invocation lasts for minutes; its metrics should not wait so long."""
+    """Write the metrics every 30 seconds. An invocation lasts for minutes, and they should not wait so long."""
     while True:
         await asyncio.sleep(30)
         services.observer.flush()

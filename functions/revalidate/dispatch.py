@@ -1,25 +1,19 @@
-"""Where revalidation begins: the revocation table's stream (push), and the schedule (the fall-back)."""
+"""What the revocation table's stream calls: each event becomes a task of the revalidation queue (push)."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from functions.revalidate.wiring import DispatchServices, ScheduleServices, dispatch_services, schedule_services
+from functions.revalidate.wiring import DispatchServices, dispatch_services
 from tidegate.adapters.dynamodb.revocations import read_stream_record
-from tidegate.domain.revocations import Task, TaskKind, task_for
-from tidegate.errors import Unavailable
+from tidegate.domain.revocations import task_for
 from tidegate.providers.process import Handler, lambda_handler
 from tidegate.usecases.revocation.follow_feed import queue_task
 
-#: EventBridge Scheduler calls once a minute at the finest; more frequent polls are delayed messages, seconds.
-SCHEDULE_S = 60
-#: How often relay workers that died are looked for, seconds. One of these looks falls between the time a dead worker's
-#: lease is overdue and the time it may be claimed, so its successor is there by then.
-RELAYS_S = 10
 
-
-def make_stream_handler(services: DispatchServices) -> Handler:
-    """Events of all dashboards share one stream partition: each is handed on, so that no large cut delays the next."""
+def make_handler(services: DispatchServices) -> Handler:
+    """Handler of the stream. Events of all dashboards share a stream partition. So each event is only queued here: a
+    dashboard with many subscriptions to terminate does not delay the next event."""
 
     def handle(event: dict[str, Any], _context: Any) -> dict[str, Any]:
         failed = []
@@ -27,14 +21,14 @@ def make_stream_handler(services: DispatchServices) -> Handler:
             try:
                 revoked = read_stream_record(record)
             except ValueError as error:
-                # Coming back would not make it readable, and those behind it would wait; the full revalidation is
-                # behind it.
+                # Delivering it again would not make it readable, and would hold up the events after it. The full
+                # revalidation finds what it revoked.
                 services.observer.fault("event not readable", error)
                 services.observer.count("events_unreadable")
                 continue
             try:
                 queue_task(services.tasks, task_for(revoked.revocation, revoked.revoked_at_ms))
-            except Exception as error:  # the stream goes on from here; the poll is behind it in any case
+            except Exception as error:  # the stream delivers again from here on; the poll finds the event in any case
                 services.observer.fault("event not dispatched", error)
                 failed.append({"itemIdentifier": record["dynamodb"]["SequenceNumber"]})
                 break
@@ -46,27 +40,4 @@ def make_stream_handler(services: DispatchServices) -> Handler:
     return handle
 
 
-def make_schedule_handler(services: ScheduleServices) -> Handler:
-    def handle(_event: dict[str, Any], _context: Any) -> dict[str, Any]:
-        delays = list(range(0, SCHEDULE_S, services.poll_interval_s))
-        for delay_s in delays:
-            services.tasks.queue(Task(TaskKind.POLL), delay_s)
-        # Whether it is due is decided by its lease, so a schedule that fires twice changes nothing.
-        services.tasks.queue(Task(TaskKind.FULL))
-        services.follow_requests.ask()
-        for delay_s in range(RELAYS_S, SCHEDULE_S, RELAYS_S):
-            services.tasks.queue(Task(TaskKind.RELAYS), delay_s)
-        for partition in range(services.relay_partitions):
-            try:  # one that has nothing to do, or is held already, ends at once
-                services.relay_workers.start(partition)
-            except Unavailable as error:
-                services.observer.fault("relay not started", error, partition=partition)
-        services.observer.info("scheduled", polls=len(delays))
-        services.observer.flush()
-        return {"polls": len(delays)}
-
-    return handle
-
-
-stream_handler = lambda_handler(make_stream_handler, dispatch_services)
-schedule_handler = lambda_handler(make_schedule_handler, schedule_services)
+handler = lambda_handler(make_handler, dispatch_services)

@@ -1,4 +1,4 @@
-"""Requests to follow changes of profiles: whatever is open is taken up, so any request will do."""
+"""Handles requests to follow changes of profiles. A request names no change: all that are open are followed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from functions.revalidate.wiring import ProfileServices, profile_services
 from tidegate.providers.process import Handler, lambda_handler
 
-#: Kept back from the function's time for the dashboard being written, seconds.
+#: Part of the function's time that is kept for the dashboard that is being written, seconds.
 _RESERVE_S = 10.0
 
 
@@ -22,7 +22,7 @@ def make_handler(services: ProfileServices) -> Handler:
             services.observer.fault("profile changes not followed", error)
             done = False
         if not done:
-            # The request comes back, as often as its queue allows; after that the schedule's next one goes on.
+            # The queue delivers the request again, as often as it allows. After that the schedule's next one goes on.
             failed = [{"itemIdentifier": record["messageId"]} for record in event["Records"]]
         services.observer.info("profile changes followed", done=done)
         services.observer.flush()

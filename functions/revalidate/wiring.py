@@ -1,4 +1,4 @@
-"""What the revalidation handlers run, built from providers."""
+"""Builds what the revalidation handlers run, from providers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tidegate.ports.control_plane import FollowRequests
     from tidegate.ports.relay import RelayWorkers
     from tidegate.ports.revocation import RevalidationQueue
-    from tidegate.providers.control_plane import ControlPlane
+    from tidegate.providers.control_plane import ControlPlaneProviders
     from tidegate.usecases.control_plane.follow_profiles import FollowProfiles
     from tidegate.usecases.remote_api.reintrospect import Reintrospect
     from tidegate.usecases.revocation.revalidate import Revalidate
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RevalidateServices:
-    """`container` is what they are built from: benchmarks look at its stores."""
+    """What the queue's handler runs. `container` is what it was built from; benchmarks use its stores."""
 
     revalidate: Revalidate
     observer: JsonObserver
-    container: ControlPlane
+    container: ControlPlaneProviders
 
 
 def revalidate_services(env: Mapping[str, str] | None = None) -> RevalidateServices:
-    from tidegate.providers.control_plane import ControlPlane
+    from tidegate.providers.control_plane import ControlPlaneProviders
     from tidegate.usecases.revocation.evaluate import Evaluate
     from tidegate.usecases.revocation.full_revalidation import FullRevalidation
     from tidegate.usecases.revocation.replace_relay_workers import ReplaceRelayWorkers
     from tidegate.usecases.revocation.revalidate import Revalidate
     from tidegate.usecases.revocation.terminate_subscriptions import TerminateSubscriptions
 
-    container = ControlPlane(env)
+    container = ControlPlaneProviders(env)
     clock, ids, observer = container.clock, container.ids, container.observer
     terminate = TerminateSubscriptions(
         subscriptions=container.subscriptions,
@@ -83,7 +83,7 @@ def revalidate_services(env: Mapping[str, str] | None = None) -> RevalidateServi
     return RevalidateServices(revalidate, observer, container)
 
 
-def _follow_feed(container: ControlPlane) -> Callable[[], int]:
+def _follow_feed(container: ControlPlaneProviders) -> Callable[[], int]:
     """Reads the feed: a remote API's where one is set, else our own."""
     batch = container.settings.revoked_tokens_max_batch
     if container.remote_api is None:
@@ -115,8 +115,8 @@ def _follow_feed(container: ControlPlane) -> Callable[[], int]:
     )
 
 
-def _reintrospect(container: ControlPlane) -> Reintrospect | None:
-    """Asks a remote API again about those it admitted. None without one."""
+def _reintrospect(container: ControlPlaneProviders) -> Reintrospect | None:
+    """Asks a remote API again about the viewers it admitted. None where no remote API is set."""
     if container.introspections is None:
         return None
     from tidegate.usecases.remote_api.introspection import recheck_budget
@@ -133,22 +133,22 @@ def _reintrospect(container: ControlPlane) -> Reintrospect | None:
 
 @dataclass(frozen=True, slots=True)
 class DispatchServices:
-    """What the stream hands work to."""
+    """What the stream's handler runs."""
 
     tasks: RevalidationQueue
     observer: JsonObserver
 
 
 def dispatch_services(env: Mapping[str, str] | None = None) -> DispatchServices:
-    from tidegate.providers.control_plane import ControlPlane
+    from tidegate.providers.control_plane import ControlPlaneProviders
 
-    container = ControlPlane(env)
+    container = ControlPlaneProviders(env)
     return DispatchServices(container.revalidations, container.observer)
 
 
 @dataclass(frozen=True, slots=True)
 class ScheduleServices:
-    """What the schedule hands work to. `poll_interval_s` is how often the feed is polled."""
+    """What the schedule's handler runs. `poll_interval_s`: how often the feed is polled, seconds."""
 
     tasks: RevalidationQueue
     follow_requests: FollowRequests
@@ -160,9 +160,9 @@ class ScheduleServices:
 
 def schedule_services(env: Mapping[str, str] | None = None) -> ScheduleServices:
     from tidegate.domain.relay import PARTITIONS
-    from tidegate.providers.control_plane import ControlPlane
+    from tidegate.providers.control_plane import ControlPlaneProviders
 
-    container = ControlPlane(env)
+    container = ControlPlaneProviders(env)
     return ScheduleServices(
         tasks=container.revalidations,
         follow_requests=container.follow_requests,
@@ -175,14 +175,14 @@ def schedule_services(env: Mapping[str, str] | None = None) -> ScheduleServices:
 
 @dataclass(frozen=True, slots=True)
 class ProfileServices:
-    """What follows changes of profiles."""
+    """What the handler runs that follows changes of profiles."""
 
     follow: FollowProfiles
     observer: JsonObserver
 
 
 def profile_services(env: Mapping[str, str] | None = None) -> ProfileServices:
-    from tidegate.providers.control_plane import ControlPlane
+    from tidegate.providers.control_plane import ControlPlaneProviders
 
-    container = ControlPlane(env)
+    container = ControlPlaneProviders(env)
     return ProfileServices(container.follow_profiles, container.observer)

@@ -1,4 +1,4 @@
-"""The revalidation queue: what failed is returned, and only that comes back."""
+"""Handles the revalidation queue. The handler returns the tasks that failed, and SQS delivers only those again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functions.revalidate.wiring import RevalidateServices, revalidate_services
 from tidegate.adapters.aws.revalidation_queue import read_task
 from tidegate.providers.process import Handler, lambda_handler
 
-#: Kept back from the function's time for what a batch still has to write, seconds.
+#: Part of the function's time that is kept for what a batch still has to write, seconds.
 _RESERVE_S = 10.0
 
 
@@ -20,7 +20,7 @@ def make_handler(services: RevalidateServices) -> Handler:
         for record in event["Records"]:
             try:
                 terminated += services.revalidate(read_task(record["body"]), deadline)
-            except Exception as error:  # this one comes back, the others do not wait for it
+            except Exception as error:  # this task is delivered again; the others do not wait for it
                 services.observer.fault("revalidation failed", error)
                 failed.append({"itemIdentifier": record["messageId"]})
         services.observer.info("revalidated", tasks=len(event["Records"]), terminated=terminated, failed=len(failed))

@@ -122,8 +122,10 @@ def run_smoke(
     """
     read_stack(stack_file)
     table = Table(sys.stderr if as_json else sys.stdout, only=only, quick=quick)
-    _run([f"--stack={stack_file}"], table)
+    code = _run([f"--stack={stack_file}"], table)
     if not table.rows and not table.problems:
+        if not table.known:
+            raise StackError(f"The smoke run did not begin: pytest ended with {code}.")
         raise StackError(f"No row is called {only!r}. Rows: {'; '.join(table.known)}.")
     failed = [row for row in table.rows if not row.passed]
     for problem in table.problems:
@@ -140,11 +142,13 @@ def run_smoke(
     return 0 if ok else 1
 
 
-def _run(arguments: Sequence[str], table: Table) -> None:
-    """pytest without its own report, and without this project's options for tests."""
+def _run(arguments: Sequence[str], table: Table) -> int:
+    """pytest without its own report, and without this project's options for tests. Returns its exit code."""
     plain = ["-o", "addopts=", "--import-mode=importlib", "--strict-markers", "--capture=no"]
     plain += ["-p", "no:terminal", "-p", "no:cacheprovider"]
-    pytest.main([*plain, *arguments, str(FOLDER)], plugins=[table])
+    # `integration` has imported libraries by now that bring plug-ins: their assertions are of no interest here.
+    plain += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    return pytest.main([*plain, *arguments, str(FOLDER)], plugins=[table])
 
 
 def _as_json(row: Row) -> dict[str, Any]:

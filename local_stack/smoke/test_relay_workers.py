@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import time
 
-from functions.revalidate.dispatch import RELAYS_S
+from functions.revalidate.schedule import RELAYS_S
 from local_stack.checks import expect, settled
-from local_stack.relay_workers import API, MESSAGES, RELAY, RelayWorkers
+from local_stack.relay_workers import API, MESSAGES, RELAY, LocalRelayWorkers
 from local_stack.seed import LIVELY, stream
 from local_stack.smoke.client import Note, Smoke
 from local_stack.smoke.rows import row
@@ -34,7 +34,7 @@ _HANDOVER_S = 5.0
 async def test_switched_off(smoke: Smoke, note: Note) -> None:
     """New subscribes are refused and running streams end, though their worker still runs by what it was started with;
     other protocols go on; switched on again, whoever stayed has data again."""
-    workers, demo = RelayWorkers(smoke.stack), smoke.stack["demo"]["public"]
+    workers, demo = LocalRelayWorkers(smoke.stack), smoke.stack["demo"]["public"]
     viewer, other = await smoke.watching("public", "sse"), await smoke.watching("public", "websocket")
     with workers.staying():
         await _data_again(viewer, other)
@@ -71,7 +71,7 @@ async def _data_again(*viewers: Viewer, within_s: float = _START_S) -> None:
 @row("relay: a changed credential is a new upstream", slow=True)
 async def test_changed(smoke: Smoke, note: Note) -> None:
     """Another secret is another upstream: viewers are told to come back, and the old upstream ends."""
-    workers, admin, owner = RelayWorkers(smoke.stack), smoke.user("admin"), smoke.user("editor")
+    workers, admin, owner = LocalRelayWorkers(smoke.stack), smoke.user("admin"), smoke.user("editor")
     body = {"name": f"changed {time.time_ns()}", "type": "bearer"}
     right, wrong = ({"secret": {"token": token}} for token in (smoke.upstreams["secret"], "not the secret"))
     profile = admin.call("POST", "/api/credential-profiles", body | right)["id"]
@@ -106,7 +106,7 @@ async def test_changed(smoke: Smoke, note: Note) -> None:
 @row("relay: killed in mid-stream", slow=True)
 async def test_killed(smoke: Smoke, note: Note) -> None:
     """Workers that die without a word are replaced once their leases end, though nobody comes who would ask."""
-    workers, url = RelayWorkers(smoke.stack), smoke.upstreams["sse_url"] + LIVELY
+    workers, url = LocalRelayWorkers(smoke.stack), smoke.upstreams["sse_url"] + LIVELY
     viewer = await smoke.own(stream("sse", url, None, "telemetry"))
     await viewer.until(lambda frame: frame["type"] == "data" and not frame.get("retained"))
     partition = workers.partition_of(url)
@@ -128,7 +128,7 @@ async def test_killed(smoke: Smoke, note: Note) -> None:
 @row(f"relay: {HANDOVERS} hand-overs in a row under load", slow=True)
 async def test_handed_over(smoke: Smoke, note: Note) -> None:
     """Under load, without conflation that would hide a loss: nothing is lost, nothing comes twice, all is in order."""
-    workers = RelayWorkers(smoke.stack)
+    workers = LocalRelayWorkers(smoke.stack)
     # A stream of its own each time: one that was seen before would begin with what was missed since.
     url = f"{smoke.upstreams['sse_url']}?rate={RATE}&run={time.time_ns()}"
     with workers.settings({"REALTIME_MAX_UPDATES_PER_SECOND": "0"}, RELAY, timeout_s=LIMIT_S):

@@ -18,7 +18,7 @@ from local_stack.smoke.client import Note, Smoke
 from local_stack.smoke.rows import row
 from ops.full_revalidation import demand_full_revalidation
 from tidegate.domain.revocations import Task, TaskKind
-from tidegate.providers.control_plane import ControlPlane
+from tidegate.providers.control_plane import ControlPlaneProviders
 from tidegate.tables import REVOCATIONS
 
 #: How long a termination may take on the local stack, seconds.
@@ -219,7 +219,7 @@ async def test_by_expired_cursor(smoke: Smoke, note: Note) -> None:
     with push_off(smoke), schedule.paused(smoke.stack):
         tables = client(smoke.config(), "dynamodb")
         name = smoke.stack["tables"][REVOCATIONS.variable]
-        control = ControlPlane(smoke.environment())
+        control = ControlPlaneProviders(smoke.environment())
 
         def rotate_and_forget(scene: Scene) -> None:
             rotation(scene)

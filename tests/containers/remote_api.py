@@ -141,5 +141,5 @@ class RemoteApiContainer(GatewayContainer):
 
     def check(self, *, anew: bool = False) -> list[tuple[str, Refusal]]:
         """Who would be cut, by connection."""
-        judged = self.again(self.rows(), self.clock.monotonic() + HOUR, anew=anew)
-        return sorted((row.key.connection_id, refusal) for row, refusal in judged)
+        evaluated = self.again(self.rows(), self.clock.monotonic() + HOUR, anew=anew)
+        return sorted((row.key.connection_id, refusal) for row, refusal in evaluated)

@@ -28,7 +28,7 @@ from tidegate.adapters.tokens_jwt import JwtSessionTokens, JwtUserTokens
 from tidegate.domain.access import Role
 from tidegate.domain.tokens import SessionClaims, UserClaims
 from tidegate.errors import SecretUnreadable, Unauthenticated, Unavailable
-from tidegate.providers.control_plane import ControlPlane
+from tidegate.providers.control_plane import ControlPlaneProviders
 from tidegate.providers.delivery import management_endpoint
 
 CREDENTIALS = Credentials("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", "session/token==")
@@ -224,7 +224,7 @@ def test_tokens_of_others_are_refused() -> None:
 
 
 def test_credentials_open_only_for_their_profile(deployed: Mapping[str, str]) -> None:
-    control_plane = ControlPlane(deployed)
+    control_plane = ControlPlaneProviders(deployed)
     cipher = KmsCredentialCipher(control_plane.aws("kms", "TrentService", "1.1"), deployed["CREDENTIAL_KEY_ID"])
     sealed = cipher.encrypt("p1", {"token": "very secret"})
     assert "very secret" not in sealed and cipher.decrypt("p1", sealed) == {"token": "very secret"}
@@ -244,11 +244,11 @@ def test_passwords() -> None:
 
 
 def test_limiter_keys_hide_and_differ(deployed: Mapping[str, str]) -> None:
-    keys = ControlPlane(deployed).keys
+    keys = ControlPlaneProviders(deployed).keys
     assert keys.key("a", "B") == keys.key("a", "b") != keys.key("ab")
     assert len(keys.key("1.2.3.4")) == 32
 
 
 def test_missing_variables_are_named() -> None:
     with pytest.raises(RuntimeError, match="TIDEGATE_TABLE_ACCESS"):
-        ControlPlane({}).table(tables.ACCESS)
+        ControlPlaneProviders({}).table(tables.ACCESS)

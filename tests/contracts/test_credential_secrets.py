@@ -30,7 +30,7 @@ from tidegate.errors import SecretUnreadable, TidegateError, Unavailable
 from tidegate.ports.control_plane import CredentialCipher
 from tidegate.ports.relay import UpstreamFault, UpstreamRequest
 from tidegate.protocol.messages import ErrorCode
-from tidegate.providers.control_plane import ControlPlane
+from tidegate.providers.control_plane import ControlPlaneProviders
 from tidegate.usecases.relay.upstream_requests import StoredUpstreamRequests
 
 INTENT = {
@@ -45,16 +45,16 @@ STREAM = Stream("stream", "sse", "json", None, None, last_requested_at=0, intent
 
 
 def cipher_of(env: Mapping[str, str]) -> KmsCredentialCipher:
-    return KmsCredentialCipher(ControlPlane(env).aws("kms", "TrentService", "1.1"), env["CREDENTIAL_KEY_ID"])
+    return KmsCredentialCipher(ControlPlaneProviders(env).aws("kms", "TrentService", "1.1"), env["CREDENTIAL_KEY_ID"])
 
 
 def store(env: Mapping[str, str], sealed: str | None) -> None:
     profile = CredentialProfile("p", "p", CredentialType.BEARER, secret_keys=("token",))
-    ControlPlane(env).profiles.write_credential(None, profile, sealed)
+    ControlPlaneProviders(env).profiles.write_credential(None, profile, sealed)
 
 
 def requests(env: Mapping[str, str], cipher: CredentialCipher | None = None) -> StoredUpstreamRequests:
-    return StoredUpstreamRequests(profiles=ControlPlane(env).profiles, cipher=cipher or cipher_of(env))
+    return StoredUpstreamRequests(profiles=ControlPlaneProviders(env).profiles, cipher=cipher or cipher_of(env))
 
 
 def without(name: str) -> Callable[[dict[str, str]], None]:
@@ -211,7 +211,7 @@ def test_introspection_of_an_unreadable_credential_refuses_nobody(deployed: Mapp
     token = call("/api/datasource-sessions", session, login)[1]["token"]
     path, service = "/internal/gateway/datasource-introspect", SECRETS["GATEWAY_SERVICE_TOKEN_ARN"]
     assert call(path, {"sessionToken": token}, service)[0] == 200
-    profiles = ControlPlane(deployed).profiles
+    profiles = ControlPlaneProviders(deployed).profiles
     item = profiles._db.get(profiles._table, {"kind": CREDENTIAL, "id": profile_id})
     assert item is not None
     profiles._db.put(profiles._table, item | {"sealed": item["sealed"][:-1]})

@@ -27,7 +27,7 @@ from tidegate.domain.profiles import (
 from tidegate.domain.users import User
 from tidegate.errors import Conflict
 from tidegate.ports.control_plane import UserWrite
-from tidegate.providers.control_plane import ControlPlane
+from tidegate.providers.control_plane import ControlPlaneProviders
 from tidegate.usecases.control_plane.follow_profiles import FollowProfiles
 from tidegate.usecases.control_plane.manage_dashboards import ManageDashboards
 from tidegate.usecases.control_plane.manage_profiles import ManageProfiles
@@ -40,58 +40,58 @@ class Container:
     """A dashboard with sources on an IoT broker, on a broker with a credential, and on an SSE source with one."""
 
     def __init__(self, env: Mapping[str, str]) -> None:
-        self.env, self.world = env, ControlPlane(env)
-        world = self.world
+        self.env, self.control_plane = env, ControlPlaneProviders(env)
+        control_plane = self.control_plane
         self.read: list[tuple[str, str]] = []
         self._count_reads()
         self.users = DynamoUsers(
-            world.db,
-            world.revocations,
-            table=world.table(tables.USERS),
-            access_table=world.table(tables.ACCESS),
+            control_plane.db,
+            control_plane.revocations,
+            table=control_plane.table(tables.USERS),
+            access_table=control_plane.table(tables.ACCESS),
         )
         self.users.write(UserWrite(None, MEMBER), 0)
         self.ids = CountingIds()
-        self.audit = DynamoAudit(world.db, world.table(tables.AUDIT), self.ids, MemoryObserver())
+        self.audit = DynamoAudit(control_plane.db, control_plane.table(tables.AUDIT), self.ids, MemoryObserver())
         self.manage = self.dashboards_of(self.ids)
         self.follow = FollowProfiles(
-            profiles=world.profiles,
-            dashboards=world.dashboards,
-            resolve=world.resolve,
-            clock=world.clock,
+            profiles=control_plane.profiles,
+            dashboards=control_plane.dashboards,
+            resolve=control_plane.resolve,
+            clock=control_plane.clock,
             observer=MemoryObserver(),
         )
         self.profiles = ManageProfiles(
-            profiles=world.profiles,
+            profiles=control_plane.profiles,
             follow=self.follow,
-            requests=world.follow_requests,
+            requests=control_plane.follow_requests,
             cipher=None,  # type: ignore[arg-type] # secrets are written sealed, below
             audit=self.audit,
-            clock=world.clock,
+            clock=control_plane.clock,
             ids=self.ids,
         )
         for name, kind in (("basic", CredentialType.BASIC), ("bearer", CredentialType.BEARER)):
-            world.profiles.write_credential(None, CredentialProfile(name, name, kind), "sealed")
-        world.profiles.write_broker(None, BrokerProfile("core", "core", Transport.IOT_CORE))
+            control_plane.profiles.write_credential(None, CredentialProfile(name, name, kind), "sealed")
+        control_plane.profiles.write_broker(None, BrokerProfile("core", "core", Transport.IOT_CORE))
         far = BrokerProfile("far", "far", Transport.EXTERNAL, "mqtts://far", "basic")
-        world.profiles.write_broker(None, far)
+        control_plane.profiles.write_broker(None, far)
         self.made = self.manage.create(ADMIN, document("T", *SOURCES))
         self.read.clear()
 
     def dashboards_of(self, ids: Any) -> ManageDashboards:
-        world = self.world
+        control_plane = self.control_plane
         return ManageDashboards(
-            dashboards=world.dashboards,
+            dashboards=control_plane.dashboards,
             users=self.users,
-            profiles=world.profiles,
-            resolve=world.resolve,
+            profiles=control_plane.profiles,
+            resolve=control_plane.resolve,
             audit=self.audit,
-            clock=world.clock,
+            clock=control_plane.clock,
             ids=ids,
         )
 
     def _count_reads(self) -> None:
-        db, profiles = self.world.db, self.world.table(tables.PROFILES)
+        db, profiles = self.control_plane.db, self.control_plane.table(tables.PROFILES)
         real = db.get
 
         def get(table: str, key: Mapping[str, Any], deadline: float | None = None) -> Any:
@@ -106,12 +106,12 @@ class Container:
         return self.made.dashboard_id
 
     def stored(self) -> Dashboard:
-        dashboard = self.world.dashboards.get(self.id)
+        dashboard = self.control_plane.dashboards.get(self.id)
         assert dashboard is not None
         return dashboard
 
     def hashes(self) -> dict[str, str]:
-        return dict(self.world.access.read([self.id], []).dashboards[self.id].intents)
+        return dict(self.control_plane.access.read([self.id], []).dashboards[self.id].intents)
 
     def use_rows(self) -> set[str]:
         items = aws(self.env["AWS_ENDPOINT_URL"], "dynamodb").scan(TableName=self.env[tables.PROFILES.variable])[
@@ -122,15 +122,15 @@ class Container:
 
     def reconnect(self, broker_id: str = "core", **changes: Any) -> None:
         """Change what intents of a broker are made of, through its use case: dashboards follow at once."""
-        profile = self.world.profiles.broker(broker_id)
+        profile = self.control_plane.profiles.broker(broker_id)
         assert profile is not None
         self.profiles.update_broker(ADMIN, broker_id, replace(profile, **(changes or {"tls": {"ca": "pem"}})))
 
     def assert_consistent(self) -> None:
         """Access item, intents and profiles say the same."""
-        resolved = self.world.resolve(self.id, self.stored().document)
+        resolved = self.control_plane.resolve(self.id, self.stored().document)
         assert self.hashes() == resolved.hashes
-        assert self.world.dashboards.intents(self.id) == resolved.intents
+        assert self.control_plane.dashboards.intents(self.id) == resolved.intents
 
 
 def document(title: str, *sources: Mapping[str, Any]) -> dict[str, Any]:
@@ -157,26 +157,28 @@ def container(deployed: Mapping[str, str]) -> Container:
 
 
 def test_changes_that_keep_the_document_read_no_profile_and_keep_the_intents(container: Container) -> None:
-    hashes, intents = container.hashes(), container.world.dashboards.intents(container.id)
+    hashes, intents = container.hashes(), container.control_plane.dashboards.intents(container.id)
     manage = container.manage
     assert set(hashes) == set(intents) == {"m1", "m2", "m3", "s1"}
     manage.set_visibility(ADMIN, container.id, Visibility.LINK)
     manage.rotate_share_token(ADMIN, container.id)
     manage.grant(ADMIN, container.id, MEMBER.email, AclLevel.MANAGER)
-    assert container.world.access.read([container.id], []).dashboards[container.id].acl == {"member": AclLevel.MANAGER}
+    assert container.control_plane.access.read([container.id], []).dashboards[container.id].acl == {
+        "member": AclLevel.MANAGER
+    }
     manage.revoke(ADMIN, container.id, "member")
     manage.update(ADMIN, container.id, document("T", *SOURCES), 1)
-    access = container.world.access.read([container.id], []).dashboards[container.id]
+    access = container.control_plane.access.read([container.id], []).dashboards[container.id]
     after = container.stored()
     assert (access.share_version, access.visibility, access.acl, access.deleted) == (2, Visibility.LINK, {}, False)
     assert (after.revision, after.row_version, after.share_version) == (2, 6, 2)
     assert container.read == []
-    assert container.hashes() == hashes and container.world.dashboards.intents(container.id) == intents
+    assert container.hashes() == hashes and container.control_plane.dashboards.intents(container.id) == intents
     assert container.use_rows() == ALL_USED
     manage.delete(ADMIN, container.id)
     assert container.read == [] and container.use_rows() == set()
-    assert container.world.dashboards.intents(container.id) == {}
-    assert container.world.access.read([container.id], []).dashboards[container.id].deleted
+    assert container.control_plane.dashboards.intents(container.id) == {}
+    assert container.control_plane.access.read([container.id], []).dashboards[container.id].deleted
 
 
 def test_a_changed_document_reads_each_profile_once(container: Container) -> None:
@@ -220,7 +222,7 @@ def test_a_rotation_during_which_a_profile_changes_conflicts(container: Containe
 
 
 def test_a_follower_meanwhile_of_whom_somebody_rotates_starts_over(container: Container) -> None:
-    before, real = container.hashes(), container.world.dashboards.intents
+    before, real = container.hashes(), container.control_plane.dashboards.intents
     rotated: list[Dashboard] = []
 
     def intents(dashboard_id: str) -> Any:
@@ -228,12 +230,12 @@ def test_a_follower_meanwhile_of_whom_somebody_rotates_starts_over(container: Co
             rotated.append(container.manage.rotate_share_token(ADMIN, dashboard_id))
         return real(dashboard_id)
 
-    container.world.dashboards.intents = intents  # type: ignore[method-assign]
+    container.control_plane.dashboards.intents = intents  # type: ignore[method-assign]
     container.reconnect()
     after = container.stored()
     assert rotated and after.share_token == rotated[0].share_token
     assert container.hashes()["m1"] != before["m1"] and after.row_version == container.made.row_version + 2
-    assert container.world.profiles.open_changes() == []
+    assert container.control_plane.profiles.open_changes() == []
     container.assert_consistent()
 
 
@@ -252,7 +254,7 @@ def test_a_change_that_nobody_followed_yet_is_followed_after_a_rotation(containe
 
 
 def test_a_document_written_with_a_profile_that_changed_conflicts(container: Container) -> None:
-    real = container.world.dashboards.intents
+    real = container.control_plane.dashboards.intents
     changed: list[bool] = []
 
     def intents(dashboard_id: str) -> Any:
@@ -262,7 +264,7 @@ def test_a_document_written_with_a_profile_that_changed_conflicts(container: Con
             container.reconnect()
         return real(dashboard_id)
 
-    container.world.dashboards.intents = intents  # type: ignore[method-assign]
+    container.control_plane.dashboards.intents = intents  # type: ignore[method-assign]
     with pytest.raises(Conflict) as conflict:
         container.manage.update(ADMIN, container.id, document("Other", *SOURCES), 1)
     assert conflict.value.code == "changed_meanwhile"
@@ -283,8 +285,8 @@ def test_what_does_not_resolve_comes_back_when_its_profile_does(container: Conta
 
 
 def test_a_dashboard_that_moved_to_another_credential_leaves_the_old_one(container: Container) -> None:
-    world = container.world
-    world.profiles.write_credential(None, CredentialProfile("next", "next", CredentialType.BASIC), "sealed")
+    control_plane = container.control_plane
+    control_plane.profiles.write_credential(None, CredentialProfile("next", "next", CredentialType.BASIC), "sealed")
     container.reconnect("far", credential_profile_id="next")
     assert container.use_rows() == ALL_USED - {"credential#basic"} | {"credential#next"}
     container.assert_consistent()

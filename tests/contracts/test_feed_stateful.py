@@ -25,7 +25,7 @@ from tidegate.adapters.dynamodb.client import DynamoDb
 from tidegate.adapters.dynamodb.revocations import DynamoRevocations
 from tidegate.domain.revocations import Revocation, RevocationReason, Task
 from tidegate.errors import Unavailable
-from tidegate.providers.control_plane import ControlPlane
+from tidegate.providers.control_plane import ControlPlaneProviders
 from tidegate.tables import REVOCATIONS
 from tidegate.usecases.control_plane.internal_api import ReadRevokedTokens
 from tidegate.usecases.revocation.follow_feed import FollowFeed
@@ -66,7 +66,7 @@ class FeedMachine(RuleBasedStateMachine):
         super().__init__()
         self.table = f"feed-{next(_NAMES)}"
         create_table(aws(self.env["AWS_ENDPOINT_URL"], "dynamodb"), REVOCATIONS, self.table)
-        self.db = Between(ControlPlane(self.env).db)
+        self.db = Between(ControlPlaneProviders(self.env).db)
         self.feed = DynamoRevocations(self.db, self.table, RETENTION_S)
         self.clock, self.tasks, self.runs = ManualClock(), Tasks(), MemoryFullRevalidationRuns()
         self.written = 0

@@ -18,7 +18,7 @@ from tidegate.domain.profiles import BROKER, BrokerProfile, Transport
 from tidegate.domain.users import User
 from tidegate.errors import Unavailable
 from tidegate.ports.control_plane import DashboardWrite
-from tidegate.providers.control_plane import ControlPlane
+from tidegate.providers.control_plane import ControlPlaneProviders
 from tidegate.usecases.control_plane.follow_profiles import FollowProfiles
 from tidegate.usecases.control_plane.manage_profiles import ManageProfiles
 
@@ -46,7 +46,7 @@ class ProfilesContainer:
     """Dashboards that use one broker profile; `dies_at` counts the writes to the store."""
 
     def __init__(self, env: Mapping[str, str]) -> None:
-        self.control_plane = ControlPlane(env)
+        self.control_plane = ControlPlaneProviders(env)
         self.clock, self.observer, self.requests = ManualClock(), MemoryObserver(), Requests()
         self.writes = 0
         self.dies_at, self.answer_lost = 0, False

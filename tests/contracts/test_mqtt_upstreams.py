@@ -15,14 +15,14 @@ import pytest
 
 from functions.relay.worker import bring_threads
 from tests.fake_upstreams.tools import CREDENTIALS, RunningUpstreams, run
-from tidegate.adapters.upstreams.mqtt_brokers import CONNECTS, Limits, MqttUpstreams
+from tidegate.adapters.upstreams.mqtt_brokers import CONNECTS, BrokerLimits, MqttUpstreams
 from tidegate.adapters.upstreams.resolving import Resolve, resolve
 from tidegate.domain.egress import EgressPolicy
 from tidegate.ports.relay import Broker, MqttRequest, Opened, Oversize, UpstreamEvent, UpstreamFault, UpstreamMessage
 from tidegate.protocol.messages import ErrorCode
 
 NORTH, SOUTH = "site/north/temperature", "site/south/temperature"
-LIMITS = Limits(max_qos=1, max_connections=10, idle_s=0.2, max_bytes=10_000, pause_s=(0.05, 60.0))
+LIMITS = BrokerLimits(max_qos=1, max_connections=10, idle_s=0.2, max_bytes=10_000, pause_s=(0.05, 60.0))
 
 
 @asynccontextmanager

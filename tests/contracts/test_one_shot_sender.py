@@ -34,35 +34,35 @@ class Container:
     """Viewers of two datasources, with the one-shot sender and the catch-up over one management API."""
 
     def __init__(self, management: ManagementServer, *viewers: str, batch: bool = False) -> None:
-        self.world, self.management = GatewayContainer(), management
-        self.world.add_datasource("other", "a/other")
+        self.gateway, self.management = GatewayContainer(), management
+        self.gateway.add_datasource("other", "a/other")
         for viewer in viewers:
-            self.world.open(viewer, ip=viewer, batch=batch)
+            self.gateway.open(viewer, ip=viewer, batch=batch)
             for datasource in (DATASOURCE, "other"):
-                self.world.subscribe(viewer, DASHBOARD, datasource, self.world.token(datasource))
-        world = self.world
-        self.queued = len(world.catch_ups.queued)
+                self.gateway.subscribe(viewer, DASHBOARD, datasource, self.gateway.token(datasource))
+        gateway = self.gateway
+        self.queued = len(gateway.catch_ups.queued)
         self.api = ManagementApi(
-            management.url, region="r", credentials=Credentials("AKID", "secret", "token"), observer=world.observer
+            management.url, region="r", credentials=Credentials("AKID", "secret", "token"), observer=gateway.observer
         )
         self.send = OneShotSender(
-            access=FreshAccess(world.access, world.clock),
+            access=FreshAccess(gateway.access, gateway.clock),
             sender=self.api,
-            failure_handler=world.failure_handler,
-            observer=world.observer,
+            failure_handler=gateway.failure_handler,
+            observer=gateway.observer,
         )
         self.catch_up = CatchUp(
-            subscriptions=world.subscriptions,
-            last_values=world.last_values,
-            access=world.access,
+            subscriptions=gateway.subscriptions,
+            last_values=gateway.last_values,
+            access=gateway.access,
             sender=self.api,
-            end_connection=world.end_connection,
-            clock=world.clock,
-            observer=world.observer,
+            end_connection=gateway.end_connection,
+            clock=gateway.clock,
+            observer=gateway.observer,
         )
 
     def row(self, viewer: str, datasource: str = DATASOURCE) -> Subscription:
-        return self.world.subscriptions.rows[SubscriptionKey(DASHBOARD, viewer, datasource)]
+        return self.gateway.subscriptions.rows[SubscriptionKey(DASHBOARD, viewer, datasource)]
 
     def frame(self, number: int, viewer: str, datasource: str = DATASOURCE, *, filler: str = "") -> Frame:
         payload = json.dumps([number, filler])
@@ -75,12 +75,12 @@ class Container:
 
     def revoke(self, **changes: Any) -> None:
         """The right is lost, and what was read of it is no longer fresh."""
-        self.world.change(**changes)
-        self.world.clock.advance(FRESH_S)
+        self.gateway.change(**changes)
+        self.gateway.clock.advance(FRESH_S)
 
     def look(self, viewer: str) -> CatchUpRequest:
         row = self.row(viewer)
-        self.world.last_values.put_if_newer(row.stream_key, LastValue("[7]", 1000, "m"))
+        self.gateway.last_values.put_if_newer(row.stream_key, LastValue("[7]", 1000, "m"))
         return CatchUpRequest(row.key, row.generation, row.stream_key, None)
 
 
@@ -105,7 +105,7 @@ def test_a_retried_batch_holds_only_what_is_still_allowed(management: Management
 
     def answer(_method: str, _viewer: str, nth: int) -> int:
         if nth == 1:
-            hashes = dict(container.world.access.dashboards[DASHBOARD].intents) | {"other": "changed"}
+            hashes = dict(container.gateway.access.dashboards[DASHBOARD].intents) | {"other": "changed"}
             container.revoke(intents=hashes)
         return 429 if nth == 1 else 200
 
@@ -121,7 +121,7 @@ def test_who_is_gone_is_not_sent_the_rest_and_released_once(management: Manageme
     frames = [container.frame(number, viewer) for number in range(5) for viewer in ("gone", "b")]
     assert container.send(frames) == {Delivery.GONE: 5, Delivery.DELIVERED: 5}
     assert management.requests.count(("POST", "gone")) == 1
-    assert "gone" not in container.world.connections.rows and container.world.sender.closed == ["gone"]
+    assert "gone" not in container.gateway.connections.rows and container.gateway.sender.closed == ["gone"]
 
 
 def test_what_cannot_be_sent_is_caught_up_with_once_a_subscription(management: ManagementServer) -> None:
@@ -131,7 +131,7 @@ def test_what_cannot_be_sent_is_caught_up_with_once_a_subscription(management: M
         Delivery.FAILED: 1,
         Delivery.DELIVERED: 1,
     }
-    ((key, *_),) = container.world.catch_ups.queued[container.queued :]
+    ((key, *_),) = container.gateway.catch_ups.queued[container.queued :]
     assert key == container.row("a").key
 
 
@@ -155,7 +155,7 @@ def test_a_catch_up_asks_again_before_its_retry(management: ManagementServer) ->
     management.answer = answer
     assert not container.catch_up(container.look("a"))
     assert management.requests == [("POST", "a")] and management.received == {}
-    assert len(container.world.catch_ups.queued) == container.queued
+    assert len(container.gateway.catch_ups.queued) == container.queued
 
 
 def test_a_catch_up_that_is_not_sent_comes_back_by_its_queue_alone(management: ManagementServer) -> None:
@@ -163,7 +163,7 @@ def test_a_catch_up_that_is_not_sent_comes_back_by_its_queue_alone(management: M
     management.answer = lambda _method, _viewer, _nth: 500
     with pytest.raises(Unavailable):
         container.catch_up(container.look("a"))
-    assert len(container.world.catch_ups.queued) == container.queued
+    assert len(container.gateway.catch_ups.queued) == container.queued
 
 
 def test_a_catch_up_that_cannot_be_checked_comes_back_as_well(management: ManagementServer) -> None:
@@ -173,7 +173,7 @@ def test_a_catch_up_that_cannot_be_checked_comes_back_as_well(management: Manage
     def silent(*_args: object) -> Any:
         raise Unavailable("the store did not answer")
 
-    container.world.access.read = silent  # type: ignore[method-assign, assignment]
+    container.gateway.access.read = silent  # type: ignore[method-assign, assignment]
     with pytest.raises(Unavailable):
         container.catch_up(look)
     assert management.requests == []
@@ -183,7 +183,7 @@ def test_a_catch_up_releases_who_is_gone(management: ManagementServer) -> None:
     container = Container(management, "a")
     management.answer = lambda _method, _viewer, _nth: 410
     assert not container.catch_up(container.look("a"))
-    assert "a" not in container.world.connections.rows
+    assert "a" not in container.gateway.connections.rows
 
 
 # --- results ----------------------------------------------------------------------------------------------------

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 from tidegate.adapters.dynamodb.relay_leases import DynamoRelayLeases
 from tidegate.domain.relay import CLAIM_AFTER_S, LEASE_S
-from tidegate.providers.control_plane import ControlPlane
+from tidegate.providers.control_plane import ControlPlaneProviders
 
 
 def leases(env: Mapping[str, str]) -> DynamoRelayLeases:
-    return ControlPlane(env).relay_leases
+    return ControlPlaneProviders(env).relay_leases
 
 
 def test_one_holder_until_some_time_after_the_lease_has_ended(deployed: Mapping[str, str]) -> None:

@@ -36,7 +36,7 @@ from tidegate.domain.subscriptions import (
 from tidegate.ports.gateway import ConnectionStore, LastValueStore, Reservation, StreamStore, SubscriptionStore
 from tidegate.ports.limits import CapStore, RateStore
 from tidegate.ports.revocation import FullRevalidationRuns, RevalidationRun
-from tidegate.providers.control_plane import ControlPlane
+from tidegate.providers.control_plane import ControlPlaneProviders
 
 KEY = SubscriptionKey("d", "c=", "s#1")
 MARK = TerminationClaim("run", 1000)
@@ -69,7 +69,7 @@ def stores(request: pytest.FixtureRequest) -> Stores:
             8,
         )
     env: Mapping[str, str] = request.getfixturevalue("deployed")
-    control_plane = ControlPlane(env)
+    control_plane = ControlPlaneProviders(env)
     return Stores(
         control_plane.connections,
         control_plane.subscriptions,
@@ -97,7 +97,7 @@ def opened(stores: Stores, connection_id: str = "c=") -> None:
 def test_a_connection_comes_and_goes(stores: Stores) -> None:
     assert stores.connections.get("c=") is None
     opened(stores)
-    assert stores.connections.reserve(KEY, 5, "dash#d#0") is Reservation.HELD
+    assert stores.connections.reserve(KEY, 5, "dash#d#0") is Reservation.RESERVED
     opened(stores)  # repeated: keeps what it holds
     connection = stores.connections.get("c=")
     assert connection is not None
@@ -115,9 +115,9 @@ def test_the_cap_of_a_connection_is_exact(stores: Stores) -> None:
     keys = [SubscriptionKey("d", "c=", f"s{number}") for number in range(20)]
     with ThreadPoolExecutor(stores.parallel) as pool:
         results = list(pool.map(lambda key: stores.connections.reserve(key, 7, "slot"), keys))
-    assert results.count(Reservation.HELD) == 7 and results.count(Reservation.FULL) == 13
-    held = keys[results.index(Reservation.HELD)]
-    assert stores.connections.reserve(held, 7, "slot") is Reservation.HELD
+    assert results.count(Reservation.RESERVED) == 7 and results.count(Reservation.FULL) == 13
+    held = keys[results.index(Reservation.RESERVED)]
+    assert stores.connections.reserve(held, 7, "slot") is Reservation.RESERVED
     other = replace(held, dashboard_id="other")
     assert stores.connections.reserve(other, 7, "slot") is Reservation.OTHER_DASHBOARD
 
@@ -423,7 +423,7 @@ def test_a_scan_goes_on_where_it_was(stores: Stores) -> None:
 def passes(request: pytest.FixtureRequest) -> FullRevalidationRuns:
     if request.param == "memory":
         return MemoryFullRevalidationRuns()
-    control_plane = ControlPlane(request.getfixturevalue("deployed"))
+    control_plane = ControlPlaneProviders(request.getfixturevalue("deployed"))
     return DynamoRevocations(control_plane.db, control_plane.table(tables.REVOCATIONS), 60)
 
 
@@ -466,7 +466,7 @@ def test_a_pass_that_is_demanded_is_due(passes: FullRevalidationRuns) -> None:
 
 
 def test_the_cursor_moves_from_where_it_was_seen(deployed: Mapping[str, str]) -> None:
-    control_plane = ControlPlane(deployed)
+    control_plane = ControlPlaneProviders(deployed)
     feed = DynamoRevocations(control_plane.db, control_plane.table(tables.REVOCATIONS), 60)
     assert feed.cursor() is None and feed.move_cursor(None, 3) and not feed.move_cursor(None, 4)
     assert feed.move_cursor(3, 5) and feed.cursor() == 5
@@ -479,7 +479,7 @@ def test_expired_marks_give_way_to_a_refresh(stores: Stores) -> None:
 
 
 def test_the_cursor_of_a_remote_feed(deployed: Mapping[str, str]) -> None:
-    control_plane = ControlPlane(deployed)
+    control_plane = ControlPlaneProviders(deployed)
     table = control_plane.table(tables.REVOCATIONS)
     one, other = (DynamoRemoteCursor(control_plane.db, table, api) for api in ("https://a", "https://b"))
     assert one.cursor() is None and one.move_cursor(None, "x") and not one.move_cursor(None, "y")
@@ -493,7 +493,7 @@ def test_the_cursor_of_a_remote_feed(deployed: Mapping[str, str]) -> None:
 def test_revoked_versions_only_grow(kind: str, request: pytest.FixtureRequest) -> None:
     access: MemoryRemoteAccess | DynamoRemoteAccess = MemoryRemoteAccess()
     if kind == "dynamodb":
-        control_plane = ControlPlane(request.getfixturevalue("deployed"))
+        control_plane = ControlPlaneProviders(request.getfixturevalue("deployed"))
         access = control_plane.remote_access
         assert control_plane.access.read(["d"], []).dashboards == {}, "no item of ours"
     for version in (3, 5, 4, 5):

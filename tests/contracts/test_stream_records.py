@@ -11,7 +11,7 @@ from tests.deployment import aws
 from tidegate import tables
 from tidegate.adapters.dynamodb.revocations import DynamoRevocations, read_stream_record
 from tidegate.domain.revocations import Revocation, RevocationReason
-from tidegate.providers.control_plane import ControlPlane
+from tidegate.providers.control_plane import ControlPlaneProviders
 
 WRITTEN = [
     Revocation(RevocationReason.SHARE_TOKEN_ROTATED, "dash-1", 7),
@@ -21,18 +21,18 @@ WRITTEN = [
 
 
 def test_a_record_reads_as_the_event_that_was_written(deployed: Mapping[str, str], moto_url: str) -> None:
-    world = ControlPlane(deployed)
-    store = DynamoRevocations(world.db, world.table(tables.REVOCATIONS), retention_s=3600)
-    now_ms = int(world.clock.now() * 1000)
+    control_plane = ControlPlaneProviders(deployed)
+    store = DynamoRevocations(control_plane.db, control_plane.table(tables.REVOCATIONS), retention_s=3600)
+    now_ms = int(control_plane.clock.now() * 1000)
     for revocation in WRITTEN:
         store.write_with([], revocation, now_ms)
     items: list[dict[str, Any]] = aws(moto_url, "dynamodb").query(
-        TableName=world.table(tables.REVOCATIONS),
+        TableName=control_plane.table(tables.REVOCATIONS),
         KeyConditionExpression="feed = :events",
         ExpressionAttributeValues={":events": {"S": tables.REVOCATION_EVENTS}},
     )["Items"]
     read = [read_stream_record({"eventName": "INSERT", "dynamodb": {"NewImage": item}}) for item in items]
-    assert read == list(store.read(0, 10, world.clock.now()).events)
+    assert read == list(store.read(0, 10, control_plane.clock.now()).events)
     assert [event.revocation for event in read] == WRITTEN
 
 

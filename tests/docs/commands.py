@@ -1,4 +1,4 @@
-"""Finding the commands that the documents tell a reader to run."""
+"""The commands that pages tell people to run."""
 
 from __future__ import annotations
 
@@ -7,73 +7,95 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.docs.pages import PAGES, ROOT, name_of, without_blocks
+from tests.docs.pages import PAGES, ROOT
 
-#: Languages of fenced blocks; those of the first line are commands.
-SHELL = ("sh", "bash", "console")
-OTHER = ("python", "json", "yaml")
-#: What a command in an indented block, or within a sentence, begins with.
-PROGRAMS = (
-    *("make", "python", "python3", ".venv/bin/python", "pip", "pipx", "pre-commit", "uv", "git", "curl", "wget"),
-    *("sh", "bash", "npm", "npx", "node", "cdk", "aws", "docker", "ruff", "mypy", "pytest", "lint-imports", "sudo"),
-    *("cd", "export", "rm", "mkdir", "cp", "cat", "tail", "kill"),
+#: Changes tell of commands that are gone; the first dashboard's are run as a whole.
+_NOT_READ = {ROOT / "CHANGELOG.md", ROOT / "docs/start/first-dashboard.md"}
+#: How a line or a piece of code begins that is a command.
+_COMMAND = re.compile(
+    r"(?:[A-Z_]+=\S+ )*(?:\.venv/bin/)?(?:make|python3?|pytest|curl|git|npx|npm|pipx|pre-commit|sh) \S"
 )
-_ASSIGNMENT = re.compile(r"^(?:[A-Z_]+=\S+ )+")
+
+
+def commands_of(page: Path) -> Iterator[str]:
+    """The commands of a page: lines of shell blocks, indented lines, and code in sentences that begins as one does."""
+    text = page.read_text()
+    for block in re.findall(r"^```(?:sh|bash|shell|console)\n(.*?)^```$", text, re.M | re.S):
+        yield from filter(None, (plain(line) for line in block.replace("\\\n", " ").splitlines()))
+    rest = re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S)
+    found = re.findall(r"^ {4}(\S.*)$", rest, re.M) + [
+        " ".join(code.split()) for code in re.findall(r"`([^`]+)`", rest)
+    ]
+    yield from filter(None, (plain(each) for each in found if _COMMAND.match(each)))
+
+
+def plain(line: str) -> str:
+    """A command without its comment and with single spaces."""
+    return " ".join(re.sub(r"(^|\s)# .*$", "", line).split())
+
+
+def all_commands() -> dict[str, list[str]]:
+    """Every command, and the pages that have it."""
+    found: dict[str, list[str]] = {}
+    for page in PAGES:
+        if page not in _NOT_READ:
+            for command in commands_of(page):
+                found.setdefault(command, []).append(str(page.relative_to(ROOT)))
+    return found
 
 
 @dataclass(frozen=True)
-class Command:
-    """A command as the page has it: on one line, without a comment."""
+class RunBy:
+    """Who runs a command that pages tell people to run.
 
-    page: str
-    text: str
+    Attributes:
+        pattern: what the command looks like, wholly.
+        file: a test or a step of the CI that runs the command, or the same code.
+        says: a piece of that file, from which it is seen that it does.
+    """
 
-    @property
-    def plain(self) -> str:
-        """Without variables that are set in front of it."""
-        return _ASSIGNMENT.sub("", self.text)
-
-
-def told_pages() -> list[Path]:
-    """The pages that tell a reader what to do. The changelog tells of what was."""
-    return [page for page in PAGES if page != ROOT / "CHANGELOG.md"]
+    pattern: str
+    file: str
+    says: str
 
 
-def fenced(text: str) -> list[tuple[str, str]]:
-    """(language, content) of the fenced blocks."""
-    return re.findall(r"^```(\w*)\n(.*?)^```$", text, re.M | re.S)
+#: Each command is one of these. What is in nobody's test is not in a page.
+RUN_BY = (
+    RunBy("make (setup|check)", ".ci/run", "make check"),
+    RunBy("make (test|unit)", ".ci/run", "make test"),
+    RunBy("make test-full", "tests/conftest.py", '"--full"'),
+    RunBy("make help", "tests/contracts/test_commands.py", "def test_help_lists_every_target"),
+    RunBy("make up", "tests/e2e/conftest.py", "up(config"),
+    RunBy("make down", "tests/e2e/conftest.py", "down(config)"),
+    RunBy("make integration", "tests/e2e/conftest.py", "up(config"),
+    RunBy("make smoke", "tests/e2e/test_end_to_end.py", '"--quick"'),
+    RunBy('make smoke ROW="wildcard topic"', "tests/e2e/test_end_to_end.py", '"--row", "wildcard topic"'),
+    RunBy("python -m local_stack smoke --(quick|json)", "tests/e2e/test_end_to_end.py", '"smoke", "--json"'),
+    RunBy("python -m local_stack smoke --stack FILE", "tests/e2e/test_end_to_end.py", '"--stack"'),
+    RunBy("pytest local_stack/smoke", "local_stack/smoke/table.py", "pytest"),
+    RunBy('make bench( PARTS="[a-z -]+")?', "tests/benchmarks/test_parts.py", "PARTS"),
+    RunBy("make synth STAGE=staging", "tests/infra/test_templates.py", "staging"),
+    RunBy(
+        "make deploy( STAGE=staging( DOMAIN=.*)?)?", "tests/infra/test_templates.py", "def test_a_domain_of_ones_own"
+    ),
+    RunBy("make admin( STAGE=staging EMAIL=you@example.com)?", "tests/functions/test_api.py", "first_admin("),
+    RunBy("make full-revalidation( STAGE=…)?", "local_stack/smoke/test_revocation.py", "demand_full_revalidation("),
+    RunBy("make requirements", "tests/docs/test_repository.py", "def test_requirements_are_pinned_and_hashed"),
+    RunBy("python -m functions.relay", "tests/functions/test_relay.py", '"-m", "functions.relay"'),
+    RunBy("python -m fixtures.fake_upstreams", "tests/fake_upstreams/test_process.py", '"fixtures.fake_upstreams"'),
+    RunBy(r"\.venv/bin/python -m pytest -k extra_small tests/unit", "tests/docs/test_first_change.py", "extra_small"),
+    RunBy(r"\.venv/bin/python -m pytest -k .*", "tests/contracts/test_commands.py", "def test_selections_of_tests"),
+    RunBy(
+        r"PYTHONPATH=\S+ \.venv/bin/python scripts/\w+_doc\.py",
+        "tests/contracts/test_commands.py",
+        "def test_scripts_of_pages",
+    ),
+    RunBy('curl .*"width": "xs".*', "tests/e2e/test_first_dashboard.py", "CONTRIBUTING.md"),
+)
+#: Commands of other programs, which nothing here can run: the network, or an account, or work of one's own is needed.
+FOREIGN = ("pipx install pre-commit", "pre-commit install", "npx cdk bootstrap", "git checkout tests layers")
 
 
-def indented(text: str) -> list[str]:
-    """Contents of the indented blocks. Text that belongs to the entry of a list is none."""
-    found = re.findall(r"(?<=\n\n)((?: {4}.*\n)(?: {4}.*\n|\n(?= {4}))*)", without_blocks(text))
-    return [re.sub(r"^ {4}", "", block, flags=re.M) for block in found]
-
-
-def commands(text: str, page: str = "") -> Iterator[Command]:
-    """Every command of a page: of shell blocks, of indented blocks of commands, and within sentences."""
-    for language, block in fenced(text):
-        if language in SHELL:
-            yield from _lines(page, block)
-    for block in indented(text):
-        if _is_command(block):
-            yield from _lines(page, block)
-    for word in re.findall(r"`([^`\n]+)`", without_blocks(text)):
-        if " " in word and _is_command(word):
-            yield Command(page, word)
-
-
-def of_page(page: Path) -> list[Command]:
-    """Every command of a page, in order of the kinds."""
-    return list(commands(page.read_text(), name_of(page)))
-
-
-def _is_command(text: str) -> bool:
-    return _ASSIGNMENT.sub("", text).split(maxsplit=1)[0] in PROGRAMS
-
-
-def _lines(page: str, block: str) -> Iterator[Command]:
-    for line in re.sub(r"\s*\\\n\s*", " ", block).splitlines():
-        command = re.sub(r"\s{2,}#.*$", "", line).strip()
-        if command and not command.startswith("#"):
-            yield Command(page, command)
+def runners(command: str) -> list[RunBy]:
+    """The first entry that a command is one of; none when nobody runs it."""
+    return [entry for entry in RUN_BY if re.fullmatch(entry.pattern, command)][:1]

@@ -21,7 +21,7 @@ TEXT = PAGE.read_text()
 EXAMPLES = frames()
 API: dict[str, Any] = yaml.safe_load((REFERENCE / "asyncapi.yaml").read_text())
 SCHEMAS: dict[str, Any] = API["components"]["schemas"]
-CLIENT = {kind.__name__.lower(): kind for kind in get_args(messages.ClientMessage)}
+CLIENT = {kind.__name__.removesuffix("Message").lower(): kind for kind in get_args(messages.ClientMessage)}
 NOW = 1_800_000_000.0
 
 

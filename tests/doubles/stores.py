@@ -129,7 +129,7 @@ class MemoryConnections(ConnectionStore):
                 subscriptions={**row.subscriptions, key.datasource_id: key.dashboard_id},
                 slots=row.slots | {slot},
             )
-            return Reservation.HELD
+            return Reservation.RESERVED
 
     def note_slot(self, connection_id: str, slot: str) -> bool:
         with self.lock:

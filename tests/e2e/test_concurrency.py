@@ -15,7 +15,7 @@ from tidegate.adapters.dynamodb.access import put_dashboard
 from tidegate.domain.limits import FailureMode
 from tidegate.domain.subscriptions import Connection
 from tidegate.errors import TidegateError
-from tidegate.providers.control_plane import ControlPlane
+from tidegate.providers.control_plane import ControlPlaneProviders
 from tidegate.usecases.gateway.authorizer import LocalAuthorizer
 from tidegate.usecases.gateway.end_connection import EndConnection
 from tidegate.usecases.gateway.subscribe import Subscribe, SubscribePolicy
@@ -29,19 +29,19 @@ VIEWERS, ROTATIONS = 200, 20
 class RealTables(GatewayContainer):
     """The scene of the use-case tests, its stores the emulator's tables."""
 
-    def __init__(self, world: ControlPlane) -> None:
+    def __init__(self, control_plane: ControlPlaneProviders) -> None:
         super().__init__()
-        self.world, self.platform, self.observer = world, MemorySender(), MemoryObserver()
+        self.control_plane, self.platform, self.observer = control_plane, MemorySender(), MemoryObserver()
         slots = ConnectionQuota(
-            store=world.caps,
+            store=control_plane.caps,
             failure_mode=FailureMode.CLOSED,
             timeout_ms=20_000,
-            clock=world.clock,
+            clock=control_plane.clock,
             observer=self.observer,
         )
         end = EndConnection(
-            connections=world.connections,
-            subscriptions=world.subscriptions,
+            connections=control_plane.connections,
+            subscriptions=control_plane.subscriptions,
             quota=slots,
             sender=self.platform,
             observer=self.observer,
@@ -50,39 +50,45 @@ class RealTables(GatewayContainer):
             policy=SubscribePolicy(50, 1000, 10**6, 10**6),
             tokens=self.tokens,
             rates=self.rates,
-            authorizer=LocalAuthorizer(access=world.access, profiles=self.profiles, policy=self.authorizer._policy),  # type: ignore[arg-type]
+            authorizer=LocalAuthorizer(
+                access=control_plane.access,
+                profiles=self.profiles,  # type: ignore[arg-type]
+                policy=self.authorizer._policy,
+            ),
             quota=slots,
-            connections=world.connections,
-            subscriptions=world.subscriptions,
-            streams=world.streams,
+            connections=control_plane.connections,
+            subscriptions=control_plane.subscriptions,
+            streams=control_plane.streams,
             clock=self.clock,
-            ids=world.ids,
+            ids=control_plane.ids,
             observer=self.observer,
         )
-        self.evaluate = Evaluate(access=world.access, clock=self.clock, observer=self.observer)
+        self.evaluate = Evaluate(access=control_plane.access, clock=self.clock, observer=self.observer)
         self.terminate = TerminateSubscriptions(
-            subscriptions=world.subscriptions,
-            connections=world.connections,
+            subscriptions=control_plane.subscriptions,
+            connections=control_plane.connections,
             sender=self.platform,
             end_connection=end,
-            clock=world.clock,
-            ids=world.ids,
+            clock=control_plane.clock,
+            ids=control_plane.ids,
             observer=self.observer,
         )
 
     def write_access(self) -> None:
         access = self.access.dashboards[DASHBOARD]
         intents = {DATASOURCE: self.access.intents[(DASHBOARD, DATASOURCE)]}
-        self.world.db.transact(put_dashboard(self.world.env["TIDEGATE_TABLE_ACCESS"], access, intents))
+        self.control_plane.db.transact(put_dashboard(self.control_plane.env["TIDEGATE_TABLE_ACCESS"], access, intents))
 
     def run_pass(self) -> None:
-        rows = list(self.world.subscriptions.of_dashboard(DASHBOARD))
-        self.terminate(self.evaluate(rows), self.world.clock.monotonic() + 60)
+        rows = list(self.control_plane.subscriptions.of_dashboard(DASHBOARD))
+        self.terminate(self.evaluate(rows), self.control_plane.clock.monotonic() + 60)
 
 
 @pytest.fixture
 def scene(stack: Mapping[str, Any], config: Config) -> RealTables:
-    return RealTables(ControlPlane({**config.aws_environment(), **stack["tables"], "TIDEGATE_ENV": "development"}))
+    return RealTables(
+        ControlPlaneProviders({**config.aws_environment(), **stack["tables"], "TIDEGATE_ENV": "development"})
+    )
 
 
 def test_no_stale_row_and_no_lost_slot(scene: RealTables) -> None:
@@ -90,7 +96,7 @@ def test_no_stale_row_and_no_lost_slot(scene: RealTables) -> None:
 
     def arrive(number: int) -> bool:
         connection_id = f"race{number}"
-        scene.world.connections.open(Connection(connection_id, "ip", int(scene.clock.now())))
+        scene.control_plane.connections.open(Connection(connection_id, "ip", int(scene.clock.now())))
         try:
             scene.real_subscribe(connection_id, DASHBOARD, DATASOURCE, scene.token())
         except TidegateError:
@@ -111,10 +117,10 @@ def test_no_stale_row_and_no_lost_slot(scene: RealTables) -> None:
         rotations.result()
     assert len(outcomes) == VIEWERS and any(outcomes)
     version = scene.access.dashboards[DASHBOARD].share_version
-    rows = list(scene.world.subscriptions.of_dashboard(DASHBOARD))
+    rows = list(scene.control_plane.subscriptions.of_dashboard(DASHBOARD))
     stale = [row for row in rows if row.claim.principal.share_version != version]
     assert version == 1 + ROTATIONS and not stale, "no full revalidation after the last one may be needed"
-    caps = [taken for page in scene.world.caps.scan(0, 1) for taken in page.items]
+    caps = [taken for page in scene.control_plane.caps.scan(0, 1) for taken in page.items]
     held = {holder for cap, _shard, holder in caps if cap == f"dash#{DASHBOARD}"}
-    open_connections = {row.connection_id for page in scene.world.connections.scan(0, 1) for row in page.items}
+    open_connections = {row.connection_id for page in scene.control_plane.connections.scan(0, 1) for row in page.items}
     assert {row.key.connection_id for row in rows} <= held <= open_connections

@@ -27,7 +27,7 @@ from tidegate.adapters.dynamodb.limits import DynamoCaps, DynamoRates
 from tidegate.domain.access import PUBLIC_SUBJECT, Claim, Principal
 from tidegate.domain.subscriptions import Connection, Subscription, SubscriptionKey
 from tidegate.ports.gateway import Reservation
-from tidegate.providers.control_plane import ControlPlane
+from tidegate.providers.control_plane import ControlPlaneProviders
 
 LAST = "demo data as before, its share link works"
 
@@ -108,14 +108,14 @@ def test_the_internal_contract_answers_behind_the_edge(stack: Mapping[str, Any])
 
 
 @pytest.fixture
-def world(stack: Mapping[str, Any], config: Config) -> ControlPlane:
-    return ControlPlane({**config.aws_environment(), **stack["tables"], "TIDEGATE_ENV": "development"})
+def control_plane(stack: Mapping[str, Any], config: Config) -> ControlPlaneProviders:
+    return ControlPlaneProviders({**config.aws_environment(), **stack["tables"], "TIDEGATE_ENV": "development"})
 
 
-def test_limits_are_exact_on_a_real_table_api(world: ControlPlane) -> None:
-    rates = DynamoRates(world.db, world.table(tables.LIMITERS))
-    caps = DynamoCaps(world.db, world.table(tables.LIMITERS), "e2e")
-    until = world.clock.monotonic() + 60
+def test_limits_are_exact_on_a_real_table_api(control_plane: ControlPlaneProviders) -> None:
+    rates = DynamoRates(control_plane.db, control_plane.table(tables.LIMITERS))
+    caps = DynamoCaps(control_plane.db, control_plane.table(tables.LIMITERS), "e2e")
+    until = control_plane.clock.monotonic() + 60
 
     def count(number: int) -> bool:
         return rates.count("e2e", 37, 60_000, 60_000, f"r{number}", until).allowed
@@ -128,28 +128,28 @@ def test_limits_are_exact_on_a_real_table_api(world: ControlPlane) -> None:
         assert list(pool.map(take, range(200))).count(True) == 23
 
 
-def test_transactions_keep_rows_and_keys_together(world: ControlPlane) -> None:
-    world.connections.open(Connection("e2e", "ip", int(world.clock.now())))
+def test_transactions_keep_rows_and_keys_together(control_plane: ControlPlaneProviders) -> None:
+    control_plane.connections.open(Connection("e2e", "ip", int(control_plane.clock.now())))
     keys = [SubscriptionKey("e2e-dash", "e2e", f"s{number}") for number in range(60)]
 
     def through(key: SubscriptionKey) -> Reservation:
-        held = world.connections.reserve(key, 40, "dash#e2e-dash#0")
-        if held is Reservation.HELD:
+        held = control_plane.connections.reserve(key, 40, "dash#e2e-dash#0")
+        if held is Reservation.RESERVED:
             claim = Claim(key.dashboard_id, key.datasource_id, Principal(PUBLIC_SUBJECT, 1), "h", 100)
             row = Subscription(key, "a", claim, "e2e-stream#0")
-            assert world.subscriptions.put_hidden(row) and world.subscriptions.make_visible(row)
+            assert control_plane.subscriptions.put_hidden(row) and control_plane.subscriptions.make_visible(row)
             if key.datasource_id.endswith("0"):
-                assert world.subscriptions.remove(row)
+                assert control_plane.subscriptions.remove(row)
         return held
 
     with ThreadPoolExecutor(16) as pool:
         results = list(pool.map(through, keys))
-    rows = {row.key.datasource_id for row in world.subscriptions.of_dashboard("e2e-dash")}
-    connection = world.connections.get("e2e")
+    rows = {row.key.datasource_id for row in control_plane.subscriptions.of_dashboard("e2e-dash")}
+    connection = control_plane.connections.get("e2e")
     assert connection is not None and set(connection.subscriptions) == rows
-    assert len(rows) <= 40 <= results.count(Reservation.HELD)
-    world.subscriptions.remove_all_of(connection)
-    world.connections.remove("e2e")
+    assert len(rows) <= 40 <= results.count(Reservation.RESERVED)
+    control_plane.subscriptions.remove_all_of(connection)
+    control_plane.connections.remove("e2e")
 
 
 # --- when something is wrong -------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from tests.deployment import aws
 from tests.functions.events import event, message, request
 from tests.functions.test_api import PASSWORD, Api
 from tests.servers.management import ManagementServer
-from tidegate.providers.control_plane import ControlPlane
+from tidegate.providers.control_plane import ControlPlaneProviders
 from tidegate.providers.process import Handler
 
 
@@ -198,7 +198,7 @@ def test_nobody_goes_around_the_edge(deployed: Mapping[str, str], management: Ma
     env = {**deployed, "ORIGIN_SECRET_ARN": deployed["GATEWAY_SERVICE_TOKEN_ARN"]}
     gateway = gateway_over(env, management)
     assert gateway.open("c=") == 403
-    secret = ControlPlane(env).origin
+    secret = ControlPlaneProviders(env).origin
     assert secret is not None
     headers = {**event("websocket_connect")["headers"], "X-Tidegate-Origin": secret.current()}
     assert gateway.open("c=", headers=headers, multiValueHeaders={}) == 200
@@ -215,9 +215,9 @@ def test_the_address_is_the_one_the_hops_say(
     env = {**deployed, "REALTIME_TRUST_PROXY_HOPS": hops, "API_TRUST_PROXY_HOPS": hops}
     gateway = gateway_over(env, management)
     gateway.open("c=")
-    stored = ControlPlane(env).connections.get("c=")
+    stored = ControlPlaneProviders(env).connections.get("c=")
     address = {"0": "198.51.100.7", "1": "130.176.1.1", "2": "203.0.113.9"}[hops]
-    assert stored is not None and stored.ip == ControlPlane(env).keys.key("ip", address)
+    assert stored is not None and stored.ip == ControlPlaneProviders(env).keys.key("ip", address)
     assert stored.batch and address not in stored.ip
 
 

@@ -54,7 +54,8 @@ GATEWAY = {
     "functions.mqtt_bridge.bridge": 61,
     "functions.mqtt_bridge.catch_up": 60,
     "functions.revalidate.worker": 77,
-    "functions.revalidate.dispatch": 48,
+    "functions.revalidate.dispatch": 44,
+    "functions.revalidate.schedule": 48,
     "functions.revalidate.profiles": 54,
 }
 

@@ -31,7 +31,7 @@ from tests.settling import settle
 from tidegate.adapters.dynamodb.revocations import DynamoRemoteCursor
 from tidegate.domain.remote_api import IntrospectionKey
 from tidegate.domain.subscriptions import Subscription
-from tidegate.providers.control_plane import ControlPlane
+from tidegate.providers.control_plane import ControlPlaneProviders
 from tidegate.providers.process import Handler
 from tidegate.tables import ACCESS, CONNECTIONS, LAST_VALUES, LIMITERS, REVOCATIONS, STREAMS, SUBSCRIPTIONS
 
@@ -103,7 +103,7 @@ class RemoteDeployment:
         return {row.key.connection_id for row in self.rows() if row.live}
 
     def rows(self) -> list[Subscription]:
-        return list(ControlPlane(self.gateway.env).subscriptions.of_dashboard(self.demo.dashboard_id))
+        return list(ControlPlaneProviders(self.gateway.env).subscriptions.of_dashboard(self.demo.dashboard_id))
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ def test_a_viewer_subscribes_is_served_and_cut_after_a_rotation(remote: RemoteDe
     assert remote.live() == {"c1="}, "events of before the subscribe end nobody"
     remote.demo.api.ok("POST", f"/api/dashboards/{remote.demo.dashboard_id}/share-token:rotate")
     assert remote.publish() == 1, "until the feed was read, the gateway cannot know"
-    control_plane = ControlPlane(remote.gateway.env)
+    control_plane = ControlPlaneProviders(remote.gateway.env)
     remote.run(POLL)
     assert (
         control_plane.remote_access.read([remote.demo.dashboard_id], [])
@@ -150,7 +150,7 @@ def test_a_viewer_subscribes_is_served_and_cut_after_a_rotation(remote: RemoteDe
 
 def test_data_is_withheld_as_soon_as_the_version_is_raised(remote: RemoteDeployment) -> None:
     remote.viewers("c1=")
-    ControlPlane(remote.gateway.env).remote_access.raise_to(remote.demo.dashboard_id, 99)
+    ControlPlaneProviders(remote.gateway.env).remote_access.raise_to(remote.demo.dashboard_id, 99)
     assert remote.publish() == 0 and remote.live() == {"c1="}, "before anybody was cut"
 
 
@@ -187,7 +187,7 @@ def test_an_expired_cursor_is_a_full_revalidation_at_once(remote: RemoteDeployme
     remote.viewers("member=", api=member)
     remote.run(POLL, FULL)
     cursors = DynamoRemoteCursor(
-        ControlPlane(remote.gateway.env).db,
+        ControlPlaneProviders(remote.gateway.env).db,
         remote.gateway.env[REVOCATIONS.variable],
         remote.server.url,
     )

@@ -9,8 +9,9 @@ from dataclasses import replace
 from typing import Any
 
 from functions.revalidate import wiring as revalidate_wiring
-from functions.revalidate.dispatch import make_schedule_handler, make_stream_handler
+from functions.revalidate.dispatch import make_handler as make_stream_handler
 from functions.revalidate.profiles import make_handler as make_profiles_handler
+from functions.revalidate.schedule import make_handler as make_schedule_handler
 from functions.revalidate.worker import make_handler
 from tests.deployment import aws
 from tests.functions.events import event
@@ -18,7 +19,7 @@ from tests.functions.test_gateway import Demo, demo, gateway_over
 from tests.servers.management import ManagementServer
 from tidegate.domain.profiles import BROKER, ProfileChange
 from tidegate.domain.relay import LEASE_S
-from tidegate.providers.control_plane import ControlPlane
+from tidegate.providers.control_plane import ControlPlaneProviders
 
 __all__ = ["demo"]
 
@@ -97,7 +98,7 @@ def test_a_cut_by_poll_and_worker(deployed: Mapping[str, str], management: Manag
     assert run(tasks[0]) == {"batchItemFailures": []}
     told = [frame["type"] for frame in gateway.frames("c1=")]
     assert told == ["ack", "status", "error", "status"] and ("DELETE", "c1=") in management.requests
-    assert ControlPlane(deployed).connections.get("c1=") is None
+    assert ControlPlaneProviders(deployed).connections.get("c1=") is None
     run({"kind": "poll", "target": ""})
     assert queued(deployed) == [], "the cursor has moved"
     assert run({"kind": "nonsense"}) == {"batchItemFailures": [{"itemIdentifier": "m1"}]}
@@ -130,7 +131,7 @@ def test_a_dead_relay_is_found_by_worker(deployed: Mapping[str, str], management
 
 
 def test_changes_of_profiles_are_followed_by_queue(deployed: Mapping[str, str], demo: Demo) -> None:
-    control_plane = ControlPlane(deployed)
+    control_plane = ControlPlaneProviders(deployed)
     (profile,) = control_plane.profiles.brokers()
     after = replace(profile, allow_public_use=False, revision=profile.revision + 1)
     # As when the API died right after the write.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +73,22 @@ def test_every_table_is_there_as_declared(production: dict[str, Any]) -> None:
 
 def test_a_disposable_stage_leaves_nothing(local: dict[str, Any]) -> None:
     assert {resource["DeletionPolicy"] for resource in of_type(local, "AWS::DynamoDB::Table")} == {"Delete"}
+
+
+def test_every_function_starts_with_its_own_variables(production: dict[str, Any]) -> None:
+    """On Lambda a module builds its services while it is loaded: a variable that is missing stops it there."""
+    of_lambda = {"AWS_REGION": "eu-west-1", "AWS_ACCESS_KEY_ID": "none", "AWS_SECRET_ACCESS_KEY": "none"}
+    of_lambda["AWS_LAMBDA_FUNCTION_NAME"] = "under-test"
+    root = Path(__file__).parents[2]
+    of_lambda["PYTHONPATH"] = f"{root / 'layers/tidegate/python'}:{root}"
+    for function in properties(production, "AWS::Lambda::Function"):
+        # What only a deployment knows is an expression in the template.
+        given = function["Environment"]["Variables"].items()
+        variables = {name: value if isinstance(value, str) else "https://known.example/later" for name, value in given}
+        module, _, handler = function["Handler"].rpartition(".")
+        command = [sys.executable, "-c", f"from {module} import {handler}"]
+        done = subprocess.run(command, capture_output=True, text=True, env={**variables, **of_lambda}, cwd=root)
+        assert done.returncode == 0, f"{function['Handler']}: {done.stderr[-500:]}"
 
 
 def test_functions_run_where_they_should(production: dict[str, Any]) -> None:

@@ -164,7 +164,7 @@ class Viewers(Scene[ViewerStores]):
         if stores.index is not None:
             rows._seen_by_index = dict(stores.index)
         if call.method == "claim_termination":
-            self._about_to_cut(stores, call.args[0])
+            self._about_to_terminate(stores, call.args[0])
         if call.method == "of_shard" and self.weak_query and stores.index is not None:
             rows.rows = dict(stores.index)
             return stores, ("got", rows.of_shard(*call.args)), None
@@ -184,9 +184,9 @@ class Viewers(Scene[ViewerStores]):
 
     # --- what must hold -------------------------------------------------------------------------------------
 
-    def _about_to_cut(self, stores: ViewerStores, judged: Subscription) -> None:
-        there = stores.rows.get(judged.key)
-        if there is None or there.generation != judged.generation or there.termination:
+    def _about_to_terminate(self, stores: ViewerStores, row: Subscription) -> None:
+        there = stores.rows.get(row.key)
+        if there is None or there.generation != row.generation or there.termination:
             return
         if not _refused(there, _access(stores)):
             raise Violation("a valid viewer is cut")

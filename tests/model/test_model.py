@@ -287,7 +287,7 @@ def weak_query(scene: Viewers) -> None:
         ("the wait for a cut row", "a new token, two rotations", with_rows(CutRowsTakenOver)),
         ("the strongly consistent query", "a lagging index", weak_query),
         ("the mark as a right", "a new token, two rotations", None),
-        ("the second look at the age of a decision", "fan-out while the right is lost", None),
+        ("the age of a decision looked at last", "fan-out while the right is lost", None),
         (
             "the row of one's own grant",
             "two subscribes of one grant, one dies or hears nothing",
@@ -308,7 +308,7 @@ def test_without_any_one_safeguard_it_fails(
             monkeypatch.setattr(Subscribe, "_verified", lambda *_: True)
         case "the mark as a right":
             monkeypatch.setattr(TerminationClaim, "holds_against", lambda *_: False)
-        case "the second look at the age of a decision":
+        case "the age of a decision looked at last":
             monkeypatch.setattr(FreshAccess, "allows", allows_without_looking_again)
         case "the age of what admitted":
             monkeypatch.setattr(handle_message, "FRESH_S", float("inf"))

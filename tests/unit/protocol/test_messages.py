@@ -17,7 +17,7 @@ from tidegate.errors import (
     Unavailable,
 )
 from tidegate.protocol import messages
-from tidegate.protocol.messages import BadMessage, ErrorCode, Ping, Subscribe, Unsubscribe, parse
+from tidegate.protocol.messages import BadMessage, ErrorCode, PingMessage, SubscribeMessage, UnsubscribeMessage, parse
 
 SUBSCRIBE = {"type": "subscribe", "requestId": "r", "dashboardId": "d", "datasourceId": "s", "sessionToken": "t"}
 
@@ -29,11 +29,11 @@ def refusal(text: str, limit: int = 1000) -> dict[str, object]:
 
 
 def test_reads_every_type() -> None:
-    assert parse(json.dumps(SUBSCRIBE | {"type": " Subscribe ", "requestId": " r "}), 1000, 0) == Subscribe(
+    assert parse(json.dumps(SUBSCRIBE | {"type": " Subscribe ", "requestId": " r "}), 1000, 0) == SubscribeMessage(
         "r", "d", "s", "t"
     )
-    assert parse('{"type":"unsubscribe","requestId":"r","datasourceId":"s"}', 1000, 0) == Unsubscribe("r", "s")
-    assert parse('{"type":"PING"}', 1000, 0) == Ping(None)
+    assert parse('{"type":"unsubscribe","requestId":"r","datasourceId":"s"}', 1000, 0) == UnsubscribeMessage("r", "s")
+    assert parse('{"type":"PING"}', 1000, 0) == PingMessage(None)
 
 
 @pytest.mark.parametrize("missing", ["requestId", "dashboardId", "datasourceId", "sessionToken"])
@@ -57,7 +57,7 @@ def test_unknown_types(text: str) -> None:
 
 def test_size_counts_bytes() -> None:
     assert refusal('{"type":"ping","requestId":"ü"}', 31)["errorCode"] == "STREAM_MESSAGE_TOO_LARGE"
-    assert parse('{"type":"ping","requestId":"ü"}', 32, 0) == Ping("ü")
+    assert parse('{"type":"ping","requestId":"ü"}', 32, 0) == PingMessage("ü")
 
 
 @given(st.text(max_size=200))

@@ -2,17 +2,17 @@
 
     TidegateError                    code, message (safe to show), temporary
     |-- InvalidInput                 the request is wrong; the same request will be refused again      (400)
-    |-- Unauthenticated              who is asking is unknown or no longer known                        (401)
-    |-- Denied                       who is asking is known and may not                                 (403)
+    |-- Unauthenticated              the caller is unknown, or no longer known                          (401)
+    |-- Denied                       the caller is known and has no right to this                       (403)
     |-- NotFound                     the thing is not there, or its existence is not to be shown        (404)
     |-- Conflict                     somebody else was first; read again, then decide                   (409)
-    |-- PolicyBlocked                the operator's policy forbids it, whoever asks                      (422)
+    |-- PolicyBlocked                the operator's policy forbids it for every caller                  (422)
     |-- LimitReached                 a rate or a cap refused; later it may be allowed                   (429)
     |-- Disabled                     the operator turned the feature off                                (404)
     |-- SecretUnreadable             a stored secret cannot be opened; trying again will not help       (500)
-    `-- Unavailable                nobody said no: what was needed to decide could not be had         (503)
+    `-- Unavailable                  nobody said no; a store or service that is needed did not answer   (503)
         |-- LimiterUnavailable       it was the limiter's store, and its failure mode is fail-closed
-        |-- ApiBusy                  a remote API said that it is asked too often
+        |-- ApiBusy                  a remote API said that it is called too often
         `-- ApiTimeout               a remote API did not answer in time
 
 Invariant of this file: `Denied` and `Unavailable` are never each other's base class, so no handler can
@@ -44,7 +44,7 @@ class TidegateError(Exception):
 
 
 class InvalidInput(TidegateError):
-    """The request is malformed; names what was wrong and what is allowed."""
+    """The request is malformed. The message names what was wrong and what is allowed."""
 
     code = "invalid_input"
     status = 400
@@ -94,7 +94,7 @@ class Conflict(TidegateError):
 
 
 class PolicyBlocked(TidegateError):
-    """The operator's policy forbids this stream, whoever asks."""
+    """The operator's policy forbids this stream, for every caller."""
 
     code = "policy_blocked"
     status = 422
@@ -104,7 +104,7 @@ class LimitReached(TidegateError):
     """A rate limit or a cap refused.
 
     Attributes:
-        retry_after_ms: milliseconds until the window ends, or None when it is a cap that frees itself.
+        retry_after_ms: milliseconds until the window ends. None for a cap: nobody knows when a slot becomes free.
     """
 
     code = "limit_reached"
@@ -119,7 +119,7 @@ class LimitReached(TidegateError):
 class SecretUnreadable(TidegateError):
     """A stored secret cannot be opened: it is damaged, of another profile, or its key may not be used.
 
-    Says nothing about the rights of whoever asks. It stays so until an operator changes something.
+    It says nothing about the caller's rights. It stays so until an operator changes something.
     """
 
     code = "secret_unreadable"
@@ -127,7 +127,7 @@ class SecretUnreadable(TidegateError):
 
 
 class Unavailable(TidegateError):
-    """A store or service that had to be asked did not answer. Says nothing about rights."""
+    """A store or service that was needed did not answer. This says nothing about the caller's rights."""
 
     code = "unavailable"
     temporary = True
@@ -137,14 +137,15 @@ class Unavailable(TidegateError):
 class LimiterUnavailable(Unavailable):
     """The limiter's store did not answer in time, and the failure mode is `fail-closed`.
 
-    Its message names the limiter, because clients are told (a "503" on a WebSocket is RATE_LIMITED with this text).
+    Its message is shown to clients and names the limiter. On a WebSocket, where an API would answer 503, the client
+    gets the error code RATE_LIMITED with this text.
     """
 
     code = "limiter_unavailable"
 
 
 class ApiBusy(Unavailable):
-    """A remote API refused to answer because it is asked too often: asking others in its place is no use now."""
+    """A remote API refused to answer because it is called too often. Further calls to it would fare no better now."""
 
     code = "api_busy"
     status = 429

@@ -1,6 +1,6 @@
-"""Every DynamoDB table and index, as data: the CDK app creates them, the adapters name them.
+"""Every DynamoDB table and index, as data. The CDK app creates the tables from it; the adapters use the names.
 
-Key attributes only; what else an item holds is the business of the one adapter module that owns the table.
+Only key attributes are listed here. Everything else an item holds is known to the adapter module that owns the table.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Literal
 KeyType = Literal["S", "N", "B"]
 Projection = Literal["ALL", "KEYS_ONLY"]
 
-#: The attribute DynamoDB's time-to-live looks at, in every table that has one: epoch seconds.
+#: The attribute that DynamoDB's time-to-live reads, in every table that has one: epoch seconds.
 TTL_ATTRIBUTE = "ttl"
 
 
@@ -25,7 +25,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """A global secondary index. `include` names attributes projected beyond the keys (then not `projection`)."""
+    """A global secondary index. `include` names attributes projected besides the keys; `projection` is then unused."""
 
     name: str
     partition: Key
@@ -44,7 +44,7 @@ class Table:
         indexes: its global secondary indexes.
         ttl: whether items expire by `TTL_ATTRIBUTE`.
         stream: whether changes are streamed (new images).
-        backed_up: point-in-time recovery: on for what cannot be rebuilt.
+        backed_up: whether point-in-time recovery is on. It is for data that cannot be rebuilt.
     """
 
     name: str
@@ -77,7 +77,7 @@ ACCESS = Table("access", Key("key"), backed_up=True)
 PROFILES = Table("profiles", Key("kind"), Key("id"), backed_up=True)
 USERS = Table("users", Key("key"), indexes=(Index("all", Key("kind"), Key("email"), projection="ALL"),), backed_up=True)
 AUDIT = Table("audit", Key("month"), Key("at"), ttl=True, backed_up=True)
-#: The partition of the revocations table that holds the events; what is written there is pushed.
+#: The partition of the revocations table that holds the events. The table's stream pushes each new event.
 REVOCATION_EVENTS = "feed"
 REVOCATIONS = Table("revocations", Key("feed"), Key("event_id", "N"), ttl=True, stream=True, backed_up=True)
 CONNECTIONS = Table("connections", Key("connection_id"), ttl=True)

@@ -34,7 +34,7 @@ def test_a_subscribe_asks_and_keeps_the_token_out_of_sight() -> None:
     assert container.api.asked == [token] and row.live and row.session_token == token
     assert token not in repr(row) and "pw-7" not in repr(row)
     assert container.publish() == 1
-    assert container.observer.counts[("introspections", "granted")] == 1
+    assert container.observer.counts[("introspections", "authorized")] == 1
 
 
 def test_a_refresh_keeps_the_newest_token_only() -> None:

@@ -84,11 +84,11 @@ def test_expiry_gives_way_to_a_refresh() -> None:
     container = RevalidationContainer()
     container.subscribed(ttl=10)
     container.clock.advance(11)
-    judged = container.evaluate(list(container.subscriptions.rows.values()))
+    terminations = container.evaluate(list(container.subscriptions.rows.values()))
     row = container.subscriptions.rows[KEY]
     later = replace(row, claim=replace(row.claim, expires_at=row.claim.expires_at + 300))
     container.subscriptions.rows[KEY] = later  # the refresh that came in between
-    assert container.terminate(judged, container.clock.monotonic() + 10) == 0
+    assert container.terminate(terminations, container.clock.monotonic() + 10) == 0
     assert container.subscriptions.rows[KEY].live and container.sender.sent == {}
 
 
@@ -174,16 +174,16 @@ def test_two_runs_over_one_row_tell_once() -> None:
     container = RevalidationContainer()
     container.subscribed()
     container.revoke()
-    judged = container.evaluate(list(container.subscriptions.rows.values()))
+    terminations = container.evaluate(list(container.subscriptions.rows.values()))
     post_many = container.sender.post_many
 
     def meanwhile(*args: Any, **options: Any) -> Any:
         container.sender.post_many = post_many  # type: ignore[method-assign]
-        assert container.terminate(judged, container.clock.monotonic() + 10) == 0, "it is another run's to tell"
+        assert container.terminate(terminations, container.clock.monotonic() + 10) == 0, "it is another run's to tell"
         return post_many(*args, **options)
 
     container.sender.post_many = meanwhile  # type: ignore[method-assign]
-    assert container.terminate(judged, container.clock.monotonic() + 10) == 1
+    assert container.terminate(terminations, container.clock.monotonic() + 10) == 1
     assert [frame["type"] for frame in container.sender.sent["c"]] == ["error", "status"]
 
 

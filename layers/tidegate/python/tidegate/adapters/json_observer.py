@@ -2,8 +2,8 @@
 
 Format: "Specification: Embedded metric format", Amazon CloudWatch User Guide.
 
-Invariant of this file: counts of one invocation leave as one line per set of dimensions, when the handler ends; and one
-line is written in one piece, so that threads never mix theirs.
+Invariants of this file: the counts of an invocation leave when the handler ends, one line for each set of dimensions.
+A line is written in one piece, so that the lines of several threads are never mixed.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from typing import TypeVar
 
 from tidegate.ports.runtime import Observer
 
-#: CloudWatch accepts at most 100 metrics in one line, and 100 samples of a metric.
+#: CloudWatch accepts at most 100 metrics in a line, and 100 samples of a metric.
 _MOST = 100
 
 T = TypeVar("T")
 
 
 class JsonObserver(Observer):
-    """Collects counts and durations until `flush`; log lines leave at once. Safe to use from several threads."""
+    """Collects counts and durations until `flush`. Log lines leave at once. Safe to use from several threads."""
 
     def __init__(self, service: str, namespace: str = "Tidegate", write: Callable[[str], object] | None = None) -> None:
         """
         Args:
-            service: the function's name, in every line and as a dimension of every metric.
-            namespace: CloudWatch's, for metrics.
-            write: where a line goes, its end included. Standard output by default.
+            service: the function's name. It is in every line, and is a dimension of every metric.
+            namespace: CloudWatch's namespace of the metrics.
+            write: called with each line, its line end included. Standard output by default.
         """
         self._service = service
         self._namespace = namespace
@@ -52,7 +52,7 @@ class JsonObserver(Observer):
         self._log("WARNING", message, fields)
 
     def fault(self, message: str, error: BaseException, **fields: object) -> None:
-        from traceback import format_exception  # faults are rare, and this costs a cold start
+        from traceback import format_exception  # here, because faults are rare and the import slows every cold start
 
         text = "".join(format_exception(error))
         self._log("ERROR", message, {**fields, "exception_name": type(error).__name__, "exception": text})
@@ -65,8 +65,8 @@ class JsonObserver(Observer):
                 self._emit("Count", dict(part), dict(dimensions))
         times, self._times = self._times, {}
         for name, samples in times.items():
-            for some in _parts(samples):
-                self._emit("Milliseconds", {name: some}, {})
+            for chunk in _parts(samples):
+                self._emit("Milliseconds", {name: chunk}, {})
 
     def _log(self, level: str, message: str, fields: Mapping[str, object]) -> None:
         caller = sys._getframe(2)

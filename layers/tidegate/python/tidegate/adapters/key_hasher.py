@@ -1,4 +1,4 @@
-"""HMAC keys for limiters and stored addresses, so that no table holds who somebody is."""
+"""HMAC keys for limiters and stored addresses, so that no table tells who somebody is."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tidegate.ports.limits import KeyHasher
 
 
 class SaltedKeys(KeyHasher):
-    """Keys with the salt from a secret."""
+    """Makes keys with the salt from a secret: 32 hex characters each."""
 
     def __init__(self, salt: Secret) -> None:
         self._salt = salt

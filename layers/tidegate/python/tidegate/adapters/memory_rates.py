@@ -1,4 +1,4 @@
-"""Rate counters in this process's memory: what a function counts with while the limiter's table cannot be reached."""
+"""Rate counters in this process's memory. A function counts with them while the limiter's table cannot be reached."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tidegate.ports.limits import RateStore
 
 
 class MemoryRates(RateStore):
-    """Rates in a dict: for one process only."""
+    """Rates in a dict, for one process only."""
 
     def __init__(self) -> None:
         self._lock = RLock()

@@ -1,4 +1,5 @@
-"""Passwords with Argon2id, parameters of the OWASP password storage cheat sheet (19 MiB, 2 passes, 1 lane)."""
+"""Passwords with Argon2id. The parameters are those of the OWASP password storage cheat sheet: 19 MiB, 2 iterations,
+parallelism 1."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from tidegate.ports.control_plane import PasswordHasher
 
 
 class Argon2Passwords(PasswordHasher):
-    """Argon2id with the library's recommended parameters."""
+    """Argon2id with the parameters named above."""
 
     def __init__(self) -> None:
         self._hasher = argon2.PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)

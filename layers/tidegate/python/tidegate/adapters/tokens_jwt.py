@@ -1,7 +1,7 @@
 """Session and login tokens as JWTs, HS256.
 
-Invariant of this file: the algorithm is fixed, never taken from a token; every failure is the same `Unauthenticated`
-to a client, except expiry, which a new token cures.
+Invariant of this file: the algorithm is fixed and never taken from a token. To a client every failure is the same
+`Unauthenticated`, except expiry, because a new token cures it.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from tidegate.ports.control_plane import UserTokens
 from tidegate.ports.gateway import SessionTokens
 
 _ALGORITHM = "HS256"
-#: Nobody signs a token longer than this; what is longer is not even decoded.
+#: Longest accepted token, characters. Nobody signs a longer one, so a longer one is not even decoded.
 _MAX_LENGTH = 8192
-#: Login tokens are for this audience only, so that neither kind passes for the other.
+#: Login tokens are for this audience only, so that a session token never passes for a login token, or the reverse.
 _LOGIN_AUDIENCE = "tidegate-user"
 
 
-#: Time is checked against the caller's clock, and an issuer may state no `jti`, or null.
+#: Times are not verified by the library but here, against the caller's clock. An issuer may leave out `jti`, or set it
+#: to null.
 _OPTIONS: Options = {
     "verify_exp": False,
     "verify_iat": False,

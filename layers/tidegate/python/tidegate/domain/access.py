@@ -1,10 +1,10 @@
 """The one decision: may this subscription receive data now?
 
-Invariant of this file: `allowed` is pure and the only place that answers the question. Subscribing verifies
-with it, every fan-out asks it, revalidation and introspection call it; nobody else decides.
+Invariant of this file: `allowed` is pure, and it is the only place that answers the question. Subscribing, fan-out,
+revalidation and introspection all call it. Nothing else decides.
 
-What it decides from is small on purpose. An *access item* mirrors the few facts of a dashboard or a user that a
-decision reads, and is written in the same transaction as what it mirrors. A missing access item means denied.
+It decides from little data, on purpose. An *access item* mirrors the few facts of a dashboard or a user that a
+decision reads. It is written in the same transaction as the record it mirrors. A missing access item means denied.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Role(StrEnum):
 
 
 def is_admin(role: Role) -> bool:
-    """Whether the role stands above every dashboard's own rules. Asked here wherever that matters."""
+    """Whether the role stands above every dashboard's own rules. This is the only test for "is an admin"."""
     return role is Role.ADMIN
 
 
@@ -43,11 +43,11 @@ class Visibility(StrEnum):
     PUBLIC = "public"
 
 
-#: The `sub` of a viewer who is nobody in particular.
+#: The `sub` of a viewer who is not signed in.
 PUBLIC_SUBJECT = "public"
 
 
-#: How long an answer of the access table, or an audience, may be used, seconds from the start of its read.
+#: How long an answer of the access table, or an audience, may be used: seconds from the start of its read.
 FRESH_S = 1.0
 
 
@@ -63,8 +63,8 @@ class DashboardAccess:
         acl: user id -> level.
         intents: datasource id -> intent hash (hex) of what that datasource connects to.
         deleted: a tombstone: the dashboard is gone and stays denied.
-        remote: stands for a dashboard of a remote API, whose introspection answered for the viewer. Here only
-            its revoked versions are known: every share version below `share_version` is revoked. See `remote`.
+        remote: the dashboard belongs to a remote API, whose introspection admitted the viewer. Only its revoked
+            versions are known here: every share version below `share_version` is revoked. See `remote_access_item`.
     """
 
     dashboard_id: str
@@ -80,7 +80,7 @@ class DashboardAccess:
 def remote_access_item(dashboard_id: str, revoked_below: int) -> DashboardAccess:
     """The access item of a dashboard of a remote API.
 
-    `revoked_below`: the highest share version a revocation event of that API named; 0 when there was none.
+    `revoked_below`: the highest share version that a revocation event of that API named; 0 when there was none.
     """
     return DashboardAccess(dashboard_id, revoked_below, Visibility.PRIVATE, owner_id="", remote=True)
 
@@ -104,14 +104,14 @@ class UserAccess:
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Whoever a session token speaks for.
+    """The person a session token speaks for.
 
     Attributes:
         subject: user id, or `PUBLIC_SUBJECT`.
-        share_version: the dashboard's share version when the token was minted, for viewers who came by
-            link or publicity (a signed-in user who came by link has both); None otherwise.
-        session_version: the user's session version when the token was minted; None for public viewers and
-            for tokens of an API that does not state it.
+        share_version: the dashboard's share version when the token was minted, for viewers who came by link or
+            because the dashboard is public. A signed-in user who came by link has both versions. None otherwise.
+        session_version: the user's session version when the token was minted. None for public viewers, and for
+            tokens of an API that does not state it.
     """
 
     subject: str
@@ -142,7 +142,7 @@ class Claim:
 
 
 class Refusal(StrEnum):
-    """Why `allowed` says no. `value` is what logs and metrics show."""
+    """Why `allowed` says no. Logs and metrics show `value`."""
 
     EXPIRED = "expired"
     REVOKED = "revoked"
@@ -150,22 +150,22 @@ class Refusal(StrEnum):
 
     @property
     def retryable(self) -> bool:
-        """Whether a new session token, minted now, may help. A revoked viewer is told not to come back."""
+        """Whether a new session token, minted now, may help. For a revoked viewer it does not."""
         return self is not Refusal.REVOKED
 
 
 def may_see(dashboard: DashboardAccess | None, user: UserAccess | None, principal: Principal) -> bool:
-    """Whether `principal` may see the dashboard at all, whichever datasource.
+    """Whether `principal` may see the dashboard at all, whatever the datasource.
 
     Args:
-        dashboard: its access item, None when there is none (denied).
-        user: the access item of a signed-in principal; ignored for public ones. None = unknown user (denied).
-        principal: who asks.
+        dashboard: its access item. None when there is none, which means denied.
+        user: the access item of a signed-in principal; ignored for public ones. None is an unknown user: denied.
+        principal: the viewer.
     """
     if dashboard is None or dashboard.deleted:
         return False
     if dashboard.remote:
-        # The API answered for the viewer; its users and ACLs are not known here, only what it revoked since.
+        # The API admitted the viewer. Its users and ACLs are not known here, only the versions it revoked since.
         if principal.share_version is None:
             return not principal.is_public
         return principal.share_version >= dashboard.share_version
@@ -189,17 +189,17 @@ def is_member(dashboard: DashboardAccess, user: UserAccess) -> bool:
 
 
 def allowed(claim: Claim, dashboard: DashboardAccess | None, user: UserAccess | None, now: float) -> Refusal | None:
-    """Decide whether the subscription resting on `claim` may receive data at `now`.
+    """Decide whether the subscription that rests on `claim` may receive data at `now`.
 
     Args:
         claim: what the subscription rests on.
-        dashboard: access item of `claim.dashboard_id`; None = none stored = denied.
+        dashboard: access item of `claim.dashboard_id`. None when none is stored, which means denied.
         user: access item of the principal when signed in; None for public viewers.
         now: epoch seconds.
 
     Returns:
-        None when allowed, else why not. Revocation is reported before expiry: a viewer who lost the right
-        is told so even if the token has run out meanwhile.
+        None when allowed, else why not. Revocation is reported before expiry: a viewer who lost the right learns
+        it even if the token has run out meanwhile.
     """
     if not may_see(dashboard, user, claim.principal):
         return Refusal.REVOKED

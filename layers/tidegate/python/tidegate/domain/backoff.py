@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-#: Doublings beyond which the bound is reached for any setting, so that the power stays small.
+#: After so many doublings every allowed bound is reached. More would only compute larger powers.
 _MOST_DOUBLINGS = 30
 
 
 def delay_ms(attempt: int, chance: float, min_ms: int, max_ms: int, *, refused: bool = False) -> int:
-    """Full jitter: anywhere between the least delay and a bound that doubles (AWS Architecture Blog, "Exponential
-    Backoff And Jitter", 2015).
+    """The next delay, milliseconds, with full jitter: anywhere between the least delay and a bound that doubles.
+
+    Source: AWS Architecture Blog, "Exponential Backoff And Jitter", 2015.
 
     Args:
         attempt: failures in a row, from 1.
         chance: uniform in [0, 1).
         min_ms, max_ms: the delay's bounds, milliseconds.
-        refused: the credential was refused; asking soon again would only be hammering, so the bound is the greatest.
+        refused: the upstream refused us. Trying again soon would only be hammering, so the delay is at least half of
+            `max_ms`.
     """
     if refused:
         return max(min_ms, round(max_ms * (0.5 + chance / 2)))

@@ -1,11 +1,11 @@
 """Which address a request came from, by counting trusted proxies from the right of `X-Forwarded-For`.
 
-Every trusted proxy appends the address it saw, so with N of them the N-th entry from the right is the client as
-the outermost trusted proxy saw it. Whatever a client writes into the header itself ends up further left and is
-never looked at: that makes appending as safe as overwriting the header.
+Every trusted proxy appends the address it saw. With N trusted proxies, the N-th entry from the right is the client as
+the outermost of them saw it. What a client writes into the header itself ends up further left and is never read.
+So a proxy that appends is as safe as one that overwrites the header.
 
-Invariant of this file: an entry that is not an address, anywhere among the N, means the chain is not what the
-setting says; then the platform's own `sourceIp` is used and a warning returned, never a guess.
+Invariant of this file: nothing is guessed. If one of the N entries is not an address, the chain is not what the setting
+says. Then the platform's own `sourceIp` is used, and a warning is returned.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-#: The header the edge adds, so that nobody goes around it; its value is a secret.
+#: The header that the edge adds to prove that a request came through it. Its value is a secret.
 ORIGIN_HEADER = "x-tidegate-origin"
-#: Stands for an address nobody could tell; all such clients share one limit.
+#: Stands for an address that could not be found out. All such clients share one limit.
 UNKNOWN = "unknown-ip"
 
 _WITH_PORT = re.compile(r"^(\d{1,3}(?:\.\d{1,3}){3}):\d+$")
@@ -32,7 +32,10 @@ class ClientIp:
 
 
 def normalise(text: str) -> str | None:
-    """The canonical form of one address as proxies write it (quotes, brackets, port, zone, mapped IPv4), or None."""
+    """The canonical form of an address as proxies write it: with quotes, brackets, port, zone, or as mapped IPv4.
+
+    None when the text is no address.
+    """
     address = text.strip().strip('"')
     if address.startswith("[") and "]" in address:
         address = address[1 : address.index("]")]
@@ -51,9 +54,9 @@ def client_ip(source_ip: str | None, forwarded: Sequence[str], hops: int) -> Cli
     """Derive the client's address.
 
     Args:
-        source_ip: what the platform saw, None when it does not say.
+        source_ip: the address the platform saw; None when it does not say.
         forwarded: all values of `X-Forwarded-For`, in order; each may hold several entries.
-        hops: how many proxies in front of us are trusted to append; 0 ignores the header.
+        hops: how many proxies in front of us are trusted to append to the header; 0 ignores the header.
     """
     fallback = (normalise(source_ip) if source_ip else None) or UNKNOWN
     if hops <= 0:
@@ -72,9 +75,9 @@ def client_ip(source_ip: str | None, forwarded: Sequence[str], hops: int) -> Cli
 
 
 def ip_key(address: str) -> str:
-    """What limits count: an IPv4 address, or the /64 of an IPv6 one.
+    """The unit that limits count: an IPv4 address, or the /64 network of an IPv6 address.
 
-    A single IPv6 customer usually holds a whole /64 (RFC 6177), so counting single addresses would limit nobody.
+    One IPv6 customer usually has a whole /64 (RFC 6177), so counting single addresses would limit nobody.
     """
     try:
         parsed = ipaddress.ip_address(address)

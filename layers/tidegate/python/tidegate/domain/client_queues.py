@@ -17,16 +17,16 @@ from dataclasses import dataclass, field
 from tidegate.domain.subscriptions import Subscription
 from tidegate.protocol import batches
 
-#: Between two messages to a connection that asked for batch frames, seconds: as fine as the default of
-#: REALTIME_MAX_UPDATES_PER_SECOND, and the first one after a pause leaves at once.
+#: Least time between two messages to a connection that asked for batch frames, seconds. It matches the default of
+#: REALTIME_MAX_UPDATES_PER_SECOND, ten a second. The first message after a pause leaves at once.
 WINDOW_S = 0.1
-#: What may wait in a queue, bytes; beyond it the oldest frames are given up. Eight of the largest frames there are.
+#: Bytes that may wait in a queue. Beyond that the oldest frames are given up. It is eight of the largest frames.
 KEPT_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One encoded frame for one subscription. `is_data`: a newer one of the same subscription may take its place."""
+    """One encoded frame for one subscription. `is_data`: a newer frame of the subscription may take its place."""
 
     row: Subscription
     body: bytes
@@ -38,12 +38,13 @@ class Frame:
 
 
 class Batch:
-    """The frames of one message, and the message itself (`ports.Sendable`).
+    """The frames of one message, and the message itself. It is a `ports.delivery.Sendable`.
 
     Attributes:
         queue_key: the key of the queue the frames come from.
         frames: one or more, all for one connection.
-        connection_id, body: whom it is for, and what is sent.
+        connection_id: the connection it is for.
+        body: the bytes that are sent.
     """
 
     __slots__ = ("body", "connection_id", "frames", "queue_key")
@@ -57,7 +58,15 @@ class Batch:
 
 @dataclass(slots=True)
 class _ClientQueue:
-    """`busy`: a message is under way. `not_before`: when the next may leave. `listed`: it is ready, or in the heap."""
+    """What waits for one client.
+
+    Attributes:
+        batch: several frames may share a message.
+        size: bytes that wait.
+        busy: a message is under way.
+        listed: the queue is among the ready ones, or in the heap of those that become ready later.
+        not_before: when the next message may leave.
+    """
 
     batch: bool
     waiting: deque[Frame] = field(default_factory=deque)
@@ -73,8 +82,10 @@ class ClientQueues:
     def __init__(self, *, conflate: bool = False, window_s: float = 0.0) -> None:
         """
         Args:
-            conflate: what waits behind a slow viewer gives way to what is newer; else it is kept, up to a bound.
-            window_s: between two messages to a connection that asked for batch frames, seconds; see `WINDOW_S`.
+            conflate: of the data that waits for a slow viewer only the newest is kept. Else all of it is, up to
+                `KEPT_BYTES`.
+            window_s: least time between two messages to a connection that asked for batch frames, seconds. See
+                `WINDOW_S`.
         """
         self._conflate = conflate
         self._window_s = window_s
@@ -102,7 +113,7 @@ class ClientQueues:
 
     @property
     def due(self) -> float | None:
-        """When a queue becomes ready by time alone. None when none will."""
+        """When the next queue becomes ready by time alone. None when none will."""
         return self._later[0][0] if self._later else None
 
     def add(self, frame: Frame) -> None:
@@ -123,7 +134,7 @@ class ClientQueues:
             key = self._ready.popleft()
             queue = self._queues[key]
             queue.listed = False
-            if not queue.waiting:  # only its window had to pass
+            if not queue.waiting:  # it was kept only until its window had passed
                 del self._queues[key]
                 continue
             count = batches.fitting(len(frame.body) for frame in queue.waiting) if queue.batch else 1
@@ -136,7 +147,7 @@ class ClientQueues:
         return None
 
     def done(self, key: Hashable) -> None:
-        """The queue's message is under way no more."""
+        """The queue's message is no longer under way."""
         queue = self._queues[key]
         queue.busy = False
         if queue.waiting or queue.not_before > float("-inf"):
@@ -145,7 +156,7 @@ class ClientQueues:
             del self._queues[key]
 
     def drop(self, key: Hashable) -> list[Frame]:
-        """Forget what waits in a queue, which is busy. Returns it."""
+        """Empty a queue that is busy. Returns the frames that waited."""
         queue = self._queues[key]
         waiting = list(queue.waiting)
         queue.waiting.clear()

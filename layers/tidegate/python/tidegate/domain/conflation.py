@@ -1,7 +1,6 @@
-"""At most so many values of a stream in a second: the newest wins, and the last one is always delivered.
+"""Limits how many values of a stream are delivered in a second. The newest wins, and the last is always delivered.
 
-Invariant of this file: between two deliveries lies at least the interval, and a value that was offered and is not
-followed by another is delivered.
+Invariant of this file: two deliveries are at least the interval apart. A value that no other follows is delivered.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ T = TypeVar("T")
 
 
 class Conflator(Generic[T]):
-    """One stream's. Times are seconds of a clock that never jumps."""
+    """Conflates the values of one stream. Times are seconds of a clock that never jumps."""
 
     def __init__(self, per_second: int) -> None:
         """`per_second` 0 lets everything through."""
@@ -21,7 +20,8 @@ class Conflator(Generic[T]):
         self._waiting: list[T] = []
 
     def offer(self, value: T, now: float) -> T | None:
-        """The value when it may be delivered now; None when it waits, in place of whatever waited before it."""
+        """Returns the value when it may be delivered now. Otherwise it waits, in place of the one that waited before,
+        and the answer is None."""
         if now >= self._next_at:
             self._next_at = now + self._interval_s
             self._waiting.clear()

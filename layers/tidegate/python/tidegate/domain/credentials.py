@@ -1,4 +1,4 @@
-"""A credential put where an upstream wants it: a header, or a query parameter."""
+"""Puts a credential where an upstream expects it: into a header, or into a query parameter."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ def placed(
     placement: str,
     parameter: object,
 ) -> tuple[str, dict[str, str]]:
-    """(URL, headers) with the secret in them; both are secrets from here on.
+    """The URL and headers with the secret in them. Both have to be treated as secrets from here on.
 
     Args:
         secret: the parts of the secret, as the credential's type names them.
-        placement: `header`, or `query` with the name of its `parameter`; a basic credential is always a header.
+        placement: `header`, or `query`, where `parameter` is the parameter's name. A basic credential always goes
+            into a header.
     """
     if credential.type is CredentialType.NONE:
         return url, dict(headers)
@@ -38,5 +39,5 @@ def placed(
 
 
 def _with(headers: Mapping[str, str], name: str, value: str) -> dict[str, str]:
-    """The headers with this one, in place of any of the same name however it is written."""
+    """The headers with this one added. It replaces any header of the same name in upper or lower case."""
     return {other: text for other, text in headers.items() if other.lower() != name.lower()} | {name: value}

@@ -1,7 +1,7 @@
 """Dashboards as stored.
 
-Invariant of this file: `row_version` grows by one with every write of any kind, `revision` only with a write of the
-document; clients see the revision, stores put their conditions on the row version.
+Invariant of this file: `row_version` grows by one with every write, `revision` only with a write of the document.
+Clients see the revision. Stores put their conditions on the row version.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tidegate.domain.access import AclLevel, DashboardAccess, Visibility
 
 @dataclass(frozen=True, slots=True)
 class AclEntry:
-    """One user's right on one dashboard; times are epoch milliseconds."""
+    """One user's right on one dashboard. Times are epoch milliseconds."""
 
     user_id: str
     level: AclLevel
@@ -29,10 +29,12 @@ class Dashboard:
     Attributes:
         dashboard_id: 21 URL-safe characters.
         owner_id: user id.
-        visibility, share_token, share_version: see the vocabulary; the token is 32 URL-safe characters.
+        visibility: who may see it.
+        share_token: 32 URL-safe characters; part of the link that is shared.
+        share_version: integer that every revocation raises by one; starts at 0.
+        document: the validated document, version 1.
         acl: user id -> entry.
-        document: the validated document v1.
-        revision: starts at 1, +1 per document write.
+        revision: starts at 1, +1 per write of the document.
         row_version: starts at 1, +1 per write of any kind.
         created_at_ms, updated_at_ms: epoch milliseconds.
     """
@@ -72,7 +74,7 @@ def access_of(dashboard: Dashboard, intents: Mapping[str, str], *, deleted: bool
     Args:
         dashboard: as it will be stored.
         intents: datasource id -> intent hash.
-        deleted: write the tombstone of a dashboard that is going away.
+        deleted: make the tombstone of a dashboard that is being deleted.
     """
     return DashboardAccess(
         dashboard_id=dashboard.dashboard_id,

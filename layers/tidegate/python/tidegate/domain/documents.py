@@ -1,7 +1,7 @@
 """Dashboard documents, version 1: what is accepted, and its canonical form.
 
-Invariant of this file: whatever JSON arrives, `check_document` returns a document whose datasources are well formed
-and uniquely named, or raises with the path of every problem found.
+Invariant of this file: for any JSON, `check_document` either returns a document whose datasources are well formed and
+uniquely named, or raises an error that lists the path of every problem found.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from tidegate.errors import InvalidInput
 
 MAX_DATASOURCES, MAX_PANES, MAX_DEPTH = 200, 200, 32
-#: A DynamoDB item holds 400 KB, the rest of the dashboard included.
+#: A DynamoDB item holds at most 400 KB. The rest of the dashboard has to fit in as well.
 MAX_BYTES = 350_000
 
 _WIDTHS = ("sm", "md", "lg", "xl")
@@ -22,7 +22,7 @@ _DATASOURCE_KEYS = {"id", "title", "type", "enabled", "settings"}
 
 
 class InvalidDocument(InvalidInput):
-    """The document is not accepted. `problems` are (path, what is allowed)."""
+    """The document is not accepted. `problems` are pairs (path, what is allowed)."""
 
     code = "invalid_document"
 
@@ -75,36 +75,36 @@ def check_document(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def datasource(document: Mapping[str, Any], datasource_id: str) -> Mapping[str, Any] | None:
-    """The datasource of that id."""
-    return next((one for one in document["datasources"] if one["id"] == datasource_id), None)
+    """The datasource of that id; None when there is none."""
+    return next((entry for entry in document["datasources"] if entry["id"] == datasource_id), None)
 
 
 def _check_datasources(datasources: list[Any], problems: list[tuple[str, str]]) -> None:
     seen: set[str] = set()
-    for index, one in enumerate(datasources):
+    for index, entry in enumerate(datasources):
         path = f"datasources[{index}]"
-        if not isinstance(one, dict):
+        if not isinstance(entry, dict):
             problems.append((path, "an object"))
             continue
-        identity = one.get("id")
+        identity = entry.get("id")
         if not isinstance(identity, str) or not 1 <= len(identity) <= 128 or identity != identity.strip():
             problems.append((f"{path}.id", "1 to 128 characters without spaces around"))
         elif identity in seen:
             problems.append((f"{path}.id", f"unique; '{identity}' is there twice"))
         else:
             seen.add(identity)
-        if not isinstance(one.get("type"), str) or not one["type"].strip():
+        if not isinstance(entry.get("type"), str) or not entry["type"].strip():
             problems.append((f"{path}.type", "a type such as sse, websocket, mqtt"))
-        if not isinstance(one.get("settings", {}), dict):
+        if not isinstance(entry.get("settings", {}), dict):
             problems.append((f"{path}.settings", "an object"))
-        if not isinstance(one.get("enabled", True), bool):
+        if not isinstance(entry.get("enabled", True), bool):
             problems.append((f"{path}.enabled", "true or false"))
-        if one.keys() - _DATASOURCE_KEYS:
+        if entry.keys() - _DATASOURCE_KEYS:
             problems.append((path, f"only {', '.join(sorted(_DATASOURCE_KEYS))}"))
 
 
 def _depth(value: Any) -> int:
-    """How deep the JSON is nested; walks without recursion, so that depth itself cannot break it."""
+    """How deep the JSON is nested. It walks without recursion, so that deep nesting cannot exhaust the stack."""
     deepest, level = 0, [value]
     while level:
         deepest += 1
@@ -112,8 +112,8 @@ def _depth(value: Any) -> int:
             break
         level = [
             inner
-            for one in level
-            if isinstance(one, dict | list)
-            for inner in (one.values() if isinstance(one, dict) else one)
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
         ]
     return deepest

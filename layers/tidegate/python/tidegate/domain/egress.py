@@ -1,8 +1,9 @@
 """Where upstreams may be: schemes, ports, hosts, and every address a host resolves to.
 
-Invariant of this file: only what was parsed here is connected to, and only to an address that was checked here.
-`ipaddress` parses strictly; whatever else a resolver or a browser would take for an address (octal, hexadecimal, one
-number, missing parts) is refused as a host name, so no two readers can disagree about what it means.
+Invariant of this file: connections go only to URLs that were parsed here, and only to addresses that were checked here.
+
+`ipaddress` parses strictly. Resolvers and browsers also accept octal and hexadecimal addresses, single numbers and
+missing parts. Such texts are refused here, so no two programs can disagree about the address they mean.
 """
 
 from __future__ import annotations
@@ -60,8 +61,8 @@ _BLOCKED = tuple(
         "ff00::/8",
     )
 )
-#: Never admitted, private destinations or not: these are no private networks but the machine's own link, where cloud
-#: metadata and a task's credentials are, and addresses no single host has.
+#: Never admitted, even where private destinations are. They are not private networks. Some are the machine's own link,
+#: where cloud metadata and a task's credentials are; the others are addresses that no single host has.
 _NEVER = tuple(
     ipaddress.ip_network(network)
     for network in (
@@ -75,8 +76,8 @@ _NEVER = tuple(
         "ff00::/8",
     )
 )
-#: IPv6 forms that carry an IPv4 address, and where in the 128 bits it starts: the address meant is checked as well.
-#: NAT64's local prefix says nothing about where it ends, so it is refused whole.
+#: IPv6 networks whose addresses carry an IPv4 address, and the bit (of 128) at which it starts. The carried address is
+#: what is checked. NAT64's local prefix does not define where the carried address is, so it is refused whole.
 _CARRYING = (
     (ipaddress.IPv6Network("::ffff:0:0/96"), 96),
     (ipaddress.IPv6Network("::ffff:0:0:0/96"), 96),
@@ -93,11 +94,12 @@ class EgressPolicy:
     """The operator's settings.
 
     Attributes:
-        allowed_hosts: a name, an address, `*.suffix` (the bare suffix too, never an address), or `*`; empty admits
-            every host outside production.
-        allowed_ports: ports.
-        allow_private: admits internal names and private addresses; never link-local ones, where credentials are.
-        production: `*` matches nothing, and no allowlist admits nothing.
+        allowed_hosts: each is a name, an address, `*` or `*.suffix`. `*.suffix` matches the bare suffix too, and never
+            an address. An empty list admits every host outside production.
+        allowed_ports: port numbers.
+        allow_private: admits internal names and private addresses, but never link-local addresses, where
+            credentials are.
+        production: `*` matches nothing, and an empty list of hosts admits nothing.
     """
 
     allowed_hosts: tuple[str, ...]
@@ -126,7 +128,7 @@ def check_url(url: str, protocol: str, policy: EgressPolicy) -> Destination:
         protocol: `sse`, `websocket` or `mqtt`.
 
     Raises:
-        PolicyBlocked: saying which rule refuses.
+        PolicyBlocked: a rule refuses it; the message says which.
     """
     if any(ord(char) <= 0x20 or ord(char) == 0x7F for char in url) or "\\" in url:
         raise PolicyBlocked("Egress URL holds spaces, control characters or backslashes")
@@ -152,7 +154,7 @@ def check_addresses(addresses: Iterable[str], policy: EgressPolicy) -> list[str]
     """All addresses a host resolved to, if every one of them may be connected to.
 
     Raises:
-        PolicyBlocked: there is none, or one of them is private, or no address at all.
+        PolicyBlocked: there is none, or one of them may not be connected to, or is no address.
     """
     checked = []
     for text in addresses:
@@ -166,7 +168,10 @@ def check_addresses(addresses: Iterable[str], policy: EgressPolicy) -> list[str]
 
 
 def parse_address(text: str) -> Address | None:
-    """A literal address, strictly; None when it is none. A zone makes it none: it would be of this machine's links."""
+    """A literal address, parsed strictly; None when the text is not one.
+
+    An address with a zone counts as none: a zone names a link of this machine.
+    """
     try:
         return ipaddress.ip_address(text) if "%" not in text else None
     except ValueError:
@@ -174,7 +179,7 @@ def parse_address(text: str) -> Address | None:
 
 
 def is_blocked(address: Address) -> bool:
-    """Whether an address is private, link-local, reserved, or a form of IPv6 that leads to such."""
+    """Whether an address is private, link-local or reserved, or an IPv6 address that carries such an IPv4 address."""
     meant = _meant(address)
     return meant in _NAT64_LOCAL or any(meant in network for network in _BLOCKED)
 
@@ -187,7 +192,7 @@ def _admitted(address: Address, policy: EgressPolicy) -> bool:
 
 
 def _meant(address: Address) -> Address:
-    """The IPv4 address an IPv6 one carries; any other as it is."""
+    """The IPv4 address that an IPv6 address carries; any other address unchanged."""
     for network, at in _CARRYING:
         if address in network:
             return ipaddress.IPv4Address(int(address) >> (96 - at) & 0xFFFFFFFF)
@@ -198,7 +203,7 @@ def _host(host: str, netloc: str) -> str:
     """The host as a lower-case ASCII name or a literal address. Raises `PolicyBlocked`."""
     if "[" in netloc or "]" in netloc:
         address = parse_address(host)
-        # Around the brackets is a port or nothing; some versions of urlsplit drop anything else in silence.
+        # After the brackets there may only be a port. Some versions of urlsplit silently drop anything else.
         if not isinstance(address, ipaddress.IPv6Address) or not re.fullmatch(r"\[[^\]]+\](:[0-9]*)?", netloc):
             raise PolicyBlocked("Egress host is not a valid address")
         return str(address)
@@ -209,7 +214,7 @@ def _host(host: str, netloc: str) -> str:
     if not name.isascii() or len(name) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
         raise PolicyBlocked("Egress host is not a valid name; write international names in their ASCII form")
     if re.fullmatch(r"[0-9]+|0x[0-9a-f]*", labels[-1]):
-        # No top-level domain is a number: this is an address in a form that readers disagree about.
+        # No top-level domain is a number, so this is an address in a form that programs read differently.
         raise PolicyBlocked("Egress host is not a valid address")
     return name
 
@@ -233,7 +238,7 @@ def _matches(pattern: str, host: str, production: bool) -> bool:
         return not production
     address = parse_address(host)
     if address is not None:
-        # An address has no suffix to match, and IPv6 several spellings, with and without brackets.
+        # An address has no suffix to match. IPv6 addresses have several spellings, with and without brackets.
         return address == parse_address(pattern.removeprefix("[").removesuffix("]"))
     if pattern.startswith("*."):
         return host == pattern[2:] or host.endswith(pattern[1:])

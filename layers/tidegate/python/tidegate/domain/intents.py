@@ -1,8 +1,9 @@
 """Intents: the canonical, checked description of what a datasource connects to.
 
-An intent is a flat mapping in a fixed key order, followed by the connection revisions of the profiles it uses. Its hash
-goes into session tokens and subscriptions: when the datasource, a profile's URL or a credential changes, the hash
-changes, and what was minted for the old intent ends. Another API that mints session tokens hashes intents of its own.
+An intent is a flat mapping in a fixed order of keys. At its end are the connection revisions of the profiles it uses.
+Its hash goes into session tokens and subscriptions. When the datasource, a profile's URL or a credential changes, the
+hash changes too, and tokens and subscriptions of the old intent end. A remote API that mints session tokens hashes
+intents of its own.
 
 Invariant of this file: equal datasources and profiles give equal bytes, on every Python and in any order of input.
 """
@@ -27,10 +28,10 @@ from tidegate.domain.profiles import (
 from tidegate.errors import Denied, InvalidInput, NotFound
 from tidegate.protocol.topics import check_filter
 
-#: Types of datasource that stream. Others (a clock, static values) need no session token.
+#: Types of datasource that stream. Other types, such as a clock or static values, need no session token.
 STREAM_TYPES = ("sse", "websocket", "mqtt")
 
-#: How long an upstream may be silent, milliseconds; what MQTT keep-alives may be, seconds. Least and most.
+#: Least and greatest allowed values: how long an upstream may be silent, milliseconds, and MQTT keep-alives, seconds.
 IDLE_TIMEOUT_MS = (100, 300_000)
 KEEPALIVE_S = (5, 3600)
 
@@ -39,7 +40,7 @@ Intent = Mapping[str, object]
 
 @dataclass(frozen=True, slots=True)
 class IntentDefaults:
-    """What a datasource that states no idle timeout gets, milliseconds."""
+    """What a datasource gets that states no value of its own. Units are in the names."""
 
     sse_idle_timeout_ms: int = 120_000
     websocket_idle_timeout_ms: int = 300_000
@@ -61,10 +62,11 @@ def build_intent(
         datasource: an entry of the document's `datasources` (`id`, `type`, `settings`).
         broker: the broker profile its settings name; None when they name none or it does not exist.
         credential: the credential profile of the datasource, or of the broker profile.
-        defaults: for what the settings leave open.
+        defaults: used where the settings state nothing.
 
     Raises:
-        NotFound: the type does not stream. InvalidInput: a setting is missing or wrong.
+        NotFound: the type does not stream.
+        InvalidInput: a setting is missing or wrong.
         Denied: a profile it names does not exist.
     """
     settings = datasource.get("settings")
@@ -89,15 +91,15 @@ def intent_hash(intent: Intent) -> str:
 
 
 def stream_key(intent: Intent) -> str:
-    """What identifies the stream: the hash of the intent without its dashboard and datasource.
+    """The key of the stream: SHA-256 (hex) of the intent without its dashboard and datasource.
 
-    Equal for equal intents on any dashboard, so they share one stream.
+    Equal intents of different dashboards have the same key, so they share one stream.
     """
     return _digest({key: value for key, value in intent.items() if key not in ("dashboardId", "datasourceId")})
 
 
 def profile_ids(datasource: Mapping[str, object]) -> tuple[str | None, str | None]:
-    """(broker profile id, credential profile id) a datasource's settings name."""
+    """(broker profile id, credential profile id) that a datasource's settings name; None where they name none."""
     settings = datasource.get("settings")
     settings = settings if isinstance(settings, Mapping) else {}
     if str(datasource.get("type", "")).strip().lower() == "mqtt":
@@ -162,7 +164,7 @@ def _mqtt(
         "brokerRevision": broker.connection_revision,
     }
     if broker.transport is Transport.IOT_CORE:
-        # One account, one broker: the profile's QoS and keep-alive do not change what the rule delivers.
+        # An account has one broker. The profile's QoS and keep-alive do not change what the IoT rule delivers.
         intent["qos"], intent["keepaliveSeconds"] = 0, defaults.mqtt_keepalive_seconds
     if credential is not None and broker.credential_profile_id is not None:
         intent["credentialRevision"] = credential.connection_revision
@@ -220,7 +222,7 @@ def _parser(settings: Mapping[str, object]) -> str:
 
 
 def _bounded(value: object, low: int, high: int, default: int) -> int:
-    """The contract's rule: floored, and the default when absent or out of bounds."""
+    """The value rounded down; the default when it is absent or out of bounds."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value < high + 1:
         return default
     return int(value)
@@ -237,7 +239,7 @@ def _headers(settings: Mapping[str, object]) -> dict[str, str]:
         return {}
     if not isinstance(raw, Mapping):
         raise InvalidInput("headers must be a JSON object")
-    # Sorted, so that the order a form happened to send does not make another intent.
+    # Sorted, so that the order in which a form sent them does not change the intent.
     return {str(name).strip(): str(raw[name]) for name in sorted(raw, key=str) if str(name).strip()}
 
 

@@ -1,10 +1,11 @@
 """Rates and caps, as pure arithmetic.
 
-Rates: fixed windows aligned to the epoch; a call counts first and is allowed while the count is at most the limit.
-Caps: sets of holders, sharded so that no stored item grows beyond one write unit; shard limits sum to the cap.
+Rates: fixed windows aligned to the epoch. A call is counted first, and is allowed while the count is at most the limit.
+Caps: sets of holders. A set is split into counter shards, so that no stored item grows beyond one write unit. The
+limits of the shards sum to the cap.
 
-Invariant of this file: N parallel requests against limit L admit exactly L per window (rates), and never more
-than L holders exist (caps), because every decision here is made by one conditional write on one item.
+Invariant of this file: of many parallel requests against a limit L, a rate admits exactly L per window, and a cap never
+has more than L holders. This holds because each decision is one conditional write on one item.
 """
 
 from __future__ import annotations
@@ -16,22 +17,22 @@ from enum import StrEnum
 
 WINDOW_MS = 60_000
 
-#: What a gateway counts: handshakes by address, public subscribes by address and by share version. Every gateway of an
-#: API counts under the same names, so that its gateways share one limit; the internal API counts these and no others.
+#: What a gateway counts: handshakes by address, and public subscribes by address and by share version. All gateways of
+#: an API count under the same names, so they share one limit. The internal API counts these scopes and no others.
 CONNECT_IP_SCOPE = "realtime-connect-ip"
 PUBLIC_SUBSCRIBE_IP_SCOPE = "realtime-public-subscribe-ip"
 PUBLIC_SUBSCRIBE_SHARE_SCOPE = "realtime-public-subscribe-share"
 GATEWAY_SCOPES = (CONNECT_IP_SCOPE, PUBLIC_SUBSCRIBE_IP_SCOPE, PUBLIC_SUBSCRIBE_SHARE_SCOPE)
-#: The largest limit a gateway may have counted against, calls a window; larger ones are counted as this one.
+#: The largest limit that a gateway may ask for, calls per window. A larger limit is treated as this one.
 MAX_GATEWAY_LIMIT = 10_000
 
-#: Holders per shard. A connection id has 16 characters, an attribute set some overhead: 40 of them stay below
-#: 1 KiB, which is what DynamoDB bills as one write unit.
+#: Holders per counter shard. A connection id has 16 characters, and an attribute set some overhead. 40 of them stay
+#: below 1 KiB, which DynamoDB bills as one write unit.
 HOLDERS_PER_SHARD = 40
 
 
 class Outcome(StrEnum):
-    """What a limiter decision came to; the names of its metrics."""
+    """Result of a limiter decision. The values are the names of its metrics."""
 
     ALLOWED = "allowed"
     REJECTED = "rejected"
@@ -55,7 +56,7 @@ class RateDecision:
         allowed: whether the call may proceed.
         remaining: calls left in this window.
         retry_after_ms: milliseconds to the end of the window when refused, else 0.
-        counted: false when nobody could count the call and a failure mode admitted it.
+        counted: false when the call could not be counted and the failure mode admitted it.
     """
 
     allowed: bool
@@ -65,7 +66,7 @@ class RateDecision:
 
 
 def window_of(now_ms: int, window_ms: int = WINDOW_MS) -> int:
-    """Number of the fixed window that `now_ms` (epoch milliseconds) falls in."""
+    """Number of the fixed window that `now_ms` (epoch milliseconds) is in."""
     return now_ms // window_ms
 
 
@@ -78,7 +79,7 @@ def decide_rate(count: int, limit: int, now_ms: int, window_ms: int = WINDOW_MS)
 
 @dataclass(frozen=True, slots=True)
 class CounterShard:
-    """One shard of a cap: `index`, and how many holders it may have."""
+    """One shard of a cap: its `index`, and the `limit` of holders it may have."""
 
     index: int
     limit: int
@@ -90,9 +91,9 @@ def counter_shard_count(cap: int) -> int:
 
 
 def counter_shards(holder: str, cap: int) -> Iterator[CounterShard]:
-    """The shards of a cap in the order this holder tries them: its home first, then the rest around the ring.
+    """The shards of a cap in the order this holder tries them: its home shard first, then the others in turn.
 
-    The limits of all shards sum to `cap`; the home is chosen by hash, so that holders spread evenly.
+    The limits of all shards sum to `cap`. The home is chosen by a hash of the holder, so that holders spread evenly.
     """
     count = counter_shard_count(cap)
     base, extra = divmod(cap, count)

@@ -6,15 +6,16 @@ import re
 
 from tidegate.errors import InvalidInput
 
-#: Argon2 hashes any length; a bound keeps a request from costing more than it should.
+#: Argon2 hashes texts of any length. The bound keeps one request from costing too much.
 MAX_LENGTH = 256
 _EMAIL = re.compile(r"^[^@\s]{1,64}@[^@\s.]+(\.[^@\s.]+)+$")
 
 
 def check_password(password: str) -> str:
-    """Return it, or raise `InvalidInput`: 12 characters or more, upper, lower, digit and symbol."""
-    classes = (str.isupper, str.islower, str.isdigit, lambda one: not one.isalnum())
-    if not 12 <= len(password) <= MAX_LENGTH or not all(any(map(is_one, password)) for is_one in classes):
+    """Return the password. Raises `InvalidInput` unless it has 12 to 256 characters with upper and lower case, a digit
+    and a symbol."""
+    classes = (str.isupper, str.islower, str.isdigit, lambda character: not character.isalnum())
+    if not 12 <= len(password) <= MAX_LENGTH or not all(any(map(belongs, password)) for belongs in classes):
         raise InvalidInput(
             "Password must be 12 to 256 characters and include uppercase, lowercase, number, and symbol",
             code="weak_password",
@@ -23,7 +24,7 @@ def check_password(password: str) -> str:
 
 
 def normalise_email(email: str) -> str:
-    """Trimmed, lower case. Raises `InvalidInput`."""
+    """The address trimmed and in lower case. Raises `InvalidInput`."""
     normal = email.strip().lower()
     if len(normal) > 254 or not _EMAIL.match(normal):
         raise InvalidInput("E-mail must look like name@example.com", code="invalid_email")

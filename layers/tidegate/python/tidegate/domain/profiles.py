@@ -1,8 +1,8 @@
-"""Credential and broker profiles: what an admin creates so that secrets never reach a browser.
+"""Credential and broker profiles. An admin creates them, so that secrets never reach a browser.
 
-Invariant of this file: a profile object never holds a secret, only which secrets there are. `revision` grows with
-every write; `connection_revision` only when what a datasource connects to or with changes (URL, transport,
-credential, TLS), so that every intent built from it becomes another intent.
+Invariant of this file: a profile object never holds a secret, only the names of its parts. `revision` grows with every
+write. `connection_revision` grows only when the destination or the credential changes (URL, transport, credential,
+TLS). Then every intent built from the profile becomes a different intent.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class ProfileUse:
 
     Attributes:
         kind, profile_id: which profile.
-        connection_revision: of the profile when an intent was built from it; None when none was, since the datasource
-            that names it does not resolve. It may once the profile changes, so that is a use as well.
+        connection_revision: the profile's, when an intent was built from it. None when none could be built. That is
+            a use as well: once the profile changes, the datasource may get an intent.
     """
 
     kind: str
@@ -54,9 +54,9 @@ class ProfileChange:
 
     Attributes:
         kind, profile_id: which profile.
-        revision: of the profile after the change; a deletion counts as a revision.
-        withdrawn: public viewers lose their right; else only intents changed.
-        followed: every dashboard has followed; only the traces are left to be removed.
+        revision: the profile's after the change; a deletion counts as a revision.
+        withdrawn: public viewers lose their right. Otherwise only intents changed.
+        followed: every dashboard has followed. Only the notes about it are left to be removed.
     """
 
     kind: str
@@ -68,7 +68,7 @@ class ProfileChange:
 
 @dataclass(frozen=True, slots=True)
 class CredentialProfile:
-    """A credential. `secret_keys` names the parts of the sealed secret; `header_name` is for type `header`."""
+    """A credential. `secret_keys` names the parts of the sealed secret. `header_name` is for type `header` only."""
 
     profile_id: str
     name: str
@@ -90,8 +90,8 @@ class BrokerProfile:
     Attributes:
         broker_url: normalised `mqtt://` or `mqtts://` URL; None for `iot-core`.
         credential_profile_id: a `basic` credential, external brokers only.
-        topic_allowlist: patterns a datasource's topic must be covered by; empty = not restricted here.
-        tls: options that add trust (`ca`: PEM text); never one that switches a check off.
+        topic_allowlist: topic filters, one of which must cover a datasource's topic. Empty: not restricted here.
+        tls: options that add trust (`ca`: PEM text), never one that switches a check off.
     """
 
     profile_id: str

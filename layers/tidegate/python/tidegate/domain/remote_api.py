@@ -1,7 +1,7 @@
-"""What a remote API says through the internal API, understood strictly.
+"""Reads the answers of a remote API, strictly. A remote API serves the internal API for its gateways.
 
-Invariant of this file: an answer that is not wholly as the contract has it is no answer (`Unavailable`): nothing
-of it is used, nobody is admitted by it, and no event in it is skipped.
+Invariant of this file: an answer that differs from the internal API in any part counts as no answer: `Unavailable` is
+raised. Nothing of it is used, nobody is admitted by it, and no event in it is skipped.
 """
 
 from __future__ import annotations
@@ -22,18 +22,20 @@ from tidegate.protocol.topics import check_filter
 
 Body = Mapping[str, object]
 
-#: Makes of a kind and a digest what may be stored: keyed, since the plain digest of a weak secret would tell it.
+#: Makes a fingerprint, which may be stored, of a kind and a digest. It is keyed: a plain digest of a weak secret could
+#: be guessed.
 Fingerprint = Callable[[str, str], str]
 
-#: Longest cursor that is kept, characters; the contract's are about 70.
+#: Longest cursor that is kept, characters. Cursors of the internal API have about 70.
 _MAX_CURSOR = 2048
 
 
 @dataclass(frozen=True, slots=True)
 class IntrospectionKey:
-    """Session tokens the API has to answer alike: one answer stands for all of them.
+    """Names session tokens that the API has to answer alike, so that one answer stands for all of them.
 
-    Tokens of one class speak for the same principal (share version included), about the same datasource and intent.
+    Tokens with equal keys speak for the same principal (share version included), and for the same datasource and
+    intent.
     """
 
     dashboard_id: str
@@ -43,22 +45,25 @@ class IntrospectionKey:
 
     @classmethod
     def of(cls, claim: Claim) -> IntrospectionKey:
-        """The class of the token a claim was made from."""
+        """The key of the token a claim was made from."""
         return cls(claim.dashboard_id, claim.datasource_id, claim.principal, claim.intent_hash)
 
 
 @dataclass(frozen=True, slots=True)
 class Introspection:
-    """A token the API answered for.
+    """The API's answer for a token that it admits.
 
     Attributes:
-        intent: what the datasource connects to, secrets included: never logged, never sent to a client.
+        intent: what the datasource connects to, secrets included. Never logged, never sent to a client.
     """
 
     intent: Mapping[str, object] = field(repr=False)
 
     def stream(self, policy: StreamPolicy, fingerprint: Fingerprint, last_requested_at: int) -> Stream:
-        """The stream the intent is delivered from; no secret is in it.
+        """The stream that the intent is delivered from. It holds no secret.
+
+        Args:
+            last_requested_at: epoch seconds.
 
         Raises:
             PolicyBlocked: the operator's or the broker profile's policy forbids it, or nothing here serves it.
@@ -72,13 +77,20 @@ class Introspection:
         return replace(stream, stream_key=stream_key(stored), intent=stored)
 
     def stream_key(self, fingerprint: Fingerprint) -> str:
-        """The key of that stream, whatever policies say. Raises `Unavailable`, or `PolicyBlocked` as `stream` does
-        when it can be no stream at all."""
+        """The key of that stream, whether or not a policy allows it.
+
+        Raises:
+            PolicyBlocked: the intent's MQTT topic is not valid, so there can be no stream.
+            Unavailable: the intent is malformed.
+        """
         return stream_key(_stored(_own_form(self.intent)[0], fingerprint))
 
     def to_connect(self) -> Intent:
-        """What the relay connects to, in the form of our own intents: SSE and WebSocket with the credential in `url` or
-        `headers`, MQTT with `username`, `password` and `ca`. Never logged, never stored. Raises as `stream_key`."""
+        """What the relay connects to, in the form of our own intents. Never logged, never stored.
+
+        SSE and WebSocket intents have the credential in `url` or `headers`. MQTT intents have `username`, `password`
+        and `ca`. Raises as `stream_key` does.
+        """
         return _own_form(self.intent)[0]
 
 
@@ -86,7 +98,7 @@ class Introspection:
 class ShareRevoked:
     """Every share version of the dashboard below this one is revoked.
 
-    `revoked_at_ms`: epoch milliseconds, for metrics; 0 when the API does not say it in a way we can read.
+    `revoked_at_ms`: epoch milliseconds, for metrics only; 0 when the API does not state it in a form we can read.
     """
 
     dashboard_id: str
@@ -96,12 +108,12 @@ class ShareRevoked:
 
 @dataclass(frozen=True, slots=True)
 class RemotePage:
-    """One read of the external feed.
+    """One read of a remote API's feed.
 
     Attributes:
         events: in the feed's order.
-        next_cursor: opaque; where to go on.
-        expired: the cursor given was of no use, so events may have been missed.
+        next_cursor: where the next read starts; opaque.
+        expired: the API no longer knew the given cursor, so events may have been missed.
     """
 
     events: tuple[ShareRevoked, ...]
@@ -110,7 +122,12 @@ class RemotePage:
 
 
 def read_introspection(body: Body) -> Introspection:
-    """A positive answer of `datasource-introspect`. Raises `Denied` when it is for another scope."""
+    """Read a positive answer of `datasource-introspect`.
+
+    Raises:
+        Denied: it is for another scope.
+        Unavailable: the answer is malformed.
+    """
     if _text(body, "scope") != STREAM_SCOPE:
         raise Denied("Datasource token scope mismatch")
     intent = body.get("intent")
@@ -120,7 +137,7 @@ def read_introspection(body: Body) -> Introspection:
 
 
 def read_page(body: Body) -> RemotePage:
-    """An answer of `revoked-tokens`."""
+    """Read an answer of `revoked-tokens`. Raises `Unavailable` when it is malformed."""
     events, expired = body.get("events"), body.get("cursorExpired", False)
     if not isinstance(events, list):
         raise _malformed("events")
@@ -129,11 +146,15 @@ def read_page(body: Body) -> RemotePage:
     cursor = _text(body, "nextCursor")
     if len(cursor) > _MAX_CURSOR:
         raise _malformed("nextCursor")
-    return RemotePage(tuple(_event(one) for one in events), cursor, expired)
+    return RemotePage(tuple(_event(event) for event in events), cursor, expired)
 
 
 def read_rate(body: Body) -> RateDecision:
-    """An answer of `rate-limit/consume`. Raises `Unavailable` when the API could not count and says no."""
+    """Read an answer of `rate-limit/consume`.
+
+    Raises:
+        Unavailable: the answer is malformed, or the API could not count and therefore refused.
+    """
     allowed, reason = body.get("allowed"), body.get("reason")
     if not isinstance(allowed, bool):
         raise _malformed("allowed")
@@ -156,7 +177,7 @@ def _event(event: object) -> ShareRevoked:
 
 
 def _own_form(answer: Body) -> tuple[Intent, BrokerProfile | None]:
-    """The intent as our own are, and the broker profile it implies."""
+    """The intent in the form of our own, and the broker profile it implies."""
     protocol = _text(answer, "protocol")
     if protocol in ("sse", "websocket"):
         return _http_form(protocol, answer), None
@@ -167,7 +188,7 @@ def _own_form(answer: Body) -> tuple[Intent, BrokerProfile | None]:
 
 def _http_form(protocol: str, answer: Body) -> Intent:
     headers = answer.get("headers")
-    if not isinstance(headers, Mapping) or not all(isinstance(one, str) for pair in headers.items() for one in pair):
+    if not isinstance(headers, Mapping) or not all(isinstance(text, str) for pair in headers.items() for text in pair):
         raise _malformed("headers")
     return {
         "protocol": protocol,
@@ -186,7 +207,7 @@ def _mqtt_form(protocol: str, answer: Body) -> tuple[Intent, BrokerProfile]:
     except InvalidInput as error:
         raise PolicyBlocked("MQTT topic is not valid") from error
     allowlist = _texts(answer, "topicAllowlist") if answer.get("topicAllowlist") else []
-    # The contract has no `transport`: where it is not stated, the broker is an external one.
+    # `transport` is optional in the internal API. Where it is not stated, the broker is an external one.
     transport = Transport.IOT_CORE if answer.get("transport") == Transport.IOT_CORE.value else Transport.EXTERNAL
     broker = BrokerProfile(profile_id, "", transport, topic_allowlist=tuple(allowlist))
     intent: dict[str, object] = {
@@ -208,18 +229,22 @@ def _mqtt_form(protocol: str, answer: Body) -> tuple[Intent, BrokerProfile]:
         "keepaliveSeconds": _bounded(answer, "keepaliveSeconds", *KEEPALIVE_S),
         "username": _optional_text(answer, "username"),
         "password": _optional_text(answer, "password"),
-        # The one option that adds trust; those that would switch a check off are not ours to follow.
+        # The only option that adds trust. Options that would switch a check off are ignored.
         "ca": tls.get("ca", ""),
     }
     return intent, replace(broker, broker_url=url)
 
 
 def _stored(intent: Intent, fingerprint: Fingerprint) -> Intent:
-    """What of an intent is stored: all of it where the bridge serves it; where the relay does, what tells it from
-    others without telling what it is. The relay asks the API again when it connects."""
+    """The part of an intent that is stored.
+
+    An intent that the bridge serves is stored whole: it holds no secret. Of an intent that the relay serves, only the
+    protocol, the broker profile's id and a fingerprint are stored. The fingerprint tells intents apart without
+    revealing them. The relay asks the API again when it connects.
+    """
     if intent.get("transport") == Transport.IOT_CORE.value:
         return intent
-    stored = {"protocol": intent["protocol"], "introspected": fingerprint("introspected", intent_hash(intent))}
+    stored = {"protocol": intent["protocol"], "fingerprint": fingerprint("intent", intent_hash(intent))}
     return stored | ({"brokerProfileId": intent["brokerProfileId"]} if "brokerProfileId" in intent else {})
 
 
@@ -244,7 +269,7 @@ def _text(body: Body, name: str) -> str:
 
 def _texts(body: Body, name: str) -> list[str]:
     value = body.get(name)
-    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
         raise _malformed(name)
     return value
 

@@ -1,6 +1,6 @@
-"""Revocation events: what happened, as the feed tells it.
+"""Revocation events, as the feed holds them.
 
-Invariant of this file: event ids are integers without gaps; a reader at id n knows everything up to n.
+Invariant of this file: event ids are integers without gaps. A reader at id n knows every event up to n.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from enum import StrEnum
 
 
 class RevocationReason(StrEnum):
-    """Which operation revoked; for operators, logs and metrics."""
+    """The operation that revoked, for operators, logs and metrics."""
 
     SHARE_TOKEN_ROTATED = "share_token_rotated"
     VISIBILITY_CHANGED = "visibility_changed"
@@ -25,7 +25,7 @@ class RevocationReason(StrEnum):
 
     @classmethod
     def of(cls, text: str) -> RevocationReason:
-        """The reason, `OTHER` when a newer version wrote one that is not known here: what it revokes counts."""
+        """The reason. `OTHER` when a newer version wrote one that is not known here: the event counts all the same."""
         try:
             return cls(text)
         except ValueError:
@@ -34,13 +34,13 @@ class RevocationReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """What an operation asks to be recorded; the feed gives it an id when it is written.
+    """What an operation asks to be recorded. The feed gives it an id when it is written.
 
     Attributes:
-        reason: which operation.
-        dashboard_id: the dashboard concerned, None for an event about a user everywhere.
-        share_version: the dashboard's share version after the change, None for an event about a user.
-        user_id: the user who lost a right, None when it concerns every viewer of the dashboard.
+        reason: the operation.
+        dashboard_id: the dashboard concerned; None for an event about a user on all dashboards.
+        share_version: the dashboard's share version after the change; None for an event about a user.
+        user_id: the user who lost a right; None when it concerns every viewer of the dashboard.
     """
 
     reason: RevocationReason
@@ -80,8 +80,8 @@ class Task:
     """One piece of revalidation work.
 
     Attributes:
-        target: a dashboard's or user's id; for a slot its name and its holder with a space between; else empty.
-        since_ms: when what asks for it happened, epoch milliseconds; 0 when nothing did.
+        target: a dashboard's or user's id. For a slot, its name and its holder with a space between. Else empty.
+        since_ms: time of the event that made this task necessary, epoch milliseconds; 0 when there was none.
     """
 
     kind: TaskKind
@@ -90,14 +90,14 @@ class Task:
 
 
 def task_for(revocation: Revocation, revoked_at_ms: int) -> Task:
-    """What an event asks for: the dashboard's subscriptions checked again, or the user's, wherever they are."""
+    """The task of an event: check the dashboard's subscriptions again, or the user's on every dashboard."""
     if revocation.dashboard_id is not None:
         return Task(TaskKind.DASHBOARD, revocation.dashboard_id, revoked_at_ms)
     return Task(TaskKind.USER, revocation.user_id or "", revoked_at_ms)
 
 
 def tasks_for(events: Iterable[RevocationEvent]) -> list[Task]:
-    """What several events ask for, each dashboard and user once, since the first of its events."""
+    """The tasks of several events. Each dashboard and user is there once, with the time of its first event."""
     tasks: dict[tuple[TaskKind, str], Task] = {}
     for event in events:
         task = task_for(event.revocation, event.revoked_at_ms)
@@ -120,7 +120,10 @@ class FeedPage:
     oldest: int
 
     def misses(self, after: int, limit: int) -> bool:
-        """Whether a reader at `after` that asked for `limit` events was not given all there were: they are past their
-        retention, or the feed is another one (a table restored), which ends before the reader."""
+        """Whether events are missing for a reader that was at id `after` and asked for `limit` events.
+
+        That is so when events are past their retention. It is also so when the feed ends before `after`: then it is
+        another feed, for example of a restored table.
+        """
         whole = range(after + 1, min(self.head, after + limit) + 1)
         return after > self.head or [event.event_id for event in self.events] != list(whole)

@@ -1,5 +1,7 @@
-"""Who may do what to a dashboard, by role and by level in its ACL. Only those who may manage sharing change visibility,
-and a signed-in user with a valid share token may stream."""
+"""Who may do what to a dashboard, by the user's role and by the level in the dashboard's ACL.
+
+Only those who may manage sharing change visibility. A signed-in user with a valid share token may stream.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +12,13 @@ from tidegate.errors import Denied
 
 
 def check_admin(user: User) -> None:
-    """Accounts, profiles and operations are for admins. Raises `Denied`."""
+    """Refuse everybody but admins: accounts, profiles and operations are theirs. Raises `Denied`."""
     if not is_admin(user.role):
         raise Denied("Only administrators may do this")
 
 
 def check_author(user: User) -> None:
-    """Profiles are shown to those who may use them. Raises `Denied`."""
+    """Refuse users who may not use profiles: they are not shown them either. Raises `Denied`."""
     if not trusted_author(user):
         raise Denied("Only editors and administrators may do this")
 
@@ -26,7 +28,7 @@ def may_create(user: User) -> bool:
 
 
 def may_list_all(user: User) -> bool:
-    """See everybody's dashboards in the list of one's own."""
+    """Whether the user's list shows everybody's dashboards."""
     return is_admin(user.role)
 
 
@@ -39,7 +41,7 @@ def may_edit(dashboard: Dashboard, user: User) -> bool:
 
 
 def may_share(dashboard: Dashboard, user: User) -> bool:
-    """Change visibility, rotate the share token, edit the ACL."""
+    """Whether the user may change visibility, rotate the share token and edit the ACL."""
     return may_delete(dashboard, user) or _level(dashboard, user) is AclLevel.MANAGER
 
 
@@ -48,7 +50,7 @@ def may_delete(dashboard: Dashboard, user: User) -> bool:
 
 
 def trusted_author(user: User) -> bool:
-    """May use profiles that are not for public use as an author."""
+    """Whether the user, as an author, may use profiles that are not for public use."""
     return is_admin(user.role) or user.role is Role.EDITOR
 
 

@@ -1,4 +1,4 @@
-"""Is a shared secret strong enough for production?"""
+"""Whether a shared secret is strong enough for production."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _MIN_LENGTH, _MIN_DIFFERENT, _MIN_BITS = 32, 6, 72
 
 
 def weakness(secret: str) -> str | None:
-    """Why the secret is weak, in words that hold none of it; None when it is strong."""
+    """Why the secret is weak; None when it is strong. The text holds nothing of the secret."""
     text = secret.strip()
     lowered = text.lower()
     if lowered in _WORDS:
@@ -28,6 +28,6 @@ def weakness(secret: str) -> str | None:
 
 
 def _bits(text: str) -> float:
-    """Shannon's estimate: bits per character times length."""
+    """Shannon's entropy estimate: bits per character times length."""
     counts = Counter(text).values()
     return -sum(count * math.log2(count / len(text)) for count in counts)

@@ -1,7 +1,7 @@
-"""Which streams the operator lets anybody have: protocol toggles, topic allowlists, public use of profiles.
+"""Which streams the operator allows: protocols switched on, allowed topics, public use of profiles.
 
-Invariant of this file: a topic filter is admitted only when an allowlist pattern covers all of it, and what no rule
-feeds is refused instead of silent.
+Invariant of this file: a topic filter is admitted only when a pattern of the allowlist covers all of it. A stream that
+no IoT rule would feed is refused, because otherwise it would just stay silent.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class StreamPolicy:
 
     Attributes:
         enabled: protocols switched on, of `sse`, `websocket`, `mqtt`.
-        allowed_topics: `REALTIME_MQTT_ALLOWED_TOPICS`; each entry is also an IoT rule.
+        allowed_topics: `REALTIME_MQTT_ALLOWED_TOPICS`; each allowed topic is also an IoT rule.
         egress: where upstreams may be.
     """
 
@@ -32,7 +32,7 @@ class StreamPolicy:
 
 
 def disabled_text(protocol: str) -> str:
-    """What viewers are told of a protocol that is switched off."""
+    """The message to viewers of a protocol that is switched off."""
     names = {"sse": "SSE", "websocket": "WebSocket", "mqtt": "MQTT"}
     return f"{names.get(protocol, 'This')} protocol is disabled"
 
@@ -52,7 +52,7 @@ def stream_for(intent: Intent, broker: BrokerProfile | None, policy: StreamPolic
         intent: canonical intent.
         broker: the broker profile of an MQTT intent.
         policy: the operator's.
-        wanted_at: epoch seconds.
+        last_requested_at: epoch seconds.
 
     Raises:
         PolicyBlocked: the protocol is off, or no allowlist admits the topic, or the URL may not be connected to.
@@ -89,7 +89,7 @@ def stream_for(intent: Intent, broker: BrokerProfile | None, policy: StreamPolic
 
 
 def _relayed(intent: Intent, last_requested_at: int) -> Stream:
-    """A stream of the relay, which connects by the intent."""
+    """A stream of the relay, which connects to what the intent says."""
     return Stream(
         stream_key=stream_key(intent),
         protocol=str(intent["protocol"]),

@@ -1,6 +1,7 @@
-"""Connections and subscriptions as stored, and the pure questions asked of them.
+"""Connections, subscriptions and streams as stored, and the pure questions asked about them.
 
-Invariant of this file: a row is *live* only when visible and not terminated; only live rows receive data.
+Invariant of this file: a row is *live* only when it is visible and nobody has claimed its termination. Only live rows
+receive data.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ class Connection:
 
     Attributes:
         connection_id: the platform's id.
-        ip: what identifies the client's address: an HMAC, never the address.
+        ip: identifies the client's address: an HMAC of it, never the address.
         opened_at: epoch seconds.
         batch: whether the client asked for `batch` frames.
-        subscriptions: datasource id -> dashboard id of the keys it holds.
-        slots: dashboard slots it holds or is about to take, each `dashboardId#shard`.
-        closing: set when the platform is being asked to close it; nothing new is accepted then.
+        subscriptions: datasource id -> dashboard id, one pair for each of its subscription keys.
+        slots: slots of caps that it has taken or is about to take. Each is named after the cap, `#` and the number of
+            the counter shard.
+        closing: set when the platform is about to be asked to close it. Nothing new is accepted then.
     """
 
     connection_id: str
@@ -36,36 +38,37 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionKey:
-    """Which datasource of which dashboard on which connection: the identity of a row."""
+    """Identifies a row: a datasource of a dashboard, on a connection."""
 
     dashboard_id: str
     connection_id: str
     datasource_id: str
 
 
-#: How long a mark keeps everybody else from telling and deleting, seconds; who made it tells within
-#: `NOTIFY_WITHIN_S`, so
-#: that clocks may differ by the rest.
+#: How long a termination claim keeps every other run from notifying the viewer and deleting the row, seconds.
 TERMINATION_CLAIM_S = 60
+#: The run that made the claim notifies within this time, seconds. The rest of the claim's time allows for clocks that
+#: differ.
 NOTIFY_WITHIN_S = 45
 
 
 @dataclass(frozen=True, slots=True)
 class TerminationClaim:
-    """The right to tell a viewer of the end and to delete the row, for `TERMINATION_CLAIM_S`.
+    """The right to notify a viewer that the subscription ended and to delete its row, for `TERMINATION_CLAIM_S`.
 
-    Only one may have it: a second one, late, would tell a viewer who has come back meanwhile that it was revoked.
+    Only one run may have it. Otherwise a late second run could notify a viewer who has subscribed again meanwhile that
+    the subscription was revoked.
 
     Attributes:
-        by: id of the run that marked.
-        at: epoch seconds.
+        by: id of the run that made the claim.
+        at: when it was made, epoch seconds.
     """
 
     by: str
     at: int
 
     def holds_against(self, other: TerminationClaim) -> bool:
-        """Whether `other`, made now, has to leave the row alone."""
+        """Whether the run of `other`, a claim made now, has to leave the row alone."""
         return self.by != other.by and self.at + TERMINATION_CLAIM_S > other.at
 
 
@@ -75,14 +78,14 @@ class Subscription:
 
     Attributes:
         key: its identity.
-        attempt: random id of the subscribe attempt that wrote the row; conditions are on it.
-        claim: what it rests on; `allowed(row.claim, ...)` judges it.
+        generation: random id of the subscribe that wrote the row. Writes are conditional on it.
+        claim: what it rests on; `allowed(row.claim, ...)` decides about it.
         stream_key: key of the stream it is delivered from.
-        visible: whether fan-out may see it (it appears in the stream index only then).
-        cut: marked as ended, not yet told and deleted: by whom; None when it is not.
-        batch: whether the connection asked for batch frames (copied, so that fan-out reads no connection).
-        session_token: the newest token of this grant, kept only where a remote API has to be asked again with it.
-            A bearer credential: never logged, never sent to a client.
+        visible: whether fan-out may see it. Only then the row is in the stream index.
+        termination: the claim of the run that is terminating it, until the row is deleted. None when no run is.
+        batch: whether the connection asked for batch frames. Copied here, so that fan-out reads no connections.
+        session_token: the newest token of this authorization. It is kept only where a remote API has to be asked
+            again with it. A bearer credential: never logged, never sent to a client.
     """
 
     key: SubscriptionKey
@@ -100,16 +103,16 @@ class Subscription:
 
     @property
     def version(self) -> int:
-        """What orders the attempts of guests on one row: the share version; -1 for members."""
+        """Orders the generations of a row that guests subscribe to: the share version; -1 for members."""
         return -1 if self.claim.principal.share_version is None else self.claim.principal.share_version
 
 
-#: A subscription that is to be ended, and why.
+#: A subscription that is to be terminated, and why.
 Termination = tuple[Subscription, Refusal]
 
 
 def same_authorization(one: Claim, other: Claim) -> bool:
-    """Whether two claims differ in nothing but their expiry: then a second subscribe is a refresh."""
+    """Whether two claims differ at most in their expiry. Then a second subscribe only refreshes the first."""
     return (
         one.dashboard_id == other.dashboard_id
         and one.datasource_id == other.datasource_id
@@ -120,17 +123,17 @@ def same_authorization(one: Claim, other: Claim) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """One feed of messages, shared by every subscription whose intent is equal.
+    """A stream of messages, shared by all subscriptions with an equal intent.
 
     Attributes:
         stream_key: hash of the intent, without dashboard and datasource.
         protocol: `mqtt`, `sse` or `websocket`.
         parser: `json` or `text`.
-        entry: the allowed topic whose IoT rule feeds it; None for streams of the relay.
-        topic_filter: MQTT topic filter; None for other protocols.
-        wanted_at: epoch seconds of the last subscribe.
-        intent: what the relay connects to (no secret in it), without dashboard and datasource; None for IoT Core.
-        connected: whether the relay said last that its upstream is connected.
+        allowed_topic: the allowed topic whose IoT rule feeds it; None for streams of the relay.
+        topic_filter: MQTT topic filter of an IoT Core stream; None for streams of the relay.
+        last_requested_at: epoch seconds of the last subscribe.
+        intent: what the relay connects to, without dashboard and datasource, and without a secret; None for IoT Core.
+        connected: whether the relay last reported that its upstream is connected.
     """
 
     stream_key: str
@@ -144,7 +147,7 @@ class Stream:
 
     @property
     def relayed(self) -> bool:
-        """Whether the relay holds its upstream, not an IoT rule."""
+        """Whether the relay feeds it, not an IoT rule."""
         return self.allowed_topic is None
 
 
@@ -154,7 +157,7 @@ class LastValue:
 
     Attributes:
         payload: JSON text as it is spliced into a `data` frame.
-        timestamp_ms, message_id: its place in the order of the stream: compared as a pair.
+        timestamp_ms, message_id: its place in the order of the stream; compared as a pair.
     """
 
     payload: str
@@ -168,9 +171,10 @@ class LastValue:
 
 @dataclass(frozen=True, slots=True)
 class CatchUpRequest:
-    """A catch-up at a stream's last value, for one subscription.
+    """A request to send a subscription the stream's last value later, if the viewer has missed it.
 
-    `seen` is the order of the value the viewer was sent, None when it was sent none."""
+    `seen` is the order of the value that the viewer was sent; None when it was sent none.
+    """
 
     key: SubscriptionKey
     generation: str

@@ -1,7 +1,7 @@
-"""What tokens say. Signing and verifying is an adapter's business; this is the meaning.
+"""What tokens say. Signing and verifying are done by an adapter.
 
 The page "Internal API" of the reference lists the claims of a session token. One of them, `sv`, is the session version
-of the signed-in user, so that a password reset ends what was minted before it.
+of the signed-in user. With it, a password reset ends the tokens that were minted before.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class SessionClaims:
         jti: the token's id; None when the issuer states none.
         intent_hash: hash of the intent it was minted for; None when the issuer states none.
         share_version, session_version: see `Principal`.
-        role: the principal's role, for people who read logs; decides nothing.
-        credential_profile_id: profile the datasource uses, None without one.
+        role: the principal's role, for people who read logs. It decides nothing.
+        credential_profile_id: the profile that the datasource uses; None when it uses none.
     """
 
     subject: str
@@ -47,14 +47,14 @@ class SessionClaims:
 
     @property
     def principal(self) -> Principal:
-        """Public viewers of an issuer that states no version hold version 0, as the contract says."""
+        """Whom the token speaks for. Where the issuer states no share version, a public viewer has version 0."""
         version = self.share_version
         if version is None and self.subject == PUBLIC_SUBJECT:
             version = 0
         return Principal(self.subject, version, self.session_version)
 
     def claim(self, current_intent_hash: str) -> Claim:
-        """What a subscription made with this token rests on; a token without an intent takes the current one."""
+        """What a subscription made with this token rests on. A token without an intent hash takes the current one."""
         return Claim(
             dashboard_id=self.dashboard_id,
             datasource_id=self.datasource_id,
@@ -66,7 +66,7 @@ class SessionClaims:
 
 @dataclass(frozen=True, slots=True)
 class UserClaims:
-    """Claims of a login token. The user is read again on every request; `session_version` must still be its."""
+    """Claims of a login token. The user is read again on every request; its `session_version` must still be equal."""
 
     user_id: str
     email: str

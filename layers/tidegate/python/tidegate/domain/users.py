@@ -16,11 +16,12 @@ class User:
         email: normalised (trimmed, lower case); unique.
         role: the global role.
         active: false once deactivated.
-        session_version: +1 on password change, reset, deactivation: older login and session tokens end.
+        session_version: +1 on every change or reset of the password and on deactivation. Older login and session
+            tokens then end.
         password_hash: Argon2id in PHC string format.
         must_change_password: set with a one-time password.
         shared_dashboards: ids of dashboards whose ACL names this user.
-        row_version: +1 per write; stores put their conditions on it.
+        row_version: +1 per write. Stores put their conditions on it.
     """
 
     user_id: str

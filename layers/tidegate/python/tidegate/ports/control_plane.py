@@ -1,4 +1,4 @@
-"""What the control plane's use cases need from their stores, as Protocols; conventions as in `ports.runtime`."""
+"""What the control plane's use cases need from their stores. Conventions: see `ports.runtime`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class FollowRequests(Protocol):
     """The queue of requests to follow changes of profiles."""
 
     def ask(self) -> None:
-        """Ask that whatever change is open be followed now. Asking often is harmless."""
+        """Ask that every open change be followed now. Asking often is harmless."""
 
 
 class UserTokens(Protocol):
@@ -40,16 +40,17 @@ class PasswordHasher(Protocol):
 
 
 class CredentialCipher(Protocol):
-    """AES-256-GCM with the profile id as associated data."""
+    """Encrypts secrets with AES-256-GCM. The profile id is the associated data."""
 
     def encrypt(self, profile_id: str, secret: Mapping[str, str]) -> str:
-        """An opaque text that names its key. Raises `Unavailable` when the key's service does not answer."""
+        """Returns an opaque text that names its key. Raises `Unavailable` when the key's service does not answer."""
 
     def decrypt(self, profile_id: str, sealed: str) -> Mapping[str, str]:
         """The secret's parts by name.
 
         Raises:
-            SecretUnreadable: the text cannot be opened, now or later. Unavailable: the key's service did not answer.
+            SecretUnreadable: the text cannot be decrypted, now or later.
+            Unavailable: the key's service did not answer.
         """
 
 
@@ -63,20 +64,21 @@ class Page(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class DashboardWrite:
-    """Everything one change of a dashboard writes: one transaction, all or nothing.
+    """Everything that one change of a dashboard writes, in one transaction: all or nothing.
 
     Attributes:
-        before: the dashboard as read, None to create; the condition is on its row version.
-        after: as it shall be (`after.row_version == before.row_version + 1`), None to delete (a tombstone stays in
-            access).
-        access: the access item after the change; its `intents` count only when `intents` are written.
-        intents: datasource id -> canonical intent, stored beside the access item. None: what is stored stays, with its
-            hashes and the uses of profiles; for a change that leaves the document alone. Each profile the intents were
-            built from must still have the revision they name, else `Conflict` (they would be stale).
-        intents_before: those stored, read after `before`; with `intents` they tell which uses of profiles go. Whoever
-            wrote others since has moved the row version.
-        follows: change of a profile that this write follows; a dashboard that has followed it already is a `Conflict`.
-        revocation: event to record, None when nobody loses a right.
+        before: the dashboard as it was read; None to create one. The write is conditional on its row version.
+        after: the dashboard as it shall be, with `after.row_version == before.row_version + 1`. None to delete it; then
+            a tombstone stays in the access table.
+        access: the access item after the change. Its `intents` count only when `intents` are written.
+        intents: datasource id -> canonical intent, stored beside the access item. None for a change that leaves the
+            document alone: then the stored intents, their hashes and the uses of profiles stay. The intents name the
+            revision of each profile they were built from. A profile that has another revision now is a `Conflict`,
+            because the intents would be stale.
+        intents_before: the stored intents, read after `before`. Compared with `intents` they show which uses of
+            profiles end. A write of other intents in between is noticed: it changes the row version.
+        follows: the change of a profile that this write follows. `Conflict` when the dashboard has followed it already.
+        revocation: the event to record; None when nobody loses a right.
     """
 
     before: Dashboard | None
@@ -92,10 +94,10 @@ class DashboardStore(Protocol):
     def get(self, dashboard_id: str) -> Dashboard | None: ...
 
     def intents(self, dashboard_id: str) -> Mapping[str, Intent]:
-        """Datasource id -> intent, as last written. Empty for a dashboard that is not there."""
+        """Datasource id -> intent, as last written. Empty when there is no such dashboard."""
 
     def by_share_token(self, share_token: str) -> Dashboard | None:
-        """*Index*, then the dashboard itself, whose token must still be this one."""
+        """*Index*, then the dashboard itself is read: its token must still be this one."""
 
     def owned_by(self, owner_id: str, limit: int, cursor: str | None) -> Page[DashboardSummary]:
         """*Index.*"""
@@ -104,20 +106,25 @@ class DashboardStore(Protocol):
         """*Index.*"""
 
     def summaries(self, dashboard_ids: Iterable[str]) -> Sequence[DashboardSummary]:
-        """Of those that exist, in no order."""
+        """Summaries of the dashboards that exist, in no order."""
 
     def write(self, write: DashboardWrite, now_ms: int) -> int | None:
         """Carry out the write in one transaction: dashboard, access item, intents, uses of profiles, the
         `shared_dashboards` of users added to or removed from the ACL, and the event.
 
-        Returns the event's id, None without event. Raises `Conflict` when the dashboard (or a used profile) is
-        not as it was read. A write whose answer was lost is found done when repeated.
+        Repeating is safe: a write whose answer was lost is recognised as done.
+
+        Returns:
+            The event's id; None without an event.
+
+        Raises:
+            Conflict: the dashboard, or a profile it uses, is not as it was read.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class UserWrite:
-    """Everything one change of a user writes: user, access item, and the event when rights are lost."""
+    """Everything that one change of a user writes: the user, the access item, and the event when rights are lost."""
 
     before: User | None
     after: User
@@ -128,18 +135,20 @@ class UserStore(Protocol):
     def get(self, user_id: str) -> User | None: ...
 
     def by_email(self, email: str) -> User | None:
-        """Through the e-mail's own item, so strongly consistent."""
+        """Strongly consistent: an e-mail has an item of its own that names its user."""
 
     def all(self, limit: int, cursor: str | None) -> Page[User]:
         """*Index.* Ordered by e-mail."""
 
     def write(self, write: UserWrite, now_ms: int) -> int | None:
-        """One transaction, conditional on the row version, or on the e-mail being free when creating. Raises
-        `Conflict`."""
+        """Carry out the write in one transaction. Returns the event's id, None without an event.
+
+        The condition is the row version; for a new user, that the e-mail is free. Raises `Conflict` otherwise.
+        """
 
 
 class ProfileStore(Protocol):
-    """Credential and broker profiles; names are unique per kind."""
+    """Credential profiles and broker profiles. Names are unique per kind."""
 
     def credential(self, profile_id: str) -> CredentialProfile | None: ...
 
@@ -150,7 +159,7 @@ class ProfileStore(Protocol):
     def brokers(self) -> Sequence[BrokerProfile]: ...
 
     def sealed_secret(self, profile_id: str) -> str | None:
-        """The encrypted secret of a credential profile; never part of the profile itself."""
+        """The encrypted secret of a credential profile. It is never part of the profile itself."""
 
     def write_credential(
         self,
@@ -159,35 +168,44 @@ class ProfileStore(Protocol):
         sealed_secret: str | None,
         change: ProfileChange | None = None,
     ) -> None:
-        """Create or replace, conditional on `revision`; None keeps the stored secret. Raises `Conflict`.
+        """Create or replace, conditional on `revision`. Raises `Conflict`.
 
-        `change` is written in the same transaction, here and below: what dashboards have to follow is never lost.
+        Args:
+            sealed_secret: the new secret, encrypted; None keeps the stored one.
+            change: what dashboards have to follow. It is written in the same transaction, so it is never lost. The
+                same holds for `write_broker` and `delete`.
         """
 
     def write_broker(
         self, before: BrokerProfile | None, after: BrokerProfile, change: ProfileChange | None = None
     ) -> None:
-        """Create or replace, conditional on `revision`. A broker's use of a credential profile is kept with it."""
+        """Create or replace, conditional on `revision`. Raises `Conflict`.
+
+        The broker's use of a credential profile is stored in the same transaction.
+        """
 
     def delete(self, kind: str, profile_id: str, revision: int, change: ProfileChange | None = None) -> None:
-        """Delete, conditional on `revision`. Raises `Conflict`. The uses stay until dashboards drop them."""
+        """Delete, conditional on `revision`. Raises `Conflict`. Uses stay stored until the dashboards drop them."""
 
     def open_changes(self) -> Sequence[ProfileChange]:
-        """Changes that were written and not ended."""
+        """Changes that were written and have not ended."""
 
     def has_followed(self, change: ProfileChange, dashboard_id: str) -> bool:
-        """Whether a `DashboardWrite` of this dashboard followed the change."""
+        """Whether a `DashboardWrite` of this dashboard has followed the change."""
 
     def end_change(self, change: ProfileChange) -> None:
-        """Every dashboard has followed: remove the traces. Whoever dies in between leaves it open, but followed."""
+        """End a change that every dashboard has followed, and remove what was stored for it.
+
+        A process that dies in between leaves the change open, with the note that all have followed.
+        """
 
     def used_by(self, kind: str, profile_id: str) -> Sequence[str]:
-        """Ids of dashboards that use the profile, directly or, for credentials, through a broker profile."""
+        """Ids of the dashboards that use the profile; for a credential profile, also through a broker profile."""
 
 
 @dataclass(frozen=True, slots=True)
 class AuditEvent:
-    """Who did what to what. `metadata` never holds a secret."""
+    """Who did what, to what, and when. `metadata` never holds a secret."""
 
     action: str
     actor_id: str | None
@@ -199,6 +217,6 @@ class AuditEvent:
 
 class AuditLog(Protocol):
     def record(self, event: AuditEvent) -> None:
-        """Best effort: a failure is counted and logged, never raised."""
+        """Record the event if possible. A failure is counted and logged, never raised."""
 
     def newest(self, limit: int, action_prefix: str = "") -> Sequence[AuditEvent]: ...

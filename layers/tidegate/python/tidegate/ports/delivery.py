@@ -1,4 +1,7 @@
-"""What delivery needs: the managed WebSocket's management API, and the catch-up queue. Conventions: `ports.runtime`."""
+"""What delivery needs: the management API of the managed WebSocket, and the catch-up queue.
+
+Conventions: see `ports.runtime`.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,10 @@ class Delivery(StrEnum):
 
 
 class Sendable(Protocol):
-    """What can be sent: a message for one connection. Two that say the same are two: results go by the object."""
+    """What can be sent: a message for one connection.
+
+    Each is compared by identity: two objects with the same content are two messages, with a result each.
+    """
 
     @property
     def connection_id(self) -> str: ...
@@ -38,7 +44,7 @@ M = TypeVar("M", bound=Sendable)
 
 @dataclass(frozen=True, slots=True)
 class OutboundMessage:
-    """A message and nothing more."""
+    """A message for one connection, with nothing else attached."""
 
     connection_id: str
     body: bytes
@@ -46,39 +52,42 @@ class OutboundMessage:
 
 @dataclass(frozen=True, slots=True)
 class SendResult:
-    """Result of one post."""
+    """What became of one message of `Sender.post_many`."""
 
     post: OutboundMessage
     delivery: Delivery
 
 
 class OutboundQueue(Protocol[M]):
-    """What a sender sends, as long as there is something. Times are the sender's, monotonic seconds."""
+    """Where a sender takes its messages from, until the queue has ended. Times are monotonic seconds of the sender."""
 
     def ready(self, now: float) -> int:
-        """How many messages could be taken now."""
+        """How many messages can be taken now."""
 
     @property
     def due(self) -> float | None:
-        """When more becomes ready by time alone; None when nothing will."""
+        """When the next message becomes ready by the passing of time alone; None when none will."""
 
     @property
     def ended(self) -> bool:
-        """Nothing is added any more."""
+        """Whether nothing will be added any more."""
 
     def take(self, now: float) -> M | None:
-        """The next message. None when none is ready."""
+        """The next message; None when none is ready."""
 
     def before(self, message: M) -> M | None:
-        """Asked before every try: what to send in the message's place, to the same connection. None withholds it; then
-        `answered` is not called for it."""
+        """Called before every try to send the message.
+
+        Returns what to send in its place, to the same connection. None withholds the message; then `answered` is not
+        called for it.
+        """
 
     def answered(self, message: M, delivery: Delivery) -> None:
-        """What became of a message, as `before` last gave it."""
+        """Called with what became of a message. `message` is what `before` returned last."""
 
 
 class Sender(Protocol):
-    """The managed WebSocket's management API. A missing connection is a result, never an exception."""
+    """The management API of the managed WebSocket. A missing connection is a result, never an exception."""
 
     def post(self, connection_id: str, body: bytes) -> Delivery: ...
 
@@ -89,24 +98,40 @@ class Sender(Protocol):
         before_each: Callable[[OutboundMessage], bool] | None = None,
         deadline: float | None = None,
     ) -> Sequence[SendResult]:
-        """Send many, each an object of its own. `before_each` is asked before every send and every retry; False
-        withholds. Returns the results in the order of the posts."""
+        """Send many messages at the same time.
+
+        Args:
+            posts: the messages, each an object of its own.
+            before_each: called before every send and every retry; False withholds the message.
+            deadline: monotonic seconds at which the rest is given up; None for the sender's own limit.
+
+        Returns:
+            The results, in the order of `posts`.
+        """
 
     def send(self, outgoing: OutboundQueue[M]) -> None:
-        """Send what there is until it has ended and everything was answered. One that takes long keeps no other."""
+        """Send the queue's messages until it has ended and every message was answered.
+
+        A message that takes long delays no other.
+        """
 
     def wake(self) -> None:
-        """From any thread: what `send` sends has more, or has ended."""
+        """Tell a running `send` that its queue has more messages, or has ended. May be called from any thread."""
 
     def end(self) -> None:
-        """Nothing is sent any more: give back what is kept open."""
+        """Close what is kept open. Nothing is sent afterwards."""
 
     def exists(self, connection_id: str) -> bool: ...
 
     def close(self, connection_id: str) -> None:
-        """Ask the platform to close the connection; one already gone is fine."""
+        """Ask the platform to close the connection. No error when it is already gone."""
 
 
 class CatchUpQueue(Protocol):
     def queue(self, key: SubscriptionKey, generation: str, stream_key: str, seen: LastValue | None) -> None:
-        """Ask for a catch-up at the stream's last value for this subscription, some seconds from now."""
+        """Ask for a catch-up of this subscription with the stream's last value, some seconds from now.
+
+        Args:
+            generation: of the row. A row of another generation gets no catch-up.
+            seen: the value the viewer was sent; None when it was sent none.
+        """

@@ -1,5 +1,7 @@
-"""What the gateway needs: access items, connections, subscriptions, streams and session tokens; conventions as in
-`ports.runtime`."""
+"""What the gateway needs: access items, connections, subscriptions, streams and session tokens.
+
+Conventions: see `ports.runtime`.
+"""
 
 from __future__ import annotations
 
@@ -24,105 +26,116 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class AccessSnapshot:
-    """Access items read together; ids without an item are absent from the maps."""
+    """Access items that were read together. Ids without an item are absent from the maps."""
 
     dashboards: Mapping[str, DashboardAccess]
     users: Mapping[str, UserAccess]
 
 
 class AccessStore(Protocol):
-    """The access items."""
+    """Reads access items and intents."""
 
     def read(self, dashboard_ids: Iterable[str], user_ids: Iterable[str]) -> AccessSnapshot:
-        """Read access items strongly, in as few calls as the store allows."""
+        """Read access items, strongly consistent, in as few calls as the store allows."""
 
     def intent(self, dashboard_id: str, datasource_id: str) -> Mapping[str, object] | None:
-        """The canonical intent stored for a datasource (see `domain.intents`), None when there is none."""
+        """The canonical intent stored for a datasource (see `domain.intents`); None when there is none."""
 
 
 class Reservation(StrEnum):
-    """Outcome of `ConnectionStore.hold`."""
+    """Outcome of `ConnectionStore.reserve`."""
 
-    HELD = "held"
+    RESERVED = "reserved"
     GONE = "gone"  # no such connection, or it is closing
-    FULL = "full"  # its set is at the cap
-    OTHER_DASHBOARD = "other_dashboard"  # it holds this datasource id for another dashboard
+    FULL = "full"  # the connection's set of keys is at the cap
+    OTHER_DASHBOARD = "other_dashboard"  # the connection has this datasource id for another dashboard
 
 
 class ConnectionStore(Protocol):
     def open(self, connection: Connection) -> None:
-        """Store a new connection. Repeating changes nothing: an existing row of that id is left as it is."""
+        """Store a new connection. Repeating changes nothing: an existing row with that id is left as it is."""
 
     def get(self, connection_id: str) -> Connection | None: ...
 
     def reserve(self, key: SubscriptionKey, cap: int, slot: str) -> Reservation:
-        """Add the key to the connection's set and note the slot it is about to take, in one conditional write.
+        """Add the key to the connection's set, and note the slot that will be taken next, in one conditional write.
 
-        Holds when the connection is open, not closing, and either holds the key already or its set is below
+        The condition: the connection is open and not closing, and it has the key already or its set is smaller than
         `cap`. Repeating changes nothing.
         """
 
     def note_slot(self, connection_id: str, slot: str) -> bool:
-        """Note a further slot before it is taken. False when the connection is gone or closing."""
+        """Note another slot before it is taken. False when the connection is gone or closing."""
 
     def forget_slots(self, connection_id: str, slots: Iterable[str]) -> None:
-        """Remove slots that were noted but not taken. No error when the connection is gone."""
+        """Remove slots that were noted and not taken. No error when the connection is gone."""
 
     def remove(self, connection_id: str) -> Connection | None:
-        """Delete the row and return what it was; None when it was gone already."""
+        """Delete the row and return it; None when it was gone already."""
 
     def scan(self, segment: int, segments: int, after: str | None = None) -> Iterator[ScanPage[Connection]]:
-        """One of `segments` disjoint parts of the table, which are all of it, page by page, in no order; from a page's
-        `position` on when `after` gives one. For the full revalidation only: together they read the whole table."""
+        """Read one of `segments` disjoint parts of the table, page by page, in no order.
+
+        The parts together are the whole table, so this is for the full revalidation only. `after` is the `position`
+        of a page: reading goes on behind it.
+        """
 
     def close_if_empty(self, connection_id: str) -> bool:
-        """Mark `closing` on the condition that the set is empty. True when marked now or before."""
+        """Set `closing`, on the condition that the set of keys is empty. True when it is set, now or before."""
 
 
 class SubscriptionStore(Protocol):
     def get(self, key: SubscriptionKey) -> Subscription | None: ...
 
     def put_hidden(self, row: Subscription) -> bool:
-        """Write the row hidden over whatever is there, unless that is terminated, or live on the same grant (which is
-        to be refreshed: this attempt may yet fail), or this row has a share version and what is there a higher one:
-        then False. (A member's row has none; it and a guest's may replace each other.)"""
+        """Write the row hidden, over the row that is stored under its key, if any.
 
-    def make_visible(self, row: Subscription) -> bool:
-        """Show the row, conditional on it being of this attempt and not terminated. True when visible now."""
+        False, with nothing written, when the stored row
 
-    def move_expiry(self, row: Subscription, expires_at: int, session_token: str | None = None) -> bool:
-        """Move `exp` forward on the very row seen (same attempt, visible, not terminated), and the token kept with it.
-
-        True when the row's `exp` is now `expires_at` or later; False when it is another row, hidden or terminated.
+        - has a termination claim;
+        - or is live with the same authorization: it is to be refreshed instead, because this subscribe may still fail;
+        - or has a higher share version than this row. A member's row has no share version, so a member's row and a
+          guest's may replace each other.
         """
 
-    def claim_termination(self, row: Subscription, mark: TerminationClaim, *, expired_at: int | None = None) -> bool:
-        """Mark ended and take it out of the stream index, conditional on the attempt and on no other run's mark that
-        still holds.
+    def make_visible(self, row: Subscription) -> bool:
+        """Show the row, if the stored one has its generation and no termination claim. True when it is visible now."""
 
-        With `expired_at` (epoch seconds) also conditional on `exp` being no later, so that a refresh in between wins.
-        False when it is another row, was refreshed, or is another run's. Repeating with the same mark is harmless.
+    def move_expiry(self, row: Subscription, expires_at: int, session_token: str | None = None) -> bool:
+        """Move the row's expiry forward (epoch seconds), and replace the token that is kept with it.
+
+        The condition: the stored row is of the same generation, visible, and has no termination claim; otherwise False.
+        True when the row expires at `expires_at` or later now.
+        """
+
+    def claim_termination(self, row: Subscription, claim: TerminationClaim, *, expired_at: int | None = None) -> bool:
+        """Claim the termination of the row, and take the row out of the stream index.
+
+        The condition: the stored row is of the same generation, and no other run has a claim on it that still holds.
+        With `expired_at` (epoch seconds) the row must also expire no later than that, so a refresh in between wins.
+
+        False when the row is of another generation, was refreshed, or is claimed by another run. Repeating with the
+        same claim is harmless.
         """
 
     def remove(self, row: Subscription) -> bool:
-        """Delete the row, conditional on its attempt and its mark being those seen, and its key from the connection's
-        set, in one transaction.
+        """Delete the row, and take its key out of the connection's set, in one transaction.
 
-        False when another attempt's row is there, or it was marked meanwhile (nothing changes). A row or connection
-        already gone is fine.
+        The condition: the stored row has the same generation and the same termination claim as `row`. Otherwise nothing
+        changes and the answer is False. A row or connection that is already gone is no error.
         """
 
     def release_key(self, key: SubscriptionKey) -> None:
-        """Take the key out of the connection's set, on the condition that no row of it exists."""
+        """Take the key out of the connection's set, on the condition that no row of the key exists."""
 
     def remove_all_of(self, connection: Connection) -> None:
-        """Delete the rows of a connection whose own row was removed. Repeating is harmless."""
+        """Delete the subscriptions of a connection whose own row was removed. Repeating is harmless."""
 
     def of_dashboard(self, dashboard_id: str) -> Iterator[Subscription]:
-        """All rows of a dashboard, hidden and cut ones too, all shards."""
+        """All rows of a dashboard over all key shards, also hidden rows and rows with a termination claim."""
 
     def of_user(self, user_id: str) -> Iterator[Subscription]:
-        """*Index.* All rows whose principal is this user, each read again from the table."""
+        """*Index.* All rows whose principal is this user. Each is read again from the table."""
 
     def scan(self, segment: int, segments: int, after: str | None = None) -> Iterator[ScanPage[Subscription]]:
         """Rows of one part of the table, as `ConnectionStore.scan`."""
@@ -133,7 +146,7 @@ class SubscriptionStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SourceStreams:
-    """The streams one allowed topic feeds. `version` moves whenever one is added."""
+    """The streams of one source: an allowed topic, or the relay. `version` changes whenever a stream is added."""
 
     version: int
     streams: Sequence[Stream]
@@ -141,32 +154,34 @@ class SourceStreams:
 
 class StreamStore(Protocol):
     def touch(self, stream: Stream) -> Stream:
-        """Create or touch the stream (`last_requested_at` only moves forward) and return it as stored.
+        """Create the stream, or move its `last_requested_at` forward, and return it as stored. Repeating is harmless.
 
-        When it returns, `version_of` the stream's entry has moved if the stream is new, or is the relay's and not
-        connected: a message that arrives later finds it, and a worker that holds the relay's streams looks at them.
-        Repeating is harmless.
+        The version of the stream's source (see `version_of`) changes when the stream is new, or when it is a stream of
+        the relay that is not connected. It has changed when this returns. So a message that arrives later finds the
+        stream, and the relay worker reads its list of streams again.
         """
 
     def note_connected(self, stream: Stream, connected: bool) -> None:
-        """Write down whether a stream of the relay is connected, for whoever subscribes next."""
+        """Store whether a stream of the relay is connected. The next subscriber is told so."""
 
     def release_if_idle(self, stream: Stream) -> bool:
-        """Note that it is not connected, unless somebody wanted it after `stream.wanted_at`: then False."""
+        """Store that it is not connected. False and no change if requested since `stream.last_requested_at`."""
 
     def version_of(self, allowed_topic: str | None) -> int:
-        """What `of_source` would answer as its version."""
+        """The version that `of_source` would return."""
 
     def of_source(self, allowed_topic: str | None) -> SourceStreams:
-        """Streams fed by one allowed topic, or, without one, by the relay, which somebody wanted within a day."""
+        """Streams of one allowed topic, or of the relay when it is None, that were requested within the last day."""
 
 
 class LastValueStore(Protocol):
     def get(self, stream_key: str) -> LastValue | None: ...
 
     def put_if_newer(self, stream_key: str, value: LastValue) -> bool:
-        """Store unless a value of equal or higher order is there: then False. A repetition of the very value
-        that is stored answers True, so that a lost answer does not lose the message."""
+        """Store the value, unless a value of equal or higher order is stored: then False.
+
+        Repeating with the value that is stored returns True, so a lost answer does not lose the message.
+        """
 
 
 class SessionTokens(Protocol):

@@ -1,4 +1,4 @@
-"""What limits are counted in, as Protocols; conventions as in `ports.runtime`."""
+"""Where limits are counted. Conventions: see `ports.runtime`."""
 
 from __future__ import annotations
 
@@ -17,35 +17,39 @@ class RateCounter(Protocol):
         """Count one call against `limit` in the fixed window of `now_ms`, in one conditional write.
 
         Args:
-            key: what is limited, already an HMAC.
-            request_id: of this call; a retry carries the same one and is not counted twice.
+            key: what is limited; already an HMAC.
+            request_id: id of this call. A retry carries the same id and is not counted twice.
             deadline: monotonic seconds after which `Unavailable` is raised.
-        A store that throttles this key answers like a refusal.
+
+        A key that the store throttles is treated as refused.
         """
 
 
 class RateStore(RateCounter, Protocol):
     def clear(self, key: str, now_ms: int, window_ms: int) -> None:
-        """Forget the key's current window (a successful login clears its failures)."""
+        """Forget the key's current window. A successful login clears its failures this way."""
 
     def lock(self, key: str, until_ms: int, deadline: float) -> None:
-        """Lock the key until then, epoch milliseconds; a later lock stands."""
+        """Lock the key until `until_ms`. A lock that lasts longer stays."""
 
     def locked_until_ms(self, key: str, deadline: float) -> int:
-        """Epoch milliseconds until which the key is locked; 0 when it never was."""
+        """Until when the key is locked, epoch milliseconds; 0 when it never was."""
 
 
 class CapStore(Protocol):
-    def take(self, cap: str, partition: int, limit: int, holder: str, deadline: float | None = None) -> bool:
-        """Add the holder to one shard's set while the set is below `limit`. True when it is in the set."""
+    def take(self, cap: str, shard: int, limit: int, holder: str, deadline: float | None = None) -> bool:
+        """Add the holder to the set of one counter shard, if the set is smaller than `limit`.
+
+        `shard` is its index. True when the holder is in the set, also from before.
+        """
 
     def scan(self, segment: int, segments: int, after: str | None = None) -> Iterator[ScanPage[tuple[str, int, str]]]:
-        """(cap, shard, holder) of one part of the table, as `ConnectionStore.scan`."""
+        """(cap, counter shard, holder) of one part of the table, as in `ConnectionStore.scan`."""
 
-    def release(self, cap: str, partition: int, holder: str) -> None:
-        """Remove the holder from one shard's set. Repeating changes nothing."""
+    def release(self, cap: str, shard: int, holder: str) -> None:
+        """Remove the holder from the set of one counter shard. Repeating changes nothing."""
 
 
 class KeyHasher(Protocol):
     def key(self, *parts: str) -> str:
-        """First 32 hex characters of HMAC-SHA256 over the lower-cased parts: limiter keys and stored addresses."""
+        """First 32 hex characters of HMAC-SHA256 over the lower-cased parts. For limiter keys and stored addresses."""

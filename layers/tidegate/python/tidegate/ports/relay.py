@@ -1,4 +1,4 @@
-"""What the relay needs from the world, as Protocols; conventions as in `ports.runtime`."""
+"""What the relay needs: workers, leases and upstreams. Conventions: see `ports.runtime`."""
 
 from __future__ import annotations
 
@@ -15,40 +15,43 @@ if TYPE_CHECKING:
 
 
 class RelayWorkers(Protocol):
-    """The relay's workers."""
+    """Starts the relay's workers."""
 
     def start(self, partition: int, *, successor: bool = False) -> None:
-        """See to it that a worker holds the shard's upstreams soon. Asking again, or needlessly, is harmless.
+        """Make sure that a worker holds the partition's upstreams soon. Repeated and needless calls are harmless.
 
-        A `successor` is connected beside the worker that asks, and waits to be handed the shard.
+        A `successor` connects its upstreams while the worker that asks for it still runs, and waits to be handed the
+        partition.
         """
 
 
 class RelayLeases(Protocol):
-    """Who holds a shard. `now` is epoch seconds; every write is conditional on the fence."""
+    """Who holds a partition. `now` is epoch seconds. Every write is conditional on the fence."""
 
     def claim(self, partition: int, owner: str, now: float) -> Lease | None:
-        """Take a shard that is free, or whose lease ended some time ago. None while another holds it."""
+        """Take a partition that is free, or whose lease ended some time ago. None while another worker holds it."""
 
     def renew(self, lease: Lease, now: float) -> Lease | None:
-        """Hold it for longer. None when it is another's now."""
+        """Extend the lease. None when another worker has it now."""
 
     def release(self, lease: Lease) -> None:
-        """Let it go. Harmless when it is another's."""
+        """Give the lease back. Harmless when another worker has it."""
 
     def offer(self, partition: int, successor: str) -> Lease | None:
-        """Say that a successor is connected and waits. The first is the one: None when another waits already, or there
-        is no lease."""
+        """Note that a successor is connected and waits. Only the first is accepted.
+
+        None when another one waits already, or when there is no lease.
+        """
 
     def hand_over(self, lease: Lease, now: float) -> bool:
-        """Make the waiting successor the owner, in one conditional write. From then on this worker sends nothing."""
+        """Make the waiting successor the owner, in one conditional write. After that the caller must send nothing."""
 
     def current(self, partition: int) -> Lease | None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamRequest:
-    """What to connect to. URL and headers may hold a credential: never logged, never shown.
+    """What to connect to. URL and headers may hold a credential, so they are never logged and never shown.
 
     Attributes:
         protocol: `sse` or `websocket`.
@@ -65,13 +68,13 @@ class UpstreamRequest:
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """An MQTT broker and whom it is entered as: what a connection is shared by.
+    """An MQTT broker, and the user that connects to it. Streams with an equal `Broker` share a connection.
 
     Attributes:
-        profile_id: the broker profile's.
-        url: `mqtt://` or `mqtts://`.
-        username, password: of the basic credential; None enters as nobody. Never logged, never shown.
-        ca: certificates of further authorities, PEM; empty for none.
+        profile_id: id of the broker profile.
+        url: begins with `mqtt://` or `mqtts://`.
+        username, password: of the basic credential; None connects without. Never logged, never shown.
+        ca: certificates of additional authorities, PEM; empty for none.
     """
 
     profile_id: str
@@ -83,12 +86,12 @@ class Broker:
 
 @dataclass(frozen=True, slots=True)
 class MqttRequest:
-    """What to subscribe to, and where.
+    """What to subscribe to, and at which broker.
 
     Attributes:
         topic: an MQTT topic filter.
         qos: 0 or 1.
-        keepalive_s: of the connection, if this makes it.
+        keepalive_s: keep-alive of the connection, seconds; used when this request is the one that opens it.
     """
 
     broker: Broker
@@ -99,7 +102,7 @@ class MqttRequest:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamMessage:
-    """One message as it came. `message_id` is the source's own, empty when it gives none."""
+    """One message as received. `message_id` is the upstream's own id, empty when it gives none."""
 
     payload: bytes
     message_id: str = ""
@@ -107,17 +110,17 @@ class UpstreamMessage:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The upstream answered: it is connected, though it may have said nothing yet."""
+    """The upstream answered: it is connected, though no message may have come yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class Oversize:
-    """A message beyond the limit was dropped; the upstream goes on."""
+    """A message larger than the limit was dropped. The upstream goes on."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryAfter:
-    """The source asks to be left alone for so long after a break, milliseconds."""
+    """After a break, the upstream asks for a pause of this length before the next connect."""
 
     milliseconds: int
 
@@ -126,11 +129,11 @@ UpstreamEvent = Opened | UpstreamMessage | Oversize | RetryAfter
 
 
 class UpstreamFault(Exception):
-    """An upstream could not be connected to, or ended.
+    """An upstream could not be connected, or ended.
 
     Attributes:
         code, text: what viewers are told.
-        refused: it will be refused again for the same reason: not to be hammered.
+        refused: the upstream will refuse again for the same reason, so it is tried less often.
     """
 
     def __init__(self, code: ErrorCode, text: str, *, refused: bool = False) -> None:
@@ -141,11 +144,11 @@ class UpstreamFault(Exception):
 
 
 class NobodyListens(Unavailable):
-    """Nobody is subscribed yet, or any more, so it cannot be told what a stream connects to."""
+    """Nobody is subscribed, yet or any more. What the stream connects to can only be learned for a subscriber."""
 
 
-class Requests(Protocol):
-    """Tells what a stream connects to, credential included, when it is to be connected."""
+class UpstreamRequests(Protocol):
+    """Says what a stream connects to, credential included. Called whenever it is to be connected."""
 
     def __call__(self, stream: Stream) -> UpstreamRequest | MqttRequest:
         """Raises `UpstreamFault`, `NobodyListens`, `Unavailable`."""
@@ -155,13 +158,21 @@ R = TypeVar("R", contravariant=True)
 
 
 class UpstreamsFor(Protocol[R]):
-    """Connections to the outside for one kind of request, each checked against the egress policy when it is made."""
+    """Opens upstreams for one kind of request. Each connection is checked against the egress policy when made."""
 
     def open(self, request: R, last_id: str) -> AsyncIterator[UpstreamEvent]:
-        """Connect and yield what comes. Raises `UpstreamFault` when it fails or ends; closing it ends it."""
+        """Connect, and yield what comes. Closing the iterator ends the connection.
+
+        Args:
+            last_id: id of the last message received before; empty for none. Where the protocol allows, the upstream is
+                asked to go on after it.
+
+        Raises:
+            UpstreamFault: it could not be connected, or it ended.
+        """
 
     async def close(self) -> None: ...
 
 
 class Upstreams(UpstreamsFor["UpstreamRequest | MqttRequest"], Protocol):
-    """Connections for every kind of request."""
+    """Opens upstreams for every kind of request."""

@@ -1,4 +1,4 @@
-"""What the gateway needs of a remote API (`GATEWAY_API_BASE_URL`), as Protocols; conventions as in `ports.runtime`."""
+"""What the gateway needs of a remote API (`GATEWAY_API_BASE_URL`). Conventions: see `ports.runtime`."""
 
 from __future__ import annotations
 
@@ -9,38 +9,40 @@ if TYPE_CHECKING:
 
 
 class Introspections(Protocol):
-    """Asks the API about session tokens."""
+    """Asks the remote API about session tokens."""
 
     def introspect(self, token: str, dashboard_id: str, datasource_id: str) -> Introspection:
-        """Whether the token's holder may stream the datasource now, and what it connects to.
+        """Ask whether the token's holder may stream the datasource now, and what it connects to.
 
         Raises:
-            Denied, NotFound, Unauthenticated: the API says no. InvalidInput: it says that the datasource cannot be
-            streamed. ApiBusy, ApiTimeout, Unavailable: it did not say.
+            Denied, NotFound, Unauthenticated: the API says no.
+            InvalidInput: the API says that the datasource cannot be streamed.
+            ApiBusy, ApiTimeout, Unavailable: the API did not answer the question.
         """
 
 
 class RemoteFeed(Protocol):
-    """The API's revocations."""
+    """The remote API's feed of revocations."""
 
     def read(self, cursor: str | None, limit: int) -> RemotePage:
-        """Events after the cursor, at most `limit`; from the oldest retained one without a cursor.
+        """Read events after the cursor, at most `limit`. Without a cursor, from the oldest one that is retained.
 
-        Repeating changes nothing. Raises `Unavailable`."""
+        Repeating changes nothing. Raises `Unavailable`.
+        """
 
 
 class RevokedVersions(Protocol):
-    """Up to where share versions are revoked, per dashboard; what `allowed` reads as an remote access item."""
+    """Which share versions are revoked, per dashboard. `allowed` reads this as a remote access item."""
 
     def raise_to(self, dashboard_id: str, version: int) -> None:
-        """Revoke every share version below `version`. It only ever grows; repeating changes nothing."""
+        """Revoke every share version below `version`. The stored version only grows; repeating changes nothing."""
 
 
 class RemoteCursors(Protocol):
-    """Our place in the API's feed."""
+    """Our place in the remote API's feed."""
 
     def cursor(self) -> str | None:
-        """Up to where events were applied; None before the first."""
+        """The cursor up to which events were applied; None before the first."""
 
     def move_cursor(self, old: str | None, new: str) -> bool:
-        """Conditional on the old value. False when another reader moved it."""
+        """Store the new cursor, conditional on the old one. False when another reader moved it."""

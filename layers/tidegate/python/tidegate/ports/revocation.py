@@ -1,5 +1,7 @@
-"""What revocation needs: the feed, its cursor, the task queue, and the runs of full revalidations; conventions as in
-`ports.runtime`."""
+"""What revocation needs: the feed, its cursor, the task queue, and the runs of full revalidations.
+
+Conventions: see `ports.runtime`.
+"""
 
 from __future__ import annotations
 
@@ -12,29 +14,29 @@ if TYPE_CHECKING:
 
 
 class RevalidationQueue(Protocol):
-    """The queue of revalidation work. What is queued is done at least once."""
+    """The queue of revalidation tasks. Every task is carried out at least once."""
 
     def queue(self, task: Task, delay_s: int = 0) -> None: ...
 
 
 class CursorStore(Protocol):
-    """Our own reader's place in the feed."""
+    """The place of our own reader in the feed."""
 
     def cursor(self) -> int | None:
-        """Id up to which events were applied; None before the first."""
+        """Id of the last event that was applied; None before the first."""
 
     def move_cursor(self, old: int | None, new: int) -> bool:
-        """Conditional on the old value. False when another reader moved it."""
+        """Store the new cursor, conditional on the old one. False when another reader moved it."""
 
 
 @dataclass(frozen=True, slots=True)
 class RevalidationRun:
-    """A run of a full revalidation: the right to carry it on.
+    """A run of a full revalidation: the right to carry it on. An interrupted one takes several runs.
 
     Attributes:
-        owner: this run's own id; another run of the same pass has another.
-        began: when the pass began, epoch seconds; earlier runs of it may have been interrupted.
-        progress: step -> where earlier runs were.
+        owner: id of this run. Every run has its own.
+        began: when the full revalidation began, epoch seconds. Earlier runs of it may have been interrupted.
+        progress: step -> position that earlier runs reached.
     """
 
     owner: str
@@ -43,29 +45,41 @@ class RevalidationRun:
 
 
 class FullRevalidationRuns(Protocol):
-    """The one full revalidation: when it is due, who runs it, how far it is."""
+    """The state of the full revalidation: when it is due, who runs it, how far it is. There is only one at a time."""
 
     def begin(self, owner: str, now: int, interval_s: int, life_s: int) -> RevalidationRun | None:
-        """Begin a pass that is due, or carry on one left unfinished; None when neither, or while a run's lease holds.
+        """Begin a full revalidation that is due, or carry on an unfinished one.
 
-        Due: the last one began `interval_s` ago or more, or a pass was demanded since. `now` is epoch seconds; the
-        lease holds for `life_s`. One conditional write: of several callers at once, one gets it. A repetition by the
-        same owner gets it again.
+        It is due when the last one began `interval_s` seconds ago or more, or when one was demanded since. The writes
+        are conditional, so of several callers at the same time only one gets the run. A repetition by the same owner
+        gets it again.
+
+        Args:
+            owner: id of the new run.
+            now: epoch seconds.
+            interval_s: least time between two beginnings, seconds.
+            life_s: how long the run's lease holds, seconds.
+
+        Returns:
+            The run; None when nothing is due or unfinished, or while the lease of another run holds.
         """
 
     def note(self, run: RevalidationRun, step: str, position: str) -> bool:
-        """Write down how far a step is. False when another run has the pass."""
+        """Store how far a step is. False when another run has taken over."""
 
     def pause(self, run: RevalidationRun) -> None:
-        """Let the lease go, keep the progress. Harmless when another run has the pass."""
+        """Give the lease back and keep the progress. Harmless when another run has taken over."""
 
     def end(self, run: RevalidationRun) -> None:
-        """The pass is complete. Harmless when another run has it."""
+        """The full revalidation is complete. Harmless when another run has taken over."""
 
     def demand(self, now: int) -> None:
-        """A pass is due now, whatever the interval; one that runs already does not count. `now` is epoch seconds."""
+        """Make a full revalidation due now, whatever the interval. `now` is epoch seconds.
+
+        One that runs already does not count: another follows it.
+        """
 
 
 class RevocationFeed(Protocol):
     def read(self, after: int, limit: int, now: float) -> FeedPage:
-        """Retained events with an id above `after`, ascending, at most `limit`."""
+        """Read retained events with an id above `after`, ascending, at most `limit`. `now` is epoch seconds."""

@@ -1,9 +1,12 @@
-"""What every room needs of the process it runs in: time, randomness, and what operators see.
+"""What every package of use cases needs of its process: time, randomness, and what operators see.
 
-Conventions of all ports: reads named without remark are strongly consistent; a method whose docstring says *index* may
-lag. Every method may raise `Unavailable` when its store does not answer. Writes are safe to repeat with the same
-arguments, because any answer may be lost: each says what a repetition does. `now` is epoch seconds (float),
-`*_ms` epoch milliseconds (int)."""
+Conventions of all ports:
+
+- A read is strongly consistent, unless its docstring says *index*: then it may lag.
+- Every method may raise `Unavailable`, when its store does not answer.
+- Any answer may be lost, so every write is safe to repeat with the same arguments. Each says what a repetition does.
+- `now` is epoch seconds (float). `*_ms` is epoch milliseconds (int).
+"""
 
 from __future__ import annotations
 
@@ -15,20 +18,20 @@ T = TypeVar("T")
 
 
 class Clock(Protocol):
-    """Time, so that tests can hold it still."""
+    """Time, as a port so that tests can stop it."""
 
     def now(self) -> float:
         """Epoch seconds."""
 
     def monotonic(self) -> float:
-        """Seconds of a clock that never jumps; for deadlines."""
+        """Seconds of a clock that never jumps. For deadlines."""
 
 
 class Ids(Protocol):
-    """Randomness, so that tests can repeat it."""
+    """Random ids, as a port so that tests can repeat them."""
 
     def new_id(self) -> str:
-        """21 URL-safe characters, 126 bits: dashboards, users, profiles, attempts."""
+        """21 URL-safe characters, 126 bits. For dashboards, users, profiles, and generations of subscriptions."""
 
     def new_share_token(self) -> str:
         """32 URL-safe characters from 24 random bytes."""
@@ -36,14 +39,14 @@ class Ids(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ScanPage(Generic[T]):
-    """One page of a scan. `position` is opaque; None at the segment's end."""
+    """One page of a scan. `position` is opaque; None at the end of the segment."""
 
     items: Sequence[T]
     position: str | None
 
 
 class Observer(Protocol):
-    """Counts and events for operators."""
+    """Metrics and log lines for operators."""
 
     def count(self, name: str, value: int = 1, **dimensions: str) -> None: ...
 
@@ -55,4 +58,4 @@ class Observer(Protocol):
     def warning(self, message: str, **fields: object) -> None: ...
 
     def fault(self, message: str, error: BaseException, **fields: object) -> None:
-        """Something unexpected; its text goes to the log, never to a client."""
+        """Something unexpected. The error's text goes to the log, never to a client."""

@@ -1,9 +1,9 @@
 """The event-stream format of server-sent events, as bytes come in.
 
-A core without I/O, after the WHATWG HTML standard, section 9.2.6 (interpreting an event stream). Chunks may end
-anywhere, inside a character or between CR and LF. Work is linear in the bytes, however they are terminated.
+It does no I/O. It follows the WHATWG HTML standard, section 9.2.6 (interpreting an event stream). Chunks may end
+anywhere, even inside a character or between CR and LF. The work is linear in the number of bytes, whatever the chunks.
 
-Invariant of this file: equal bytes give equal events, however they were terminated into chunks.
+Invariant of this file: equal bytes give equal events, however they are cut into chunks.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from dataclasses import dataclass
 MAX_RETRY_MS = 86_400_000
 
 _LINE_END = re.compile(r"\r\n|\n|\r")
-#: Stands for a line of which nothing is kept: a comment, or what is beyond the limit. Not empty, so that the line is
-#: not taken for the blank one that ends the event.
+#: Stands for a line of which nothing is kept: a comment, or a line beyond the limit. It is not empty, because an empty
+#: line ends the event.
 _DROPPED = ":"
 
 
@@ -27,8 +27,8 @@ class ServerSentEvent:
 
     Attributes:
         data: the `data` lines joined by newlines.
-        event: its type, `message` when it names none.
-        event_id: the last id seen in the stream, empty before the first.
+        event: its type; `message` when it names none.
+        event_id: the last id seen in the stream; empty before the first.
     """
 
     data: str
@@ -38,16 +38,17 @@ class ServerSentEvent:
 
 @dataclass(frozen=True, slots=True)
 class TooLarge:
-    """An event beyond the limit was dropped; the stream goes on after it."""
+    """An event beyond the size limit was dropped. The stream goes on after it."""
 
 
 class EventStream:
-    """Bytes in, events out. One per connection; `last_event_id` is what to reconnect with.
+    """Takes bytes and gives events. There is one for each connection.
 
     Attributes:
-        last_event_id: of the last ended block that had one; survives into a new stream when given to it. An event too
-            large counts, as far as its id came before the limit: asked for again, it would be too large again.
-        retry_ms: reconnection time the source asked for, at most `MAX_RETRY_MS`; None until it does.
+        last_event_id: id of the last complete event that had one. Give it to the next connection's stream and to the
+            upstream. The id of an event that was too large counts too, if it came before the limit: the upstream would
+            only send the same large event again.
+        retry_ms: reconnection time that the upstream asked for, at most `MAX_RETRY_MS`; None until it asks.
     """
 
     def __init__(self, max_bytes: int, last_event_id: str = "") -> None:
@@ -66,7 +67,7 @@ class EventStream:
         self.retry_ms: int | None = None
 
     def feed(self, chunk: bytes) -> list[ServerSentEvent | TooLarge]:
-        """The events that end in this chunk, and each event too large once, where the limit is passed.
+        """The events that end in this chunk. An event that is too large is reported once, where it passes the limit.
 
         An event that never ends is never dispatched.
         """
@@ -91,7 +92,7 @@ class EventStream:
         return found
 
     def _take(self, piece: str, found: list[ServerSentEvent | TooLarge]) -> None:
-        """A part of a line. Comments are sent to keep a quiet stream open, so they count towards no event."""
+        """Take a part of a line. Comments only keep a quiet stream open, so they count towards no event's size."""
         if not piece or self._pieces == [_DROPPED]:
             return
         if self._too_large or (not self._pieces and piece.startswith(":")):
@@ -134,5 +135,5 @@ class EventStream:
 def _retry_ms(digits: str) -> int:
     significant = digits.lstrip("0")
     if len(significant) > len(str(MAX_RETRY_MS)):
-        return MAX_RETRY_MS  # without making a number of it: `int` refuses thousands of digits
+        return MAX_RETRY_MS  # decided by length, because `int` refuses thousands of digits
     return min(int(significant or "0"), MAX_RETRY_MS)

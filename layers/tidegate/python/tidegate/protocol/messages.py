@@ -1,7 +1,7 @@
-"""The browser protocol's messages: reading what a client sends, shaping what it is sent. No I/O.
+"""The browser protocol's messages: reads those that clients send, and makes those they are sent. No I/O.
 
-Invariant of this file: whatever bytes arrive, `parse` returns a message or raises `BadMessage` with the one frame
-that answers it; optional keys of outgoing messages are absent, never null.
+Invariant of this file: for any text, `parse` returns a message or raises `BadMessage` with the frame that answers it.
+Optional keys of outgoing messages are absent, never null.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class ErrorCode(StrEnum):
 
 
 class Status(StrEnum):
-    """States of a subscription's stream as a client sees them."""
+    """States of a subscription's stream, as a client sees them."""
 
     CONNECTING = "connecting"
     CONNECTED = "connected"
@@ -39,7 +39,7 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Subscribe:
+class SubscribeMessage:
     request_id: str
     dashboard_id: str
     datasource_id: str
@@ -47,21 +47,21 @@ class Subscribe:
 
 
 @dataclass(frozen=True, slots=True)
-class Unsubscribe:
+class UnsubscribeMessage:
     request_id: str
     datasource_id: str
 
 
 @dataclass(frozen=True, slots=True)
-class Ping:
+class PingMessage:
     request_id: str | None
 
 
-ClientMessage = Subscribe | Unsubscribe | Ping
+ClientMessage = SubscribeMessage | UnsubscribeMessage | PingMessage
 
 
 class BadMessage(Exception):
-    """A message that cannot be understood. `answer` is what its sender is told."""
+    """A message that cannot be understood. `answer` is the frame its sender gets."""
 
     def __init__(self, answer: Mapping[str, object]) -> None:
         super().__init__(str(answer.get("message", "")))
@@ -91,16 +91,16 @@ def parse(text: str, max_bytes: int, now: float) -> ClientMessage:
     if kind == "subscribe":
         dashboard_id, token = _field(fields, "dashboardId"), _field(fields, "sessionToken")
         if request_id and dashboard_id and datasource_id and token:
-            return Subscribe(request_id, dashboard_id, datasource_id, token)
+            return SubscribeMessage(request_id, dashboard_id, datasource_id, token)
         needed = "subscribe requires requestId, dashboardId, datasourceId, and sessionToken"
         raise BadMessage(refused(request_id, datasource_id, ErrorCode.PROTOCOL_ERROR, needed, now))
     if kind == "unsubscribe":
         if request_id and datasource_id:
-            return Unsubscribe(request_id, datasource_id)
+            return UnsubscribeMessage(request_id, datasource_id)
         needed = "unsubscribe requires requestId and datasourceId"
         raise BadMessage(refused(request_id, datasource_id, ErrorCode.PROTOCOL_ERROR, needed, now))
     if kind == "ping":
-        return Ping(request_id)
+        return PingMessage(request_id)
     raise BadMessage(error(datasource_id, ErrorCode.PROTOCOL_ERROR, "Unsupported realtime message type", now))
 
 
@@ -148,12 +148,12 @@ def error(
     return frame if retryable is None else frame | {"retryable": retryable}
 
 
-#: What is told in place of a frame or payload that is too large.
+#: The message to viewers in place of a frame or payload that is too large.
 TOO_LARGE = "Realtime payload exceeded message limit"
 
 
 def too_large(datasource_id: str | None, now: float) -> bytes:
-    """What is sent in place of a frame that is too large."""
+    """The frame that is sent in place of one that is too large."""
     return encode(error(datasource_id, ErrorCode.MESSAGE_TOO_LARGE, TOO_LARGE, now))
 
 
@@ -174,7 +174,12 @@ def pong(request_id: str | None, now: float) -> dict[str, object]:
 
 
 def data(datasource_id: str, payload: str, at: float, *, retained: bool = False) -> bytes:
-    """A `data` frame, ready to send. `payload` is JSON text and is spliced in as it is, so it is never re-encoded."""
+    """A `data` frame, ready to send. `payload` is JSON text. It is spliced in as it is, never decoded and re-encoded.
+
+    Args:
+        at: epoch seconds, for the frame's timestamp.
+        retained: the payload is the stream's last value, not a new one.
+    """
     head = json.dumps({"type": "data", "datasourceId": datasource_id}, separators=(",", ":"), ensure_ascii=False)
     tail = f'"timestamp":"{timestamp(at)}"' + (',"retained":true}' if retained else "}")
     return f'{head[:-1]},"payload":{payload},{tail}'.encode("utf-8", "surrogatepass")
@@ -192,7 +197,7 @@ def timestamp(at: float) -> str:
 
 
 def code_for(failure: TidegateError) -> ErrorCode:
-    """The error code of a refused subscribe, by the HTTP status the error stands for."""
+    """The error code of a refused subscribe. It follows from the HTTP status that the error stands for."""
     if isinstance(failure, LimiterUnavailable):
         return ErrorCode.RATE_LIMITED
     match failure.status:
@@ -209,7 +214,7 @@ def code_for(failure: TidegateError) -> ErrorCode:
 
 
 def text_for(failure: TidegateError) -> str:
-    """What a client is told. A limiter that is down says so; other internal faults stay internal."""
+    """The text for the client. It names a limiter that is down; other internal faults are not described."""
     if isinstance(failure, Unavailable) and not isinstance(failure, LimiterUnavailable):
         return "Subscription failed"
     return failure.message if failure.status < 500 or isinstance(failure, LimiterUnavailable) else "Subscription failed"

@@ -1,4 +1,4 @@
-"""A source's payload as JSON text to splice into a frame."""
+"""An upstream's payload as JSON text that can be spliced into a frame."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ class Unparsable(ValueError):
 
 
 def parsed(payload: bytes, parser: str) -> str:
-    """The payload as JSON text to splice into a frame.
+    """The payload as JSON text that can be spliced into a frame.
 
-    JSON is checked but not rewritten, so numbers keep every digit the source sent; text is any bytes, those that
-    are not UTF-8 shown as U+FFFD.
+    JSON is checked but not rewritten, so numbers keep every digit that the upstream sent. Text may be any bytes; those
+    that are not UTF-8 become U+FFFD.
+
+    Args:
+        parser: `json` or `text`.
 
     Raises:
-        Unparsable: not JSON, or JSON no browser would read (`NaN`, `Infinity`).
+        Unparsable: it is not JSON, or is JSON that no browser reads (`NaN`, `Infinity`).
     """
     if parser == "text":
         return json.dumps(payload.decode("utf-8", "replace"), ensure_ascii=False)

@@ -1,11 +1,11 @@
 """MQTT topics and topic filters: what is well formed, what matches, and which filter covers which.
 
-Rules are those of MQTT 3.1.1, section 4.7: levels between `/`, `+` is one level, `#` is the rest (also none) and
-comes last, both stand alone in their level, and a wildcard in the first level does not match a topic that starts
-with `$`. Matching is case-sensitive.
+The rules are those of MQTT 3.1.1, section 4.7. Levels are separated by `/`. `+` stands for one level. `#` stands for
+all further levels, also none, and comes last. Both stand alone in their level. A wildcard in the first level does not
+match a topic that starts with `$`. Matching is case-sensitive.
 
-Invariant of this file: `covers(pattern, requested)` implies that every topic `requested` matches is matched by
-`pattern` too. An allowlist decides by it, so it may be too strict but never too generous.
+Invariant of this file: if `covers(pattern, requested)` is true, `pattern` matches every topic that `requested` matches.
+Allowlists are decided with it, so it may be too strict but never too generous.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def check_filter(text: str) -> str:
     """Return the filter unchanged when it is well formed and within AWS IoT Core's limits.
 
     Raises:
-        InvalidInput: names what is wrong.
+        InvalidInput: it is not; the message says why.
     """
     if not text:
         raise InvalidInput("A topic filter must not be empty")
@@ -44,11 +44,11 @@ def check_filter(text: str) -> str:
 
 def matches(topic_filter: str, topic: str) -> bool:
     """Whether a published topic (no wildcards) is matched by a well-formed filter."""
-    return covers(topic_filter, topic)  # a topic is a filter that matches itself alone
+    return covers(topic_filter, topic)  # a topic is a filter that matches only itself
 
 
 def covers(pattern: str, requested: str) -> bool:
-    """Whether every topic the well-formed filter `requested` matches is matched by `pattern` too."""
+    """Whether `pattern` matches every topic that the well-formed filter `requested` matches."""
     allowed, levels = pattern.split("/"), requested.split("/")
     if requested.startswith("$") and allowed[0] in ("+", "#"):
         return False
@@ -63,9 +63,9 @@ def covers(pattern: str, requested: str) -> bool:
 
 
 def first_covering(patterns: Iterable[str], requested: str) -> str | None:
-    """The first pattern that covers the requested filter, None when none does.
+    """The first pattern that covers the requested filter; None when none does.
 
-    Each filter in use belongs to the first allowed topic that covers it, so overlapping entries never deliver
-    a message twice.
+    A filter in use belongs to the first allowed topic that covers it. So allowed topics that overlap never deliver a
+    message twice.
     """
     return next((pattern for pattern in patterns if covers(pattern, requested)), None)

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from tidegate import tables
-from tidegate.providers.delivery import Delivery
+from tidegate.providers.delivery import DeliveryProviders
 
 if TYPE_CHECKING:
     from tidegate.adapters.aws.credential_cipher import KmsCredentialCipher
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tidegate.usecases.control_plane.resolve_intents import ResolveIntents
 
 
-class ControlPlane(Delivery):
+class ControlPlaneProviders(DeliveryProviders):
     """Dashboards, profiles, the revocation feed and its task queue."""
 
     @cached_property

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from tidegate.providers.remote_api import RemoteApi
+from tidegate.providers.remote_api import RemoteApiProviders
 
 if TYPE_CHECKING:
     from tidegate.adapters.aws.catch_up_queue import SqsCatchUpQueue
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tidegate.usecases.gateway.end_connection import EndConnection
 
 
-class Delivery(RemoteApi):
+class DeliveryProviders(RemoteApiProviders):
     """What sends to viewers, and what follows when that fails."""
 
     @cached_property

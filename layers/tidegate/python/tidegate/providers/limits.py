@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from tidegate import tables
-from tidegate.providers.stores import Stores
+from tidegate.providers.stores import StoreProviders
 
 if TYPE_CHECKING:
     from tidegate.adapters.dynamodb.limits import DynamoCaps
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tidegate.usecases.limits.rate_limits import RateLimits
 
 
-class Limits(Stores):
+class LimitProviders(StoreProviders):
     """Where calls and connections are counted."""
 
     @cached_property

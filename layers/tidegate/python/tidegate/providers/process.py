@@ -31,7 +31,7 @@ class MissingVariable(RuntimeError):
     """A variable the deployment must set is not there."""
 
 
-class Process:
+class ProcessProviders:
     """The providers of one process. `env` is its environment; without it, the real one."""
 
     def __init__(self, env: Mapping[str, str] | None = None) -> None:

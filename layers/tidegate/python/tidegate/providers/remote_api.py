@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from tidegate.providers.limits import Limits
+from tidegate.providers.limits import LimitProviders
 
 if TYPE_CHECKING:
     from tidegate.adapters.remote_api.adapters import HttpIntrospections
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tidegate.usecases.limits.rate_limits import RateLimits
 
 
-class RemoteApi(Limits):
+class RemoteApiProviders(LimitProviders):
     """Who answers whether a viewer may see a stream, and where the gateway counts."""
 
     @cached_property

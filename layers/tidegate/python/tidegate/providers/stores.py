@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from tidegate import tables
-from tidegate.providers.process import Process
+from tidegate.providers.process import ProcessProviders
 
 if TYPE_CHECKING:
     from tidegate.adapters.dynamodb.access import DynamoAccess, DynamoRemoteAccess
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tidegate.adapters.dynamodb.subscriptions import DynamoSubscriptions
 
 
-class Stores(Process):
+class StoreProviders(ProcessProviders):
     """The tables, each through the adapter that owns it."""
 
     @cached_property

@@ -1,11 +1,12 @@
 """All settings, read once from the environment, checked as a whole, typed, frozen.
 
-Invariant of this package: a value that does not parse or is out of range is an error that names the variable, the
-value and what is allowed; nothing ever falls back to a default silently. The CDK app checks a stage's configuration
-with this very package at synth, the functions read theirs with it at cold start, and the table in the docs is
-generated from it. The settings themselves are in `settings.groups`.
+Invariant of this package: a value that does not parse or is out of range is an error. The error names the variable,
+the value and what is allowed. No wrong value is silently replaced by a default.
 
-Secrets are not here: functions get their ARNs (see `providers`).
+The CDK app checks a stage's configuration with this package at synth. The functions read theirs with it at cold start.
+The table in the docs is generated from it. The settings themselves are in `settings.groups`.
+
+Secrets are not here. Functions get only their ARNs (see `providers`).
 """
 
 from __future__ import annotations
@@ -46,11 +47,11 @@ GROUPS = (
 
 
 class SettingsError(ValueError):
-    """One or more settings are wrong; the message has a line for each."""
+    """One or more settings are wrong. The message has a line for each."""
 
 
 class RuntimeClass(StrEnum):
-    """Only `development` and `test` are lenient; every other word of TIDEGATE_ENV is production."""
+    """How strict the settings are. `development` and `test` are lenient; every other TIDEGATE_ENV is production."""
 
     LENIENT = "lenient"
     PRODUCTION = "production"
@@ -67,7 +68,7 @@ class Settings(
     GatewaySettings,
     ProcessSettings,
 ):
-    """All groups together. Durations keep the unit their name ends in."""
+    """All groups together. Durations are in the unit that their name ends in."""
 
     @property
     def runtime_class(self) -> RuntimeClass:
@@ -79,13 +80,13 @@ class Settings(
 
     @property
     def digest(self) -> str:
-        """Equal for equal settings, in every process."""
-        values = repr([(one.name, getattr(self, one.name)) for one in fields(self)])
+        """12 hex characters that are equal for equal settings, in every process."""
+        values = repr([(item.name, getattr(self, item.name)) for item in fields(self)])
         return hashlib.sha256(values.encode()).hexdigest()[:12]
 
 
 def runtime_class(env: str) -> RuntimeClass:
-    """The class of a TIDEGATE_ENV word."""
+    """The runtime class of a value of TIDEGATE_ENV."""
     lenient = env.strip().lower() in ("development", "test")
     return RuntimeClass.LENIENT if lenient else RuntimeClass.PRODUCTION
 
@@ -96,10 +97,10 @@ def documented() -> tuple[Setting, ...]:
 
 
 def load(env: Mapping[str, str]) -> Settings:
-    """Read settings from environment variables. An empty value counts as unset.
+    """Read settings from environment variables. An empty value counts as not set.
 
     Raises:
-        SettingsError: one line per wrong setting.
+        SettingsError: a setting is wrong; the message has a line for each.
     """
     problems: list[str] = []
     values: dict[str, Any] = {}
@@ -127,7 +128,7 @@ def load(env: Mapping[str, str]) -> Settings:
 
 
 def _contradictions(settings: Settings) -> list[str]:
-    """Values that are each allowed but not together, or not in this runtime class."""
+    """Values that are allowed alone but not together, or not in this runtime class."""
     problems = []
     if settings.realtime_trust_proxy_hops != settings.api_trust_proxy_hops:
         problems.append(
@@ -152,7 +153,8 @@ def _contradictions(settings: Settings) -> list[str]:
     return problems
 
 
-#: What API Gateway waits for a WebSocket message's answer is 29 s; the rest of a subscribe needs some of it.
+#: Most time for the calls of a remote API in a subscribe, milliseconds. API Gateway waits 29 s for the answer to a
+#: WebSocket message, and the rest of a subscribe needs some of that.
 MESSAGE_BUDGET_MS = 25_000
 
 
@@ -180,6 +182,6 @@ def _remote_api_problems(settings: Settings) -> list[str]:
         if limit > MAX_GATEWAY_LIMIT:
             problems.append(
                 f"{variable}={limit}: allowed with GATEWAY_API_BASE_URL: at most {MAX_GATEWAY_LIMIT}, "
-                "the largest limit the contract counts against"
+                "the largest limit that the internal API counts against"
             )
     return problems

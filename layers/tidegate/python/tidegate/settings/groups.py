@@ -1,7 +1,7 @@
 """Every setting: name, meaning, range and default, in groups by concern.
 
 A setting is a field made by `setting`. To add one, write the field in the group it belongs to, use it, and run
-`python scripts/settings_doc.py`.
+the command on the settings page.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from tidegate.settings.values import (
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """How one variable is read and what it does, as the docs show it.
+    """How a variable is read and what it does, as the docs show it.
 
     Attributes:
-        variable: environment variable.
-        parse: text -> value; raises `ValueError` whose text says what is allowed.
-        shown_default: the default as people read it.
-        effect: one sentence.
+        variable: the environment variable.
+        parse: makes the value of a text. It raises a `ValueError` whose text says what is allowed.
+        shown_default: the default, as people read it.
+        effect: what the setting does, in a sentence.
     """
 
     variable: str
@@ -225,7 +225,7 @@ class RemoteApiSettings:
 
 @dataclass(frozen=True)
 class UpstreamSettings:
-    """Protocols that are switched on, and how upstreams are held."""
+    """Protocols that are switched on, and how connections to upstreams behave."""
 
     sse_enabled: bool = setting(
         "REALTIME_SSE_ENABLED",

@@ -1,5 +1,6 @@
-"""How the text of an environment variable becomes a value. Each parser raises `ValueError`, whose text says what is
-allowed.
+"""Parsers that make a value of the text of an environment variable.
+
+Each raises a `ValueError` whose text says what is allowed.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ def base_url(text: str) -> str:
 
 
 def keeps_secrets(url: str) -> bool:
-    """Whether what is sent to the URL stays readable to nobody else: over TLS, or within this host."""
+    """Whether nobody else can read what is sent to the URL: it goes over TLS, or stays within this host."""
     parts = urlsplit(url)
     if parts.scheme == "https" or parts.hostname == "localhost":
         return True

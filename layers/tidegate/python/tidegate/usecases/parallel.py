@@ -1,4 +1,4 @@
-"""Work on many things at the same time."""
+"""Run blocking work on many items at the same time."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from typing import TypeVar
 A = TypeVar("A")
 B = TypeVar("B")
 
-#: Calls at the same time; each waits for the network, so a small function has time for many.
+#: Calls at the same time. Each mostly waits for the network, so even a small function can run many.
 WIDTH = 16
 
 
 def in_parallel(work: Callable[[A], B], items: Sequence[A], width: int = WIDTH) -> list[B]:
-    """`work` on every item, several at a time, results in order. The first failure is raised when all have ended."""
+    """Run `work` on every item, at most `width` at a time. Returns the results in the order of the items.
+
+    If calls fail, the first failure in that order is raised, after all calls have ended.
+    """
     if len(items) <= 1:
         return [work(item) for item in items]
     with ThreadPoolExecutor(min(width, len(items))) as pool:

@@ -1,10 +1,13 @@
-"""Many posts at once: one thread over kept-alive sockets. Each socket carries one request at a time, a selector tells
-which answered. Why our own: this is the product's hot path, and an SDK spends tens of times the CPU on a post.
+"""Sends many messages at once, with one thread over kept-alive sockets. A message is sent by an HTTP POST.
 
-A post that is not answered soon keeps no other: more sockets are opened beside it, and in the end it is given up.
+Each socket carries one request at a time. A selector tells which sockets have an answer. This is our own code because
+it is the product's hot path: an SDK spends tens of times the CPU on a POST.
 
-Invariant of this file: a socket whose answer was not read whole is closed, never reused, so an answer can never be
-taken for another post's.
+A message that is not answered soon keeps no other message waiting: more sockets are opened, and in the end the message
+is given up.
+
+Invariant of this file: a socket whose answer was not read whole is closed and never reused. So an answer is never
+taken for the answer to another message.
 """
 
 from __future__ import annotations
@@ -24,16 +27,18 @@ from tidegate.ports.delivery import Delivery, M, OutboundQueue, Sendable
 
 _ATTEMPTS = 4
 _BASE_DELAY_S = 0.05
-#: How long an answer may take, seconds. Whether the post was carried out is then not known, so it is not repeated.
+#: How long an answer may take, seconds. After that nobody knows whether the message was delivered, so it is not sent
+#: again.
 ANSWER_S = 3.0
 _CONNECT_S = 3.0
-#: A post without an answer for so long, seconds, no longer counts among those whose socket will soon be free.
+#: A message without an answer for so long, seconds, is stuck: its socket is not expected to be free soon.
 _STUCK_S = 0.05
-#: With a server that takes 10 ms these carry some 16,000 posts a second, more than one core signs and sends there.
+#: Sockets that are not stuck. With a server that takes 10 ms they carry some 16,000 messages a second, which is more
+#: than one core signs and sends.
 BUSY_SOCKETS = 192
-#: Those that are stuck come on top of them, up to this; a function has 1,024 descriptors for everything.
+#: All sockets, stuck ones included. A function has 1,024 file descriptors for everything.
 _MAX_SOCKETS = 320
-#: Posts a socket should have to do before another one is opened.
+#: Messages per socket before another socket is opened.
 _POSTS_PER_SOCKET = 4
 _NEVER = float("inf")
 
@@ -47,9 +52,9 @@ _BY_STATUS = {
 
 
 class _Channel:
-    """One socket, and the message on it that waits for its answer: None when it is idle.
+    """One socket, and the message on it that waits for its answer; None when the socket is idle.
 
-    `tries` counts how often the message was sent, this time included; `last` is what came of the time before.
+    `tries` counts how often the message was sent, this time included. `last` is the result of the time before.
     """
 
     __slots__ = ("incoming", "last", "message", "outgoing", "reused", "socket", "started", "tries")
@@ -65,7 +70,7 @@ class _Channel:
         self.started = 0.0
 
     def flush(self) -> bool:
-        """Write what fits. True when all is written."""
+        """Write as much as the socket takes. True when all is written."""
         while self.outgoing:
             try:
                 sent = self.socket.send(self.outgoing)
@@ -75,7 +80,11 @@ class _Channel:
         return True
 
     def answer(self) -> tuple[int, bool] | None:
-        """(status, keep alive) once the whole answer is here, None before. Raises `ConnectionError` when it ended."""
+        """(status, keep alive) once the whole answer is here; None before that.
+
+        Raises:
+            ConnectionError: the server closed the socket, or sent what is not an answer to our request.
+        """
         while True:
             try:
                 chunk = self.socket.recv(16_384)
@@ -95,10 +104,10 @@ class _Channel:
 
 
 def parse_answer(data: bytes) -> tuple[int, bool, int] | None:
-    """(status, keep alive, bytes it took) of a whole HTTP/1.1 answer at the head of `data`, None when more is needed.
+    """(status, keep alive, bytes) of the HTTP/1.x answer that `data` begins with; None while it is not whole.
 
     Raises:
-        ConnectionError: not an HTTP/1.x answer, or without a length.
+        ConnectionError: it is not an HTTP/1.x answer, or states no length.
     """
     head_end = data.find(b"\r\n\r\n")
     if head_end < 0:
@@ -123,7 +132,7 @@ def parse_answer(data: bytes) -> tuple[int, bool, int] | None:
 
 
 def _header(head: bytes, name: bytes) -> bytes:
-    """A header's value, empty without it. `head` is in lower case."""
+    """A header's value; empty when there is none. `head` is in lower case."""
     at = head.find(b"\r\n" + name + b":")
     if at < 0:
         return b""
@@ -149,9 +158,10 @@ def _chunks_end(data: bytes, at: int) -> int | None:
 
 
 class _Retry(NamedTuple):
-    """A message to be tried again; the earliest is the least.
+    """A message to be sent again. The one that is due first compares as the smallest.
 
-    `due` is monotonic seconds; `number` orders what is due at the same moment; `tries` and `last` as on a channel.
+    `due` is monotonic seconds. `number` orders messages that are due at the same moment. `tries` and `last` are as on
+    a channel.
     """
 
     due: float
@@ -165,23 +175,24 @@ class BulkSender:
     """The sockets to one address. `send` is for one thread at a time."""
 
     def __init__(self, host: str, port: int, *, tls: bool, encoded: Callable[[Sendable], bytes]) -> None:
-        """`encoded` makes the whole HTTP request of a message."""
+        """`encoded` makes the whole HTTP request for a message."""
         self._address = (host, port)
         self._tls = tls
         self._encoded = encoded
         self._selector: selectors.BaseSelector | None = None
         self._idle: list[_Channel] = []
-        self._flying: dict[_Channel, None] = {}  # in the order they started
+        self._flying: dict[_Channel, None] = {}  # with a request under way, in the order they started
         self._retries: list[_Retry] = []
         self._retried = 0
         self._asleep = False
         self._waking: tuple[socket.socket, socket.socket] | None = None
 
     def send(self, outgoing: OutboundQueue[M], deadline: float = _NEVER) -> None:
-        """Send until all is answered; at `deadline` (monotonic seconds) give up the rest of what was taken."""
+        """Send until the queue has ended and all is answered. At `deadline` (monotonic seconds) give up the messages
+        that were taken and not yet answered."""
         if self._selector is None:
             self._begin()
-        self._progress(0)  # sockets that were closed meanwhile are not used again
+        self._progress(0)  # drops the sockets that the server closed meanwhile
         try:
             while True:
                 now = monotonic()
@@ -196,15 +207,15 @@ class BulkSender:
             self._give_up(outgoing)
 
     def wake(self) -> None:
-        """Safe from any thread."""
+        """Make a waiting `send` look at its queue again. Safe from any thread."""
         waking = self._waking
         if self._asleep and waking is not None:
             self._asleep = False
-            with suppress(OSError):  # woken already, many times over; or ended meanwhile
+            with suppress(OSError):  # the pipe is full, so it is awake already; or the sender was ended meanwhile
                 waking[1].send(b"\0")
 
     def end(self) -> None:
-        """Close all sockets. `send` begins anew."""
+        """Close all sockets. The next `send` opens new ones."""
         if self._selector is None or self._waking is None:
             return
         for channel in self._idle:
@@ -238,9 +249,9 @@ class BulkSender:
             self._try(outgoing, message, 0, Delivery.FAILED, now)
 
     def _room(self, outgoing: OutboundQueue[Any], now: float) -> bool:
-        """Whether another post may be under way."""
+        """Whether another message may be under way."""
         flying, limit = len(self._flying), BUSY_SOCKETS
-        if not self._idle:  # it would need one more
+        if not self._idle:  # it would need a new socket
             limit = min(limit, 1 + (outgoing.ready(now) + len(self._retries) + flying) // _POSTS_PER_SOCKET)
         return flying < limit or flying < min(limit + self._stuck(now), _MAX_SOCKETS)
 
@@ -293,7 +304,7 @@ class BulkSender:
     # --- waiting ------------------------------------------------------------------------------------------
 
     def _wait(self, outgoing: OutboundQueue[Any], now: float, deadline: float) -> None:
-        self._asleep = True  # from here on whoever adds something wakes; so nothing is added unseen
+        self._asleep = True  # set before the queue is looked at: what is added after that look wakes us
         until = deadline
         if self._retries and self._room(outgoing, now):
             until = min(until, self._retries[0].due)
@@ -301,7 +312,7 @@ class BulkSender:
             until = min(until, due)
         if self._flying:
             until = min(until, next(iter(self._flying)).started + ANSWER_S)
-            if outgoing.ready(now) or self._retries:  # a socket more when the next one is stuck
+            if outgoing.ready(now) or self._retries:  # when the next socket gets stuck, another one may be opened
                 stuck = self._stuck(now)
                 waited = next((channel.started for n, channel in enumerate(self._flying) if n == stuck), _NEVER)
                 until = min(until, waited + _STUCK_S)
@@ -354,7 +365,8 @@ class BulkSender:
         self._flying.pop(channel, None)
 
     def _lost(self, outgoing: OutboundQueue[Any] | None, channel: _Channel) -> None:
-        """The socket ended without an answer. A kept one was most likely closed before it read the request."""
+        """The socket ended without an answer. A reused one was most likely closed before the server read the request,
+        so this try does not count."""
         message = channel.message
         self._drop(channel)
         if message is None:
@@ -384,7 +396,7 @@ class BulkSender:
         outgoing.answered(channel.message, channel.last)
 
     def _give_up(self, outgoing: OutboundQueue[Any]) -> None:
-        """What is under way when the time is over, or something broke."""
+        """Give up all that is under way or waits to be sent again: the time is over, or an error ended `send`."""
         for channel in list(self._flying):
             self._abandon(outgoing, channel)
         retries, self._retries = self._retries, []

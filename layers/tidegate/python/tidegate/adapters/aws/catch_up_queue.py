@@ -1,4 +1,4 @@
-"""Catch-ups as delayed SQS messages."""
+"""Catch-up requests as delayed SQS messages."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from tidegate.domain.subscriptions import CatchUpRequest, LastValue, Subscriptio
 from tidegate.errors import Unavailable
 from tidegate.ports.delivery import CatchUpQueue
 
-#: Longer than an audience is cached (1 s) plus what a global index usually lags (well under a second), seconds.
+#: Delay of a catch-up, seconds. It is longer than an audience is cached (1 s) plus the usual lag of a global index
+#: (well under a second).
 DELAY_S = 3
 
 
 class SqsCatchUpQueue(CatchUpQueue):
-    """Catch-up requests as delayed SQS messages."""
+    """Sends catch-up requests to an SQS queue."""
 
     def __init__(self, client: JsonClient, queue_url: str) -> None:
         self._client = client
@@ -39,7 +40,7 @@ class SqsCatchUpQueue(CatchUpQueue):
 
 
 def read_catch_up(body: str) -> CatchUpRequest:
-    """The message `queue` wrote. Raises `ValueError` or `KeyError` when it is not one."""
+    """Read a message that `queue` wrote. Raises `ValueError` or `KeyError` when it is not one."""
     fields = json.loads(body)
     seen = fields["seen"]
     return CatchUpRequest(

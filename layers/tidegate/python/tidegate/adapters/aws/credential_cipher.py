@@ -1,7 +1,7 @@
-"""Credential secrets at rest: AES-256-GCM with a data key of its own per secret, wrapped by KMS.
+"""Credential secrets at rest: AES-256-GCM. Each secret has its own data key, which KMS wraps.
 
-Invariant of this file: the profile id is associated data of both layers, so a sealed secret moved to another profile
-does not open.
+Invariant of this file: the profile id is associated data both of the secret and of its wrapped key. So a sealed secret
+that is moved to another profile does not open.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from tidegate.errors import SecretUnreadable, Unavailable
 from tidegate.ports.control_plane import CredentialCipher
 
 #: Errors of KMS `Decrypt` that the same request meets again until an operator changes something (AWS KMS API Reference,
-#: "Decrypt", "Errors"): the text is not this key's or was sealed for another context, or the key is off, going, gone
-#: or not ours to use. All others say that KMS could not answer now.
+#: "Decrypt", "Errors"). The ciphertext is of another key or of another context, or the key is disabled, being deleted,
+#: deleted, or not ours to use. All other errors say that KMS could not answer now.
 _FINAL = frozenset(
     {
         "InvalidCiphertextException",
@@ -36,7 +36,7 @@ _FINAL = frozenset(
 
 
 class KmsCredentialCipher(CredentialCipher):
-    """Secrets sealed with a data key from KMS."""
+    """Seals and opens secrets with data keys from KMS."""
 
     def __init__(self, kms: JsonClient, key_id: str) -> None:
         self._kms = kms
@@ -62,7 +62,7 @@ class KmsCredentialCipher(CredentialCipher):
             parts = json.loads(sealed)
             wrapped, nonce = parts["key"], base64.b64decode(parts["nonce"], validate=True)
             body = base64.b64decode(parts["sealed"], validate=True)
-            base64.b64decode(wrapped, validate=True)  # what KMS would refuse as no request at all
+            base64.b64decode(wrapped, validate=True)  # KMS would refuse the request as malformed, not the secret
         except (ValueError, TypeError, KeyError, binascii.Error) as error:
             raise _unreadable() from error
         answer = self._call("Decrypt", {"CiphertextBlob": wrapped, "EncryptionContext": {"profile": profile_id}})

@@ -1,7 +1,7 @@
-"""One pooled, blocking HTTP/1.1 client, and where AWS endpoints are.
+"""A pooled, blocking HTTP/1.1 client, and where AWS endpoints are.
 
-Invariants of this file: a connection goes back to the pool only after its answer was read whole, any doubt closes it;
-and a deadline is the whole call's, however slowly a server sends.
+Invariants of this file: a connection goes back to the pool only after its answer was read whole; in any doubt it is
+closed. A deadline holds for the whole call, however slowly the server sends.
 """
 
 from __future__ import annotations
@@ -27,7 +27,12 @@ class Answer:
 
 
 class NotAnswered(Exception):
-    """No usable answer. `sent` tells whether the request may have reached the server, `late` whether time ran out."""
+    """There was no usable answer.
+
+    Attributes:
+        sent: whether the request may have reached the server.
+        late: whether time ran out.
+    """
 
     def __init__(self, reason: str, *, sent: bool, late: bool = False) -> None:
         super().__init__(reason)
@@ -36,7 +41,11 @@ class NotAnswered(Exception):
 
 
 def endpoint_url(service: str, region: str, env: Mapping[str, str] | None = None) -> str:
-    """Base URL of a service: the SDKs' own `AWS_ENDPOINT_URL_<SERVICE>` and `AWS_ENDPOINT_URL`, else the region's."""
+    """Base URL of a service.
+
+    It is taken from `AWS_ENDPOINT_URL_<SERVICE>` or `AWS_ENDPOINT_URL`, the variables that SDKs use as well. Without
+    them it is the region's own endpoint.
+    """
     env = os.environ if env is None else env
     override = env.get(f"AWS_ENDPOINT_URL_{service.upper().replace('-', '_')}") or env.get("AWS_ENDPOINT_URL")
     if override:
@@ -47,14 +56,14 @@ def endpoint_url(service: str, region: str, env: Mapping[str, str] | None = None
 
 @cache
 def tls_context() -> ssl.SSLContext:
-    """The default, verifying context; made once, because loading the trust store costs milliseconds."""
+    """The default context, which verifies certificates. Made once: loading the trust store takes milliseconds."""
     return ssl.create_default_context()
 
 
 class _TimedSocket:
-    """What `http.client` uses of a socket, each wait no longer than what is left of the call.
+    """The part of a socket that `http.client` uses. No wait is longer than the time left for the call.
 
-    A socket's own timeout is of one read: a server that sends a byte now and then would hold a call for ever.
+    A socket's own timeout is for a single read. A server that sends a byte now and then would keep a call for ever.
     """
 
     def __init__(self, inner: socket.socket) -> None:
@@ -66,8 +75,8 @@ class _TimedSocket:
         self._inner.sendall(data)
 
     def makefile(self, _mode: str) -> io.BufferedReader:
-        # The socket stays open until this file is closed as well: `http.client` closes it before it reads an answer
-        # that ends the connection.
+        # `http.client` closes the socket before it reads an answer that ends the connection. The socket stays open
+        # until this file is closed as well.
         raw = self._inner.makefile("rb", buffering=0)
         assert isinstance(raw, io.RawIOBase)
         return io.BufferedReader(_Incoming(self, raw))
@@ -76,7 +85,7 @@ class _TimedSocket:
         self._inner.close()
 
     def wait(self) -> None:
-        """Let the next operation wait for what is left. Raises `TimeoutError` when nothing is."""
+        """Let the next operation wait for the time that is left. Raises `TimeoutError` when none is left."""
         left = self.deadline - monotonic()
         if left <= 0:
             raise TimeoutError
@@ -104,7 +113,7 @@ class HttpClient:
     """Requests to one origin, over kept-alive connections. Safe to use from several threads."""
 
     def __init__(self, base_url: str, *, connect_timeout_s: float = 2.0, max_body: int | None = None) -> None:
-        """`max_body`: largest answer, bytes; None trusts the server."""
+        """`max_body`: largest accepted answer, bytes. None accepts any size."""
         parts = urlsplit(base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"not an http(s) URL: {base_url!r}")
@@ -117,13 +126,13 @@ class HttpClient:
         self.prefix = parts.path.rstrip("/")
 
     def request(self, method: str, path: str, headers: Mapping[str, str], body: bytes, deadline: float) -> Answer:
-        """Send one request, no retry.
+        """Send one request. An answer that is lost is not asked for again.
 
         Args:
             deadline: monotonic seconds by which the answer must be there.
 
         Raises:
-            NotAnswered: connection refused, lost, too slow, or an answer that is terminated off or too large.
+            NotAnswered: the connection was refused, lost or too slow, or the answer was cut off or too large.
         """
         kept = self._take()
         reused = kept is not None
@@ -141,7 +150,7 @@ class HttpClient:
                 kept = None
                 if not reused:
                     raise NotAnswered(type(error).__name__, sent=True) from error
-                # A kept-alive connection the server had already closed: the request was not read.
+                # The server had already closed the kept-alive connection, so it did not read the request.
                 reused = False
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
@@ -160,7 +169,7 @@ class HttpClient:
         body = response.read(self._max_body + 1)
         if len(body) > self._max_body:
             raise http.client.HTTPException("answer too large")
-        if response.length:  # unlike `read()`, a read of so many bytes does not say that some are missing
+        if response.length:  # unlike `read()`, `read(n)` raises no error when bytes are missing
             raise http.client.IncompleteRead(body, response.length)
         return body
 
@@ -184,7 +193,8 @@ class HttpClient:
         return connection, timed
 
     def _dial(self, deadline: float) -> socket.socket:
-        """Try the host's addresses in turn. `socket.create_connection` would give each of them all the time."""
+        """Try the host's addresses in turn, within the deadline. `socket.create_connection` would give the full timeout
+        to each of them."""
         failure: OSError = TimeoutError()
         for family, kind, protocol, _, address in socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM):
             left = deadline - monotonic()

@@ -1,7 +1,8 @@
 """A client for AWS services that speak JSON with an operation in `X-Amz-Target` (DynamoDB, SQS, KMS, Secrets Manager).
 
-Invariant of this file: only what is safe is repeated. Throttling, 5xx and lost answers are retried with full jitter
-inside the caller's deadline; operations are written so that a repetition is harmless (see `ports`).
+Invariant of this file: only what is safe is repeated. Throttling, 5xx and lost answers are retried with full jitter,
+within the caller's deadline. That is safe because all operations are written so that a repetition is harmless (see
+`ports`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 from tidegate.adapters.aws.http import HttpClient, NotAnswered, endpoint_url
 from tidegate.adapters.aws.sigv4 import Credentials, Signer
 
-#: What a call may take when its caller names no deadline, seconds.
+#: How long a call may take when its caller names no deadline, seconds.
 DEFAULT_TIMEOUT_S = 5.0
 _ATTEMPTS = 4
 _BASE_DELAY_S = 0.025
@@ -39,11 +40,11 @@ _TEMPORARY = THROTTLING | {
 
 
 class AwsError(Exception):
-    """The service refused, or did not answer (`code` is then `NotAnswered`).
+    """The service refused, or did not answer.
 
     Attributes:
-        code: the service's error name.
-        temporary: whether repeating later may help.
+        code: the service's name of the error; `NotAnswered` when it did not answer.
+        temporary: whether the same call may succeed later.
         body: the answer's JSON, for details such as cancellation reasons.
     """
 
@@ -71,7 +72,7 @@ class JsonClient:
         version: str = "1.0",
         base_url: str | None = None,
     ) -> None:
-        """`target` is the prefix of `X-Amz-Target`, `version` the JSON protocol's."""
+        """`target` is the prefix of `X-Amz-Target`. `version` is the version of AWS's JSON protocol."""
         self._service = service
         self._target = target
         self._content_type = f"application/x-amz-json-{version}"
@@ -85,7 +86,7 @@ class JsonClient:
             deadline: monotonic seconds for all attempts together.
 
         Raises:
-            AwsError: refused, or not answered in time.
+            AwsError: the service refused, or did not answer in time.
         """
         if deadline is None:
             deadline = monotonic() + DEFAULT_TIMEOUT_S

@@ -1,4 +1,7 @@
-"""The managed WebSocket's management API (`@connections`): post, look, close; one at a time or many at once."""
+"""The management API of the managed WebSocket (`@connections`): send to a connection, look whether it exists, close it.
+
+Messages are sent one at a time or many at once.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ _BASE64 = re.compile(r"[A-Za-z0-9_-]*=*")
 
 
 class ManagementApi(Sender):
-    """Sends to one WebSocket API."""
+    """Sends to the connections of one WebSocket API."""
 
     def __init__(self, endpoint: str, *, region: str, credentials: Credentials, observer: Observer) -> None:
         """`endpoint` is the stage's callback URL, for example `https://id.execute-api.eu-west-1.amazonaws.com/live`."""
@@ -55,7 +58,7 @@ class ManagementApi(Sender):
         except NotAnswered:
             status = 0
         if status not in (200, 204, 410):
-            # Closing is a courtesy; whoever needs it certain asks again (the full revalidation does).
+            # A failed close is only counted. The full revalidation tries to close such connections again.
             self._observer.count("connections_not_closed")
 
     def _request(self, method: str, connection_id: str) -> int:
@@ -72,13 +75,13 @@ class ManagementApi(Sender):
         before_each: Callable[[OutboundMessage], bool] | None = None,
         deadline: float | None = None,
     ) -> Sequence[SendResult]:
-        """Without `deadline` (monotonic seconds) ten seconds are enough for all."""
+        """`deadline` is monotonic seconds; without it, all messages together get ten seconds."""
         listed = _Listed(list(posts), before_each)
         self._bulk.send(listed, monotonic() + _TIMEOUT_S if deadline is None else deadline)
         return listed.results()
 
     def send(self, outgoing: OutboundQueue[M]) -> None:
-        """For one thread at a time."""
+        """Send until the queue has ended and all is answered. For one thread at a time."""
         self._bulk.send(outgoing)
 
     def wake(self) -> None:
@@ -88,46 +91,48 @@ class ManagementApi(Sender):
         self._bulk.end()
 
     def encoded(self, message: Sendable) -> bytes:
-        """The signed request as bytes."""
+        """The whole signed request for a message, as bytes."""
         return self._post_signer.request(_escaped(message.connection_id), message.body, time())
 
 
 def _escaped(connection_id: str) -> str:
-    """A connection id as a path's segment. They are Base64 as a rule, which is encoded at a tenth of the cost."""
+    """A connection id as a segment of a path. Ids are usually Base64, which can be encoded at a tenth of the cost."""
     if _BASE64.fullmatch(connection_id):
         return connection_id.replace("=", "%3D")
     return quote(connection_id, safe="")
 
 
 class _Listed:
-    """`ports.delivery.OutboundQueue`: posts that are all there when sending begins, each on its own."""
+    """A `ports.delivery.OutboundQueue` of messages that are all there when sending begins. None waits for another."""
 
     ended = True
     due = None
 
-    def __init__(self, posts: Sequence[OutboundMessage], before_each: Callable[[OutboundMessage], bool] | None) -> None:
-        self._posts = posts
+    def __init__(
+        self, messages: Sequence[OutboundMessage], before_each: Callable[[OutboundMessage], bool] | None
+    ) -> None:
+        self._messages = messages
         self._next = 0
         self._before_each = before_each
-        self._deliveries: dict[int, Delivery] = {}  # by `id`: equal posts are two
+        self._deliveries: dict[int, Delivery] = {}  # by `id`, so that two equal messages have two entries
 
     def results(self) -> list[SendResult]:
-        return [SendResult(post, self._deliveries.get(id(post), Delivery.FAILED)) for post in self._posts]
+        return [SendResult(message, self._deliveries.get(id(message), Delivery.FAILED)) for message in self._messages]
 
     def ready(self, _now: float) -> int:
-        return len(self._posts) - self._next
+        return len(self._messages) - self._next
 
     def take(self, _now: float) -> OutboundMessage | None:
-        if self._next == len(self._posts):
+        if self._next == len(self._messages):
             return None
         self._next += 1
-        return self._posts[self._next - 1]
+        return self._messages[self._next - 1]
 
-    def before(self, post: OutboundMessage) -> OutboundMessage | None:
-        if self._before_each is None or self._before_each(post):
-            return post
-        self._deliveries[id(post)] = Delivery.WITHHELD
+    def before(self, message: OutboundMessage) -> OutboundMessage | None:
+        if self._before_each is None or self._before_each(message):
+            return message
+        self._deliveries[id(message)] = Delivery.WITHHELD
         return None
 
-    def answered(self, post: OutboundMessage, delivery: Delivery) -> None:
-        self._deliveries[id(post)] = delivery
+    def answered(self, message: OutboundMessage, delivery: Delivery) -> None:
+        self._deliveries[id(message)] = delivery

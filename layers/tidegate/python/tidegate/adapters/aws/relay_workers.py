@@ -37,6 +37,9 @@ class LambdaRelayWorkers(RelayWorkers):
 
 
 def read_start(event: Mapping[str, object]) -> tuple[int, bool]:
-    """(partition, whether as a successor) of an invocation that `LambdaRelayWorkers.start` asked for. Raises
-    `KeyError`."""
+    """(partition, whether as a successor) of an invocation that `LambdaRelayWorkers.start` asked for.
+
+    Raises:
+        KeyError: the event is not one of those.
+    """
     return int(str(event[_PARTITION])), bool(event.get(_SUCCESSOR))

@@ -1,4 +1,4 @@
-"""Revalidation work, and following of profiles, as SQS messages: what a crash leaves undone comes back by itself."""
+"""Revalidation tasks, and requests to follow profiles, as SQS messages. SQS delivers again what a crash left undone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tidegate.ports.revocation import RevalidationQueue
 
 
 class SqsRevalidationQueue(RevalidationQueue):
-    """Revalidation tasks as SQS messages."""
+    """Sends revalidation tasks to an SQS queue."""
 
     def __init__(self, client: JsonClient, queue_url: str) -> None:
         self._client = client
@@ -24,7 +24,7 @@ class SqsRevalidationQueue(RevalidationQueue):
 
 
 class SqsFollowRequests(FollowRequests):
-    """Requests to follow profiles, as SQS messages."""
+    """Sends requests to follow profiles to an SQS queue."""
 
     def __init__(self, client: JsonClient, queue_url: str) -> None:
         self._client = client
@@ -44,6 +44,6 @@ def _send(client: JsonClient, queue_url: str, body: str, delay_s: int) -> None:
 
 
 def read_task(body: str) -> Task:
-    """The message `queue` wrote. Raises `ValueError` or `KeyError` when it is not one."""
+    """Read a message that `queue` wrote. Raises `ValueError` or `KeyError` when it is not one."""
     fields = json.loads(body)
     return Task(TaskKind(fields["kind"]), str(fields["target"]), int(fields.get("sinceMs", 0)))

@@ -1,5 +1,7 @@
-"""Secrets, read lazily and kept for minutes: SnapStart would freeze what is read at init, and rotation must not
-need a deploy. The previous version verifies while the current one signs.
+"""Secrets, read when they are first needed and kept for minutes.
+
+They are not read at init, because SnapStart would freeze them then. They are read again, so that a rotation needs no
+deploy. The current version signs; the current and the previous one verify.
 
 Invariant of this file: a secret's value is in no `repr`, log or error.
 """
@@ -17,7 +19,8 @@ from tidegate.ports.runtime import Clock
 
 #: How long values are used before they are read again, seconds.
 TTL_S = 300.0
-#: A failed verification may mean a rotation; it makes us look again, but not more often than this, seconds.
+#: A failed verification may mean that the secret was rotated, so it is read again. Least time between two such reads,
+#: seconds.
 REFRESH_S = 30.0
 
 
@@ -26,7 +29,7 @@ class WeakSecret(RuntimeError):
 
 
 class Secret:
-    """One secret: its current value, and the previous one while there is one."""
+    """A secret: its current value, and the previous one while there is one."""
 
     def __init__(
         self, client: Callable[[], JsonClient], arn: str, clock: Clock, *, must_be_strong: bool = False
@@ -40,22 +43,27 @@ class Secret:
         self._read_at = 0.0
 
     def current(self) -> str:
-        """The value to sign with. Raises `Unavailable` when there is none to be had."""
+        """The value to sign with. Raises as `values` does."""
         return self.values()[0]
 
     def values(self) -> tuple[str, ...]:
-        """Values that verify, the current one first."""
+        """The values that verify, the current one first.
+
+        Raises:
+            Unavailable: they could not be read, and none were read before.
+            WeakSecret: one of them is too weak, and they must be strong.
+        """
         with self._lock:
             if not self._values or self._clock.monotonic() - self._read_at >= TTL_S:
                 self._read()
             return self._values
 
     def accepts(self, given: str) -> bool:
-        """Whether `given` is an accepted value; compared in constant time with every one of them."""
+        """Whether `given` is one of the values. It is compared with all of them, each in constant time."""
         return sum(hmac.compare_digest(given.encode(), value.encode()) for value in self.values()) > 0
 
     def refresh(self) -> bool:
-        """Read again after a failed verification, unless that was done just now. True when values changed."""
+        """Read again after a failed verification, unless they were read just now. True when the values changed."""
         with self._lock:
             if self._clock.monotonic() - self._read_at < REFRESH_S:
                 return False
@@ -73,7 +81,7 @@ class Secret:
                     raise
         except AwsError as error:
             if self._values:
-                # An old value is better than none; the next call after REFRESH_S tries again.
+                # An old value is better than none. The first call after REFRESH_S tries again.
                 self._read_at = self._clock.monotonic() - TTL_S + REFRESH_S
                 return
             raise Unavailable("A secret could not be read", code="secret_unavailable") from error

@@ -1,9 +1,10 @@
 """AWS Signature Version 4 for header-signed requests, from its public specification.
 
-Why our own: the gateway's cold start and its CPU per call are budgets of the product, and botocore alone costs
-several of them. The signing key is derived once a day per process; a request then costs three HMACs less.
+This is our own code because the gateway has budgets for its cold start and for its CPU per call. Botocore alone would
+cost several times those budgets. The signing key is derived once a day in each process, which saves a request four of
+its five HMACs.
 
-Invariant of this file: the secret key never leaves the objects here, neither in a `repr` nor in an error.
+Invariant of this file: the secret key does not leave the objects here, neither in a `repr` nor in an error.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ class Credentials:
 
 
 def credentials_from(env: Mapping[str, str] | None = None) -> Credentials:
-    """Credentials as Lambda hands them to a function.
+    """Credentials from the environment variables in which Lambda gives them to a function.
 
     Raises:
-        RuntimeError: the variables are not set.
+        RuntimeError: a variable is not set.
     """
     env = os.environ if env is None else env
     try:
@@ -46,7 +47,7 @@ class Signer:
         self.credentials = credentials
         self._region = region
         self._service = service
-        # One tuple, replaced whole: another thread never sees the key of one day with the scope of another.
+        # A tuple that is replaced whole, so that another thread never sees the key of one day and the scope of another.
         self._derived = ("", "", b"")
 
     def headers(
@@ -56,11 +57,11 @@ class Signer:
 
         Args:
             method: upper case.
-            host: as it goes into the Host header, with a port that is not the scheme's own.
-            path: as it goes on the wire, percent-encoded, without a query.
+            host: as in the Host header, with the port when it is not the scheme's default.
+            path: as in the request line, percent-encoded, without a query.
             body: the bytes sent.
             now: epoch seconds.
-            extra: further headers, names in lower case; they are signed as well.
+            extra: further headers, names in lower case. They are signed as well.
         """
         stamp = _stamp(now)
         scope, key = self.key_of(stamp)
@@ -89,7 +90,7 @@ class Signer:
         return headers
 
     def key_of(self, stamp: str) -> tuple[str, bytes]:
-        """(scope, signing key) of a time stamp's day."""
+        """(scope, signing key) for the day of a time stamp such as `20260102T030405Z`."""
         day, scope, key = self._derived
         if stamp[:8] != day:
             day, scope, key = self._derived = self._derive(stamp[:8])
@@ -103,11 +104,15 @@ class Signer:
 
 
 class PostSigner:
-    """Whole POST requests below one path, signed as `Signer` signs them: what they share is made once a second, and the
-    hash of a body once for all who get it. A test keeps both equal."""
+    """Makes whole POST requests to paths that share a prefix. The signatures are those that `Signer` makes; a test
+    compares them.
+
+    It is faster than `Signer`. What all requests of a second share is made once a second. A body that many receivers
+    get is hashed once.
+    """
 
     def __init__(self, signer: Signer, host: str, prefix: str) -> None:
-        """`prefix`: the path up to its last segment, percent-encoded, with the slash."""
+        """`prefix`: the path up to its last segment, percent-encoded, with the final slash."""
         self._signer = signer
         self._host = host
         self._prefix = prefix
@@ -116,10 +121,10 @@ class PostSigner:
         self._hashed: tuple[bytes, str] = (b"", hashlib.sha256(b"").hexdigest())
 
     def request(self, last: str, body: bytes, now: float) -> bytes:
-        """The request as it goes on the wire.
+        """The bytes of the request.
 
         Args:
-            last: the path's last segment, its every reserved character percent-encoded.
+            last: the path's last segment, with every reserved character percent-encoded.
             body: the bytes sent.
             now: epoch seconds.
         """
@@ -129,7 +134,7 @@ class PostSigner:
         if body is not known:
             digest = hashlib.sha256(body).hexdigest()
             self._hashed = (body, digest)
-        # Signing encodes the path once more: of what is encoded that changes the percent signs only.
+        # Signing encodes the encoded path once more. That changes only its percent signs.
         escaped = last.replace("%", "%25")
         canonical = f"{self._canonical_prefix}{escaped}{self._canonical_headers}{digest}".encode()
         inner, outer = self._inner.copy(), self._outer.copy()
@@ -145,10 +150,10 @@ class PostSigner:
         credentials = self._signer.credentials
         if credentials.token:
             headers["x-amz-security-token"] = credentials.token
-        signed = ";".join(headers)  # sorted as they stand
+        signed = ";".join(headers)  # they are in sorted order already
         lines = "".join(f"{name}:{value.strip()}\n" for name, value in headers.items())
         self._canonical_headers = f"\n\n{lines}\n{signed}\n"
-        # HMAC (RFC 2104) as far as it is the same for all posts of the second: two thirds of its cost.
+        # The part of the HMAC (RFC 2104) that is the same for all requests of this second: two thirds of its cost.
         block = key.ljust(hashlib.sha256().block_size, b"\0")
         self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in block))
         self._inner.update(f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n".encode())

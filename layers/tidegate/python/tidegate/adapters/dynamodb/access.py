@@ -1,8 +1,10 @@
-"""The access table: `dash#id`, `user#id`, and beside each dashboard `intents#id`, read only where intents matter; and
-for dashboards of a remote API `revoked#id`.
+"""The access table.
 
-Invariant of this file: only `put_dashboard`/`put_user` actions write the first three, always inside the transaction
-that changes what they mirror; the version in `revoked#id` only ever grows.
+Its keys are `dash#id` and `user#id` for access items, and `intents#id` for a dashboard's intents, which are read only
+where they matter. For dashboards of a remote API it has `revoked#id`.
+
+Invariants of this file: the first three are written only by the actions of `put_dashboard` and `put_user`, inside the
+transaction that changes what they mirror. The version in `revoked#id` only grows.
 """
 
 from __future__ import annotations
@@ -21,15 +23,15 @@ _DASHBOARD, _USER, _INTENTS, _REVOKED = "dash#", "user#", "intents#", "revoked#"
 
 
 class DynamoAccess(AccessStore):
-    """Access items and intents, as the control plane writes them."""
+    """Reads the access items and intents that the control plane writes."""
 
     def __init__(self, db: DynamoDb, table: str) -> None:
         self._db = db
         self._table = table
 
     def read(self, dashboard_ids: Iterable[str], user_ids: Iterable[str]) -> AccessSnapshot:
-        keys = [f"{_DASHBOARD}{one}" for one in dict.fromkeys(dashboard_ids)]
-        keys += [f"{_USER}{one}" for one in dict.fromkeys(user_ids)]
+        keys = [f"{_DASHBOARD}{dashboard_id}" for dashboard_id in dict.fromkeys(dashboard_ids)]
+        keys += [f"{_USER}{user_id}" for user_id in dict.fromkeys(user_ids)]
         if len(keys) == 1:
             item = self._db.get(self._table, {"key": keys[0]})
             items = [item] if item else []
@@ -50,9 +52,9 @@ class DynamoAccess(AccessStore):
 
 
 class DynamoRemoteAccess(AccessStore, RevokedVersions):
-    """Access items of the dashboards of a remote API, and up to where their versions are revoked.
+    """Access items of a remote API's dashboards, made from the share versions that the API has revoked.
 
-    Every id is a dashboard: whether it exists, the API said when it answered for the viewer.
+    Every id counts as a dashboard that exists: the API said so when it admitted the viewer.
     """
 
     def __init__(self, db: DynamoDb, table: str) -> None:
@@ -65,12 +67,15 @@ class DynamoRemoteAccess(AccessStore, RevokedVersions):
             item = self._db.get(self._table, {"key": _REVOKED + ids[0]})
             items = [item] if item else []
         else:
-            items = self._db.get_many(self._table, [{"key": _REVOKED + one} for one in ids])
+            items = self._db.get_many(self._table, [{"key": _REVOKED + dashboard_id} for dashboard_id in ids])
         versions = {item["key"].removeprefix(_REVOKED): int(item["revoked_below"]) for item in items}
-        return AccessSnapshot({one: remote_access_item(one, versions.get(one, 0)) for one in ids}, {})
+        dashboards = {
+            dashboard_id: remote_access_item(dashboard_id, versions.get(dashboard_id, 0)) for dashboard_id in ids
+        }
+        return AccessSnapshot(dashboards, {})
 
     def intent(self, dashboard_id: str, datasource_id: str) -> Mapping[str, object] | None:
-        """The API's intents are not kept here."""
+        """Always None: a remote API's intents are not kept here."""
         return None
 
     def raise_to(self, dashboard_id: str, version: int) -> None:
@@ -87,16 +92,16 @@ class DynamoRemoteAccess(AccessStore, RevokedVersions):
 def stored_intents(
     db: DynamoDb, table: str, dashboard_id: str, *, only: str | None = None
 ) -> dict[str, Mapping[str, object]]:
-    """Datasource id -> intent of a dashboard, or of the one datasource of it."""
+    """Datasource id -> intent of a dashboard. `only` names a datasource: then no other is returned."""
     item = db.get(table, {"key": _INTENTS + dashboard_id}) or {}
     texts: Mapping[str, str] = item.get("intents", {})
-    return {one: json.loads(text) for one, text in texts.items() if only in (None, one)}
+    return {datasource_id: json.loads(text) for datasource_id, text in texts.items() if only in (None, datasource_id)}
 
 
 def put_dashboard(
     table: str, access: DashboardAccess, intents: Mapping[str, Mapping[str, object]] | None
 ) -> list[dict[str, Any]]:
-    """The actions that write a dashboard's access item and its intents; without `intents` those stored stay."""
+    """The actions that write a dashboard's access item and its intents. Without `intents` the stored ones stay."""
     if intents is None:
         values = _fields(access)
         sets = ", ".join(f"#{name} = :{name}" for name in values)
@@ -118,15 +123,18 @@ def put_dashboard(
             table,
             {
                 "key": _INTENTS + access.dashboard_id,
-                # As text: the order of keys is part of an intent.
-                "intents": {one: json.dumps(intent, separators=(",", ":")) for one, intent in intents.items()},
+                # As text, because the order of its keys is part of an intent.
+                "intents": {
+                    datasource_id: json.dumps(intent, separators=(",", ":"))
+                    for datasource_id, intent in intents.items()
+                },
             },
         ),
     ]
 
 
 def _fields(access: DashboardAccess) -> Item:
-    """What an access item says of its dashboard, apart from the intents."""
+    """What an access item says of its dashboard, without the intents."""
     return {
         "share_version": access.share_version,
         "visibility": access.visibility.value,

@@ -1,4 +1,8 @@
-"""The audit table: a partition a month, newest read first. Invariant of this file: recording never raises."""
+"""The audit table: a partition for each month, read from the newest event on.
+
+Invariant of this file: recording raises no error of Tidegate's. An event that could not be written is counted and
+logged.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ _MONTHS = 14
 
 
 class DynamoAudit(AuditLog):
-    """The audit log, a partition for each month."""
+    """The audit log in DynamoDB."""
 
     def __init__(self, db: DynamoDb, table: str, ids: Ids, observer: Observer) -> None:
         self._db = db

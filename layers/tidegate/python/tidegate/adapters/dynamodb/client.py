@@ -1,10 +1,11 @@
-"""DynamoDB as the table modules need it: plain Python values in, plain Python values out, errors translated once.
+"""DynamoDB as the table modules need it: they give and get plain Python values, and errors are translated once, here.
 
-Expressions name attributes as `#name`; `values` are used as `:name`. Names are collected from the expressions, so
-reserved words never matter; `names` overrides what an alias stands for (for map keys that are data).
+Expressions name attributes as `#name`, and values as `:name`. The names are collected from the expressions, so
+DynamoDB's reserved words do not matter. `names` says what an alias stands for where that differs, for map keys that
+are data.
 
-Invariant of this file: a failed condition is `ConditionFailed`, everything that is not an answer is `Unavailable`,
-and a wrong request is a bug that is not hidden.
+Invariant of this file: a condition that does not hold raises `ConditionFailed`, and a missing answer raises
+`Unavailable`. A wrong request is a bug and is not hidden: its `AwsError` passes.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _CONFLICT_ATTEMPTS = 8
 
 
 class ConditionFailed(Exception):
-    """A write's condition did not hold. `item` is what is stored, when it was asked for and there is one."""
+    """A write's condition did not hold. `item` is the stored item, where the call returns it and there is one."""
 
     def __init__(self, item: Item | None = None) -> None:
         super().__init__("condition failed")
@@ -35,7 +36,7 @@ class ConditionFailed(Exception):
 
 
 class TransactionFailed(Exception):
-    """A transaction's condition did not hold. `failed` are the positions of the actions that said no."""
+    """Conditions of a transaction did not hold. `failed` are the positions of the actions whose conditions failed."""
 
     def __init__(self, failed: frozenset[int]) -> None:
         super().__init__(f"transaction failed at {sorted(failed)}")
@@ -43,11 +44,11 @@ class TransactionFailed(Exception):
 
 
 class Throttled(Unavailable):
-    """The table throttled the request to the end."""
+    """The table throttled the request, and every repetition of it."""
 
 
 def encode(value: Any) -> dict[str, Any]:
-    """A Python value as DynamoDB's typed JSON. Sets are sets of strings."""
+    """A Python value as DynamoDB's typed JSON. Sets are sets of strings. Raises `TypeError` for other types."""
     match value:
         case bool():
             return {"BOOL": value}
@@ -69,7 +70,7 @@ def encode(value: Any) -> dict[str, Any]:
 
 
 def decode(typed: Mapping[str, Any]) -> Any:
-    """The inverse of `encode`; numbers without a fraction become `int`."""
+    """The inverse of `encode`. Numbers without a fraction become `int`."""
     ((kind, value),) = typed.items()
     match kind:
         case "S" | "BOOL":
@@ -98,7 +99,7 @@ def decode_item(item: Mapping[str, Any]) -> Item:
 def expressions(
     values: Mapping[str, Any] | None, names: Mapping[str, str] | None, **parts: str | None
 ) -> dict[str, Any]:
-    """The expression members of a request: each part given, and the names and values they use."""
+    """The members of a request that hold expressions: each given part, and the names and values that they use."""
     request: dict[str, Any] = {part: text for part, text in parts.items() if text}
     aliases = {alias for text in request.values() for alias in _ALIAS.findall(text)}
     if aliases:
@@ -146,7 +147,7 @@ def check_action(
 
 
 class DynamoDb:
-    """The operations used, over one signed client."""
+    """The operations that the table modules use. Every one of them may raise `Unavailable`."""
 
     def __init__(self, client: JsonClient) -> None:
         self._client = client
@@ -160,7 +161,7 @@ class DynamoDb:
         return decode_item(item) if item else None
 
     def get_many(self, table: str, keys: Iterable[Mapping[str, Any]]) -> list[Item]:
-        """Read the items that exist, strongly consistent, in no order. Keys must differ."""
+        """Read the items that exist, strongly consistent, in any order. The keys must all differ."""
         pending = [encode_item(key) for key in keys]
         found: list[Item] = []
         while pending:
@@ -177,7 +178,7 @@ class DynamoDb:
         condition: str | None = None,
         values: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write one item whole. Raises `ConditionFailed`."""
+        """Write one item whole. Raises `ConditionFailed`, without the item."""
         parts = expressions(values, None, ConditionExpression=condition)
         self._call("PutItem", {"TableName": table, "Item": encode_item(item), **parts})
 
@@ -193,7 +194,11 @@ class DynamoDb:
         returning: bool = False,
         deadline: float | None = None,
     ) -> Item:
-        """Update one item; its new attributes when `returning`. Raises `ConditionFailed` with the item."""
+        """Update one item. Returns its new attributes when `returning`, else nothing.
+
+        Raises:
+            ConditionFailed: with the stored item, when there is one.
+        """
         request = {
             "TableName": table,
             "Key": encode_item(key),
@@ -212,7 +217,7 @@ class DynamoDb:
         condition: str | None = None,
         values: Mapping[str, Any] | None = None,
     ) -> Item | None:
-        """Delete one item and return what it was, None when there was none. Raises `ConditionFailed`."""
+        """Delete one item and return it; None when there was none. Raises `ConditionFailed`, without the item."""
         request = {
             "TableName": table,
             "Key": encode_item(key),
@@ -241,7 +246,7 @@ class DynamoDb:
         start: Mapping[str, Any] | None = None,
         descending: bool = False,
     ) -> Iterator[Item]:
-        """Items of one partition in key order: strongly consistent, unless it is an index, which may lag."""
+        """Items of a partition in the order of their keys. Strongly consistent, except for an index, which may lag."""
         request: dict[str, Any] = {
             "TableName": table,
             "ConsistentRead": index is None,
@@ -269,8 +274,11 @@ class DynamoDb:
     def scan(
         self, table: str, segment: int, segments: int, after: str | None = None
     ) -> Iterator[tuple[list[Item], str | None]]:
-        """(items, position) page by page of one segment of a parallel scan, strongly consistent. Never on a request
-        path. A position is where `after` goes on; None at the segment's end."""
+        """One segment of a parallel scan, page by page, strongly consistent. Never used to answer a request.
+
+        Yields (items, position). A position can be given as `after`, to go on behind that page. It is None at the end
+        of the segment.
+        """
         request: dict[str, Any] = {"TableName": table, "ConsistentRead": True}
         request |= {"Segment": segment, "TotalSegments": segments}
         if after is not None:
@@ -285,10 +293,14 @@ class DynamoDb:
             request["ExclusiveStartKey"] = last
 
     def transact(self, actions: Sequence[Mapping[str, Any]], token: str | None = None) -> None:
-        """Write all or nothing. Raises `TransactionFailed`.
+        """Write all or nothing.
 
-        A conflict with another transaction or write says nothing about the conditions: it is tried again.
-        `token` makes a repetition within ten minutes do nothing.
+        A conflict with another transaction or write says nothing about the conditions, so the transaction is tried
+        again. With a `token`, a repetition within ten minutes does nothing.
+
+        Raises:
+            TransactionFailed: a condition did not hold.
+            Unavailable: conflicts went on, or the store did not answer.
         """
         request: dict[str, Any] = {"TransactItems": list(actions)}
         if token:
@@ -323,7 +335,7 @@ class DynamoDb:
 
 
 class _Conflict(Exception):
-    """Another transaction or write was on the same item at the same moment."""
+    """Another transaction or write was working on the same item at the same moment."""
 
 
 def _cancelled(error: AwsError) -> Exception:

@@ -1,7 +1,7 @@
 """The connections table.
 
-Invariant of this file: a row's `subscriptions` map (datasource id -> dashboard id) is its set of subscription keys;
-it only grows by `reserve`, under the cap, while the row exists and is not closing.
+Invariant of this file: a row's `subscriptions` map (datasource id -> dashboard id) is its set of subscription keys.
+Only `reserve` adds to it: up to the cap, and while the row exists and is not closing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from tidegate.domain.subscriptions import Connection, SubscriptionKey
 from tidegate.ports.gateway import ConnectionStore, Reservation
 from tidegate.ports.runtime import ScanPage
 
-#: A connection lives two hours at most; rows a missed `$disconnect` left are gone soon after in any case.
+#: How long a row is kept, seconds. A connection lives two hours at most. If its `$disconnect` was missed, the row is
+#: gone soon after that all the same.
 ROW_LIFE_S = 4 * 3600
 
 _OPEN = "attribute_exists(#connection_id) AND attribute_not_exists(#closing)"
@@ -41,7 +42,7 @@ class DynamoConnections(ConnectionStore):
         try:
             self._db.put(self._table, item, "attribute_not_exists(#connection_id)")
         except ConditionFailed:
-            return  # a repetition: what is there may have grown subscriptions already
+            return  # a repetition: the row may already have subscriptions, so it is left as it is
 
     def get(self, connection_id: str) -> Connection | None:
         item = self._db.get(self._table, {"connection_id": connection_id})
@@ -59,13 +60,14 @@ class DynamoConnections(ConnectionStore):
                 {"datasource": key.datasource_id},
             )
         except ConditionFailed:
-            # Which part failed is asked of what is there now; a wrong guess only words the refusal differently.
-            there = self.get(key.connection_id)
-            if there is None or there.closing:
+            # The row as it is now tells which part of the condition failed. If it has changed since, only the wording
+            # of the refusal is wrong.
+            connection = self.get(key.connection_id)
+            if connection is None or connection.closing:
                 return Reservation.GONE
-            other = there.subscriptions.get(key.datasource_id)
+            other = connection.subscriptions.get(key.datasource_id)
             return Reservation.OTHER_DASHBOARD if other not in (None, key.dashboard_id) else Reservation.FULL
-        return Reservation.HELD
+        return Reservation.RESERVED
 
     def note_slot(self, connection_id: str, slot: str) -> bool:
         try:
@@ -112,7 +114,7 @@ class DynamoConnections(ConnectionStore):
 
 
 def drop_key_action(table: str, key: SubscriptionKey) -> dict[str, Any]:
-    """The action that takes a subscription's key out of its connection's set; fails when the connection is gone."""
+    """The action that removes a subscription's key from its connection. It fails when the connection is gone."""
     return update_action(
         table,
         {"connection_id": key.connection_id},

@@ -1,8 +1,8 @@
 """The dashboards table.
 
 Invariant of this file: a dashboard, its access item, its intents, its uses of profiles and the event of its change are
-written in one transaction, conditional on the dashboard's row version. What of these a change leaves alone was
-therefore written with the document that is stored, and stays right.
+written in one transaction, conditional on the dashboard's row version. A change may leave the intents and uses alone:
+they were written with the document that is still stored, so they stay right.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from tidegate.errors import Conflict
 from tidegate.ports.control_plane import DashboardStore, DashboardWrite, Page
 
 _KIND = "dashboard"
-#: DynamoDB's limit of a transaction.
+#: DynamoDB's limit: actions in a transaction.
 _MAX_ACTIONS = 100
 
 
 class DynamoDashboards(DashboardStore):
-    """Dashboards, with everything a change of one writes."""
+    """Stores dashboards, and with a change everything else that it writes."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class DynamoDashboards(DashboardStore):
         return _page(list(items), limit)
 
     def summaries(self, dashboard_ids: Iterable[str]) -> Sequence[DashboardSummary]:
-        keys = [{"dashboard_id": one} for one in dict.fromkeys(dashboard_ids)]
+        keys = [{"dashboard_id": dashboard_id} for dashboard_id in dict.fromkeys(dashboard_ids)]
         return [_summary(item) for item in self._db.get_many(self._table, keys)] if keys else []
 
     def write(self, write: DashboardWrite, now_ms: int) -> int | None:

@@ -1,7 +1,8 @@
 """The limiters table: counters of fixed windows, and sets of holders.
 
-Invariant of this file: each decision is one conditional write on one item, so it is exact under any concurrency. A
-throttled item is a flood on that very key: it answers like a refusal, not like a store that is down.
+Invariant of this file: each decision is one conditional write on one item, so it is exact under any concurrency.
+
+DynamoDB throttles an item when that key is flooded. That counts as a refusal, not as a store that is down.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _RATE, _CAP = "rate#", "cap#"
 
 
 class DynamoRates(RateStore):
-    """Rates, one item per key and window."""
+    """Rates, one item for each key and window."""
 
     def __init__(self, db: DynamoDb, table: str) -> None:
         self._db = db
@@ -39,7 +40,7 @@ class DynamoRates(RateStore):
                 "attribute_not_exists(#count) OR (#count < :limit AND #last <> :request)",
                 {
                     "request": request_id,
-                    # Kept for one more window, so that a late reader of the table still sees why.
+                    # Kept for one more window, so that a person who reads the table later still sees why.
                     "ttl": (window + 2) * window_ms // 1000,
                     "one": 1,
                     "limit": limit,
@@ -59,7 +60,7 @@ class DynamoRates(RateStore):
         self._db.delete(self._table, {"key": f"{_RATE}{key}#{window_ms}#{window_of(now_ms, window_ms)}"})
 
     def lock(self, key: str, until_ms: int, deadline: float) -> None:
-        """Lock the key until then, epoch milliseconds; a later lock stands."""
+        """Lock the key until `until_ms`, epoch milliseconds. A lock that lasts longer stays as it is."""
         _in_time(deadline)
         try:
             self._db.update(
@@ -74,14 +75,14 @@ class DynamoRates(RateStore):
             return
 
     def locked_until_ms(self, key: str, deadline: float) -> int:
-        """Epoch milliseconds until which the key is locked; 0 when it never was."""
+        """The end of the key's lock, epoch milliseconds; 0 when it has none."""
         _in_time(deadline)
         item = self._db.get(self._table, {"key": f"lock#{key}"}, deadline=deadline)
         return int(item["until"]) if item else 0
 
 
 class DynamoCaps(CapStore):
-    """Caps, one item per counter shard."""
+    """Caps, one item for each counter shard."""
 
     def __init__(self, db: DynamoDb, table: str, namespace: str) -> None:
         self._db = db

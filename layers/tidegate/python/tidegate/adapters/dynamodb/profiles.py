@@ -1,9 +1,14 @@
-"""The profiles table: `credential`/id, `broker`/id, `name#kind`/name for uniqueness, `use#kind#id`/dashboardId;
-`change`/kind#id#revision for what dashboards have yet to follow, and `change#kind#id#revision`/dashboardId for those
-that did.
+"""The profiles table. Its keys, written as kind/id:
 
-Invariant of this file: a name's item and its profile are written and deleted together; a sealed secret is read by
-`sealed_secret` only.
+- `credential`/id and `broker`/id: profiles.
+- `name#<kind>`/name: makes the names of a kind unique.
+- `use#<kind>#<id>`/dashboard id: a dashboard uses the profile.
+- `use#credential#<id>`/`broker#<id>`: a broker profile uses the credential.
+- `change`/`<kind>#<id>#<revision>`: a change that dashboards have yet to follow.
+- `change#<kind>#<id>#<revision>`/dashboard id: the dashboard has followed that change.
+
+Invariants of this file: a name's item and its profile are written and deleted together. Only `sealed_secret` gives out
+a sealed secret.
 """
 
 from __future__ import annotations
@@ -128,10 +133,11 @@ class DynamoProfiles(ProfileStore):
     def end_change(self, change: ProfileChange) -> None:
         opened = _opened_key(change)
         with suppress(ConditionFailed):
-            # First, so that nobody follows it anew while the traces that say who did are going.
+            # This comes first. The items that say which dashboards have followed are deleted next, and meanwhile nobody
+            # may make a dashboard follow once more.
             self._db.update(self._table, opened, "SET #followed = :yes", "attribute_exists(#kind)", {"yes": True})
-        traces = self._db.query(self._table, "#kind = :traces", {"traces": _followed(change, "")["kind"]})
-        self._db.delete_many(self._table, [{"kind": item["kind"], "id": item["id"]} for item in traces])
+        done = self._db.query(self._table, "#kind = :done", {"done": _followed(change, "")["kind"]})
+        self._db.delete_many(self._table, [{"kind": item["kind"], "id": item["id"]} for item in done])
         self._db.delete(self._table, opened)
 
     def _opened(self, change: ProfileChange | None) -> list[dict[str, Any]]:
@@ -148,7 +154,7 @@ class DynamoProfiles(ProfileStore):
         further: list[dict[str, Any]],
     ) -> None:
         name = _name(kind, after.name) | {"profile_id": after.profile_id}
-        # A repetition finds its own write done: the name is its own already.
+        # A repetition may find its own write done. Then the name belongs to this profile already.
         free = "attribute_not_exists(#kind) OR #profile_id = :id"
         condition = (
             ("attribute_not_exists(#kind) OR #revision = :new", {"new": after.revision})
@@ -173,8 +179,10 @@ class DynamoProfiles(ProfileStore):
 def use_actions(
     table: str, dashboard_id: str, before: frozenset[ProfileUse], after: frozenset[ProfileUse]
 ) -> list[dict[str, Any]]:
-    """The actions that keep a dashboard's uses, and make sure that the profiles intents were built from are still as
-    they were read."""
+    """The actions that write a dashboard's uses of profiles.
+
+    They also check that the profiles from which intents were built have not changed since they were read.
+    """
     was, now = {(use.kind, use.profile_id) for use in before}, {(use.kind, use.profile_id) for use in after}
     checks = [
         check_action(
@@ -192,7 +200,7 @@ def use_actions(
 
 
 def follow_action(table: str, change: ProfileChange, dashboard_id: str) -> dict[str, Any]:
-    """The action that notes that a dashboard follows a change, once."""
+    """The action that notes that a dashboard has followed a change. It fails when that was noted before."""
     return put_action(table, _followed(change, dashboard_id), "attribute_not_exists(#kind)")
 
 

@@ -1,6 +1,7 @@
-"""The relay's leases, in the streams table: partition `lease`, one row a shard.
+"""The relay's leases, in the streams table: its partition `lease` has a row for each relay partition.
 
-Invariant of this file: owner and fence change together, under a condition on the fence that was seen.
+Invariant of this file: a change of owner and the new fence are one write. Its condition is that the lease is still the
+one that was seen, or that it is free or the claimer's own.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ _OWN = "#owner = :owner AND #fence = :fence"
 
 
 class DynamoRelayLeases(RelayLeases):
-    """Leases in the streams table. Times are stored in milliseconds: the table knows no fractions here."""
+    """Leases in the streams table. Times are stored as whole milliseconds."""
 
     def __init__(self, db: DynamoDb, table: str) -> None:
         self._db = db
         self._table = table
 
     def claim(self, partition: int, owner: str, now: float) -> Lease | None:
-        # A lost answer is found again: the owner asks with its own id.
+        # When an answer is lost, the owner claims again with the same id, and succeeds.
         free = "attribute_not_exists(#until) OR #until < :free OR #owner = :owner"
         values = {"owner": owner, "until": _ms(now + LEASE_S), "free": _ms(now - CLAIM_AFTER_S), "one": 1}
         update = "SET #owner = :owner, #until = :until REMOVE #successor ADD #fence :one"

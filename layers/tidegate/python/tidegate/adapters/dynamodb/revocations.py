@@ -1,8 +1,8 @@
-"""The revocations table: `feed` + id, and the head as item 0 of the partition `head`.
+"""The revocations table: events in the partition `feed`, and the newest id as item 0 of the partition `head`.
 
 Invariant of this file: ids are integers without gaps, because the transaction that writes event n+1 moves the head
-from n to n+1 under a condition. Revocations are rare, so serialising them costs nothing, and a reader at n knows
-that everything up to n is there.
+from n to n+1 under a condition. So a reader at n knows that every event up to n is there. Revocations are rare, so
+writing them one after another costs nothing.
 """
 
 from __future__ import annotations
@@ -35,8 +35,7 @@ _ATTEMPTS = 12
 
 
 class DynamoRevocations(RevocationFeed, CursorStore, FullRevalidationRuns):
-    """The feed, our place in it, the runs of full revalidations, and the writing side used by stores whose changes
-    revoke."""
+    """The feed, our cursor in it, and the runs of full revalidations. Stores whose changes revoke write with it."""
 
     def __init__(self, db: DynamoDb, table: str, retention_s: int) -> None:
         self._db = db
@@ -44,9 +43,13 @@ class DynamoRevocations(RevocationFeed, CursorStore, FullRevalidationRuns):
         self._retention_s = retention_s
 
     def write_with(self, actions: Sequence[dict[str, Any]], revocation: Revocation | None, now_ms: int) -> int | None:
-        """Carry out the actions and, in the same transaction, record the event.
+        """Carry out the actions and, in the same transaction, record the event. `now_ms` is epoch milliseconds.
 
-        Returns the event's id. Raises `TransactionFailed` with positions of `actions` only.
+        Returns the event's id; None when there is no revocation to record.
+
+        Raises:
+            TransactionFailed: with positions of `actions` only.
+            Unavailable: other revocations were written first again and again.
         """
         if revocation is None:
             self._db.transact(actions, token=str(uuid4()))
@@ -65,8 +68,7 @@ class DynamoRevocations(RevocationFeed, CursorStore, FullRevalidationRuns):
         raise Unavailable("The revocation feed is busy", code="store_busy")
 
     def read(self, after: int, limit: int, now: float) -> FeedPage:
-        """Events past their retention are not shown, whether or not TTL has
-        run."""
+        """Events past their retention are not returned, whether or not DynamoDB has deleted them already."""
         head = self._head()
         cutoff_ms = int((now - self._retention_s) * 1000)
         oldest = self._oldest(cutoff_ms, head)
@@ -89,8 +91,8 @@ class DynamoRevocations(RevocationFeed, CursorStore, FullRevalidationRuns):
         return True
 
     def begin(self, owner: str, now: int, interval_s: int, life_s: int) -> RevalidationRun | None:
-        """The item: who runs it (`owner`, `until`), the pass (`began`,
-        `progress`, `open`)."""
+        """Attributes of the item: `owner` and `until` say who works on the run. `began`, `progress` and `open` are the
+        run itself. `demanded` asks for a run before it is due."""
         free = "(attribute_not_exists(#until) OR #until < :now OR #owner = :owner)"
         lease = {"now": now, "owner": owner, "until": now + life_s}
         try:
@@ -174,9 +176,10 @@ class DynamoRevocations(RevocationFeed, CursorStore, FullRevalidationRuns):
 
 
 def read_stream_record(record: Mapping[str, Any]) -> RevocationEvent:
-    """The event that a record of the table's stream tells of (an insertion; `tables.REVOCATIONS` streams new images).
+    """The event of a record of the table's stream. The record is an insertion with its new image.
 
-    Raises `ValueError` when it is not one of this module's.
+    Raises:
+        ValueError: it is not a record of an event of this table.
     """
     try:
         return _event(decode_item(record["dynamodb"]["NewImage"]))
@@ -185,7 +188,7 @@ def read_stream_record(record: Mapping[str, Any]) -> RevocationEvent:
 
 
 class DynamoRemoteCursor(RemoteCursors):
-    """Our place in a remote API's feed, one for each API, so that a remote API is read from its own beginning."""
+    """Our cursor in a remote API's feed. Each API has its own, so that a new one is read from its beginning."""
 
     def __init__(self, db: DynamoDb, table: str, api: str) -> None:
         self._db = db

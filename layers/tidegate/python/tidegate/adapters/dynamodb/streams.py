@@ -1,5 +1,7 @@
-"""The streams and last-values tables. Invariants of this file: `last_requested_at` only moves forward, and a last
-value is only ever replaced by a newer one."""
+"""The streams and last-values tables.
+
+Invariants of this file: `last_requested_at` only moves forward. A last value is only replaced by a newer one.
+"""
 
 from __future__ import annotations
 
@@ -10,19 +12,23 @@ from tidegate.adapters.dynamodb.client import ConditionFailed, DynamoDb, Item
 from tidegate.domain.subscriptions import LastValue, Stream
 from tidegate.ports.gateway import LastValueStore, SourceStreams, StreamStore
 
-#: Subscriptions end within two hours; a day later nobody can be on a stream that nobody subscribed to since.
+#: How long a stream is kept after its last subscribe, seconds. Subscriptions end within two hours, so after a day it
+#: has none.
 STREAM_LIFE_S = 86_400
-#: A value a week old is no longer news to whoever subscribes.
+#: How long a last value is kept, seconds: a week. An older value is of no interest to a new subscriber.
 VALUE_LIFE_S = 7 * 86_400
 
 
-#: Sort key of a source's version row; sorts before every stream key, so a query reads it first.
+#: Sort key of a source's version row. It sorts before every stream key, so a query reads it first.
 _VERSION = "!version"
 
 
 class DynamoStreams(StreamStore):
-    """The partition `rule#<allowed topic>` holds the streams that a rule feeds and their version, the partition
-    `relay` those of the relay. (The partition `lease` is `relay_leases`'s alone.)"""
+    """Streams by source.
+
+    The table's partition `rule#<allowed topic>` has the streams that an IoT rule feeds, and a version row. Its
+    partition `relay` has the same for the streams of the relay. Its partition `lease` belongs to `relay_leases` alone.
+    """
 
     def __init__(self, db: DynamoDb, table: str) -> None:
         self._db = db
@@ -50,8 +56,8 @@ class DynamoStreams(StreamStore):
         return _stream(item)
 
     def _register(self, key: Item, stream: Stream, touched: Item) -> Item:
-        """Write the stream, then move the version, then note that both were done: whoever dies in between leaves the
-        note undone, and the next subscriber does it again."""
+        """Write the stream, then move the version, then note that both are done. If this process dies in between, the
+        note is missing, and the next subscriber does all of it again."""
         fields: Item = {"protocol": stream.protocol, "parser": stream.parser}
         update = "SET #last_requested_at = :requested, #ttl = :ttl, #protocol = :protocol, #parser = :parser"
         if stream.allowed_topic is not None:

@@ -1,7 +1,7 @@
 """The subscriptions table.
 
-Invariant of this file: the index attribute `audience` is there exactly while a row is visible and not terminated, and
-every write of an attempt is conditional on that attempt.
+Invariants of this file: a row has the index attribute `audience` exactly while it is visible and its termination is
+not claimed. Every later write of a subscribe is conditional on the generation that it wrote.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ from tidegate.domain.subscriptions import (
 from tidegate.ports.gateway import SubscriptionStore
 from tidegate.ports.runtime import ScanPage
 
-#: Shards of a dashboard's rows. Constant: a row's place must be computable from its key alone.
+#: Key shards of a dashboard's rows. The number is fixed, because a row's place is computed from its key alone.
 KEY_SHARDS = 8
-#: A row outlives its token by the longest life of a connection, then goes even if nothing swept it.
+#: How long a row is kept after its token has expired, seconds. That is longer than a connection lives. Then the row
+#: goes by itself, if nothing else has deleted it.
 ROW_LIFE_S = 3 * 3600
 
 _OWN = "#generation = :generation"
@@ -39,7 +40,7 @@ _LIVE = f"{_OWN} AND #visible = :yes AND attribute_not_exists(#terminated_by)"
 
 
 class DynamoSubscriptions(SubscriptionStore):
-    """Rows of subscriptions. A row and its key in the connections table go together."""
+    """Rows of subscriptions. A row and its key in the connections table are deleted together."""
 
     def __init__(self, db: DynamoDb, table: str, connections_table: str) -> None:
         self._db = db
@@ -82,12 +83,12 @@ class DynamoSubscriptions(SubscriptionStore):
         try:
             self._db.update(self._table, _key(row.key), update, f"{_LIVE} AND #exp < :exp", values)
         except ConditionFailed as failed:
-            there = _row(failed.item) if failed.item else self.get(row.key)
+            stored = _row(failed.item) if failed.item else self.get(row.key)
             return (
-                there is not None
-                and there.generation == row.generation
-                and there.live
-                and there.claim.expires_at >= expires_at
+                stored is not None
+                and stored.generation == row.generation
+                and stored.live
+                and stored.claim.expires_at >= expires_at
             )
         return True
 
@@ -124,7 +125,7 @@ class DynamoSubscriptions(SubscriptionStore):
         except TransactionFailed as failure:
             if 0 in failure.failed:
                 return False
-            try:  # the connection is gone, and with it the key
+            try:  # the connection is gone, and the key with it
                 self._db.delete(self._table, _key(row.key), own, values)
             except ConditionFailed:
                 return False
@@ -139,7 +140,7 @@ class DynamoSubscriptions(SubscriptionStore):
                 ]
             )
         except TransactionFailed:
-            return  # another attempt's row needs the key, or the connection is gone
+            return  # the row of another subscribe needs the key, or the connection is gone
 
     def remove_all_of(self, connection: Connection) -> None:
         keys = [
@@ -178,16 +179,16 @@ def _key(key: SubscriptionKey) -> dict[str, str]:
 
 
 def _live_on(claim: Claim) -> tuple[str, Item]:
-    """The condition that a row is visible on the same grant (see `same_authorization`), and its values."""
+    """The condition that a row is visible and has the same authorization (see `same_authorization`), and its values."""
     parts = ["#visible = :yes", "#subject = :subject", "#intent_hash = :intent_hash"]
     values: Item = {"yes": True, "subject": claim.principal.subject, "intent_hash": claim.intent_hash}
     for name in ("share_version", "session_version"):
-        held = getattr(claim.principal, name)
-        if held is None:
+        version = getattr(claim.principal, name)
+        if version is None:
             parts.append(f"attribute_not_exists(#{name})")
         else:
             parts.append(f"#{name} = :{name}")
-            values[name] = held
+            values[name] = version
     return " AND ".join(parts), values
 
 

@@ -1,6 +1,7 @@
-"""The users table: `user#id`, and `email#address` so that an e-mail is one user's only.
+"""The users table: `user#id` for users, and `email#address`, so that an e-mail address belongs to one user only.
 
-Invariant of this file: user, e-mail item, access item and event are written in one transaction."""
+Invariant of this file: user, e-mail item, access item and event are written in one transaction.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +72,7 @@ def share_actions(table: str, dashboard_id: str, was: Set[str], now: Set[str]) -
     Args:
         was, now: ids of the users in the dashboard's ACL before and after.
     """
-    # The row version moves as well, so that a write of the user that read it before starts over.
+    # The row version grows as well, so that a write of the user that read it before fails and starts over.
     added, dropped = (
         "ADD #shared_dashboards :dashboard, #row_version :one",
         "DELETE #shared_dashboards :dashboard ADD #row_version :one",

@@ -1,4 +1,4 @@
-"""The three calls of the internal API, as the gateway's ports."""
+"""Ports of the gateway, served by the three calls of a remote API's internal API."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tidegate.ports.remote_api import Introspections, RemoteFeed
 
 
 class HttpIntrospections(Introspections):
-    """Asks the remote API over HTTP."""
+    """Introspects tokens at the remote API, over HTTP."""
 
     def __init__(self, client: RemoteApiClient, timeout_ms: int) -> None:
         self._client = client
@@ -48,7 +48,7 @@ class HttpRemoteFeed(RemoteFeed):
 
 
 class HttpRates(RateCounter):
-    """Counts where the API counts, so that all its gateways share one limit."""
+    """Counts at the remote API, so that all its gateways share one limit."""
 
     def __init__(self, client: RemoteApiClient) -> None:
         self._client = client
@@ -56,10 +56,16 @@ class HttpRates(RateCounter):
     def count(
         self, key: str, limit: int, now_ms: int, window_ms: int, request_id: str, deadline: float
     ) -> RateDecision:
-        """`key` is `namespace#scope#key`, made with `RemoteApiKeys`. The contract has no request id, so a call whose
-        answer was lost is not repeated, and its windows are minutes."""
+        """`key` is `namespace#scope#key`, where the last part is made with `RemoteApiKeys`.
+
+        The internal API takes no request id, so a call whose answer was lost is not repeated. Its windows are minutes.
+
+        Raises:
+            ValueError: the window is not a minute.
+            ApiTimeout, ApiBusy, Unavailable: the API did not count.
+        """
         if window_ms != WINDOW_MS:
-            raise ValueError("the contract counts by the minute only")
+            raise ValueError("the internal API counts by the minute only")
         timeout_s = deadline - monotonic()
         if timeout_s <= 0:
             raise ApiTimeout("The limiter did not answer in time")
@@ -69,11 +75,10 @@ class HttpRates(RateCounter):
 
 
 class RemoteApiKeys(KeyHasher):
-    """Keys for `HttpRates`, made as every gateway of the API has to make them, so without a
-    salt."""
+    """Keys for `HttpRates`. Every gateway of the API has to make the same keys, so they have no salt."""
 
     def key(self, *parts: str) -> str:
-        """First 32 hex characters of the SHA-256 of the last part, trimmed and lower-cased (see "Internal API")."""
+        """First 32 hex characters of the SHA-256 of the last part, trimmed and in lower case (see "Internal API")."""
         return hashlib.sha256(parts[-1].strip().lower().encode()).hexdigest()[:32]
 
 

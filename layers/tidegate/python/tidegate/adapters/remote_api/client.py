@@ -1,9 +1,11 @@
-"""The internal API of a remote API over HTTP.
+"""Calls the internal API of a remote API, over HTTP.
 
-Invariants of this file: the service token is in no error and no log, and goes to the configured API only (redirects are
-not followed); and a refusal counts only when it has the contract's form, `{"error": "text"}`: what a proxy in between
-says, a "403" of a firewall or a "404" while the API is being deployed, is no answer of the API. Statuses decide, texts
-are never looked at and go nowhere.
+Invariants of this file:
+
+- The service token is in no error and no log. It goes to the configured API only; redirects are not followed.
+- A refusal counts only when it has the form `{"error": "text"}`. What a proxy in between answers is no answer of the
+  API: for example a 403 of a firewall, or a 404 while the API is being deployed.
+- The status decides. The text is never read and never passed on.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ MAX_BODY = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer in the contract's form."""
+    """An answer that has the form of the internal API."""
 
     status: int
     body: Mapping[str, object] = field(repr=False)
@@ -42,13 +44,14 @@ class RemoteApiClient:
         self._accepted: str | None = None
 
     def post(self, path: str, payload: Mapping[str, object], timeout_s: float) -> Reply:
-        """Call, all attempts together within `timeout_s`.
+        """Call the API. `timeout_s` is for all attempts together.
 
-        A reply of 401 is about the payload: the service token was accepted.
+        A reply of 401 is about the session token in the payload: the service token was accepted.
 
         Raises:
-            ApiTimeout, ApiBusy: see there. Unavailable: the API did not answer in the contract's form, failed (5xx),
-            or does not accept our service token.
+            ApiTimeout: the API did not answer in time.
+            ApiBusy: it is called too often.
+            Unavailable: it failed (5xx), answered in another form, or does not accept our service token.
         """
         deadline = monotonic() + timeout_s
         bearer = self._bearer()
@@ -63,10 +66,14 @@ class RemoteApiClient:
         return self._accepted if self._accepted in values else values[0]
 
     def _find_accepted(self, deadline: float) -> str:
-        """The value of our service token the API accepts; during a rotation it may know another one than we do.
+        """The value of our service token that the API accepts. During a rotation the API may know another one than we.
 
-        A 401 says either that it does not, or that a session token is not valid. A question without a session token
-        tells them apart: who is accepted hears that it is missing.
+        A 401 says that the service token is not accepted, or that a session token is not valid. To tell them apart, a
+        call is made without a session token. If it is refused for the missing session token, the service token was
+        accepted.
+
+        Raises:
+            Unavailable: the API accepts none of them.
         """
         for again in (False, True):
             if again and not self._secret.refresh():
@@ -79,7 +86,7 @@ class RemoteApiClient:
 
     def _once(self, path: str, payload: Mapping[str, object], bearer: str, deadline: float) -> Reply:
         if not bearer.isascii() or not bearer.isprintable():
-            # `http.client` would refuse it with an error that quotes it.
+            # `http.client` would refuse the token with an error that shows it.
             raise Unavailable("The service token is not fit for a header", code="api_unauthorized")
         headers = {
             "authorization": f"Bearer {bearer}",
@@ -107,5 +114,5 @@ def _reply(answer: Answer) -> Reply:
         body = None
     in_form = isinstance(body, dict) and (answer.status == 200 or isinstance(body.get("error"), str))
     if not in_form or answer.status not in (200, 400, 401, 403, 404):
-        raise Unavailable("The answer does not have the contract's form", code="api_malformed")
+        raise Unavailable("The answer does not have the form of the internal API", code="api_malformed")
     return Reply(answer.status, body)

@@ -1,8 +1,9 @@
-"""Server-sent events and WebSockets of the outside, over aiohttp.
+"""Upstreams with server-sent events or WebSockets, over aiohttp.
 
-Invariant of this file: a socket is only ever made to an address that the egress policy admitted in that very connect:
-the URL is checked before, every resolved address by the resolver, and each address once more where its socket is made,
-whichever way it got there. Redirects are followed by hand, each as a new connect.
+Invariant of this file: a socket is made only to an address that the egress policy admitted in the same connect. The URL
+is checked first. The resolver checks every address that a name resolves to. Each address is checked once more where
+its socket is made, because the library may have it from elsewhere. Redirects are followed by our own code, each as a
+new connect.
 """
 
 from __future__ import annotations
@@ -33,19 +34,19 @@ from tidegate.ports.relay import (
 from tidegate.protocol.event_stream import EventStream, ServerSentEvent
 from tidegate.protocol.messages import ErrorCode
 
-#: Headers that are the connection's own; a datasource's document may not set them.
+#: Headers that belong to the connection. A datasource's document may not set them.
 _OWN_HEADERS = frozenset(
     {"host", "connection", "content-length", "transfer-encoding", "upgrade", "accept-encoding", "expect", "te"}
 )
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS = 5
-#: All that follows a redirect to another origin: any other header may carry a credential.
+#: The only headers that are sent to another origin after a redirect. Any other header may carry a credential.
 _ANY_ORIGIN = ("Accept", "Cache-Control", "User-Agent")
 _USER_AGENT = "tidegate-relay"
 
 
 class CheckedResolver(AbstractResolver):
-    """Resolves a name to its addresses if every one of them may be connected to."""
+    """Resolves a name to its addresses, if every one of them may be connected to."""
 
     def __init__(self, policy: EgressPolicy, resolve: Resolve) -> None:
         self._policy = policy
@@ -58,20 +59,20 @@ class CheckedResolver(AbstractResolver):
         return [
             ResolveResult(
                 hostname=host,
-                host=one,
+                host=address,
                 port=port,
-                family=socket.AF_INET6 if ":" in one else socket.AF_INET,
+                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
                 proto=0,
                 flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
             )
-            for one in addresses
+            for address in addresses
         ]
 
     async def close(self) -> None: ...
 
 
 class AiohttpUpstreams(UpstreamsFor["UpstreamRequest"]):
-    """Made and used in one event loop."""
+    """Opens upstreams. It is made and used in one event loop."""
 
     def __init__(
         self,
@@ -109,9 +110,9 @@ class AiohttpUpstreams(UpstreamsFor["UpstreamRequest"]):
         await self._session.close()
 
     async def open(self, request: UpstreamRequest, last_id: str) -> AsyncIterator[UpstreamEvent]:
-        source = self._sse(request, last_id) if request.protocol == "sse" else self._websocket(request)
+        events = self._sse(request, last_id) if request.protocol == "sse" else self._websocket(request)
         try:
-            async for event in source:
+            async for event in events:
                 yield event
         except PolicyBlocked as error:
             raise UpstreamFault(ErrorCode.POLICY_BLOCKED, error.message, refused=True) from error
@@ -120,7 +121,7 @@ class AiohttpUpstreams(UpstreamsFor["UpstreamRequest"]):
         except aiohttp.WSServerHandshakeError as error:
             raise _refused(error.status) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            # The text may name addresses or hold the URL with a credential in it: it stays here.
+            # The error's text may name addresses, or hold the URL with a credential in it. So it is not passed on.
             blocked = _cause(error, PolicyBlocked)
             if blocked is not None:
                 raise UpstreamFault(ErrorCode.POLICY_BLOCKED, blocked.message, refused=True) from None
@@ -156,7 +157,7 @@ class AiohttpUpstreams(UpstreamsFor["UpstreamRequest"]):
                         yield Oversize()
 
     async def _get(self, request: UpstreamRequest, last_id: str) -> aiohttp.ClientResponse:
-        """Connect, following redirects; each is checked like the first."""
+        """Connect, and follow redirects. Each URL is checked like the first."""
         url, headers = request.url, _headers(request.headers)
         headers |= {"Accept": "text/event-stream", "Cache-Control": "no-cache", "User-Agent": _USER_AGENT}
         if last_id:
@@ -205,7 +206,7 @@ class AiohttpUpstreams(UpstreamsFor["UpstreamRequest"]):
                         raise UpstreamFault(ErrorCode.CONNECT_FAILED, "WebSocket upstream disconnected")
 
     def _checked_socket(self, info: tuple[Any, ...]) -> socket.socket:
-        """The last look, at the very address that is connected to."""
+        """The last check, of the very address that is connected to."""
         family, kind, proto, _, address = info
         parsed = parse_address(str(address[0]))
         if parsed is None or (not self._policy.allow_private and is_blocked(parsed)):
@@ -216,7 +217,7 @@ class AiohttpUpstreams(UpstreamsFor["UpstreamRequest"]):
 
 
 async def _no_redirect(*_: object) -> None:
-    """What follows redirects by itself must not: a WebSocket's handshake."""
+    """Refuse a redirect that the library is about to follow, as it would in a WebSocket's handshake."""
     raise UpstreamFault(ErrorCode.CONNECT_REFUSED, "Upstream rejected connection", refused=True)
 
 
@@ -243,7 +244,7 @@ def _tls(insecure: bool) -> ssl.SSLContext:
 
 
 def _cause(error: BaseException | None, kind: type[PolicyBlocked]) -> PolicyBlocked | None:
-    """What was refused underneath a library's own error."""
+    """The refusal that caused a library's own error; None when there is none."""
     while error is not None:
         if isinstance(error, kind):
             return error

@@ -1,4 +1,4 @@
-"""Every transport behind the one interface."""
+"""All transports behind one interface."""
 
 from __future__ import annotations
 

@@ -1,11 +1,12 @@
-"""MQTT brokers of the outside, over aiomqtt: one connection per broker and credential, whatever streams use it.
+"""External MQTT brokers as upstreams, over aiomqtt. All streams of a broker and credential share one connection.
 
-Streams share topic filters too: the first that wants one subscribes, the last that lets go unsubscribes. A connection
-that breaks tells all of its streams; whichever comes back first makes the next one, and the others join it. Between two
-attempts lies a pause, so that a hundred streams of a broker that is down do not knock a hundred times.
+Streams share topic filters too. The first stream that uses a filter subscribes; the last one that leaves it
+unsubscribes. When a connection breaks, all of its streams get the fault. The first of them that tries again makes the
+next connection, and the others join it. Between two attempts there is a pause, so that a hundred streams of a broker
+that is down do not make a hundred attempts.
 
-Invariant of this file: a socket is only ever made to an address that the egress policy admitted in that very connect;
-the client is given that address, and the broker's name only for SNI and the certificate.
+Invariant of this file: a socket is made only to an address that the egress policy admitted in the same connect. The
+client is given that address. It is given the broker's name only for SNI and for checking the certificate.
 """
 
 from __future__ import annotations
@@ -36,28 +37,29 @@ from tidegate.ports.relay import (
 from tidegate.protocol.messages import ErrorCode
 from tidegate.protocol.topics import matches
 
-#: CONNACK: bad user name or password, not authorized. 3.1.1 numbers, and the reason codes the client makes of them.
+#: CONNACK codes for a bad user name or password, and for not authorized: the numbers of MQTT 3.1.1, and the reason
+#: codes that the client makes of them.
 _NOT_ADMITTED = frozenset({4, 5, 134, 135})
-#: SUBACK: from here on the filter was refused (3.1.1, section 3.9.3).
+#: SUBACK codes from this one on mean that the filter was refused (MQTT 3.1.1, section 3.9.3).
 _FILTER_REFUSED = 0x80
-#: Events kept for a stream that is slow to take them; then the oldest gives way.
+#: Events kept for a stream that is slow to take them. Beyond that the oldest is dropped.
 _KEPT = 1000
-#: Connects under way at once. Each takes a thread of the loop's for as long as the broker makes it wait, and the lease
-#: is renewed on such a thread: see `functions/relay/worker`, which has more of them than this.
+#: Connects that may be under way at once. Each occupies a thread of the loop's executor for as long as the broker makes
+#: it wait. Leases are renewed on such threads, so `functions/relay/worker` makes more threads than this.
 CONNECTS = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class BrokerLimits:
     """The operator's settings.
 
     Attributes:
-        max_qos: of any subscription.
-        max_connections: distinct credentials per broker profile. All streams of a broker profile are of one shard, so
-            its worker counts for all.
-        idle_s: how long a connection without streams lives.
-        max_bytes: of a payload.
-        pause_s: between two attempts to connect, and after a refusal that will be repeated.
+        max_qos: highest QoS of a subscription.
+        max_connections: most connections (distinct credentials) for a broker profile. All streams of a broker profile
+            are in one partition, so the partition's worker can count them.
+        idle_s: how long a connection without streams is kept, seconds.
+        max_bytes: largest payload, bytes.
+        pause_s: seconds between two attempts to connect: after a fault, and after a refusal, which would be repeated.
     """
 
     max_qos: int
@@ -68,12 +70,12 @@ class Limits:
 
 
 class MqttUpstreams(UpstreamsFor["MqttRequest"]):
-    """Made and used in one event loop."""
+    """Opens streams of brokers. It is made and used in one event loop."""
 
     def __init__(
         self,
         policy: EgressPolicy,
-        limits: Limits,
+        limits: BrokerLimits,
         *,
         connect_timeout_s: float,
         insecure_tls: bool = False,
@@ -85,7 +87,7 @@ class MqttUpstreams(UpstreamsFor["MqttRequest"]):
         self._insecure_tls = insecure_tls
         self._resolve = resolve
         self._connections: dict[Broker, _Connection] = {}
-        self._open: set[_Connection] = set()  # these, and those that are closing
+        self._open: set[_Connection] = set()  # those in `_connections`, and those that are closing
         self._connects = asyncio.Semaphore(CONNECTS)
         self._failed: dict[Broker, tuple[float, UpstreamFault]] = {}
 
@@ -102,17 +104,17 @@ class MqttUpstreams(UpstreamsFor["MqttRequest"]):
             connection.leave(stream)
 
     async def close(self) -> None:
-        await asyncio.gather(*(one.close() for one in list(self._open)))
+        await asyncio.gather(*(connection.close() for connection in list(self._open)))
 
     def _connection(self, request: MqttRequest) -> _Connection:
         broker = request.broker
-        there = self._connections.get(broker)
-        if there is not None:
-            return there
+        existing = self._connections.get(broker)
+        if existing is not None:
+            return existing
         until, fault = self._failed.get(broker, (0.0, None))
         if fault is not None and _now() < until:
             raise _again(fault)
-        self._failed = {one: entry for one, entry in self._failed.items() if entry[0] > _now()}
+        self._failed = {failed: entry for failed, entry in self._failed.items() if entry[0] > _now()}
         self._make_room(broker)
         connection = _Connection(
             broker,
@@ -126,17 +128,17 @@ class MqttUpstreams(UpstreamsFor["MqttRequest"]):
         return connection
 
     def _make_room(self, broker: Broker) -> None:
-        others = [one for one in self._connections if one.profile_id == broker.profile_id]
+        others = [other for other in self._connections if other.profile_id == broker.profile_id]
         if len(others) < self._limits.max_connections:
             return
-        for one in others:
-            if self._connections[one].idle:
-                self._connections[one].abandon()
+        for other in others:
+            if self._connections[other].idle:
+                self._connections[other].abandon()
                 return
         raise UpstreamFault(ErrorCode.RATE_LIMITED, "MQTT broker connection pool limit reached")
 
     def _left(self, broker: Broker, connection: _Connection) -> None:
-        """Nobody is given this one any more; there may be another by now."""
+        """Give this connection to no further stream. There may be a newer one for the broker by now, which stays."""
         if self._connections.get(broker) is connection:
             del self._connections[broker]
 
@@ -162,13 +164,13 @@ class MqttUpstreams(UpstreamsFor["MqttRequest"]):
             raise UpstreamFault(ErrorCode.POLICY_BLOCKED, error.message, refused=True) from error
         except TimeoutError as error:
             raise UpstreamFault(ErrorCode.CONNECT_TIMEOUT, "Upstream connect timeout") from error
-        except (OSError, ValueError) as error:  # no such name, or a certificate that is none
+        except (OSError, ValueError) as error:  # the name does not resolve, or the profile's CA is no certificate
             raise UpstreamFault(ErrorCode.CONNECT_FAILED, "MQTT broker connection failed") from error
         for address in addresses:
             client = aiomqtt.Client(
                 address,
                 destination.port,
-                # Ours alone: the standby of a hand-over is connected beside us, and a broker keeps one of a name.
+                # Unique: a broker keeps only one client of a name, and during a hand-over two workers are connected.
                 identifier=f"tidegate-{uuid.uuid4().hex[:14]}",
                 username=broker.username,
                 password=broker.password,
@@ -186,13 +188,14 @@ class MqttUpstreams(UpstreamsFor["MqttRequest"]):
                     raise UpstreamFault(ErrorCode.AUTH_FAILED, text, refused=True) from error
                 break
             except (aiomqtt.MqttError, OSError, ValueError):
-                continue  # the next of its addresses
+                continue  # try the broker's next address
             return client
         raise UpstreamFault(ErrorCode.CONNECT_FAILED, "MQTT broker connection failed")
 
 
 async def _entered(client: aiomqtt.Client) -> None:
-    """Connect. The client connects on a thread that cannot be stopped: when cancelled, what it makes is closed."""
+    """Connect the client. It connects on a thread that cannot be stopped. So when this is cancelled, it waits for the
+    thread and then closes the connection."""
     entering = asyncio.ensure_future(client.__aenter__())
     try:
         await asyncio.shield(entering)
@@ -204,13 +207,13 @@ async def _entered(client: aiomqtt.Client) -> None:
 
 
 class _NamedTls(ssl.SSLContext):
-    """Checks the certificate against the broker's name, though the client only knows its address."""
+    """Checks the certificate against the broker's name, although the client only knows the broker's address."""
 
     name: str
 
     @classmethod
     def made(cls, name: str, ca: str, insecure: bool) -> _NamedTls:
-        """`ca`: certificates of further authorities, PEM, empty for none. Raises `ssl.SSLError`, `ValueError`."""
+        """`ca`: certificates of further authorities, PEM; empty for none. Raises `ssl.SSLError` or `ValueError`."""
         context = cls(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.name = name
@@ -227,7 +230,7 @@ class _NamedTls(ssl.SSLContext):
 
 @dataclass(slots=True)
 class _Filter:
-    """A topic filter in use. `last` is what came last, for a stream that joins later."""
+    """A topic filter in use. `last` is the newest message, for a stream that joins later."""
 
     streams: set[_Stream] = field(default_factory=set)
     qos: int = -1
@@ -235,7 +238,7 @@ class _Filter:
 
 
 class _Stream:
-    """What came for one stream and was not taken yet."""
+    """The events of a stream that were received and not taken yet."""
 
     def __init__(self) -> None:
         self._events: asyncio.Queue[UpstreamEvent | UpstreamFault] = asyncio.Queue()
@@ -253,7 +256,10 @@ class _Stream:
 
 
 class _Connection:
-    """One connection to a broker with one credential. It connects at once, and lives until it breaks or is idle."""
+    """A connection to a broker with one credential. It connects at once, and lives until it breaks or is closed.
+
+    It is closed when it has had no streams for `BrokerLimits.idle_s`, and when another credential needs its place.
+    """
 
     def __init__(
         self,
@@ -262,7 +268,7 @@ class _Connection:
         connect: Callable[[], Coroutine[Any, Any, aiomqtt.Client]],
         left: Callable[[], None],
         ended: Callable[[UpstreamFault | None], None],
-        limits: Limits,
+        limits: BrokerLimits,
     ) -> None:
         self._connect = connect
         self._left = left
@@ -272,7 +278,7 @@ class _Connection:
         self._streams: set[_Stream] = set()
         self._client: aiomqtt.Client | None = None
         self._fault: UpstreamFault | None = None
-        self._settled = asyncio.Event()  # connected, or not
+        self._settled = asyncio.Event()  # set once it is connected, or has failed
         self._subscribing = asyncio.Lock()
         self._leaving: set[asyncio.Task[None]] = set()
         self._idle_timer: asyncio.TimerHandle | None = None
@@ -283,23 +289,23 @@ class _Connection:
         return not self._streams
 
     def enter(self, stream: _Stream) -> None:
-        """Count a stream in, before anything is awaited for it."""
+        """Add a stream, before anything is awaited for it."""
         self._streams.add(stream)
         if self._idle_timer is not None:
             self._idle_timer.cancel()
             self._idle_timer = None
 
     async def subscribe(self, stream: _Stream, topic: str, qos: int) -> None:
-        """Have the stream get what the filter matches. Raises `UpstreamFault`."""
+        """Let the stream get the messages that the filter matches. Raises `UpstreamFault`."""
         await self._settled.wait()
         async with self._subscribing:
             if self._fault is not None or self._client is None:
                 raise _again(self._fault or _disconnected())
-            wanted = self._filters.setdefault(topic, _Filter())
-            wanted.streams.add(stream)
-            if wanted.last is not None:
-                stream.put(wanted.last)
-            if qos <= wanted.qos:
+            subscribed = self._filters.setdefault(topic, _Filter())
+            subscribed.streams.add(stream)
+            if subscribed.last is not None:
+                stream.put(subscribed.last)
+            if qos <= subscribed.qos:
                 return
             try:
                 codes = await self._client.subscribe(topic, qos)
@@ -307,14 +313,14 @@ class _Connection:
                 raise _again(self._fault or _disconnected()) from error
             if any(_code(code) >= _FILTER_REFUSED for code in codes):
                 raise UpstreamFault(ErrorCode.AUTH_FAILED, "MQTT broker rejected the topic", refused=True)
-            wanted.qos = qos
+            subscribed.qos = qos
 
     def leave(self, stream: _Stream) -> None:
-        """Count a stream out. Harmless when it never subscribed."""
+        """Remove a stream. Harmless when it never subscribed."""
         self._streams.discard(stream)
-        for topic, wanted in self._filters.items():
-            wanted.streams.discard(stream)
-            if not wanted.streams and self._fault is None:
+        for topic, subscribed in self._filters.items():
+            subscribed.streams.discard(stream)
+            if not subscribed.streams and self._fault is None:
                 task = asyncio.create_task(self._unsubscribe(topic))
                 self._leaving.add(task)
                 task.add_done_callback(self._leaving.discard)
@@ -323,15 +329,15 @@ class _Connection:
 
     async def _unsubscribe(self, topic: str) -> None:
         async with self._subscribing:
-            wanted = self._filters.get(topic)
-            if wanted is None or wanted.streams or self._client is None:
+            subscribed = self._filters.get(topic)
+            if subscribed is None or subscribed.streams or self._client is None:
                 return
             del self._filters[topic]
-            with suppress(aiomqtt.MqttError):  # it is ending, and its subscriptions with it
+            with suppress(aiomqtt.MqttError):  # the connection is ending, and its subscriptions end with it
                 await self._client.unsubscribe(topic)
 
     def abandon(self) -> None:
-        """Close it; nobody enters any more."""
+        """Close the connection. No further stream enters it."""
         self._left()
         self._cancel()
 
@@ -342,7 +348,7 @@ class _Connection:
         await asyncio.gather(*self._leaving, self._task, return_exceptions=True)
 
     def _cancel(self) -> None:
-        """Once: a second time would interrupt the closing."""
+        """Cancel the task, but only once: a second time would interrupt its closing."""
         if not self._task.cancelling():
             self._task.cancel()
 
@@ -367,7 +373,7 @@ class _Connection:
             if self._idle_timer is not None:
                 self._idle_timer.cancel()
             self._ended(self._fault)
-            self._fault = self._fault or _disconnected()  # cancelled: whoever came in that moment tries again
+            self._fault = self._fault or _disconnected()  # cancelled: a stream that entered just now will try again
             self._settled.set()
             for stream in self._streams:
                 stream.put(_again(self._fault))
@@ -377,17 +383,17 @@ class _Connection:
         data = payload if isinstance(payload, bytes) else b"" if payload is None else str(payload).encode()
         topic = str(message.topic)
         event = Oversize() if len(data) > self._limits.max_bytes else UpstreamMessage(data)
-        for topic_filter, wanted in self._filters.items():
+        for topic_filter, subscribed in self._filters.items():
             if not matches(topic_filter, topic):
                 continue
             if isinstance(event, UpstreamMessage):
-                wanted.last = event
-            for stream in wanted.streams:
+                subscribed.last = event
+            for stream in subscribed.streams:
                 stream.put(event)
 
 
 def _code(code: Any) -> int:
-    """A reason code as a number, however the client's version has it."""
+    """A reason code as a number. Versions of the client differ in the type they use for it."""
     return int(getattr(code, "value", code) or 0)
 
 

@@ -1,4 +1,4 @@
-"""Names to addresses, by the system's resolver."""
+"""Resolves names to addresses, with the system's resolver."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable
 
-#: (host, port) -> all its addresses. Raises `OSError`.
+#: (host, port) -> all addresses of the host. Raises `OSError`.
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 
 

@@ -1,8 +1,9 @@
-"""Bring every dashboard up to date with the profiles it uses, whatever dies on the way.
+"""Bring every dashboard up to date with the profiles it uses, whatever crashes on the way.
 
-Invariant of this file: a change of a profile is written with the profile, and ended only when every dashboard using it
-has followed; a dashboard follows in one transaction with a note that it did, so however often a change is taken up
-again, its share version is raised once and no viewer who came back is terminated a second time.
+Invariant of this file: a change of a profile is stored together with the profile, and it ends only when every dashboard
+that uses the profile has followed. A dashboard follows in one transaction, which also notes that it has followed. So
+however often a change is taken up again, the share version is raised once, and no viewer who has come back is
+terminated a second time.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from tidegate.ports.control_plane import DashboardStore, DashboardWrite, Profile
 from tidegate.ports.runtime import Clock, Observer
 from tidegate.usecases.control_plane.resolve_intents import ResolveIntents
 
-#: Tries of a dashboard that others are changing at the same time.
+#: How often a dashboard is tried that others are changing at the same time.
 _ATTEMPTS = 4
 
 
 class FollowProfiles:
-    """Follow changes of profiles, dashboard by dashboard."""
+    """Follows changes of profiles, dashboard by dashboard."""
 
     def __init__(
         self,
@@ -40,9 +41,10 @@ class FollowProfiles:
         self._observer = observer
 
     def __call__(self, deadline: float) -> bool:
-        """Follow every open change. Whether all were ended before `deadline` (monotonic seconds).
+        """Follow every open change. True when all of them ended before `deadline` (monotonic seconds).
 
-        Raises `Unavailable`; what was done stays done.
+        Raises:
+            Unavailable: a store did not answer. What was done stays done; a repetition does the rest.
         """
         changes = self._profiles.open_changes()
         self._observer.count("profile_changes_open", len(changes))
@@ -50,14 +52,17 @@ class FollowProfiles:
         return all(done)
 
     def one(self, change: ProfileChange, deadline: float) -> bool:
-        """Follow one change; as `__call__`. A dashboard that keeps being changed does not hold up the others."""
+        """Follow one change; otherwise as `__call__`.
+
+        A dashboard that keeps being changed by others does not keep the rest from following.
+        """
         if not change.followed:
-            every = True
+            all_followed = True
             for dashboard_id in self._profiles.used_by(change.kind, change.profile_id):
                 if self._clock.monotonic() >= deadline:
                     return False
-                every = self._follow(change, dashboard_id) and every
-            if not every:
+                all_followed = self._follow(change, dashboard_id) and all_followed
+            if not all_followed:
                 return False
         self._profiles.end_change(change)
         return True
@@ -68,7 +73,7 @@ class FollowProfiles:
                 return True
             before = self._dashboards.get(dashboard_id)
             if before is None:
-                return True  # deleted: its viewers are terminated for that
+                return True  # deleted: that change terminates its viewers
             now_ms = int(self._clock.now() * 1000)
             version = before.share_version + (1 if change.withdrawn else 0)
             after = replace(before, share_version=version, row_version=before.row_version + 1, updated_at_ms=now_ms)

@@ -1,6 +1,6 @@
-"""The internal API, for other gateways and APIs: introspection, the feed of revoked tokens, rate limits.
+"""The internal API, for other gateways and APIs: introspection, the feed of revoked tokens, and rate limits.
 
-Invariant of this file: a reader of the feed that keeps the cursor it was given never skips an event.
+Invariant of this file: a reader of the feed that always uses the cursor it was given last never skips an event.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ from tidegate.usecases.limits.rate_limits import RateLimits
 
 
 class Introspect:
-    """A session token to the intent it may stream, secrets included. For trusted callers only."""
+    """Answers, for a session token, with the intent that its holder may stream, secrets included.
+
+    For trusted callers only.
+    """
 
     def __init__(
         self,
@@ -44,11 +47,12 @@ class Introspect:
         self._clock = clock
 
     def __call__(self, token: str, dashboard_id: str | None, datasource_id: str | None) -> dict[str, Any]:
-        """Introspect.
+        """Introspect a token. `dashboard_id` and `datasource_id` must match the token unless they are None.
 
         Raises:
-            Denied, NotFound, Unauthenticated: the holder may not, with the contract's texts.
-            SecretUnreadable: the credential cannot be opened. No refusal of the holder: who asks must not end them.
+            Denied, NotFound, Unauthenticated: the holder may not. The texts are part of the internal API.
+            SecretUnreadable: the credential cannot be decrypted. This does not refuse the holder, so the caller must
+                not end the holder's subscription for it.
             Unavailable: a store or the key's service did not answer.
         """
         now = self._clock.now()
@@ -94,7 +98,7 @@ class Introspect:
 
 @dataclass(frozen=True, slots=True)
 class RevokedTokens:
-    """One page of the feed, in the contract's form."""
+    """One page of the feed, in the form of the internal API."""
 
     events: list[dict[str, Any]]
     next_cursor: str
@@ -102,8 +106,11 @@ class RevokedTokens:
 
 
 class ReadRevokedTokens:
-    """The feed as the contract tells it: events about dashboards; those about users are ours alone (a contract reader
-    knows versions of dashboards only), but the cursor passes over them."""
+    """Reads the feed as the internal API shows it: only events about share versions of dashboards.
+
+    Events about users are left out, because readers of the internal API know share versions only. The cursor moves past
+    them.
+    """
 
     def __init__(self, *, feed: RevocationFeed, max_batch: int, clock: Clock) -> None:
         self._feed = feed
@@ -111,16 +118,20 @@ class ReadRevokedTokens:
         self._clock = clock
 
     def __call__(self, cursor: str | None, limit: object) -> RevokedTokens:
+        """Read one page after `cursor`; from the oldest retained event without one.
+
+        `limit` is brought into the range of 1 to the largest page; anything but a number means the largest page.
+        """
         now = self._clock.now()
-        wanted = self._max_batch
+        count = self._max_batch
         if isinstance(limit, int | float) and not isinstance(limit, bool):
-            wanted = int(min(max(limit, 1), self._max_batch))
+            count = int(min(max(limit, 1), self._max_batch))
         after, expired = self._after(cursor)
-        page = self._feed.read(after, wanted, now)
-        if cursor is not None and page.misses(after, wanted):
+        page = self._feed.read(after, count, now)
+        if cursor is not None and page.misses(after, count):
             expired = True
         if after > page.head:
-            page = self._feed.read(0, wanted, now)  # a cursor of another feed
+            page = self._feed.read(0, count, now)  # a cursor of another feed
         events = [
             {
                 "eventId": str(event.event_id),
@@ -142,7 +153,7 @@ class ReadRevokedTokens:
 
     @staticmethod
     def _after(cursor: str | None) -> tuple[int, bool]:
-        """(id after which to read, whether the cursor is of no use)."""
+        """Returns (id after which to read, whether the cursor is unusable)."""
         if cursor is None:
             return 0, False
         try:
@@ -154,23 +165,29 @@ class ReadRevokedTokens:
             return 0, False
         if not event_id.isdigit() or len(event_id) > 18:
             return 0, True
-        # An old cursor is no loss by itself: gapless ids tell whether events after it are gone.
+        # A cursor may be old and still lose nothing. Ids have no gaps, so they show whether events after it are gone.
         return int(event_id), False
 
 
 def encode_cursor(created_at_ms: int, event_id: str) -> str:
+    """The opaque text of a cursor: base64url of JSON, without padding. `event_id` is `bootstrap` before any event."""
     text = json.dumps({"createdAtMs": created_at_ms, "eventId": event_id}, separators=(",", ":"))
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
 class ConsumeRateLimit:
-    """Count one call for another gateway."""
+    """Counts one call for another gateway."""
 
     def __init__(self, *, rates: RateLimits) -> None:
         self._rates = rates
 
     def __call__(self, scope: object, key: object, limit: object) -> dict[str, Any]:
-        """Returns the contract's answer. Raises `InvalidInput`, or `LimiterUnavailable` when failing closed."""
+        """Count one call. Returns the answer of the internal API.
+
+        Raises:
+            InvalidInput: scope or key is missing, or the scope is not supported.
+            LimiterUnavailable: the store did not answer and the failure mode is fail-closed.
+        """
         scope_text = scope.strip().lower()[:96] if isinstance(scope, str) else ""
         key_text = key.strip().lower()[:512] if isinstance(key, str) else ""
         if not scope_text or not key_text:

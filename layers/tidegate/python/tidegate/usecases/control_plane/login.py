@@ -1,7 +1,7 @@
-"""Log in, and know who a login token speaks for.
+"""Log in, and find the user of a login token.
 
-Invariant of this file: an unknown e-mail, a wrong password and a deactivated account cost the same time and count
-the same towards the lock, so nobody learns which accounts exist.
+Invariant of this file: an unknown e-mail, a wrong password and a deactivated account take the same time and count the
+same towards the lock. So nobody learns which accounts exist.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from tidegate.ports.limits import RateStore
 from tidegate.ports.runtime import Clock, Ids
 from tidegate.usecases.limits.rate_limits import RateLimits
 
-#: Login attempts of one address in a minute, whatever the e-mails.
+#: Login attempts of one address that are allowed in a minute, over all e-mails.
 ATTEMPTS_PER_IP = 30
 
 
 @dataclass(frozen=True, slots=True)
 class LoginPolicy:
-    """Settings of the throttle; durations in seconds."""
+    """Settings of the login limits. Durations in seconds."""
 
     max_attempts: int
     window_s: int
@@ -34,13 +34,15 @@ class LoginPolicy:
 
 @dataclass(frozen=True, slots=True)
 class LoggedIn:
+    """A login token and its user. `expires_at`: epoch seconds."""
+
     token: str
     expires_at: int
     user: User
 
 
 class Login:
-    """E-mail and password to a login token."""
+    """Exchanges e-mail and password for a login token."""
 
     def __init__(
         self,
@@ -64,20 +66,22 @@ class Login:
         self._audit = audit
         self._clock = clock
         self._ids = ids
-        self._nobody = passwords.hash(ids.new_id())
+        self._hash_of_nobody = passwords.hash(ids.new_id())
 
     def __call__(self, email: str, password: str, address: str) -> LoggedIn:
         """Log in.
 
         Raises:
-            Unauthenticated: wrong. LimitReached: too many attempts. LimiterUnavailable: could not be checked.
+            Unauthenticated: e-mail or password is wrong, or the account is deactivated.
+            LimitReached: too many attempts.
+            LimiterUnavailable: the limits could not be checked and the failure mode is fail-closed.
         """
         self._rates.consume("login-ip", address, ATTEMPTS_PER_IP, refusal="Too many login attempts")
         email = email.strip().lower()
         key = self._rates.key("login", f"{email}|{address}")
         self._refuse_locked(key, email)
         user = self._users.by_email(email)
-        right = self._passwords.verify(user.password_hash if user else self._nobody, password)
+        right = self._passwords.verify(user.password_hash if user else self._hash_of_nobody, password)
         if user is None or not right or not user.active:
             self._count_failure(key, email)
             raise Unauthenticated("Invalid credentials", code="invalid_credentials")
@@ -117,14 +121,15 @@ class Login:
         try:
             self._store.clear(key, int(self._clock.now() * 1000), self._policy.window_s * 1000)
         except Unavailable:
-            return  # they run out with their window
+            return  # the failures end with their window
 
     def _record(self, action: str, email: str) -> None:
         self._audit.record(AuditEvent(action, None, "user", email, int(self._clock.now() * 1000)))
 
 
 class Authenticate:
-    """A login token to its user, read again every time: a reset or deactivation holds at once."""
+    """Finds the user of a login token. The user is read every time, so a password reset or a deactivation takes effect
+    at once."""
 
     def __init__(self, *, users: UserStore, tokens: UserTokens, clock: Clock) -> None:
         self._users = users
@@ -132,7 +137,7 @@ class Authenticate:
         self._clock = clock
 
     def __call__(self, token: str) -> User:
-        """Raises `Unauthenticated`."""
+        """Returns the user. Raises `Unauthenticated`."""
         claims = self._tokens.verify(token, self._clock.now())
         user = self._users.get(claims.user_id)
         if user is None or not user.active or user.session_version != claims.session_version:

@@ -1,7 +1,7 @@
-"""Dashboards: create, read, update, delete, and who may see them.
+"""Dashboards: create, read, update and delete them, and say who may see them.
 
-Invariants of this file: every write is one `DashboardWrite`; what takes a right away carries its event in it. A write
-that leaves the document alone reads no profile: the intents stored with the document stay.
+Invariants of this file: every change is one `DashboardWrite`, and a change that takes a right away has its event in
+that write. A change that leaves the document alone reads no profile, because the stored intents stay.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ from tidegate.usecases.control_plane.resolve_intents import ProfilesRead, Resolv
 
 
 class ManageDashboards:
-    """What users do with dashboards. Refusals hide what the user may not know of."""
+    """What users do with dashboards. A user who may not know of a dashboard gets `NotFound`.
+
+    Every change may raise `Conflict`, when the dashboard was changed by others at the same time.
+    """
 
     def __init__(
         self,
@@ -58,6 +61,7 @@ class ManageDashboards:
     # --- reading ------------------------------------------------------------------------------------------
 
     def get(self, user: User | None, dashboard_id: str) -> Dashboard:
+        """A public dashboard, or one that the user may read. Raises `NotFound`."""
         dashboard = self._dashboards.get(dashboard_id)
         if dashboard is None:
             raise NotFound("Dashboard not found")
@@ -67,23 +71,26 @@ class ManageDashboards:
         return dashboard
 
     def by_share_token(self, share_token: str) -> Dashboard:
+        """The dashboard that a link leads to. Raises `NotFound`, also when it is private now."""
         dashboard = self._dashboards.by_share_token(share_token)
         if dashboard is None or dashboard.visibility is Visibility.PRIVATE:
             raise NotFound("Dashboard not found")
         return dashboard
 
     def owned(self, user: User, limit: int, cursor: str | None) -> Page[DashboardSummary]:
-        """Own dashboards; admins see all."""
+        """The user's own dashboards; for admins, all dashboards."""
         if rights.may_list_all(user):
             return self._dashboards.all(limit, cursor)
         return self._dashboards.owned_by(user.user_id, limit, cursor)
 
     def shared_with(self, user: User) -> Iterable[DashboardSummary]:
+        """The dashboards whose ACL names the user."""
         return self._dashboards.summaries(user.shared_dashboards)
 
     # --- the document -------------------------------------------------------------------------------------
 
     def create(self, user: User, document: Mapping[str, Any]) -> Dashboard:
+        """Create a private dashboard. Raises `Denied`, or `InvalidInput` when the document is not valid."""
         if not rights.may_create(user):
             raise Denied("Only editors and administrators may create dashboards")
         checked, now_ms = check_document(document), self._now_ms()
@@ -98,7 +105,7 @@ class ManageDashboards:
             updated_at_ms=now_ms,
         )
         resolved = self._resolve(dashboard.dashboard_id, checked)
-        _refuse_problems(resolved, {one["id"] for one in checked["datasources"]})
+        _refuse_problems(resolved, {datasource["id"] for datasource in checked["datasources"]})
         self._dashboards.write(
             DashboardWrite(None, dashboard, access_of(dashboard, resolved.hashes), resolved.intents), now_ms
         )
@@ -106,7 +113,7 @@ class ManageDashboards:
         return dashboard
 
     def update(self, user: User, dashboard_id: str, document: Mapping[str, Any], expected_revision: int) -> Dashboard:
-        """Replace the document of the revision the caller saw."""
+        """Replace the document. Raises `Conflict` when the dashboard no longer has the revision that the caller saw."""
         before = self._readable(user, dashboard_id)
         if not rights.may_edit(before, user):
             raise Denied("You may not edit this dashboard")
@@ -125,6 +132,7 @@ class ManageDashboards:
         return after
 
     def delete(self, user: User, dashboard_id: str) -> None:
+        """Delete the dashboard; all its viewers lose their right. Raises `Denied`, `NotFound`."""
         before = self._readable(user, dashboard_id)
         if not rights.may_delete(before, user):
             raise Denied("Only the owner or an administrator may delete this dashboard")
@@ -146,6 +154,10 @@ class ManageDashboards:
     # --- sharing ------------------------------------------------------------------------------------------
 
     def set_visibility(self, user: User, dashboard_id: str, visibility: Visibility) -> Dashboard:
+        """Change who may see the dashboard. Viewers who came by link or publicity lose their right.
+
+        A dashboard that was private gets a new share token.
+        """
         before = self._shareable(user, dashboard_id)
         if before.visibility is visibility:
             return before
@@ -162,6 +174,7 @@ class ManageDashboards:
         return after
 
     def rotate_share_token(self, user: User, dashboard_id: str) -> Dashboard:
+        """Give the dashboard a new share token. Viewers who came by link or publicity lose their right."""
         before = self._shareable(user, dashboard_id)
         after = replace(before, share_token=self._ids.new_share_token(), share_version=before.share_version + 1)
         after = self._write(before, after, RevocationReason.SHARE_TOKEN_ROTATED)
@@ -169,6 +182,7 @@ class ManageDashboards:
         return after
 
     def grant(self, user: User, dashboard_id: str, email: str, level: AclLevel) -> Dashboard:
+        """Add a user to the ACL, or change the user's level."""
         before = self._shareable(user, dashboard_id)
         member = self._users.by_email(email.strip().lower())
         if member is None or not member.active:
@@ -182,20 +196,21 @@ class ManageDashboards:
         return after
 
     def revoke(self, user: User, dashboard_id: str, member_id: str) -> Dashboard:
+        """Remove a user from the ACL. No change when the user is not in it."""
         before = self._shareable(user, dashboard_id)
         if member_id not in before.acl:
             return before
-        after = replace(before, acl={one: entry for one, entry in before.acl.items() if one != member_id})
+        after = replace(before, acl={user_id: entry for user_id, entry in before.acl.items() if user_id != member_id})
         after = self._write(before, after, RevocationReason.ACL_REMOVED, member_id=member_id)
         self._record("dashboard.acl.revoked", user, after, {"userId": member_id})
         return after
 
-    # --- how ----------------------------------------------------------------------------------------------
+    # --- helpers ----------------------------------------------------------------------------------------------
 
     def _write(
         self, before: Dashboard, after: Dashboard, reason: RevocationReason | None, *, member_id: str | None = None
     ) -> Dashboard:
-        """A change that leaves the document alone, and with it the stored intents."""
+        """Write a change that leaves the document alone. The stored intents stay."""
         now_ms = self._now_ms()
         after = replace(after, row_version=before.row_version + 1, updated_at_ms=now_ms)
         revocation = _event(reason, after, member_id) if reason else None
@@ -203,7 +218,7 @@ class ManageDashboards:
         return after
 
     def _write_document(self, user: User, before: Dashboard, after: Dashboard) -> Dashboard:
-        """A changed document, resolved once. Whoever watches what it changes is revoked."""
+        """Write a changed document, resolved once. Viewers of a datasource whose intent changed or is gone lose it."""
         changed = _changed_datasources(before.document, after.document)
         profiles = ProfilesRead(self._profiles)
         if not rights.trusted_author(user):
@@ -212,7 +227,7 @@ class ManageDashboards:
         _refuse_problems(resolved, changed)
         stored = self._dashboards.intents(before.dashboard_id)
         hashes = resolved.hashes
-        gone = any(hashes.get(datasource_id) != intent_hash(intent) for datasource_id, intent in stored.items())
+        revoked = any(hashes.get(datasource_id) != intent_hash(intent) for datasource_id, intent in stored.items())
         now_ms = self._now_ms()
         after = replace(after, row_version=before.row_version + 1, updated_at_ms=now_ms)
         self._dashboards.write(
@@ -222,7 +237,7 @@ class ManageDashboards:
                 access_of(after, hashes),
                 resolved.intents,
                 intents_before=stored,
-                revocation=_event(RevocationReason.DATASOURCES_CHANGED, after) if gone else None,
+                revocation=_event(RevocationReason.DATASOURCES_CHANGED, after) if revoked else None,
             ),
             now_ms,
         )
@@ -253,14 +268,16 @@ def _event(reason: RevocationReason, dashboard: Dashboard, member_id: str | None
 
 
 def _changed_datasources(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[str]:
-    """Ids of datasources that are new or not what they were; the order of keys does not count."""
-    was = {one["id"]: json.dumps(one, sort_keys=True) for one in before["datasources"]}
-    return {one["id"] for one in after["datasources"] if was.get(one["id"]) != json.dumps(one, sort_keys=True)}
+    """Ids of the datasources that are new or have changed. The order of keys does not count."""
+    was = {datasource["id"]: json.dumps(datasource, sort_keys=True) for datasource in before["datasources"]}
+    now = [(datasource["id"], json.dumps(datasource, sort_keys=True)) for datasource in after["datasources"]]
+    return {datasource_id for datasource_id, text in now if was.get(datasource_id) != text}
 
 
 def _check_author(document: Mapping[str, Any], changed: set[str], profiles: ProfilesRead) -> None:
-    """An author who is neither editor nor admin may only attach profiles that are for public use. Raises `Denied`."""
-    datasources = [(index, one) for index, one in enumerate(document["datasources"]) if one["id"] in changed]
+    """An author who is neither editor nor admin may only attach profiles that allow public use. Raises `Denied`."""
+    numbered = enumerate(document["datasources"])
+    datasources = [(index, datasource) for index, datasource in numbered if datasource["id"] in changed]
     profiles.load(datasource for _, datasource in datasources)
     for index, datasource in datasources:
         broker_id, credential_id = profile_ids(datasource)
@@ -276,7 +293,10 @@ def _check_author(document: Mapping[str, Any], changed: set[str], profiles: Prof
 
 
 def _refuse_problems(resolved: Resolved, changed: set[str]) -> None:
-    """What an author just wrote must resolve; what broke underneath them may stay as it is."""
+    """Every datasource that the author changed must resolve. One that broke without their doing may stay.
+
+    Raises `InvalidInput`.
+    """
     for datasource_id, problem in resolved.problems.items():
         if datasource_id in changed:
             raise InvalidInput(f"Datasource '{datasource_id}': {problem.message}", code="datasource_unresolved")

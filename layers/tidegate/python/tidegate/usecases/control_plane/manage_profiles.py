@@ -1,8 +1,8 @@
-"""Credential and broker profiles: what an admin creates so that secrets never reach a browser.
+"""Credential and broker profiles. Admins create them so that secrets never reach a browser.
 
-Invariant of this file: a secret goes in and is never given out again; whoever withdraws a profile's public use, or
-deletes it, ends the public viewers of every dashboard using it. The profile and what its dashboards have yet to follow
-are written together; see `follow_profiles`.
+Invariants of this file: a secret that is stored is never given out again. Withdrawing a profile's public use, or
+deleting the profile, terminates the public viewers of every dashboard that uses it. The profile and the change that its
+dashboards have to follow are written together; see `follow_profiles`.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from tidegate.usecases.control_plane.follow_profiles import FollowProfiles
 
 P = TypeVar("P", CredentialProfile, BrokerProfile)
 
-#: How long a request follows a change itself, seconds: the API answers within 29.
+#: How long a request itself follows a change, seconds. The API must answer within 29.
 _FOLLOW_S = 15
-#: The parts of a secret each type needs.
+#: The parts of a secret that each type needs.
 SECRET_KEYS = {
     CredentialType.NONE: (),
     CredentialType.BEARER: ("token",),
@@ -44,7 +44,7 @@ SECRET_KEYS = {
 
 
 class ManageProfiles:
-    """What admins do with profiles."""
+    """What admins do with profiles. Every change may raise `Conflict`, `InvalidInput`, `NotFound` and `Denied`."""
 
     def __init__(
         self,
@@ -66,15 +66,17 @@ class ManageProfiles:
         self._ids = ids
 
     def credentials(self, actor: User) -> Sequence[CredentialProfile]:
+        """All credential profiles, for those who may use them in a dashboard. Raises `Denied`."""
         check_author(actor)
         return self._profiles.credentials()
 
     def brokers(self, actor: User) -> Sequence[BrokerProfile]:
+        """All broker profiles, for those who may use them in a dashboard. Raises `Denied`."""
         check_author(actor)
         return self._profiles.brokers()
 
     def create_credential(self, actor: User, wanted: CredentialProfile, secret: Mapping[str, str]) -> CredentialProfile:
-        """Create; `wanted` carries what the admin stated, ids and times are ours."""
+        """Create a profile. Id and times of `wanted` are ignored and set here."""
         check_admin(actor)
         now_ms = self._now_ms()
         profile = replace(wanted, profile_id=self._ids.new_id(), created_at_ms=now_ms, updated_at_ms=now_ms)
@@ -87,16 +89,13 @@ class ManageProfiles:
     def update_credential(
         self, actor: User, profile_id: str, wanted: CredentialProfile, secret: Mapping[str, str] | None
     ) -> CredentialProfile:
-        """Replace; without `secret` the stored one stays."""
+        """Replace a profile. Without `secret` the stored secret stays."""
         check_admin(actor)
         before = self._profiles.credential(profile_id)
         if before is None:
             raise NotFound("Credential profile not found")
         keys = dict.fromkeys(before.secret_keys, "kept") if secret is None else secret
-        after = _checked_credential(
-            _next(before, wanted, self._now_ms()),
-            keys,
-        )
+        after = _checked_credential(_next(before, wanted, self._now_ms()), keys)
         reconnect = secret is not None or (after.type, after.header_name) != (before.type, before.header_name)
         if reconnect:
             after = replace(after, connection_revision=before.connection_revision + 1)
@@ -109,6 +108,7 @@ class ManageProfiles:
         return after
 
     def create_broker(self, actor: User, wanted: BrokerProfile) -> BrokerProfile:
+        """Create a profile. Id and times of `wanted` are ignored and set here."""
         check_admin(actor)
         now_ms = self._now_ms()
         profile = replace(wanted, profile_id=self._ids.new_id(), created_at_ms=now_ms, updated_at_ms=now_ms)
@@ -118,6 +118,7 @@ class ManageProfiles:
         return profile
 
     def update_broker(self, actor: User, profile_id: str, wanted: BrokerProfile) -> BrokerProfile:
+        """Replace a profile. Its dashboards follow if they are affected."""
         check_admin(actor)
         before = self._profiles.broker(profile_id)
         if before is None:
@@ -127,16 +128,16 @@ class ManageProfiles:
         if reconnect:
             after = replace(after, connection_revision=before.connection_revision + 1)
         withdrawn = before.allow_public_use and not after.allow_public_use
-        # A narrower allowlist takes topics away as well: rows of the old policy must not outlive it.
-        narrowed = before.topic_allowlist != after.topic_allowlist
-        change = _change(BROKER, after, withdrawn) if withdrawn or reconnect or narrowed else None
+        # A changed allowlist may take topics away. Subscriptions made under the old one must not outlive it.
+        reallowed = before.topic_allowlist != after.topic_allowlist
+        change = _change(BROKER, after, withdrawn) if withdrawn or reconnect or reallowed else None
         self._profiles.write_broker(before, after, change)
         self._record("broker_profile.updated", actor, profile_id, after.allow_public_use)
         self._follow_now(change)
         return after
 
     def delete(self, actor: User, kind: str, profile_id: str) -> None:
-        """Delete; datasources that name it lose their intent, public viewers their right."""
+        """Delete a profile. Datasources that name it lose their intent, and public viewers their right."""
         check_admin(actor)
         profile = self._profiles.credential(profile_id) if kind == CREDENTIAL else self._profiles.broker(profile_id)
         if profile is None:
@@ -147,10 +148,10 @@ class ManageProfiles:
         self._follow_now(change)
 
     def _follow_now(self, change: ProfileChange | None) -> None:
-        """Usually every dashboard has followed when the request is answered; what has not is queued.
+        """Let the dashboards follow the change. Usually all have followed when the request is answered.
 
-        From the profile's write on the change happens, whatever the store does: its dashboards are never forgotten, so
-        a store that stops answering here is no failure of the request.
+        For those that have not, a request is queued. Once the profile is written, the change is stored and no dashboard
+        is forgotten. So the request does not fail when a store stops answering here.
         """
         if change is None:
             return
@@ -159,7 +160,7 @@ class ManageProfiles:
         except Unavailable:
             done = False
         if not done:
-            with suppress(Unavailable):  # the schedule asks for it every minute in any case
+            with suppress(Unavailable):  # the schedule also asks for it every minute
                 self._requests.ask()
 
     def _checked_broker(self, profile: BrokerProfile) -> BrokerProfile:
@@ -194,7 +195,7 @@ class ManageProfiles:
 
 
 def _next(before: P, wanted: P, now_ms: int) -> P:
-    """The next revision of a profile: what the admin stated, the rest as it was."""
+    """The next revision of a profile: what the admin wrote, with id and creation time as they were."""
     return replace(
         wanted,
         profile_id=before.profile_id,
@@ -243,4 +244,5 @@ def _broker_url(text: str | None) -> str:
 
 
 def _connection(profile: BrokerProfile) -> tuple[object, ...]:
+    """What a connection to the broker depends on."""
     return (profile.transport, profile.broker_url, profile.credential_profile_id, sorted(profile.tls.items()))

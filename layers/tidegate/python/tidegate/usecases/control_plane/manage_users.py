@@ -1,5 +1,8 @@
-"""Create users, change roles and passwords, deactivate. Whatever takes a right away raises the session version and
-writes an event in the same transaction."""
+"""Create users, change their roles and passwords, and deactivate them.
+
+Invariant of this file: a change that takes a right away writes its event in the same transaction. Deactivating a user
+and setting a password also raise the session version.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from tidegate.ports.runtime import Clock, Ids
 
 
 class ManageUsers:
-    """What admins do with accounts, and users with their own."""
+    """What admins do with accounts, and what users do with their own."""
 
     def __init__(self, *, users: UserStore, passwords: PasswordHasher, audit: AuditLog, clock: Clock, ids: Ids) -> None:
         self._users = users
@@ -29,13 +32,14 @@ class ManageUsers:
         self._ids = ids
 
     def all(self, actor: User, limit: int, cursor: str | None) -> Page[User]:
+        """One page of all users. Raises `Denied` for anybody but an admin."""
         check_admin(actor)
         return self._users.all(limit, cursor)
 
     def create(self, actor: User | None, email: str, role: Role, password: str | None = None) -> tuple[User, str]:
-        """Create a user; without a password a one-time one is made. Returns (user, password).
+        """Create a user. Without a password a one-time password is made. Returns (user, password).
 
-        `actor` is None when the first admin is written from outside the API.
+        `actor` is None when the first admin is created from outside the API.
         """
         if actor is not None:
             check_admin(actor)
@@ -58,7 +62,7 @@ class ManageUsers:
         return user, password
 
     def change(self, actor: User, user_id: str, *, role: Role | None = None, active: bool | None = None) -> User:
-        """Change role or activity."""
+        """Change the role, or activate or deactivate. Admins cannot take their own admin rights (`InvalidInput`)."""
         check_admin(actor)
         user = self._get(user_id)
         if user_id == actor.user_id and (active is False or (role is not None and not is_admin(role))):
@@ -69,8 +73,8 @@ class ManageUsers:
         if changed == user:
             return user
         revocation = None
-        loses = (user.active and not changed.active) or (is_admin(user.role) and not is_admin(changed.role))
-        if loses:
+        loses_right = (user.active and not changed.active) or (is_admin(user.role) and not is_admin(changed.role))
+        if loses_right:
             revocation = Revocation(RevocationReason.USER_DEACTIVATED, user_id=user_id)
             if not changed.active:
                 changed = replace(changed, session_version=user.session_version + 1)
@@ -79,7 +83,7 @@ class ManageUsers:
         return changed
 
     def reset_password(self, actor: User, user_id: str) -> str:
-        """Give a user a one-time password; everything they were signed in with ends."""
+        """Give a user a one-time password and return it. All logins of the user end."""
         check_admin(actor)
         user, password = self._get(user_id), one_time_password()
         self._set_password(user, password, must_change=True)
@@ -87,7 +91,7 @@ class ManageUsers:
         return password
 
     def change_password(self, user: User, current: str, new: str) -> None:
-        """A user changes their own."""
+        """Change the user's own password. Raises `Denied` when `current` is wrong."""
         if not self._passwords.verify(user.password_hash, current):
             raise Denied("The current password is wrong", code="wrong_password")
         self._set_password(user, check_password(new), must_change=False)

@@ -1,7 +1,7 @@
 """Mint a session token for one datasource of one dashboard.
 
-Order: limits, access, datasource, profile policies, sign. Limits come first even for a dashboard that does not
-exist, so that guessing ids costs what anything else costs.
+The order is: limits, access, datasource, profile policies, sign. The limits come first, also for a dashboard that does
+not exist, so that guessing ids is limited like anything else.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _REFUSAL = "Too many datasource session token requests"
 
 @dataclass(frozen=True, slots=True)
 class MintPolicy:
-    """Settings: token life in seconds, tokens per minute."""
+    """Settings of minting. `ttl_s`: life of a token, seconds. The others: tokens per minute."""
 
     ttl_s: int
     per_user: int
@@ -36,6 +36,8 @@ class MintPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Minted:
+    """A session token. `expires_at`: epoch seconds."""
+
     token: str
     expires_at: int
 
@@ -45,10 +47,11 @@ class MintRequest:
     """Who asks for what.
 
     Attributes:
-        user: the signed-in user, None for public viewers.
-        address: the client's, as limits count it.
-        share_token: of a link dashboard.
-        current_token: the session token this one shall follow: a refresh does not spend the address's budget.
+        user: the signed-in user; None for public viewers.
+        address: the client's address in the form that limits count.
+        share_token: from the link of a dashboard; None without a link.
+        current_token: the session token that the new one shall replace. Such a refresh does not count against the
+            limit of the address.
     """
 
     user: User | None
@@ -86,7 +89,14 @@ class Mint:
         self._ids = ids
 
     def __call__(self, request: MintRequest) -> Minted:
-        """Mint. Raises what refuses."""
+        """Mint a token, or raise the refusal.
+
+        Raises:
+            Denied, NotFound: the caller may not see this datasource.
+            LimitReached: too many tokens were requested.
+            LimiterUnavailable: the limits could not be checked and the failure mode is fail-closed.
+            Unavailable: a store did not answer.
+        """
         now = int(self._clock.now())
         self._limit(request, now)
         user_ids = [request.user.user_id] if request.user else []
@@ -121,7 +131,7 @@ class Mint:
         return Minted(self._tokens.sign(claims), claims.expires_at)
 
     def _principal(self, request: MintRequest, access: DashboardAccess, user: UserAccess | None) -> Principal:
-        """Whom the token will speak for. Raises `Denied`."""
+        """The principal that the token will speak for. Raises `Denied`."""
         by_link = access.visibility is Visibility.PUBLIC
         if request.share_token is not None:
             dashboard = self._dashboards.get(request.dashboard_id)
@@ -172,15 +182,15 @@ class Mint:
                 raise
 
     def _refreshes(self, request: MintRequest, now: int) -> bool:
-        """Whether the caller shows a public token, still valid, of this very datasource."""
+        """Whether the caller presents a public token of the same datasource that is still valid."""
         if request.current_token is None:
             return False
         try:
             claims = self._tokens.verify(request.current_token, now)
         except TidegateError:
             return False
-        wanted = (PUBLIC_SUBJECT, request.dashboard_id, request.datasource_id)
-        return (claims.subject, claims.dashboard_id, claims.datasource_id) == wanted
+        requested = (PUBLIC_SUBJECT, request.dashboard_id, request.datasource_id)
+        return (claims.subject, claims.dashboard_id, claims.datasource_id) == requested
 
     def _record(self, action: str, request: MintRequest, scope: str, now: int) -> None:
         actor = request.user.user_id if request.user else None

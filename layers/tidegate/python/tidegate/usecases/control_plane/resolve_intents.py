@@ -15,7 +15,7 @@ from tidegate.usecases.parallel import in_parallel
 
 @dataclass(slots=True)
 class Resolved:
-    """Intents by datasource id, and why other datasources have no intent."""
+    """Intents by datasource id, and for the datasources without an intent the reason."""
 
     intents: dict[str, Intent] = field(default_factory=dict)
     problems: dict[str, TidegateError] = field(default_factory=dict)
@@ -26,7 +26,7 @@ class Resolved:
 
 
 class ProfilesRead:
-    """Profiles as one operation sees them: each is read once, several at the same time.
+    """The profiles that one operation uses. Each is read once; several are read at the same time.
 
     Attributes:
         brokers, credentials: profile id -> what was read; None when there is no such profile.
@@ -38,14 +38,14 @@ class ProfilesRead:
         self.credentials: dict[str, CredentialProfile | None] = {}
 
     def load(self, datasources: Iterable[Mapping[str, Any]]) -> None:
-        """Read the profiles these datasources name, then the credentials of the brokers. Raises `Unavailable`."""
+        """Read the profiles that these datasources name, then the credentials of the brokers. Raises `Unavailable`."""
         named = [profile_ids(datasource) for datasource in datasources]
         brokers = [broker_id for broker_id, _ in named if broker_id is not None]
         self._read(brokers, [credential_id for _, credential_id in named])
         self._read([], [self._credential_of(broker_id) for broker_id in brokers])
 
     def of(self, datasource: Mapping[str, Any]) -> tuple[BrokerProfile | None, CredentialProfile | None]:
-        """The profiles of a datasource that was loaded; the credential is the broker's where it names a broker."""
+        """The profiles of a loaded datasource. If it names a broker, the credential is that of the broker."""
         broker_id, credential_id = profile_ids(datasource)
         if broker_id is not None:
             credential_id = self._credential_of(broker_id)
@@ -57,16 +57,16 @@ class ProfilesRead:
         return broker.credential_profile_id if broker else None
 
     def _read(self, broker_ids: Iterable[str], credential_ids: Iterable[str | None]) -> None:
-        wanted = [(BROKER, broker_id) for broker_id in dict.fromkeys(broker_ids) if broker_id not in self.brokers]
-        wanted += [
+        missing = [(BROKER, broker_id) for broker_id in dict.fromkeys(broker_ids) if broker_id not in self.brokers]
+        missing += [
             (CREDENTIAL, credential_id)
             for credential_id in dict.fromkeys(credential_ids)
             if credential_id is not None and credential_id not in self.credentials
         ]
-        in_parallel(self._read_one, wanted)
+        in_parallel(self._read_one, missing)
 
-    def _read_one(self, wanted: tuple[str, str]) -> None:
-        kind, profile_id = wanted
+    def _read_one(self, named: tuple[str, str]) -> None:
+        kind, profile_id = named
         if kind == BROKER:
             self.brokers[profile_id] = self._profiles.broker(profile_id)
         else:
@@ -74,7 +74,7 @@ class ProfilesRead:
 
 
 class ResolveIntents:
-    """Resolve datasources; profiles are read once each."""
+    """Resolves the datasources of a document into intents."""
 
     def __init__(self, *, profiles: ProfileStore, defaults: IntentDefaults) -> None:
         self._profiles = profiles
@@ -86,7 +86,7 @@ class ResolveIntents:
         """Resolve every enabled streaming datasource of a checked document.
 
         Args:
-            profiles: what the operation has read already; what is missing is read into it.
+            profiles: the profiles that the operation has read already. Missing ones are read into it.
 
         Raises:
             Unavailable: a profile could not be read.

@@ -1,9 +1,12 @@
-"""A device's MQTT message, as an IoT rule hands it over, to the streams whose topic filter matches.
+"""Deliver a device's MQTT message, as an IoT rule hands it over, to the streams whose topic filter matches.
 
-Invariants of this file: only streams of the rule's own allowed topic are looked at, so overlapping entries never
-deliver a message twice; and a message that arrives after a stream was announced finds it, because the version of the
-entry's streams is read, strongly, for every message. (A list merely cached for a second would lose the message
-altogether: it would not even become the stream's last value.)
+Invariants of this file:
+
+- Only streams of the rule's own allowed topic are looked at. So allowed topics that overlap never deliver a message
+  twice.
+- A message that arrives after a stream was registered finds the stream. For this the version of the allowed topic's
+  streams is read, strongly consistent, for every message. A list that is cached for a second would lose the message: it
+  would not even become the stream's last value.
 """
 
 from __future__ import annotations
@@ -19,20 +22,21 @@ from tidegate.protocol.payloads import Unparsable, parsed
 from tidegate.protocol.topics import matches
 from tidegate.usecases.delivery.fan_out import FanOut
 
-#: Streams that nobody wanted for a day disappear without a new version; the list is read again this often, seconds.
+#: How often the list of streams is read again although its version is the same, seconds. Streams that nobody requested
+#: for a day disappear without a new version.
 FORGET_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceMessage:
-    """One publish.
+    """One message that a device published.
 
     Attributes:
-        entry: the allowed topic whose rule fired.
-        topic: as published.
+        allowed_topic: the allowed topic whose rule fired.
+        topic: the topic as published.
         payload: the raw bytes.
-        timestamp_ms: epoch milliseconds, when the broker had it.
-        message_id: orders messages of the same millisecond and tells repetitions apart.
+        timestamp_ms: when the broker received it, epoch milliseconds.
+        message_id: orders messages of the same millisecond, and tells a repetition from a new message.
     """
 
     allowed_topic: str
@@ -61,12 +65,12 @@ class Bridge:
         self._fan_out = fan_out
         self._clock = clock
         self._observer = observer
-        self._entries: dict[str, tuple[float, SourceStreams]] = {}
+        self._kept: dict[str, tuple[float, SourceStreams]] = {}
 
     def __call__(self, message: DeviceMessage) -> int:
         """Deliver the message. Returns how many viewers received it.
 
-        One stream's failure never keeps the message from another; the first is raised at the end.
+        A failure of one stream never keeps the message from another. The first failure is raised at the end.
         """
         self._observer.count("device_messages")
         if not self._enabled:
@@ -76,14 +80,14 @@ class Bridge:
             if stream.topic_filter is None or not matches(stream.topic_filter, message.topic):
                 continue
             try:
-                received += self._one(stream, message)
+                received += self._deliver(stream, message)
             except Exception as error:  # raised again below
                 failure = failure or error
         if failure is not None:
             raise failure
         return received
 
-    def _one(self, stream: Stream, message: DeviceMessage) -> int:
+    def _deliver(self, stream: Stream, message: DeviceMessage) -> int:
         if len(message.payload) > self._max_bytes:
             text = "MQTT payload exceeded size limit"
             return self._fan_out.notify(stream, ErrorCode.MESSAGE_TOO_LARGE, text).count
@@ -98,9 +102,9 @@ class Bridge:
 
     def _of_source(self, allowed_topic: str) -> Sequence[Stream]:
         started = self._clock.monotonic()
-        kept = self._entries.get(allowed_topic)
+        kept = self._kept.get(allowed_topic)
         if kept and started - kept[0] < FORGET_S and kept[1].version == self._streams.version_of(allowed_topic):
             return kept[1].streams
         kept = (started, self._streams.of_source(allowed_topic))
-        self._entries[allowed_topic] = kept
+        self._kept[allowed_topic] = kept
         return kept[1].streams

@@ -1,8 +1,8 @@
-"""Some seconds after a subscribe, or after a send that failed: has a newer value been written meanwhile?
+"""Catch-up: some seconds after a subscribe, or after a send that failed, send the newest value if it was missed.
 
-Invariant of this file: whoever subscribed ends with the newest value, though indexes lag and audiences are cached.
-Looking twice is harmless. A newer value may be fanned out between a look's reading and its sending, and the viewer
-would end with the older one: so what is newest is asked once more after every send.
+Invariant of this file: every subscriber ends with the newest value, although indexes lag and audiences are cached.
+Catching up twice is harmless. A newer value may be fanned out after the catch-up has read a value and before it has
+sent it; then the viewer would end with the older one. So the newest value is read once more after every send.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from tidegate.usecases.delivery.fresh_access import FreshAccess
 from tidegate.usecases.delivery.senders import send_once
 from tidegate.usecases.gateway.end_connection import EndConnection
 
-#: A stream that has a newer value after every send is lively: its next message brings what this look does not.
+#: Most sends of one catch-up. A stream that has a newer value after each of them is busy, and its next message brings
+#: the newest value.
 _SENDS = 3
 
 
@@ -47,7 +48,8 @@ class CatchUp:
     def __call__(self, request: CatchUpRequest) -> bool:
         """Send the newest value if the viewer may have missed it. True when it was sent.
 
-        Raises `Unavailable` when a store did not answer or the platform is throttling: look again.
+        Raises:
+            Unavailable: a store did not answer, or the value could not be sent. The catch-up is to be repeated.
         """
         row = self._subscriptions.get(request.key)
         if row is None or row.generation != request.generation or not row.live:
@@ -69,10 +71,10 @@ class CatchUp:
             sender=self._sender,
             observer=self._observer,
         )
-        for what in left:
-            if not isinstance(what, str):
+        for leftover in left:
+            if not isinstance(leftover, str):
                 raise Unavailable("The newest value could not be sent", code="not_sent")
-            self._end_connection.gone(what)
+            self._end_connection.gone(leftover)
         (delivery,) = outcomes
         if delivery is not Delivery.WITHHELD:
             self._observer.count("catch_ups", outcome=delivery.value)

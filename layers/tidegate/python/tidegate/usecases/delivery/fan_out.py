@@ -1,7 +1,7 @@
 """Deliver one message of a stream to its subscriptions.
 
-Who may have it at the moment it is sent is the send queue's business; here is what they are sent, and in what order
-values come: the newest is written before it is sent, and an older one is dropped.
+This file decides what is sent, and in what order values come. A value is stored as the newest before it is sent, and a
+value that is older than the stored one is dropped. Who may receive it at that moment is decided by the send queue.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tidegate.protocol.messages import ErrorCode, Status
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """What became of one message: viewers per outcome, as far as it is known yet."""
+    """What became of one message: the number of viewers per outcome, as far as it is known yet."""
 
     outcomes: Mapping[Delivery, int]
 
@@ -31,7 +31,7 @@ class Delivered:
 
 
 class FanOut:
-    """Deliver messages; keeps audiences for at most a second."""
+    """Delivers messages. Uses a cached audience for at most a second (`FRESH_S`)."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class FanOut:
         clock: Clock,
         observer: Observer,
     ) -> None:
-        """`send`: `OneShotSender` or `BackgroundSender`."""
+        """`send` is a `OneShotSender` or a `BackgroundSender`. `max_message_bytes`: largest frame."""
         self._subscriptions = subscriptions
         self._last_values = last_values
         self._send = send
@@ -53,12 +53,14 @@ class FanOut:
         self._audiences: dict[str, tuple[float, Sequence[Subscription]]] = {}
 
     def deliver(self, stream: Stream, value: LastValue) -> Delivered:
-        """Keep the value as the stream's newest and send it to everyone who may have it.
+        """Store the value as the stream's newest, and send it to every viewer who may receive it.
 
-        A message older than the newest is dropped. Raises `Unavailable` when nothing was sent because a store
-        did not answer.
+        A value that is older than the stored one is dropped.
+
+        Raises:
+            Unavailable: a store did not answer, and nothing was sent.
         """
-        # The shortest frame there can be; each datasource id is checked again on its own frame.
+        # The payload alone is too large for any frame. Whole frames are checked again, for each datasource id.
         if len(value.payload.encode("utf-8", "surrogatepass")) > self._max_bytes:
             return self.notify(stream, ErrorCode.MESSAGE_TOO_LARGE, messages.TOO_LARGE)
         if not self._last_values.put_if_newer(stream.stream_key, value):
@@ -72,32 +74,33 @@ class FanOut:
         return delivered
 
     def notify(self, stream: Stream, code: ErrorCode, text: str, *, status: bool = False) -> Delivered:
-        """Tell the stream's viewers of a fault: of one message, or, with `status`, of the upstream."""
+        """Notify the stream's viewers of a fault: of one message, or, with `status`, of the upstream."""
         now = self._clock.now()
-        told = self._send_all(
+        notified = self._send_all(
             stream, lambda datasource_id: messages.encode(messages.error(datasource_id, code, text, now))
         )
         if status:
-            told = self._send_all(
+            notified = self._send_all(
                 stream,
                 lambda datasource_id: messages.encode(messages.status(datasource_id, Status.ERROR, now, code, text)),
             )
-        return told
+        return notified
 
     def connected(self, stream: Stream) -> Delivered:
-        """Tell the stream's viewers that its upstream is connected."""
+        """Notify the stream's viewers that its upstream is connected."""
         now = self._clock.now()
         return self._send_all(
             stream, lambda datasource_id: messages.encode(messages.status(datasource_id, Status.CONNECTED, now))
         )
 
     def has_audience(self, stream: Stream) -> bool:
-        """*Index.* Whether anybody is subscribed, asked now."""
+        """*Index.* Whether anybody is subscribed; read now, not cached."""
         return bool(self._subscriptions.audience(stream.stream_key))
 
     def _send_all(self, stream: Stream, frame: Callable[[str], bytes], *, is_data: bool = False) -> Delivered:
         rows = self._audience(stream.stream_key)
-        bodies = {one: self._fitting(one, frame(one)) for one in {row.key.datasource_id for row in rows}}
+        ids = {row.key.datasource_id for row in rows}
+        bodies = {datasource_id: self._fitting(datasource_id, frame(datasource_id)) for datasource_id in ids}
         frames = [Frame(row, bodies[row.key.datasource_id], is_data) for row in rows]
         return Delivered(self._send(frames))
 
@@ -107,7 +110,7 @@ class FanOut:
         if kept is None or started - kept[0] >= FRESH_S:
             kept = (started, self._subscriptions.audience(stream_key))
             self._audiences = {
-                one: audience for one, audience in self._audiences.items() if started - audience[0] < FRESH_S
+                key: audience for key, audience in self._audiences.items() if started - audience[0] < FRESH_S
             }
             self._audiences[stream_key] = kept
         return kept[1]

@@ -1,8 +1,8 @@
-"""Frames on their way: each leaves for whoever may have it at that moment, batched where the connection asked.
+"""Frames on their way to subscriptions. Each is checked at the moment it is sent, and batched if its connection asked.
 
-Invariant of this file (invariant 2 of the product): a frame leaves only to a row that `allowed` admitted from access
-items whose read *started* at most one second ago, and whose token has not expired at that moment. An answer that
-cannot be had withholds the frame. Every retry asks again, and of a batch only the frames still allowed are sent.
+Invariant of this file (invariant 2): a frame is sent only for a row that `allowed` admits at that moment: from access
+items whose read *started* at most one second ago, and with a token that has not expired. If that cannot be checked, the
+frame is withheld. Every retry checks again, and of a batch only the frames that are still allowed are sent.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from tidegate.ports.delivery import Delivery
 from tidegate.ports.runtime import Observer
 from tidegate.usecases.delivery.fresh_access import FreshAccess
 
-#: Messages that may wait for a socket before whoever adds more is made to wait: the sources feel a sender that is
-#: behind, and a crowded stream does not push the others' frames far back.
+#: Messages that may wait for a socket. Beyond that, adding waits: so upstreams are slowed down by a sender that is
+#: behind, and a stream with many viewers does not push the frames of others far back.
 _ROOM = 256
-#: Connections remembered as gone: an audience read before may name them for a second or so.
+#: Connections that are remembered as gone. An audience that was read earlier may name them for about a second.
 _GONE = 10_000
 
-#: Takes what sending leaves to be done: the id of a connection that is gone, or a row whose newest value is to be tried
-#: again. Never waits: whoever works on it keeps no frame waiting.
+#: Receives the work that sending leaves: the id of a connection that is gone, or a row that needs a catch-up. It never
+#: waits for that work, so that no frame waits for it either.
 Left = Callable[[str | Subscription], object]
 
 
 class SendQueue:
-    """`ports.delivery.OutboundQueue`: frames that are all there when sending begins. For one thread.
+    """`ports.delivery.OutboundQueue` of frames that are all known when sending begins. For one thread.
 
     Attributes:
-        ended: nothing is added any more.
+        ended: whether nothing will be added any more.
     """
 
     def __init__(self, queues: ClientQueues, *, access: FreshAccess, left: Left, observer: Observer) -> None:
@@ -47,7 +47,7 @@ class SendQueue:
         self.ended = True
 
     def take_outcomes(self) -> Counter[Delivery]:
-        """What became of frames since this was last asked: how many per outcome."""
+        """What became of frames since the last call: how many per outcome."""
         outcomes, self._outcomes = self._outcomes, Counter()
         given_up, self._queues.given_up = self._queues.given_up, 0
         if given_up:
@@ -94,13 +94,13 @@ class SendQueue:
             return False
 
     def _withhold(self, batch: Batch, count: int) -> None:
-        """So many of its frames are not sent."""
+        """Count `count` frames of the batch as withheld. If that is all of them, the batch is done."""
         self._outcomes[Delivery.WITHHELD] += count
         if count == len(batch.frames):
             self._queues.done(batch.queue_key)
 
     def _again(self, frames: Iterable[Frame]) -> None:
-        """A stream's newest value is always tried again; by then it may be a newer one."""
+        """Leave the frames' rows to a catch-up. It sends the newest value, which may be newer than the frame's."""
         for row in {frame.row.key: frame.row for frame in frames}.values():
             self._left(row)
 
@@ -117,7 +117,7 @@ class SendQueue:
 
 
 class SharedSendQueue(SendQueue):
-    """The queue of a sender that goes on: many threads add frames while one sender sends them."""
+    """The queue of a background sender: many threads add frames while one thread sends them."""
 
     def __init__(
         self,
@@ -131,8 +131,8 @@ class SharedSendQueue(SendQueue):
     ) -> None:
         """
         Args:
-            may_send: asked before every send and every retry: a relay that lost its lease sends nothing more.
-            wake: tells the sender that there is more, or no more to come.
+            may_send: called before every send and every retry. A relay worker that lost its lease sends nothing more.
+            wake: tells the sender that frames were added, or that none will be added any more.
         """
         super().__init__(queues, access=access, left=left, observer=observer)
         self._may_send = may_send
@@ -143,24 +143,24 @@ class SharedSendQueue(SendQueue):
     # --- adding -------------------------------------------------------------------------------------------
 
     def add(self, frames: Iterable[Frame]) -> None:
-        """Have them sent. Never waits."""
+        """Add frames to be sent. Never waits."""
         with self._changed:
             for frame in frames:
                 self._queues.add(frame)
         self._wake()
 
     def wait_for_room(self) -> None:
-        """Wait while the sender is behind. A viewer that is slow does not count."""
+        """Wait while the sender as a whole is behind. One slow viewer does not make it wait."""
         with self._changed:
             self._changed.wait_for(lambda: self.ended or self._queues.waiting <= _ROOM)
 
     def wait_until_empty(self, seconds: float) -> bool:
-        """Whether all that was added is sent, withheld or given up, within `seconds`."""
+        """Wait until every frame was sent, withheld or given up. False when `seconds` were not enough."""
         with self._changed:
             return self._changed.wait_for(lambda: self._queues.empty, seconds)
 
     def end(self) -> None:
-        """Nothing is added any more."""
+        """Say that nothing will be added any more."""
         with self._changed:
             self.ended = True
             self._changed.notify_all()
@@ -193,7 +193,7 @@ class SharedSendQueue(SendQueue):
             self._notify_waiting()
 
     def _admits(self, frame: Frame) -> bool:
-        """Outside the lock: the access items may have to be read."""
+        """Not under the lock, because access items may have to be read."""
         if not super()._admits(frame):
             return False
         if not self._may_send():

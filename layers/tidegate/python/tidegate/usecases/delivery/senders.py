@@ -1,7 +1,7 @@
-"""Send frames to subscriptions: a handful and done, or on and on beside the work that makes them.
+"""Send frames to subscriptions: a few at once (`OneShotSender`), or continuously on a thread (`BackgroundSender`).
 
-Both give the sender the same queue, see `send queue`. The background's adds what only it needs: a lock, because several
-threads add to it; conflation and windows, because it goes on; and the lease that allows it to send.
+Both use the send queue of `send_queue`. The background sender adds what only it needs: a lock, because several threads
+add frames; conflation and batch windows, because it goes on; and the check of the lease before every send.
 """
 
 from __future__ import annotations
@@ -21,28 +21,30 @@ from tidegate.usecases.delivery.fresh_access import FreshAccess
 from tidegate.usecases.delivery.send_queue import SendQueue, SharedSendQueue
 from tidegate.usecases.gateway.end_connection import EndConnection
 
-#: What is under way when a worker hands over has so long to be answered, seconds; then a catch-up brings it.
+#: When a worker hands over, messages that are under way have so long to be answered, seconds. For those that were not,
+#: a catch-up sends the newest value.
 FLUSH_S = 2.0
-#: How long the end waits for what is under way, seconds: a worker has five in reserve.
+#: How long `close` waits for messages that are under way, seconds. A worker keeps five in reserve for its end.
 _END_S = 2.5
+#: How often outcomes are counted while nothing else happens, seconds.
 _COUNTED_S = 1.0
 
 
 class FailureHandler:
-    """What sending leaves to be done. One viewer that is gone never keeps a message from the others, nor does cleaning
-    up after it."""
+    """Does the work that sending leaves. A viewer that is gone never delays a message for others, nor does the
+    cleaning up after it. What fails is counted."""
 
     def __init__(self, *, catch_ups: CatchUpQueue, end_connection: EndConnection, observer: Observer) -> None:
         self._catch_ups = catch_ups
         self._end_connection = end_connection
         self._observer = observer
 
-    def __call__(self, what: str | Subscription) -> None:
-        """Release a connection that is gone, or have a row's newest value tried again."""
-        if isinstance(what, str):
-            self._release(what)
+    def __call__(self, leftover: str | Subscription) -> None:
+        """Remove a connection that is gone (its id is given), or ask for a catch-up of a row."""
+        if isinstance(leftover, str):
+            self._release(leftover)
         else:
-            self._request_catch_up(what)
+            self._request_catch_up(leftover)
 
     def _release(self, connection_id: str) -> None:
         try:
@@ -58,7 +60,7 @@ class FailureHandler:
 
 
 class OneShotSender:
-    """Send some frames and say what became of them. For one thread."""
+    """Sends some frames and returns what became of them. For one thread."""
 
     def __init__(
         self, *, access: FreshAccess, sender: Sender, failure_handler: FailureHandler, observer: Observer
@@ -69,9 +71,9 @@ class OneShotSender:
         self._observer = observer
 
     def __call__(self, frames: Sequence[Frame]) -> Mapping[Delivery, int]:
-        """Send them; those of one subscription, and of one connection with batches, in order.
+        """Send the frames. Those of one subscription, or of one connection with batches, are sent in order.
 
-        Whoever is gone is released; who could not be sent a frame gets a catch-up.
+        A connection that is gone is removed. A row that could not be sent its frame gets a catch-up.
 
         Returns:
             What became of the frames: how many per outcome.
@@ -83,19 +85,19 @@ class OneShotSender:
             return {}
         self._access.load(frame.row for frame in frames)
         outcomes, left = send_once(frames, access=self._access, sender=self._sender, observer=self._observer)
-        for what in left:
-            self._failure_handler(what)
+        for leftover in left:
+            self._failure_handler(leftover)
         return _counted(outcomes, self._observer)
 
 
 def send_once(
     frames: Iterable[Frame], *, access: FreshAccess, sender: Sender, observer: Observer
 ) -> tuple[Mapping[Delivery, int], Sequence[str | Subscription]]:
-    """Send frames, those of one queue in order.
+    """Send frames. Those of one per-client queue are sent in order.
 
     Returns:
-        How many frames per outcome; and what is left to be done: ids of connections that are gone, and rows that could
-        not be sent their frame, or of which it could not be said whether they may have it.
+        The number of frames per outcome, and the work that is left: ids of connections that are gone; and rows that
+        could not be sent their frame, or for which it could not be checked whether they may receive it.
     """
     queues = ClientQueues()
     for frame in frames:
@@ -107,10 +109,10 @@ def send_once(
 
 
 class BackgroundSender:
-    """Sends on a thread of its own what others add, and follows up on another. `close` ends both.
+    """Sends, on a thread of its own, the frames that others add. A second thread handles failures. `close` ends both.
 
     Attributes:
-        healthy: False once it broke, by a fault of ours: nothing is sent any more.
+        healthy: False once sending failed by a fault of ours. Then nothing is sent any more.
     """
 
     def __init__(
@@ -123,8 +125,12 @@ class BackgroundSender:
         conflate: bool,
         observer: Observer,
     ) -> None:
-        """`sender` is for this alone. `may_send` is asked before every send and retry; `conflate` as for
-        `ClientQueues`."""
+        """
+        Args:
+            sender: used by this object only.
+            may_send: called before every send and every retry.
+            conflate: as for `ClientQueues`.
+        """
         self._access = access
         self._sender = sender
         self._failure_handler = failure_handler
@@ -147,7 +153,9 @@ class BackgroundSender:
             thread.start()
 
     def __call__(self, frames: Sequence[Frame]) -> Mapping[Delivery, int]:
-        """Have them sent; waits only while the sender as a whole is behind. What becomes of them is not known yet.
+        """Add frames to be sent. Waits only while the sender as a whole is behind.
+
+        Returns nothing per outcome, because what becomes of the frames is not known yet.
 
         Raises:
             Unavailable: nothing is sent, because the access items could not be read.
@@ -159,11 +167,11 @@ class BackgroundSender:
         return {}
 
     def flush(self) -> bool:
-        """Wait until what was added is sent. False when some viewers were too slow for that."""
+        """Wait until what was added is sent. False when `FLUSH_S` was not enough, because some viewers are slow."""
         return self._send_queue.wait_until_empty(FLUSH_S)
 
     def close(self) -> None:
-        """End, once what is under way was answered and followed up, or took too long for that."""
+        """End. Waits until what is under way is answered and its failures are handled, but not longer than `_END_S`."""
         self._send_queue.end()
         deadline = monotonic() + _END_S
         for thread in self._threads:
@@ -172,7 +180,7 @@ class BackgroundSender:
     def _send(self) -> None:
         try:
             self._sender.send(self._send_queue)
-        except Exception as error:  # nothing is sent any more: whoever holds the upstreams must know
+        except Exception as error:  # nothing is sent any more: the worker sees it by `healthy`
             self._observer.fault("the sender broke", error)
             self.healthy = False
             self._send_queue.end()
@@ -195,7 +203,7 @@ class BackgroundSender:
     def _try_to_handle(self, left: str | Subscription) -> None:
         try:
             self._failure_handler(left)
-        except Exception as error:  # the next one is not this one's fault
+        except Exception as error:  # later failures are handled all the same
             self._observer.fault("failure not handled", error)
 
 

@@ -1,6 +1,6 @@
-"""Grant a session token its stream, from the tables: what introspection answers, for our own gateway.
+"""Decide from our own tables whether a session token may subscribe, and to which stream.
 
-Invariant of this file: the last word is `allowed`'s; the checks before it only word the refusal better.
+Invariant of this file: `allowed` decides. The checks around it only choose a better text for the refusal.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tidegate.ports.gateway import AccessSnapshot, AccessStore
 class Authorization:
     """A claim that holds now, and the stream it is delivered from.
 
-    `session_token` is to be kept with the subscription, see `Subscription`.
+    `session_token` is stored with the subscription; see `Subscription`. None when it need not be.
     """
 
     claim: Claim
@@ -32,17 +32,17 @@ class Authorization:
 
 
 class Authorizer(Protocol):
-    """Who decides about subscribes: `LocalAuthorizer` from our tables, `RemoteAuthorizer` by asking a remote API."""
+    """Decides about subscribes: `LocalAuthorizer` from our tables, `RemoteAuthorizer` by asking a remote API."""
 
     def __call__(self, claims: SessionClaims, token: str, now: float) -> Authorization:
-        """Grant, or raise what refuses. `token` is what `claims` were read from, verified."""
+        """Authorize, or raise the refusal. `token` is the verified token that `claims` were read from."""
 
     def recheck(self, claim: Claim, now: float) -> Refusal | None:
-        """Ask `allowed` again with access items read now."""
+        """Read the access items now and ask `allowed` again. None when the claim holds."""
 
 
 class LocalAuthorizer:
-    """Decide whether a token's holder may stream its datasource now, and from which stream."""
+    """Decides whether the token's holder may stream the datasource now, and from which stream."""
 
     def __init__(self, *, access: AccessStore, profiles: ProfileStore, policy: StreamPolicy) -> None:
         self._access = access
@@ -50,10 +50,12 @@ class LocalAuthorizer:
         self._policy = policy
 
     def __call__(self, claims: SessionClaims, token: str, now: float) -> Authorization:
-        """Grant, or raise what refuses.
+        """Authorize, or raise the refusal.
 
         Raises:
-            Denied, NotFound, Unauthenticated: no. PolicyBlocked: nobody may. Unavailable: a store did not answer.
+            Denied, NotFound, Unauthenticated: this holder may not.
+            PolicyBlocked: nobody may.
+            Unavailable: a store did not answer.
         """
         claim = self.check(claims, now)
         intent = self.intent(claim)
@@ -61,14 +63,14 @@ class LocalAuthorizer:
         return Authorization(claim, stream_for(intent, broker, self._policy, int(now)))
 
     def check(self, claims: SessionClaims, now: float) -> Claim:
-        """What the token's holder rests on, if it holds now. Raises what refuses."""
+        """The claim of the token's holder, if it holds now. Otherwise raises the refusal."""
         if claims.scope != STREAM_SCOPE:
             raise Denied("Datasource token scope mismatch")
         snapshot = self._snapshot(claims.dashboard_id, claims.principal.subject, claims.principal.is_public)
         return _checked(claims, snapshot, now)
 
     def recheck(self, claim: Claim, now: float) -> Refusal | None:
-        """Ask `allowed` again with access items read now."""
+        """Read the access items now and ask `allowed` again. None when the claim holds."""
         snapshot = self._snapshot(claim.dashboard_id, claim.principal.subject, claim.principal.is_public)
         return allowed(
             claim,
@@ -81,15 +83,15 @@ class LocalAuthorizer:
         return self._access.read([dashboard_id], [] if public else [subject])
 
     def intent(self, claim: Claim) -> Intent:
-        """The stored intent of a claim. Raises `Unavailable` when it is changing just now."""
+        """The stored intent of a claim. Raises `Unavailable` when the intent is being changed."""
         intent = self._access.intent(claim.dashboard_id, claim.datasource_id)
         if intent is None or intent_hash(intent) != claim.intent_hash:
-            # Both were written in one transaction, so it has changed between the two reads.
+            # Hash and intent are written in one transaction. They differ, so a write came between our two reads.
             raise Unavailable("The datasource is being changed")
         return intent
 
     def profiles_of(self, intent: Intent, *, public: bool) -> tuple[BrokerProfile | None, CredentialProfile | None]:
-        """The profiles an intent uses; for public viewers they must be for public use. Raises `Denied`."""
+        """The profiles that an intent uses. For a public viewer they must allow public use. Raises `Denied`."""
         broker_id, credential_id = intent.get("brokerProfileId"), intent.get("credentialProfileId")
         broker = self._profiles.broker(str(broker_id)) if broker_id else None
         credential = self._profiles.credential(str(credential_id)) if credential_id else None

@@ -1,6 +1,6 @@
-"""`$connect`: admit or refuse a browser's WebSocket. Nothing is posted and no token is asked for here.
+"""`$connect`: admit or refuse a browser's WebSocket. Nothing is sent here, and no token is needed.
 
-Order of checks: switched on, origin, rate of this address, open connections of this address.
+The checks, in this order: realtime is on, the origin, the rate of this address, the open connections of this address.
 """
 
 from __future__ import annotations
@@ -17,16 +17,14 @@ from tidegate.ports.runtime import Clock, Observer
 from tidegate.usecases.limits.connection_quota import ConnectionQuota
 from tidegate.usecases.limits.rate_limits import RateLimits
 
-#: The limiter's scope of the connect rate, as the internal API names it.
-
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
     """What `$connect` knows of a browser.
 
     Attributes:
-        connection_id: the platform's id.
-        ip_key: the client's address as limits count it (`domain.client_ip.ip_key`).
+        connection_id: the id that the platform gave the connection.
+        ip_key: the client's address in the form that limits count (`domain.client_ip.ip_key`).
         origin: the Origin header, None when absent.
         batch: whether the query asked for `batch` frames.
     """
@@ -39,7 +37,7 @@ class Handshake:
 
 @dataclass(frozen=True, slots=True)
 class ConnectPolicy:
-    """Settings of the handshake."""
+    """Settings of the handshake. An empty `allowed_origins` allows every origin."""
 
     enabled: bool
     allowed_origins: Collection[str]
@@ -71,11 +69,13 @@ class Connect:
         self._observer = observer
 
     def __call__(self, handshake: Handshake) -> None:
-        """Admit, or raise what refuses.
+        """Admit, or raise the refusal.
 
         Raises:
-            Disabled: realtime is off. Denied: the origin is not allowed.
-            LimitReached: rate or cap. Unavailable: a store did not answer; the connection is not counted.
+            Disabled: realtime is off.
+            Denied: the origin is not allowed.
+            LimitReached: the address has connected too often, or has too many open connections.
+            Unavailable: a store did not answer; the connection is not counted.
         """
         policy = self._policy
         if not policy.enabled:
@@ -104,7 +104,7 @@ class Connect:
                 )
             )
         except BaseException:
-            # Not admitted, so not counted: whatever went wrong, the slot goes back.
+            # The connection is not admitted, so its slot goes back, whatever went wrong.
             self._quota.free(taken, handshake.connection_id)
             raise
         self._observer.count("connections_opened")

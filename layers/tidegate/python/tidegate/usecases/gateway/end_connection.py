@@ -1,8 +1,8 @@
-"""A connection ended: its row, its subscriptions and its slots go.
+"""A connection ended: remove its row, its subscriptions and its slots.
 
-`$disconnect` may never come, or come twice, and a 410 on sending says the same; all of them end here, and
-repeating it is harmless. A process that dies half-way leaves rows without a connection: they are denied nothing
-they had (the viewer is gone) and the full revalidation removes them.
+`$disconnect` may never come, or come twice. A 410 on sending means the same. All of them end here, and repeating is
+harmless. A process that dies half-way leaves subscriptions without a connection. That harms nobody, because the viewer
+is gone, and the full revalidation removes them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tidegate.usecases.limits.connection_quota import ConnectionQuota
 
 
 class EndConnection:
-    """Remove a connection with everything it holds."""
+    """Remove a connection with everything that belongs to it."""
 
     def __init__(
         self,
@@ -32,10 +32,10 @@ class EndConnection:
         self._observer = observer
 
     def disconnected(self, connection_id: str) -> bool:
-        """The platform says it is closed. False when there was nothing left to remove.
+        """Remove a connection that the platform reports as closed. False when there was nothing left to remove.
 
-        The connection's row goes first: from then on no attempt can end with a live row on it, because every
-        attempt reads the connection again after writing its row.
+        The connection's row goes first. From then on no subscribe can end with a live row on it, because every
+        subscribe reads the connection again after it has written its row.
         """
         connection = self._connections.remove(connection_id)
         if connection is None:
@@ -46,8 +46,11 @@ class EndConnection:
         return True
 
     def gone(self, connection_id: str) -> None:
-        """Sending said 410. That is sometimes wrong, so the platform is asked to close it as well: a browser
-        that was still there reconnects instead of watching silence."""
+        """Remove a connection to which sending answered 410.
+
+        That answer is sometimes wrong, so the platform is also asked to close the connection. A browser that was still
+        there then reconnects; otherwise it would wait for data that never comes.
+        """
         self.disconnected(connection_id)
         self._sender.close(connection_id)
         self._observer.count("viewers_gone")

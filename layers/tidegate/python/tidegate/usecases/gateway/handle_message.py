@@ -1,6 +1,6 @@
-"""One message of a browser: understand it, act on it, answer through the management API.
+"""One message of a browser: parse it, act on it, and answer through the management API.
 
-Invariant of this file: every message is answered, whatever goes wrong, and no answer holds an internal fault's text.
+Invariant of this file: every message is answered, whatever goes wrong. No answer holds the text of an internal fault.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from tidegate.usecases.gateway.end_connection import EndConnection
 from tidegate.usecases.gateway.subscribe import Subscribe, Subscribed
 from tidegate.usecases.gateway.unsubscribe import Unsubscribe
 
-#: Refusals that a session token minted now may turn into a yes.
+#: Codes of refusals where a new session token may help.
 _FRESH_TOKEN_HELPS = frozenset({"token_expired", "token_intent_changed", "intent_changed", "connection_closed"})
 
-#: How long a process that asked for a relay worker does not ask again, seconds; less than a worker stays idle.
+#: A process that asked for a relay worker does not ask again for so long, seconds. An idle worker stays longer than
+#: this.
 _STARTED_S = 10.0
 
 
 class HandleMessage:
-    """Dispatch `subscribe`, `unsubscribe` and `ping`, however they were routed."""
+    """Handle `subscribe`, `unsubscribe` and `ping`, whichever route of the platform they came by."""
 
     def __init__(
         self,
@@ -64,14 +65,14 @@ class HandleMessage:
             self._send(connection_id, messages.encode(bad.answer))
             return
         match message:
-            case messages.Ping(request_id):
+            case messages.PingMessage(request_id):
                 self._send(connection_id, messages.encode(messages.pong(request_id, self._clock.now())))
-            case messages.Unsubscribe():
+            case messages.UnsubscribeMessage():
                 self._on_unsubscribe(connection_id, message)
-            case messages.Subscribe():
+            case messages.SubscribeMessage():
                 self._on_subscribe(connection_id, message)
 
-    def _on_subscribe(self, connection_id: str, message: messages.Subscribe) -> None:
+    def _on_subscribe(self, connection_id: str, message: messages.SubscribeMessage) -> None:
         try:
             done = self._subscribe(connection_id, message.dashboard_id, message.datasource_id, message.session_token)
         except Exception as error:  # answered below, whatever it is
@@ -86,7 +87,7 @@ class HandleMessage:
             self._start_relay(done.stream)
 
     def _start_relay(self, stream: Stream) -> None:
-        """A worker that runs looks for new streams by itself; asking for one now and then is enough."""
+        """Ask for a relay worker. A running worker finds new streams by itself, so asking now and then is enough."""
         partition, now = partition_of(stream), self._clock.monotonic()
         if now - self._started.get(partition, float("-inf")) < _STARTED_S:
             return
@@ -97,10 +98,13 @@ class HandleMessage:
             self._observer.fault("relay not started", error)
 
     def _welcome(self, done: Subscribed, ack: bytes) -> None:
-        """Ack, status and newest value, in one message where the connection asked for that; and a catch-up, because
-        a message may have passed while indexes lagged and audiences were cached."""
+        """Send ack, status and newest value, and ask for a catch-up.
+
+        They go in one message if the connection asked for batches. The catch-up is for a message that passed while an
+        index lagged or an audience was cached.
+        """
         row, stream_key = done.row, done.row.stream_key
-        # A stream of the relay may yet have to be connected: the relay says so when it is.
+        # A stream of the relay may not be connected yet. The relay sends the status when it is.
         state = Status.CONNECTED if done.stream.connected or not done.stream.relayed else Status.CONNECTING
         frames = [ack, messages.encode(messages.status(row.key.datasource_id, state, self._clock.now()))]
         if not row.batch:
@@ -112,7 +116,7 @@ class HandleMessage:
             if value is not None:
                 at = value.timestamp_ms / 1000
                 frames.append(messages.data(row.key.datasource_id, value.payload, at, retained=True))
-        except Exception as error:  # the subscription stands: the next message brings what this one could not
+        except Exception as error:  # the subscription stands, and the next message brings a value
             self._observer.fault("last value not read", error, connection_id=row.key.connection_id)
             value = None
         fitting = [self._fitting(frame) for frame in frames]
@@ -128,12 +132,15 @@ class HandleMessage:
             self._observer.fault("catch-up not queued", error, connection_id=row.key.connection_id)
 
     def _newest(self, stream_key: str, checked_at: float) -> LastValue | None:
-        """The stream's newest value, read only now that the row is visible. Where all this took long, the right may be
-        lost again by now: None, and the catch-up, which asks anew, is what brings the value."""
+        """The stream's newest value, read now that the row is visible.
+
+        None when the access check is too old by now, because the right may be lost again. Then the catch-up, which
+        checks again, brings the value.
+        """
         value = self._last_values.get(stream_key)
         return None if self._clock.monotonic() - checked_at >= FRESH_S else value
 
-    def _on_unsubscribe(self, connection_id: str, message: messages.Unsubscribe) -> None:
+    def _on_unsubscribe(self, connection_id: str, message: messages.UnsubscribeMessage) -> None:
         try:
             ended = self._unsubscribe(connection_id, message.datasource_id)
         except Exception as error:  # answered below, whatever it is
@@ -161,11 +168,11 @@ class HandleMessage:
         return frame if len(frame) <= self._max_bytes else messages.too_large(None, self._clock.now())
 
     def _send(self, connection_id: str, frame: bytes) -> Delivery:
-        """Send one frame; what is larger than a frame may be becomes an error."""
+        """Send one frame. A frame that is too large is replaced by an error."""
         return self._post(connection_id, self._fitting(frame))
 
     def _post(self, connection_id: str, message: bytes) -> Delivery:
-        """Send one message. A viewer that is gone is released."""
+        """Send one message. A connection that is gone is removed."""
         delivery = self._sender.post(connection_id, message)
         if delivery is Delivery.GONE:
             self._end_connection.gone(connection_id)

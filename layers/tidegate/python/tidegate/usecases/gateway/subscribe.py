@@ -1,12 +1,13 @@
 """Subscribe one datasource on one connection, or refresh its token.
 
-Messages of one connection may run at the same time, twice and out of order; a revocation may run beside them. The
-order of steps is what keeps invariant 1 (a revoked viewer is never left subscribed):
+Messages of one connection may be handled at the same time, twice, and out of order. A revalidation may run at the same
+time. The order of the steps keeps invariant 1 (a revoked viewer is never left subscribed):
 
-    hold the key -> take the slot -> put the row hidden -> verify -> make visible
+    reserve the key -> take the slot -> put the row hidden -> verify -> make visible
 
-A row put before a pass's query is seen by the pass; one put after it is verified after the change. Every write is
-conditional on the attempt that made the row, so attempts never act on each other's rows.
+A row that is put before a revalidation queries the rows is seen by it. A row that is put later is verified after the
+change. Every subscribe gives its row a new generation. Every write is conditional on the generation, so two subscribes
+never act on each other's rows.
 """
 
 from __future__ import annotations
@@ -24,12 +25,13 @@ from tidegate.usecases.gateway.authorizer import Authorization, Authorizer
 from tidegate.usecases.limits.connection_quota import ConnectionQuota, home_slot
 from tidegate.usecases.limits.rate_limits import RateLimits
 
-#: How often an attempt that lost its row, or met one that is being ended, starts over before it is refused.
+#: How often a subscribe is tried before it is refused. It starts over when it lost its row to another subscribe, or met
+#: a row that is being terminated.
 ROUNDS = 4
 
 
 class Busy(Unavailable):
-    """Other attempts on the same row kept winning, or its end has not been told yet."""
+    """Other subscribes of the same key kept winning, or the viewer was not yet notified of the row's termination."""
 
     code = "subscription_busy"
 
@@ -46,13 +48,13 @@ class SubscribePolicy:
 
 @dataclass(frozen=True, slots=True)
 class Subscribed:
-    """What came of it.
+    """The outcome of a subscribe.
 
     Attributes:
         row: the live row.
         stream: its stream as stored.
-        refreshed: whether the row was there before: a refresh sends no status and no value.
-        checked_at: monotonic seconds at which the access read that admitted it began.
+        refreshed: whether the row was there before. A refresh sends no status and no value.
+        checked_at: when the read of access items that admitted the row began, monotonic seconds.
     """
 
     row: Subscription
@@ -95,7 +97,7 @@ class Subscribe:
         """Subscribe or refresh.
 
         Raises:
-            TidegateError: what refuses; a running subscription is not touched by a refusal.
+            TidegateError: the refusal. It does not change a subscription that is already there.
         """
         claims = self._tokens.verify(token, self._clock.now())
         if (claims.dashboard_id, claims.datasource_id) != (dashboard_id, datasource_id):
@@ -135,7 +137,7 @@ class Subscribe:
     def _round(
         self, key: SubscriptionKey, connection: Connection, authorization: Authorization, checked_at: float
     ) -> Subscribed | None:
-        """One try; None = another attempt or a cut was in the way, start over."""
+        """One try. None when another subscribe or a termination interfered: start over."""
         there = self._subscriptions.get(key)
         if there is not None and there.termination:
             return None
@@ -160,7 +162,10 @@ class Subscribe:
         return None
 
     def _admit(self, key: SubscriptionKey, connection: Connection) -> str | None:
-        """Hold the key and the dashboard's slot, or neither. Returns the slot taken, None when failing open."""
+        """Reserve the key and take a slot of the dashboard, or neither.
+
+        Returns the slot; None when the limiter's store is down and its failure mode is fail-open.
+        """
         cap, limit = f"dash#{key.dashboard_id}", self._policy.connections_per_dashboard
         noted = {slot for slot in connection.slots if slot.rpartition("#")[0] == cap}
         noted = noted or {home_slot(cap, key.connection_id, limit)}
@@ -171,7 +176,7 @@ class Subscribe:
                 raise LimitReached("Realtime subscription limit reached for this connection", code="cap_reached")
             case Reservation.OTHER_DASHBOARD:
                 raise Denied("Datasource token dashboard mismatch")
-            case Reservation.HELD:
+            case Reservation.RESERVED:
                 pass
 
         def note(slot: str) -> bool:
@@ -191,15 +196,19 @@ class Subscribe:
             self._subscriptions.release_key(key)
             raise
         if slot is not None:
-            # Left noted, a slot that was full now could be taken beside this one by the next subscribe.
+            # Other slots were full. If they stayed noted, the next subscribe could take one of them in addition.
             self._connections.forget_slots(key.connection_id, noted - {slot})
         return slot
 
     def _verified(self, row: Subscription, slot: str | None) -> bool:
-        """Read everything again, strongly, after the row was put. Not right any more: take the own row back.
+        """Read everything again, strongly consistent, now that the row is put. If it does not hold, take the row back.
 
         Returns:
-            False when only the key was lost to another attempt's end: start over.
+            True when it holds. False when another subscribe or unsubscribe removed the key in between: start over.
+
+        Raises:
+            Denied, Unauthenticated: the right is lost, or the connection is closed.
+            Unavailable: a store did not answer.
         """
         try:
             refusal = self._authorizer.recheck(row.claim, self._clock.now())
@@ -210,7 +219,7 @@ class Subscribe:
         if connection is None or connection.closing:
             self._take_back(row)
             if connection is None and slot is not None:
-                # Whoever removed the connection may have freed its slots before this one was taken.
+                # The connection was removed, and its slots may have been freed before this one was taken.
                 self._quota.free([slot], row.key.connection_id)
             raise Unauthenticated("The connection is closed", code="connection_closed")
         if refusal is not None:
@@ -227,5 +236,5 @@ class Subscribe:
         try:
             self._subscriptions.remove(row)
         except Unavailable:
-            # It stays hidden, so nobody is sent anything; the full revalidation removes it.
+            # The row stays hidden, so nothing is sent for it. The full revalidation removes it.
             self._observer.count("rows_not_taken_back")

@@ -1,4 +1,4 @@
-"""End one subscription at its viewer's wish. The dashboard's slot stays with the connection until that ends."""
+"""End one subscription because its viewer asks for it. The connection keeps the dashboard's slot until it ends."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Unsubscribe:
         self._observer = observer
 
     def __call__(self, connection_id: str, datasource_id: str) -> bool:
-        """Remove the subscription. False when the connection has none of this datasource."""
+        """Remove the subscription. False when the connection has none for this datasource."""
         connection = self._connections.get(connection_id)
         dashboard_id = connection.subscriptions.get(datasource_id) if connection else None
         if dashboard_id is None:
@@ -26,7 +26,8 @@ class Unsubscribe:
         if row is None:
             self._subscriptions.release_key(key)
         elif row.termination is None:
-            # One that is being ended is the pass's: were it gone, the viewer could come back before the pass has told.
+            # A row that is being terminated is left to the revalidation that claimed it. If it were removed here, the
+            # viewer could subscribe again before being notified of the termination.
             self._subscriptions.remove(row)
         self._observer.count("unsubscribes")
         return row is not None

@@ -1,7 +1,8 @@
 """Take and free slots of caps: open connections of an address, connections of a dashboard.
 
-A slot is a place in the set of holders of one shard of a cap. Its name, `cap#shard`, is noted on the connection
-*before* it is taken, so that whoever removes the connection frees it whatever crashed in between.
+A cap is counted in shards. Each counter shard is a set of holders, and a slot is one place in such a set. The slot's
+name, `cap#shard`, is noted on the connection *before* the slot is taken. So whoever removes the connection frees the
+slot, whatever crashed in between.
 """
 
 from __future__ import annotations
@@ -15,17 +16,17 @@ from tidegate.ports.runtime import Clock, Observer
 
 
 def slot_name(cap: str, shard: int) -> str:
-    """The name a slot is noted by on its connection."""
+    """The name under which a slot is noted on its connection."""
     return f"{cap}#{shard}"
 
 
 def home_slot(cap: str, holder: str, limit: int) -> str:
-    """The slot this holder tries first."""
+    """The slot that this holder tries first."""
     return slot_name(cap, next(counter_shards(holder, limit)).index)
 
 
 class ConnectionQuota:
-    """Caps kept as sets of holders; a holder is a connection id."""
+    """Caps, stored as sets of holders. A holder is a connection id."""
 
     def __init__(
         self, *, store: CapStore, failure_mode: FailureMode, timeout_ms: int, clock: Clock, observer: Observer
@@ -47,23 +48,25 @@ class ConnectionQuota:
         note: Callable[[str], bool] = lambda _slot: True,
         deadline: float | None = None,
     ) -> str | None:
-        """Take a slot in the first shard that has room: one that is noted already first, then the holder's home.
+        """Take a slot in the first counter shard that has room.
+
+        Slots that are noted already are tried first, then the holder's home slot, then the others.
 
         Args:
             cap: what is capped, for example `dash#<id>`.
-            limit: holders allowed over all shards.
+            limit: holders allowed in all shards together.
             refusal: what to tell the client when every shard is full.
-            noted: slots noted on the connection: taking one it holds already takes nothing.
-            note: called with the name of a slot that is not noted before it is tried; False = the connection
-                that should own it is gone, and the search ends.
+            noted: slots that are noted on the connection. Taking one that it has already takes nothing more.
+            note: called with the name of every other slot before that slot is tried. False when the connection that
+                should own it is gone; then the search ends.
             deadline: monotonic seconds shared by all limiter calls of one decision.
 
         Returns:
-            The slot's name; None when the store was down and the failure mode is fail-open.
+            The slot's name; None when the store did not answer and the failure mode is fail-open.
 
         Raises:
             LimitReached: every shard is full, or the connection is gone.
-            LimiterUnavailable: the store did not answer, fail-closed.
+            LimiterUnavailable: the store did not answer and the failure mode is fail-closed.
         """
         if deadline is None:
             deadline = self._clock.monotonic() + self._timeout_s
@@ -89,7 +92,10 @@ class ConnectionQuota:
         raise LimitReached(refusal, code="cap_reached")
 
     def free(self, slots: Iterable[str], holder: str) -> None:
-        """Free the named slots. What cannot be freed now is freed by the next full revalidation; it is counted."""
+        """Free the named slots. Repeating is harmless.
+
+        A slot that cannot be freed now is counted, and the next full revalidation frees it.
+        """
         for slot in slots:
             cap, _, shard = slot.rpartition("#")
             try:

@@ -1,7 +1,7 @@
-"""Count calls against rates, and say what happens when the limiter's store does not answer.
+"""Count calls against rates, and decide what happens when the limiter's store does not answer.
 
-Invariant of this file: a decision is made by the store, or by the failure mode, or repeated from a refusal that
-still holds; every one of them is counted under its outcome.
+Invariant of this file: a decision comes from the store, from the failure mode, or from an earlier refusal that still
+holds. Every decision is counted under its outcome.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from tidegate.errors import LimiterUnavailable, LimitReached, Unavailable
 from tidegate.ports.limits import KeyHasher, RateCounter
 from tidegate.ports.runtime import Clock, Ids, Observer
 
-#: Refusals remembered per process; beyond that the oldest are asked of the store again.
+#: Refusals that a process remembers. Beyond that the oldest is forgotten, and its key is asked of the store again.
 _REMEMBERED = 4096
 
 
 class RateLimits:
-    """Fixed-window limits over one store."""
+    """Limits in fixed windows, counted in one store."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class RateLimits:
         self._refused_until_ms: dict[str, int] = {}
 
     def deadline(self) -> float:
-        """Monotonic seconds by which all limiter calls of a decision that starts now must have answered."""
+        """When all limiter calls of a decision that starts now must have answered, monotonic seconds."""
         return self._clock.monotonic() + self._timeout_s
 
     def consume(
@@ -58,13 +58,15 @@ class RateLimits:
 
         Args:
             scope: what is limited, as metrics show it.
-            raw_key: whose calls; only its HMAC is stored.
+            raw_key: whose calls are counted. Only its HMAC is stored.
             limit: calls per window.
-            deadline: monotonic seconds shared by all limiter calls of one decision.
+            deadline: monotonic seconds, shared by all limiter calls of one decision; None for `deadline()`.
+            window_ms: length of the window, milliseconds.
             refusal: what a refused client is told.
 
         Raises:
-            LimitReached: over the limit. LimiterUnavailable: the store did not answer, fail-closed.
+            LimitReached: the limit is reached.
+            LimiterUnavailable: the store did not answer and the failure mode is fail-closed.
         """
         key = self.key(scope, raw_key)
         now_ms = int(self._clock.now() * 1000)
@@ -92,7 +94,7 @@ class RateLimits:
         raise LimitReached(refusal, retry_after_ms=decision.retry_after_ms)
 
     def key(self, scope: str, raw_key: str) -> str:
-        """The store's key of a scope and whose calls they are."""
+        """The key under which the store counts these calls."""
         return f"{self._namespace}#{scope}#{self._keys.key(scope, raw_key)}"
 
     def _unanswered(self, scope: str, limit: int, error: Unavailable) -> RateDecision:

@@ -1,8 +1,8 @@
-"""One worker's hold on a shard: claimed, renewed, handed over, and how long it lets the worker send.
+"""One worker's lease of a partition: claim it, renew it, hand it over, and know how long the worker may send.
 
-Invariant of this file (invariant 6 of the product): a worker sends only before its deadline, which counts from before
-the request that gave or renewed its lease. Others may claim some time after the lease has ended, by the table's clock;
-so nobody sends once somebody with a higher fence may, whatever answers are late or lost.
+Invariant of this file (invariant 6): a worker sends only before its deadline. The deadline counts from before the
+request that gave or renewed the lease. Others may claim only some time after the lease has ended, by the time stored in
+the table. So no worker sends once another one with a higher fence may send, whichever answers are late or lost.
 """
 
 from __future__ import annotations
@@ -16,7 +16,12 @@ _NEVER = float("-inf")
 
 
 class KeepLease:
-    """`lease` is what was last known to be held; None when nothing is. `passed_over`: another waits for the shard."""
+    """A worker's lease of one partition.
+
+    Attributes:
+        lease: the lease as last known; None when this worker has none.
+        passed_over: whether another worker waits for the partition in place of this one.
+    """
 
     def __init__(self, *, leases: RelayLeases, partition: int, owner: str, clock: Clock) -> None:
         self._leases = leases
@@ -28,31 +33,38 @@ class KeepLease:
         self.passed_over = False
 
     def may_send(self) -> bool:
-        """Whether this worker holds the shard now."""
+        """Whether this worker holds the partition now."""
         return self._clock.monotonic() < self._deadline
 
     def claim(self) -> bool:
-        """Take the shard if it is free. Raises `Unavailable`: it may have been taken, but nothing is sent for it."""
-        asked = self._clock.monotonic()
-        return self._held(self._leases.claim(self._partition, self._owner, self._clock.now()), asked)
+        """Take the partition if it is free. True when this worker holds it now.
+
+        Raises:
+            Unavailable: the answer is not known. The partition may be taken, but this worker sends nothing.
+        """
+        started = self._clock.monotonic()
+        return self._held(self._leases.claim(self._partition, self._owner, self._clock.now()), started)
 
     def renew(self) -> bool:
-        """Hold it for longer. False when it is another's, or its time is over and the store does not say whose."""
+        """Extend the lease. False when another worker has it.
+
+        When the store does not answer, the lease holds until its deadline; after that the answer is False.
+        """
         if self.lease is None:
             return False
-        asked = self._clock.monotonic()
+        started = self._clock.monotonic()
         try:
-            return self._held(self._leases.renew(self.lease, self._clock.now()), asked)
+            return self._held(self._leases.renew(self.lease, self._clock.now()), started)
         except Unavailable:
             return self.may_send()
 
     def offer(self) -> None:
-        """Say that this worker is connected and waits to be handed the shard."""
+        """Note that this worker is connected and waits to be handed the partition."""
         self._leases.offer(self._partition, self._owner)
 
     def taken_over(self) -> bool:
-        """Whether the waiting worker holds the shard now: it was handed over, or its holder is gone."""
-        asked = self._clock.monotonic()
+        """Whether this worker, which waits, holds the partition now: it was handed over, or its holder was gone."""
+        started = self._clock.monotonic()
         current = self._leases.current(self._partition)
         now = self._clock.now()
         if current is None or current.until < now:
@@ -60,24 +72,27 @@ class KeepLease:
         if current.owner != self._owner:
             self.passed_over = current.successor != self._owner
             return False
-        # The lease was written by the predecessor's clock: it is renewed by our own before anything is sent.
+        # The predecessor wrote the lease by its clock. It is renewed by ours before anything is sent.
         self.lease = current
-        return self._held(self._leases.renew(current, now), asked)
+        return self._held(self._leases.renew(current, now), started)
 
     def hand_over(self) -> bool:
-        """Make the waiting successor the holder. Nothing is sent from before it is asked on, whatever is answered."""
+        """Make the waiting successor the holder. False when that failed, because another worker has the lease.
+
+        This worker stops sending before the store is asked, whatever the answer.
+        """
         self._deadline = _NEVER
         lease, self.lease = self.lease, None
         return lease is not None and self._leases.hand_over(lease, self._clock.now())
 
     def release(self) -> None:
-        """Let the shard go."""
+        """Give the partition back. This worker stops sending first."""
         self._deadline = _NEVER
         lease, self.lease = self.lease, None
         if lease is not None:
             self._leases.release(lease)
 
-    def _held(self, lease: Lease | None, asked: float) -> bool:
+    def _held(self, lease: Lease | None, started: float) -> bool:
         self.lease = lease
-        self._deadline = _NEVER if lease is None else asked + LEASE_S
+        self._deadline = _NEVER if lease is None else started + LEASE_S
         return lease is not None

@@ -1,7 +1,8 @@
-"""One upstream of the relay: connect, read, conflate, deliver; connect again with full jitter.
+"""One upstream of the relay: connect, read, conflate, deliver, and connect again after a pause with full jitter.
 
-Invariant of this file: nothing is delivered unless the worker's lease holds at that moment. A standby reads and keeps
-what it read; when it takes over, what its predecessor delivered already is dropped as far as the source's ids tell.
+Invariant of this file: nothing is delivered unless the worker's lease holds at that moment. A standby reads, and keeps
+what it read. When it takes over, it drops what its predecessor has delivered already, as far as the upstream's message
+ids show that.
 """
 
 from __future__ import annotations
@@ -35,23 +36,27 @@ from tidegate.usecases.delivery.fan_out import FanOut
 
 T = TypeVar("T")
 
-#: Messages kept while they wait: for a standby's take-over, or, without conflation, for a sender that is behind. Beyond
-#: it the reading stops, and the source feels it.
+#: Messages that are kept while they wait. A standby keeps the last ones until it takes over. Without conflation they
+#: wait for a sender that is behind; when this many wait, reading stops, and the upstream is slowed down.
 _KEPT = 1000
 
-#: A message that could not be delivered, because a store did not answer, is tried again after so many seconds each,
-#: as long as it is the newest.
+#: Pauses between tries of a message that could not be delivered because a store did not answer, seconds. It is tried
+#: again only while it is the newest.
 _AGAIN_S = (0.2, 0.5, 1.0, 2.0, 4.0)
 
-#: How long it waits for somebody to listen, seconds, where nothing can be connected to before.
+#: Pause before the next try when nobody is subscribed, seconds. Without a subscriber the request cannot be made.
 _NOBODY_S = 0.5
 
-#: Runs blocking work of a stream on a thread; one stream's work is done in order.
+#: Runs blocking work of the stream on a thread. The work of one stream is done in order.
 InOrder = Callable[[Callable[[], T]], Awaitable[T]]
 
 
 class Upstream:
-    """One stream's. `run` goes on until it is cancelled."""
+    """The upstream of one stream. `run` goes on until it is cancelled.
+
+    Attributes:
+        connected: set while the upstream is connected.
+    """
 
     def __init__(
         self,
@@ -69,9 +74,15 @@ class Upstream:
         clock: Clock,
         observer: Observer,
     ) -> None:
-        """`request` tells what to connect to, asked at every connect, see `ports.relay.Requests`. `note` stores whether
-        the stream is connected. `reconnect_ms`: least and most of a pause. `per_second`: values that are delivered at
-        most, 0 for all. `chance` gives numbers of [0, 1)."""
+        """
+        Args:
+            request: says what to connect to. Called before every connect; see `ports.relay.UpstreamRequests`.
+            in_order: runs blocking work of this stream.
+            note: stores whether the stream is connected.
+            reconnect_ms: least and most length of a pause before connecting again, milliseconds.
+            per_second: most values that are delivered in a second; 0 delivers all.
+            chance: returns random numbers in [0, 1).
+        """
         self._stream = stream
         self._upstreams = upstreams
         self._request = request
@@ -92,22 +103,25 @@ class Upstream:
         self._received_id = ""  # of what was read: where a reconnect goes on
         self._last_ms = 0
         self._attempt = 0  # connects that failed in a row
-        self._asked_ms = 0  # the pause the upstream asked for
+        self._retry_after_ms = 0  # the pause that the upstream asked for
         self.connected = asyncio.Event()
 
     async def run(self, *, standby: bool) -> None:
-        """Hold the upstream. A standby delivers nothing until `take_over`."""
+        """Keep the upstream connected and deliver. A standby delivers nothing until `take_over`."""
         self._standby = standby
         await self._recall()
         self._received_id = self._last_id
-        # Neither goes on without the other: an upstream that is connected and delivers nothing would look well.
+        # If one task breaks, the other ends too: a connected upstream that delivers nothing would go unnoticed.
         async with asyncio.TaskGroup() as both:
             both.create_task(self._send())
-            both.create_task(self._hold())
+            both.create_task(self._keep_connected())
 
     async def take_over(self) -> None:
-        """Deliver from now on: first what was read and the predecessor had not delivered, as far as ids tell. Where the
-        newest value wins, of the rest the newest is enough: a source without ids would else repeat all that waits."""
+        """Deliver from now on.
+
+        First comes what was read and was not delivered by the predecessor, as far as message ids show that. With
+        conflation only the newest of it is delivered: otherwise an upstream without ids would repeat all that waits.
+        """
         await self._recall()
         async with self._changed:
             ids = [message.message_id for message in self._waiting]
@@ -121,20 +135,20 @@ class Upstream:
             self._changed.notify_all()
 
     async def pause(self) -> None:
-        """Deliver nothing more, once what is being delivered is; what is read is kept. For handing over."""
+        """Finish the delivery that is going on, then deliver nothing more. What is read is kept. For handing over."""
         async with self._changed:
             self._standby = True
             await self._changed.wait_for(lambda: not self._delivering)
 
     async def _recall(self) -> None:
-        """Where the stream was: its order goes on from there, whatever this clock says."""
+        """Read where the stream was. Its order goes on from there, whatever this machine's clock says."""
         value = await self._blocking(lambda: self._last_values.get(self._stream.stream_key))
         if isinstance(value, LastValue):
             self._last_ms, self._last_id = value.timestamp_ms, value.message_id
 
     # --- connecting and reading -----------------------------------------------------------------------------
 
-    async def _hold(self) -> None:
+    async def _keep_connected(self) -> None:
         while True:
             fault = await self._read()
             if fault is None:
@@ -143,13 +157,15 @@ class Upstream:
             self._attempt += 1
             await self._faulted(fault)
             low, high = self._reconnect_ms
-            least = max(low, min(self._asked_ms, high))
+            least = max(low, min(self._retry_after_ms, high))
             delay = delay_ms(self._attempt, self._chance(), least, high, refused=fault.refused)
             await asyncio.sleep(delay / 1000)
 
     async def _read(self) -> UpstreamFault | None:
-        """Read one connection until it ends. Returns why it ended; None when nobody listens yet: the first viewer's row
-        may not be seen so soon."""
+        """Read one connection until it ends. Returns why it ended.
+
+        None when nobody seems to be subscribed: the first viewer's row may not be in the index yet.
+        """
         try:
             async for event in self._upstreams.open(await self._request(), self._received_id):
                 match event:
@@ -161,7 +177,7 @@ class Upstream:
                     case Oversize():
                         await self._notify(ErrorCode.MESSAGE_TOO_LARGE, "Message exceeded size limit")
                     case RetryAfter(milliseconds):
-                        self._asked_ms = milliseconds
+                        self._retry_after_ms = milliseconds
         except NobodyListens:
             return None
         except UpstreamFault as error:
@@ -216,7 +232,7 @@ class Upstream:
             self._changed.notify_all()
 
     def _newest(self, message: UpstreamMessage) -> None:
-        """What waits for the sender gives way to what is newer; the first may be on its way already."""
+        """Replace the message that waits by a newer one. The first in the queue stays: it may be on its way already."""
         if len(self._waiting) > 1:
             self._waiting[-1] = message
         else:
@@ -239,7 +255,7 @@ class Upstream:
                     self._changed.notify_all()
 
     async def _next(self) -> UpstreamMessage:
-        """The next message to deliver; it stays in the queue until it was."""
+        """The next message to deliver. It stays in the queue until it was delivered."""
         async with self._changed:
             while self._standby or not self._waiting:
                 wait_s = None
@@ -255,14 +271,14 @@ class Upstream:
             return self._waiting[0]
 
     async def _deliver(self, message: UpstreamMessage) -> bool:
-        """False when it should be tried again, because a store did not answer."""
+        """Deliver one message. False when a store did not answer, so that it should be tried again."""
         try:
             payload = parsed(message.payload, self._stream.parser)
         except Unparsable:
             self._observer.count("messages_unparsable")
             await self._notify(ErrorCode.PROTOCOL_ERROR, "Payload parsing failed")
             return True
-        # The order of the stream: by arrival, and never back, though another worker's clock was ahead.
+        # Values are ordered by arrival. The time never goes back, even if another worker's clock was ahead.
         self._last_ms = max(int(self._clock.now() * 1000), self._last_ms + 1)
         self._last_id = message.message_id or self._last_id
         value = LastValue(payload, self._last_ms, message.message_id)

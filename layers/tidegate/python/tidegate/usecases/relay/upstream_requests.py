@@ -1,6 +1,6 @@
-"""What the relay connects to, made from the stored intent and its credential, as the profiles are now.
+"""Build what the relay connects to, from the stored intent and from its profiles as they are now.
 
-Invariant of this file: a secret is read here, when something is to be connected to, and is nowhere but in the request.
+Invariant of this file: a secret is read only here, when an upstream is to be connected, and exists only in the request.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from tidegate.domain.profiles import CredentialProfile, CredentialType
 from tidegate.domain.subscriptions import Stream
 from tidegate.errors import SecretUnreadable
 from tidegate.ports.control_plane import CredentialCipher, ProfileStore
-from tidegate.ports.relay import Broker, MqttRequest, Requests, UpstreamFault, UpstreamRequest
+from tidegate.ports.relay import Broker, MqttRequest, UpstreamFault, UpstreamRequest, UpstreamRequests
 from tidegate.protocol.messages import ErrorCode
 
 
-class StoredUpstreamRequests(Requests):
-    """What is there from our own tables."""
+class StoredUpstreamRequests(UpstreamRequests):
+    """`ports.relay.UpstreamRequests` answered from our own tables."""
 
     def __init__(self, *, profiles: ProfileStore, cipher: CredentialCipher) -> None:
         self._profiles = profiles
         self._cipher = cipher
 
     def __call__(self, stream: Stream) -> UpstreamRequest | MqttRequest:
-        """See `ports.relay.Requests`.
+        """See `ports.relay.UpstreamRequests`.
 
         Raises:
-            UpstreamFault: a profile has changed since the stream was announced, or its secret cannot be opened.
+            UpstreamFault: a profile has changed since the stream was registered, or its secret cannot be decrypted.
             Unavailable: a store or the key's service did not answer.
         """
         intent = stream.intent or {}
@@ -52,7 +52,7 @@ class StoredUpstreamRequests(Requests):
         return mqtt_request(intent, Broker(broker.profile_id, url, name, password, ca))
 
     def _credential(self, intent: Intent) -> tuple[CredentialProfile, Mapping[str, str]] | None:
-        """The credential profile an intent names, with its secret; None when it names none."""
+        """The credential profile that the intent names, with its secret; None when it names none."""
         profile_id = intent.get("credentialProfileId")
         if profile_id is None:
             return None
@@ -78,7 +78,7 @@ def _unreadable() -> UpstreamFault:
 
 
 def http_request(intent: Intent, url: str, headers: Mapping[str, str]) -> UpstreamRequest:
-    """The request of an SSE or WebSocket intent; a credential is in place in `url` and `headers`."""
+    """The request of an SSE or WebSocket intent. `url` and `headers` already contain the credential, if any."""
     protocols = intent.get("protocols")
     return UpstreamRequest(
         protocol=str(intent["protocol"]),

@@ -1,11 +1,12 @@
-"""A relay worker: holds one shard's upstreams for as long as somebody listens.
+"""A relay worker: holds the upstreams of one partition for as long as somebody listens.
 
-    claim the shard -> hold its upstreams, renewing -> nobody listens: release
-                                                    -> time runs out: hand over to a successor that is connected already
-                                                    -> a worker with other settings comes: the same
-    its holder died -> connect meanwhile, claim when its lease has ended
+    claim the partition -> hold its upstreams, renew the lease -> nobody listens: release
+                                                               -> its time ends: hand over to a connected successor
+                                                               -> a worker with other settings comes: hand over as well
+    the holder died -> connect meanwhile, claim when its lease has ended
 
-What lets it send is `keep_lease`'s; here is when it connects, lets go, and makes room for its successor.
+Whether the worker may send is decided in `keep_lease`. Here it is decided when it connects, when it releases upstreams,
+and when it makes room for its successor.
 """
 
 from __future__ import annotations
@@ -25,18 +26,19 @@ from tidegate.ports.runtime import Clock, Ids, Observer
 from tidegate.usecases.relay.keep_lease import KeepLease
 from tidegate.usecases.relay.upstream import Upstream
 
-#: How often the shard's streams are looked up, seconds: a new one waits no longer to be connected.
+#: How often the partition's streams are looked up, seconds. A new stream waits at most this long.
 REFRESH_S = 1.0
-#: A stream nobody is subscribed to is kept for so long after it was last wanted, seconds: indexes lag, viewers reload.
+#: A stream that nobody is subscribed to is kept for so long after it was last requested, seconds: indexes lag, and
+#: viewers reload their page.
 GRACE_S = 15.0
-#: A worker without upstreams stays for so long, seconds.
+#: How long a worker without upstreams stays, seconds.
 EXIT_S = 20.0
 #: How long before its time ends a worker asks for its successor, seconds.
 HANDOVER_S = 45.0
-#: How long a successor connects before it offers itself, and waits to be handed the shard, seconds.
+#: How long a successor connects before it offers itself, and how long it then waits for the partition, seconds.
 CONNECT_S, WAIT_S = 10.0, 60.0
 _TICK_S = 0.1
-#: Audiences asked for at the same time.
+#: Streams whose audiences are checked at the same time.
 _AUDIENCE_CHECKS = 8
 
 T = TypeVar("T")
@@ -44,7 +46,12 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class ActiveUpstream:
-    """An upstream under way. `empty_since` is when its audience was first seen empty, monotonic seconds."""
+    """An upstream that runs.
+
+    Attributes:
+        empty_since: when its audience was first seen empty, monotonic seconds; None while it has one.
+        checked_at: when its audience was last checked, monotonic seconds.
+    """
 
     stream: Stream
     upstream: Upstream
@@ -54,7 +61,7 @@ class ActiveUpstream:
 
 
 class FrameSender(Protocol):
-    """What `BackgroundSender` is to a worker."""
+    """What a worker needs of `BackgroundSender`."""
 
     healthy: bool
 
@@ -62,7 +69,7 @@ class FrameSender(Protocol):
 
 
 class RelayWorker:
-    """One worker of one shard. `run` once."""
+    """One worker of one partition. `run` may be called once."""
 
     def __init__(
         self,
@@ -81,10 +88,15 @@ class RelayWorker:
         ids: Ids,
         observer: Observer,
     ) -> None:
-        """`settings`: their digest; a worker with others is made room for. `enabled`: protocols switched on.
-
-        `notify_disabled` tells viewers of a stream that its protocol is off. `make_upstream` and `has_audience` are
-        asked per stream. `frames` is where upstreams send.
+        """
+        Args:
+            settings: digest of the settings this worker runs by. It makes room for a worker with newer ones.
+            enabled: protocols that are switched on.
+            notify_disabled: notifies the viewers of a stream that its protocol is switched off.
+            make_upstream: makes the upstream of a stream.
+            has_audience: whether anybody is subscribed to a stream.
+            sender: what the upstreams send by.
+            handover_s: how long before `stop_at` the worker asks for its successor, seconds.
         """
         self._leases = leases
         self._streams = streams
@@ -100,14 +112,14 @@ class RelayWorker:
         self._owner = worker_id(settings, ids.new_id())
         self._observer = observer
         self._active: dict[str, ActiveUpstream] = {}
-        self._released: dict[str, int] = {}  # stream key -> `last_requested_at` when nobody listened
+        self._released: dict[str, int] = {}  # stream key -> its `last_requested_at` when nobody listened
         self._listed: SourceStreams | None = None
         self._listed_at = 0.0
         self._keep: KeepLease | None = None
-        self._asking = asyncio.Lock()
+        self._lease_call = asyncio.Lock()
         self._asked_successor = asyncio.Event()
         self._refreshed = False
-        self._busy_at = float("-inf")  # nothing wanted at the first look is reason enough to end
+        self._busy_at = float("-inf")  # so a worker that finds no stream at first ends at once
         self._audience_checks = asyncio.Semaphore(_AUDIENCE_CHECKS)
 
     def may_send(self) -> bool:
@@ -115,15 +127,16 @@ class RelayWorker:
         return self._keep is not None and self._keep.may_send()
 
     async def run(self, partition: int, stop_at: float, *, successor: bool = False, newest: bool = False) -> str:
-        """Work until nobody listens, the shard is another's, or `stop_at` (monotonic seconds). Returns why it ended.
+        """Work until nobody listens, another worker holds the partition, or the time is over. Returns why it ended.
 
         Args:
-            shard: which.
-            stop_at: when to be gone.
-            successor: the shard's holder asked for this worker.
-            newest: there are no newer settings than this worker's, so it succeeds a holder that has others.
+            partition: whose upstreams this worker holds.
+            stop_at: when it must have ended, monotonic seconds.
+            successor: whether the partition's holder asked for this worker.
+            newest: whether this worker has the newest settings. Then it succeeds a holder that has others.
 
-        Raises `Unavailable` when the lease could not be asked for.
+        Raises:
+            Unavailable: the table of leases did not answer.
         """
         keep = self._keep = KeepLease(leases=self._leases, partition=partition, owner=self._owner, clock=self._clock)
         try:
@@ -139,23 +152,29 @@ class RelayWorker:
             return ended
         finally:
             await self._stop(list(self._active))
-            if keep.lease is not None:  # cancelled, or broken: the next one need not wait for the lease's end
+            if keep.lease is not None:  # cancelled or broken: the next worker need not wait until the lease ends
                 with suppress(Unavailable):
                     await self._ask_lease(keep.release)
 
     # --- becoming the holder --------------------------------------------------------------------------------
 
     def _needs_successor(self, partition: int, newest: bool) -> bool:
-        """Whether the holder is to be replaced, and nobody waits to do so: it has not renewed its lease in time, so it
-        has most likely died; or it runs by other settings, for a running function keeps what it was started with, and
-        what was switched off must not go on until its time ends."""
+        """Whether the holder is to be replaced, and no successor waits already.
+
+        It is replaced when it has not renewed its lease in time, because then it has most likely died. It is also
+        replaced when it runs by other settings: a running worker keeps the settings it was started with, and what was
+        switched off since must not go on until its time ends.
+        """
         lease = self._leases.current(partition)
         if lease is None or lease.successor:
             return False
         return is_overdue(lease, self._clock.now()) or (newest and not runs_by(lease.owner, self._settings))
 
     async def _await_handover(self, keep: KeepLease, partition: int) -> bool:
-        """Connect as a standby, offer, and wait for the shard. A holder that died meanwhile is replaced."""
+        """Connect as a standby, offer this worker, and wait for the partition. True when it was given to this worker.
+
+        A holder that dies meanwhile is replaced.
+        """
         await self._refresh(partition, standby=True)
         waiting = [active.upstream.connected.wait() for active in self._active.values()]
         with suppress(TimeoutError):
@@ -174,9 +193,12 @@ class RelayWorker:
     # --- holding --------------------------------------------------------------------------------------------
 
     async def _hold(self, keep: KeepLease, partition: int, stop_at: float) -> str:
-        """Renewing waits for nothing else: neither slow stores nor many streams may cost the lease."""
+        """Hold the partition until it is to be left. Returns why.
+
+        A task of its own renews the lease, so neither slow stores nor many streams can cost it.
+        """
         renewing = asyncio.create_task(self._renew(keep), name="renew")
-        refreshing = asyncio.create_task(self._keep_refreshing(partition), name="look")
+        refreshing = asyncio.create_task(self._keep_refreshing(partition), name="refresh")
         try:
             ended = await self._until_it_ends(keep, partition, stop_at, renewing, refreshing)
             refreshing.cancel()
@@ -195,7 +217,7 @@ class RelayWorker:
         renewing: asyncio.Task[None],
         refreshing: asyncio.Task[None],
     ) -> str:
-        """Returns why the shard is to be left."""
+        """Wait until the partition is to be left. Returns why."""
         while True:
             now = self._clock.monotonic()
             for task in (renewing, refreshing):
@@ -226,24 +248,26 @@ class RelayWorker:
         return ""
 
     async def _leave(self, keep: KeepLease, partition: int, why: str) -> str:
+        """Stop sending, then hand over or release the lease. Returns why the worker ended."""
         if why == "overtaken":
             return why
-        # What is read from here on is in a successor's hands as well, where there is one.
+        # If there is a successor, it also reads what is read from here on.
         await self._fall_silent()
         if why == "handed over":
             return why if await self._ask_lease(keep.hand_over) else "overtaken"
         await self._ask_lease(keep.release)
         if why == "nobody listens":
-            # Somebody may have come between the last look and the release, and been told that a worker is there.
+            # Somebody may have subscribed between the last refresh and the release. Asking for a worker had no effect
+            # then, because this one was still there.
             await self._refresh(partition, standby=True)
             if self._active:
                 await asyncio.to_thread(self._relay_workers.start, partition)
         return why
 
     async def _renew(self, keep: KeepLease) -> None:
-        """Renew the lease until it is another's."""
+        """Renew the lease until another worker has it."""
         while True:
-            if self._asked_successor.is_set():  # who offers itself is seen by renewing
+            if self._asked_successor.is_set():  # renewing shows whether a successor offers itself
                 await asyncio.sleep(_TICK_S)
             else:
                 with suppress(TimeoutError):
@@ -252,18 +276,20 @@ class RelayWorker:
                 return
 
     async def _ask_lease(self, call: Callable[[], T]) -> T:
-        """One call at a time, each to its end though this task be cancelled: a renewal that is answered after the shard
-        was let go would hold it again."""
-        async with self._asking:
-            asked = asyncio.ensure_future(asyncio.to_thread(call))
+        """Make one call about the lease at a time. Each runs to its end, even if this task is cancelled.
+
+        Otherwise a renewal that is answered after the release would seem to hold the partition again.
+        """
+        async with self._lease_call:
+            answer = asyncio.ensure_future(asyncio.to_thread(call))
             try:
-                return await asyncio.shield(asked)
+                return await asyncio.shield(answer)
             except asyncio.CancelledError:
-                await asyncio.wait([asked])
+                await asyncio.wait([answer])
                 raise
 
     async def _fall_silent(self) -> None:
-        """Deliver nothing more, once what is on its way has arrived, while the lease still holds."""
+        """Deliver nothing more. Waits for what is on its way, while the lease still holds."""
         await asyncio.gather(*(active.upstream.pause() for active in self._active.values()))
         await asyncio.to_thread(self._sender.flush)
 
@@ -281,24 +307,28 @@ class RelayWorker:
             await asyncio.sleep(REFRESH_S)
 
     async def _refresh(self, partition: int, *, standby: bool) -> None:
-        """Begin what is wanted, let go what nobody listens to. A store that does not answer changes nothing."""
+        """Begin the upstreams that are needed, and release those that nobody listens to.
+
+        When a store does not answer, nothing is ended for that, and the next refresh does the rest.
+        """
         try:
             streams = await asyncio.to_thread(self._relayed)
-            of_partition = [one for one in streams if partition_of(one) == partition]
-            mine = {one.stream_key: one for one in of_partition if one.protocol in self._enabled}
+            of_partition = [stream for stream in streams if partition_of(stream) == partition]
+            mine = {stream.stream_key: stream for stream in of_partition if stream.protocol in self._enabled}
             await self._stop([key for key in self._active if key not in mine])
             checks = [self._check_stream(stream, standby) for stream in mine.values()]
-            failed = [one for one in await asyncio.gather(*checks, return_exceptions=True) if one is not None]
-            if failed:
-                raise failed[0]
+            results = await asyncio.gather(*checks, return_exceptions=True)
+            failures = [result for result in results if result is not None]
+            if failures:
+                raise failures[0]
             if not standby:
-                await self._end_disabled([one for one in of_partition if one.protocol not in self._enabled])
+                await self._end_disabled([stream for stream in of_partition if stream.protocol not in self._enabled])
             self._refreshed = not standby
         except Unavailable:
             self._observer.count("relay_refreshes_failed")
 
     def _relayed(self) -> Sequence[Stream]:
-        """All streams of the relay: read again when one was wanted that is not connected, and now and then."""
+        """All streams of the relay. Read again when their version has changed, and every `GRACE_S` in any case."""
         now = self._clock.monotonic()
         listed = self._listed
         if listed is None or now - self._listed_at >= GRACE_S or self._streams.version_of(None) != listed.version:
@@ -307,7 +337,7 @@ class RelayWorker:
         return listed.streams
 
     async def _end_disabled(self, streams: list[Stream]) -> None:
-        """Whoever watches what ran before its protocol was switched off is told, once."""
+        """Notify, once, the viewers of streams that were connected when their protocol was switched off."""
         for stream in streams:
             if stream.connected:
                 await self._notify_disabled(stream)
@@ -315,18 +345,18 @@ class RelayWorker:
                 self._listed = None
 
     async def _check_stream(self, stream: Stream, standby: bool) -> None:
-        """A few streams at a time: their audiences are asked of a table."""
+        """Begin, keep or release one stream. Only a few at a time, because their audiences are read from a table."""
         async with self._audience_checks:
             if stream.stream_key in self._active:
                 await self._check_active(stream)
-            elif await self._is_wanted(stream):
-                if stream.connected and not standby:  # by a worker that died: whoever subscribes now is told otherwise
+            elif await self._is_needed(stream):
+                if stream.connected and not standby:  # left by a worker that died; new subscribers must not be told so
                     await asyncio.to_thread(self._streams.note_connected, stream, False)
                 self._begin(stream, standby)
             elif stream.connected and not standby:
                 await self._release_stream(stream)
 
-    async def _is_wanted(self, stream: Stream) -> bool:
+    async def _is_needed(self, stream: Stream) -> bool:
         if self._released.get(stream.stream_key) == stream.last_requested_at:
             return False
         if self._clock.now() - stream.last_requested_at < GRACE_S or await asyncio.to_thread(
@@ -352,7 +382,11 @@ class RelayWorker:
             await self._release_stream(stream)
 
     async def _release_stream(self, stream: Stream) -> None:
-        """Whoever wants it from then on moves the version, since it is not connected; who did before is heard."""
+        """End an upstream that nobody listens to, unless its stream was requested again.
+
+        The store refuses if the stream was requested since it was read. A request after the release changes the
+        version, because the stream is not connected then, and so the stream is checked again. No request is missed.
+        """
         if await asyncio.to_thread(self._streams.release_if_idle, stream):
             self._released[stream.stream_key] = stream.last_requested_at
             await self._stop([stream.stream_key])
@@ -367,7 +401,7 @@ class RelayWorker:
         self._observer.count("upstreams_begun", protocol=stream.protocol)
 
     def _broke(self, key: str, task: asyncio.Task[None]) -> None:
-        """An upstream only ends by a fault of ours: the next look begins it again."""
+        """An upstream only ends by itself through a fault of ours. The next refresh begins it again."""
         if not task.cancelled() and (error := task.exception()) is not None:
             self._observer.fault("upstream broke", error, stream=key)
             self._active.pop(key, None)

@@ -1,7 +1,7 @@
-"""Grant a session token its stream by asking a remote API.
+"""Decide by asking a remote API whether a session token may subscribe, and to which stream.
 
-Invariant of this file: nobody is granted anything the API did not grant now; `recheck` asks `allowed`, as everywhere,
-of an remote access item, which knows what the API's feed revoked since.
+Invariant of this file: nobody is authorized for anything that the API does not authorize now. `recheck` asks `allowed`,
+as everywhere, with the remote access item, which holds what the API's feed has revoked since.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tidegate.usecases.remote_api.introspection import introspect
 
 
 class RemoteAuthorizer:
-    """`usecases.grant.Granting` over the internal API."""
+    """The `Authorizer` of `usecases.gateway.authorizer` that asks a remote API, by introspection."""
 
     def __init__(
         self,
@@ -39,22 +39,24 @@ class RemoteAuthorizer:
         self._observer = observer
 
     def __call__(self, claims: SessionClaims, token: str, now: float) -> Authorization:
-        """Grant, or raise what refuses.
+        """Authorize, or raise the refusal.
 
         Raises:
-            Denied, NotFound, Unauthenticated, InvalidInput: the API says no. PolicyBlocked: nobody may.
-            Unavailable: the API did not say.
+            Denied, NotFound, Unauthenticated, InvalidInput: the API says no.
+            PolicyBlocked: nobody may.
+            Unavailable: the API did not answer the question.
         """
         if claims.scope != STREAM_SCOPE:
             raise Denied("Datasource token scope mismatch")
         ids = claims.dashboard_id, claims.datasource_id
         introspection = introspect(self._introspections, self._observer, token, *ids)
         stream = introspection.stream(self._policy, self._keys.key, int(now))
-        # What a token states of its intent is not all that makes another stream (a secret is not in it), so both do.
+        # The hash in the token does not cover all that makes a stream another one: a secret is not in it. So the claim
+        # names both, the hash and the stream.
         intent = f"{claims.intent_hash or ''}.{stream.stream_key}"
         return Authorization(replace(claims.claim(""), intent_hash=intent), stream, session_token=token)
 
     def recheck(self, claim: Claim, now: float) -> Refusal | None:
-        """Ask `allowed` again with access items read now."""
+        """Read the access item now and ask `allowed` again. None when the claim holds."""
         snapshot = self._access.read([claim.dashboard_id], [])
         return allowed(claim, snapshot.dashboards.get(claim.dashboard_id), None, now)

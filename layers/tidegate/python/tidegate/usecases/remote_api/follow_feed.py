@@ -1,8 +1,8 @@
 """Follow a remote API's feed of revoked share versions from the stored cursor.
 
-Invariant of this file: the cursor moves only over events whose version is raised, so that fan-out withholds and
-subscribing refuses, and whose work is queued durably; it moves conditionally on its old value. So no event is ever
-skipped, whatever crashed or whichever answer was lost; raising and queueing twice is harmless.
+Invariant of this file: no event is ever skipped, whatever crashes and whichever answer is lost. The cursor moves only
+past events whose version is raised and whose task is queued durably, and only conditionally on its old value. A raised
+version makes fan-out withhold and subscribing refuse. Raising and queueing twice is harmless.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from tidegate.ports.remote_api import RemoteCursors, RemoteFeed, RevokedVersions
 from tidegate.ports.revocation import FullRevalidationRuns, RevalidationQueue
 from tidegate.ports.runtime import Clock, Observer
 
-#: Full pages read in one run; what is behind them is read by the next, which is queued at once.
+#: Most full pages that are read in one run. What follows is read by the next run, which is queued at once.
 _PAGES = 50
 
 
 class FollowRemoteFeed:
-    """Read what is new, raise versions and queue the work."""
+    """Reads new events, raises revoked versions, and queues the tasks."""
 
     def __init__(
         self,
@@ -42,9 +42,10 @@ class FollowRemoteFeed:
         self._observer = observer
 
     def __call__(self) -> int:
-        """Apply everything new; full batches are continued at once. Returns the number of events.
+        """Apply all new events, page after page. Returns the number of events.
 
-        Raises `Unavailable`: the API or a store did not answer; the next run goes on from the same place.
+        Raises:
+            Unavailable: the API or a store did not answer. The next run goes on from the stored cursor.
         """
         handled = 0
         for _ in range(_PAGES):
@@ -54,12 +55,13 @@ class FollowRemoteFeed:
                 self._check_everybody()
             self._apply(page)
             handled += len(page.events)
-            # The contract tells no head: what was behind is known when the page is not full, else it is at least this.
+            # The API does not say how many events follow. If the page is not full, this is the lag; else the lag is at
+            # least this.
             self._observer.count("cursor_lag", len(page.events))
             if page.next_cursor == cursor:
                 return handled
             if not self._cursors.move_cursor(cursor, page.next_cursor):
-                return handled  # another reader is further; it goes on from there
+                return handled  # another reader moved the cursor and goes on from there
             self._observer.count("events_polled", len(page.events))
             if len(page.events) < self._batch:
                 return handled
@@ -67,7 +69,7 @@ class FollowRemoteFeed:
         return handled
 
     def _check_everybody(self) -> None:
-        """Events may have been missed: every subscription is to be checked, before the new cursor is stored."""
+        """Events may have been missed: have every subscription checked. Done before the new cursor is stored."""
         self._observer.count("cursor_expired")
         self._observer.warning("the API's feed no longer holds events after the cursor")
         self._runs.demand(int(self._clock.now()))
@@ -77,10 +79,10 @@ class FollowRemoteFeed:
         versions: dict[str, int] = {}
         since_ms: dict[str, int] = {}
         for event in page.events:
-            one = event.dashboard_id
-            versions[one] = max(event.share_version, versions.get(one, 0))
-            since_ms.setdefault(one, event.revoked_at_ms)
-        for one, version in versions.items():
-            # Before its task: a row put after the task's query is verified by the raised version.
-            self._versions.raise_to(one, version)
-            self._tasks.queue(Task(TaskKind.DASHBOARD, one, since_ms[one]))
+            dashboard_id = event.dashboard_id
+            versions[dashboard_id] = max(event.share_version, versions.get(dashboard_id, 0))
+            since_ms.setdefault(dashboard_id, event.revoked_at_ms)
+        for dashboard_id, version in versions.items():
+            # The version first: a row that is put after the task's query is verified against the raised version.
+            self._versions.raise_to(dashboard_id, version)
+            self._tasks.queue(Task(TaskKind.DASHBOARD, dashboard_id, since_ms[dashboard_id]))

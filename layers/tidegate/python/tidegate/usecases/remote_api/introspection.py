@@ -1,4 +1,4 @@
-"""Asking a remote API about session tokens: counted, and how often."""
+"""Ask a remote API about session tokens: count the outcomes, and keep within a budget."""
 
 from __future__ import annotations
 
@@ -11,20 +11,27 @@ from tidegate.ports.runtime import Clock, Observer
 
 
 def recheck_budget(per_minute: int) -> int:
-    """How many of the introspections that the API allows in a minute re-checks may spend: half. Subscribes need the
-    rest, and somebody waits for them."""
+    """Introspections that re-checks may spend in a minute: half of the `per_minute` that the API allows.
+
+    Subscribes need the rest, and there a viewer waits for the answer.
+    """
     return max(1, per_minute // 2)
 
 
 def connect_budget(per_minute: int, workers: int) -> int:
-    """How many introspections one of `workers` relay workers may spend a minute on connecting: together a quarter
-    of what the API allows, which leaves a quarter for subscribes beside `recheck_budget`."""
+    """Introspections that each of `workers` relay workers may spend in a minute on connecting upstreams.
+
+    Together they may spend a quarter of the `per_minute` that the API allows. `recheck_budget` is half of it, so a
+    quarter is left for subscribes.
+    """
     return max(1, per_minute // 4 // workers)
 
 
 class IntrospectionBudget:
-    """So many questions in a minute of this process: the API's limit is for all of us together, and subscribes need
-    most of it. Safe to use from several threads."""
+    """Limits how many questions this process asks in a minute. Safe to use from several threads.
+
+    The API's own limit is shared by all processes, and subscribes must find room in it.
+    """
 
     def __init__(self, per_minute: int, clock: Clock) -> None:
         self._per_minute = per_minute
@@ -33,24 +40,24 @@ class IntrospectionBudget:
         self._window = (0, 0)
 
     def take(self) -> bool:
-        """Whether one more may be asked now; if so it is counted."""
+        """Whether one more question may be asked now. If so, it is counted."""
         minute = int(self._clock.now() // 60)
         with self._lock:
-            asked = self._window[1] if self._window[0] == minute else 0
-            if asked >= self._per_minute:
+            spent = self._window[1] if self._window[0] == minute else 0
+            if spent >= self._per_minute:
                 return False
-            self._window = (minute, asked + 1)
+            self._window = (minute, spent + 1)
             return True
 
 
 def introspect(
     introspections: Introspections, observer: Observer, token: str, dashboard_id: str, datasource_id: str
 ) -> Introspection:
-    """Ask, and count what came of it. Raises as `Introspections.introspect`."""
+    """Ask, and count the outcome. Raises what `Introspections.introspect` raises."""
     try:
         answer = introspections.introspect(token, dashboard_id, datasource_id)
     except TidegateError as error:
         observer.count("introspections", outcome=error.code)
         raise
-    observer.count("introspections", outcome="granted")
+    observer.count("introspections", outcome="authorized")
     return answer

@@ -1,10 +1,13 @@
-"""Ask a remote API again about subscriptions it granted, one question for all that it has to answer alike.
+"""Ask a remote API again about subscriptions that it authorized.
 
-Our own access items say who lost the right; those of a remote API are not ours to read. Its feed tells of share
-versions only, so everything else it revokes (a member's right, a datasource, a profile) is found here.
+Rows for which its answer must be the same share one question.
 
-Invariant of this file: only an answer ends a subscription. Whatever is not one keeps it and is counted as
-`indeterminate`: an API that is down, slow, or refuses because it is asked too often cuts nobody.
+Who lost a right on a dashboard of ours is found in our access items. Those of a remote API we cannot read. Its feed
+reports share versions only. So everything else that it revokes (a member's right, a datasource, a profile) is found
+here.
+
+Invariant of this file: only an answer ends a subscription. Without an answer the subscription is kept and counted as
+`indeterminate`. So an API that is down, slow, or refuses because it is asked too often terminates nobody.
 """
 
 from __future__ import annotations
@@ -24,22 +27,30 @@ from tidegate.ports.runtime import Clock, Observer
 from tidegate.usecases.parallel import in_parallel
 from tidegate.usecases.remote_api.introspection import IntrospectionBudget
 
-#: Questions at the same time: enough to hide the network, few enough not to be a load of their own.
+#: Questions at the same time: enough to hide the delay of the network, few enough not to burden the API.
 _PARALLEL = 8
-#: A token that ends this soon is not asked about, seconds: it is refreshed or expires by itself, and the API's clock
-#: may be ahead of ours, so its "no" would not mean that the right was lost.
+#: A token that expires within this time, seconds, is not asked about. It is refreshed or expires by itself. And the
+#: API's clock may be ahead of ours, so its "no" would not mean that the right was lost.
 SKEW_S = 30
-#: A yes stands for later batches of the same pass, seconds; below the least interval of passes (60).
+#: How long a yes is used for later batches of the same full revalidation, seconds. Less than the least interval of full
+#: revalidations, which is 60.
 _YES_S = 50.0
-#: Failures after which the API counts as down for the rest of the pass.
+#: Failures in a row after which the API counts as down, and nothing is asked for `_PAUSE_S`.
 _FAILURES = 5
-#: How long nothing is asked then, and after the API said that it is asked too often, seconds: the contract's window.
+#: How long nothing is asked when the API counts as down or says that it is asked too often, seconds. As long as the
+#: window of the API's limit.
 _PAUSE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Verdict:
-    """What came of one question. `outcome` is what metrics show, empty when it was not asked."""
+    """What came of one question.
+
+    Attributes:
+        outcome: what metrics show; empty when nothing was asked.
+        refusal: why the rows are to be terminated; None keeps them.
+        known: whether the rows are decided. Otherwise they are kept and counted as `indeterminate`.
+    """
 
     outcome: str = ""
     refusal: Refusal | None = None
@@ -47,81 +58,82 @@ class _Verdict:
 
 
 _NOT_ASKED = _Verdict()
-_GRANTED = _Verdict("granted", None, True)
+_AUTHORIZED = _Verdict("authorized", None, True)
 
 
 class Reintrospect:
-    """Check a batch of rows; the full revalidation calls it for those that `Evaluate` would keep."""
+    """Checks a batch of rows. Called for the rows that `Evaluate` keeps."""
 
     def __init__(
         self, *, introspections: Introspections, keys: KeyHasher, per_minute: int, clock: Clock, observer: Observer
     ) -> None:
-        """`per_minute`: questions in a minute; the API's own limit is shared with subscribes, so leave them some."""
+        """`per_minute`: most questions in a minute; see `introspection.recheck_budget`."""
         self._introspections = introspections
         self._keys = keys
-        self._limit = IntrospectionBudget(per_minute, clock)
+        self._budget = IntrospectionBudget(per_minute, clock)
         self._clock = clock
         self._observer = observer
-        # The segments of a pass come at the same time: one after the other, so that a class in several is asked once.
+        # The segments of a full revalidation call at the same time. They are let in one by one, so that a key which is
+        # in several of them is asked about once.
         self._one_batch = Lock()
         self._lock = Lock()
-        self._granted_at: dict[IntrospectionKey, float] = {}
+        self._authorized_at: dict[IntrospectionKey, float] = {}
         self._failures = 0
         self._paused_until = 0.0
 
     def __call__(self, rows: Sequence[Subscription], deadline: float, *, anew: bool = False) -> list[Termination]:
-        """Those that are to be terminated, each with why.
+        """The rows that are to be terminated, each with the reason.
 
         Args:
-            rows: of one batch; rows already marked are left to `Evaluate`.
+            rows: one batch. Rows with a termination claim are left to `Evaluate`.
             deadline: monotonic seconds after which nothing more is asked.
-            anew: whether a yes of some seconds ago is to be asked again, because something has happened since.
+            anew: whether to ask again where there was a yes some seconds ago, because something has happened since.
         """
-        classes: dict[IntrospectionKey, list[Subscription]] = {}
+        rows_of: dict[IntrospectionKey, list[Subscription]] = {}
         for row in rows:
             if not row.termination:
-                classes.setdefault(IntrospectionKey.of(row.claim), []).append(row)
+                rows_of.setdefault(IntrospectionKey.of(row.claim), []).append(row)
         with self._one_batch:
-            verdicts = self._verdicts(classes, deadline, anew=anew)
-        judged: list[Termination] = []
-        for one, members in classes.items():
-            verdict = verdicts[one]
+            verdicts = self._verdicts(rows_of, deadline, anew=anew)
+        terminations: list[Termination] = []
+        for key, members in rows_of.items():
+            verdict = verdicts[key]
             if verdict.outcome:
                 self._observer.count("introspections", outcome=verdict.outcome)
             if not verdict.known:
                 self._observer.count("indeterminate", len(members))
             elif verdict.refusal is not None:
-                judged += [(row, verdict.refusal) for row in members]
-        return judged
+                terminations += [(row, verdict.refusal) for row in members]
+        return terminations
 
     def _verdicts(
-        self, classes: Mapping[IntrospectionKey, Sequence[Subscription]], deadline: float, *, anew: bool
+        self, rows_of: Mapping[IntrospectionKey, Sequence[Subscription]], deadline: float, *, anew: bool
     ) -> dict[IntrospectionKey, _Verdict]:
         started, now = self._clock.monotonic(), self._clock.now()
-        self._granted_at = {one: at for one, at in self._granted_at.items() if started - at < _YES_S}
+        self._authorized_at = {key: at for key, at in self._authorized_at.items() if started - at < _YES_S}
         verdicts: dict[IntrospectionKey, _Verdict] = {}
         questions: list[tuple[IntrospectionKey, Subscription]] = []
-        for one, members in classes.items():
+        for key, members in rows_of.items():
             freshest = max(members, key=lambda row: (row.session_token is not None, row.claim.expires_at))
-            if (one in self._granted_at and not anew) or freshest.claim.expires_at - now <= SKEW_S:
-                verdicts[one] = _Verdict(known=True)
+            if (key in self._authorized_at and not anew) or freshest.claim.expires_at - now <= SKEW_S:
+                verdicts[key] = _Verdict(known=True)
             elif freshest.session_token is None:
-                verdicts[one] = _NOT_ASKED
+                verdicts[key] = _NOT_ASKED
             else:
-                questions.append((one, freshest))
-        # Another order every minute, so that those behind the limit are not always the same.
+                questions.append((key, freshest))
+        # The order changes every minute, so that it is not always the same keys for which the budget is not enough.
         questions.sort(key=lambda question: zlib.crc32(f"{question[0]}{int(now // 60)}".encode()))
         answers = in_parallel(lambda question: self._ask(question[0], question[1], deadline), questions, _PARALLEL)
-        verdicts |= dict(zip((one for one, _ in questions), answers, strict=True))
+        verdicts |= dict(zip((key for key, _ in questions), answers, strict=True))
         return verdicts
 
-    def _ask(self, one: IntrospectionKey, row: Subscription, deadline: float) -> _Verdict:
+    def _ask(self, key: IntrospectionKey, row: Subscription, deadline: float) -> _Verdict:
         if not self._may_ask(deadline):
             return _NOT_ASKED
         started = self._clock.monotonic()
         try:
             introspection = self._introspections.introspect(
-                row.session_token or "", one.dashboard_id, one.datasource_id
+                row.session_token or "", key.dashboard_id, key.datasource_id
             )
             same = introspection.stream_key(self._keys.key) == row.stream_key
         except (Denied, NotFound, Unauthenticated) as error:
@@ -134,14 +146,14 @@ class Reintrospect:
             self._not_answered(busy=isinstance(error, ApiBusy))
             return _Verdict(error.code)
         self._answered()
-        if not same:  # a secret, say, of which tokens know nothing: who comes back gets the new stream
+        if not same:  # for example another secret, which no token names: a viewer who comes back gets the new stream
             return _Verdict("changed", Refusal.INTENT_CHANGED, True)
-        self._granted_at[one] = started
-        return _GRANTED
+        self._authorized_at[key] = started
+        return _AUTHORIZED
 
     def _may_ask(self, deadline: float) -> bool:
         at = self._clock.monotonic()
-        return at < deadline and at >= self._paused_until and self._limit.take()
+        return at < deadline and at >= self._paused_until and self._budget.take()
 
     def _answered(self) -> None:
         with self._lock:

@@ -1,11 +1,12 @@
-"""What the relay connects to, asked of a remote API with a viewer's session token.
+"""Learn from a remote API what the relay connects to, with the session token of a subscribed viewer.
 
-With a remote API nothing of an upstream is stored but a mark (see `domain.external_api`): its URL and headers may hold
-a credential. So whenever something is to be connected to, the API is asked what, as anybody's who is subscribed; the
-answer must have the stream's mark.
+With a remote API only the fingerprint of an upstream is stored (see `domain.remote_api`), because its URL and headers
+may hold a credential. So before every connect the API is asked with the token of a viewer who is subscribed. The answer
+must have the stream's fingerprint.
 
-Invariant of this file: an upstream is connected to only while somebody is subscribed whom the API grants it, and a
-stream never becomes another one: a changed datasource or credential has another mark, and is another stream.
+Invariants of this file: an upstream is connected only while a viewer is subscribed whom the API authorizes for it. A
+stream never changes what it connects to: another datasource or credential has another fingerprint, so it is another
+stream.
 """
 
 from __future__ import annotations
@@ -16,19 +17,19 @@ from tidegate.domain.subscriptions import Stream, Subscription
 from tidegate.errors import Denied, InvalidInput, NotFound, PolicyBlocked, Unauthenticated, Unavailable
 from tidegate.ports.gateway import SubscriptionStore
 from tidegate.ports.limits import KeyHasher
-from tidegate.ports.relay import Broker, MqttRequest, NobodyListens, Requests, UpstreamFault, UpstreamRequest
+from tidegate.ports.relay import Broker, MqttRequest, NobodyListens, UpstreamFault, UpstreamRequest, UpstreamRequests
 from tidegate.ports.remote_api import Introspections
 from tidegate.ports.runtime import Clock, Observer
 from tidegate.protocol.messages import ErrorCode
 from tidegate.usecases.relay.upstream_requests import http_request, mqtt_request
 from tidegate.usecases.remote_api.introspection import IntrospectionBudget, introspect
 
-#: Viewers on whose behalf is asked before a stream counts as refused: one may just have lost the right.
+#: Viewers whose tokens are tried before a stream counts as refused: a single one may just have lost the right.
 _VIEWERS = 3
 
 
-class RemoteUpstreamRequests(Requests):
-    """What is there by asking. Safe to use from several threads."""
+class RemoteUpstreamRequests(UpstreamRequests):
+    """`ports.relay.UpstreamRequests` answered by a remote API. Safe to use from several threads."""
 
     def __init__(
         self,
@@ -43,12 +44,18 @@ class RemoteUpstreamRequests(Requests):
         self._introspections = introspections
         self._subscriptions = subscriptions
         self._keys = keys
-        self._limit = limit
+        self._budget = limit
         self._clock = clock
         self._observer = observer
 
     def __call__(self, stream: Stream) -> UpstreamRequest | MqttRequest:
-        """`Unavailable` when the API does not say, or is asked enough for this minute."""
+        """See `ports.relay.UpstreamRequests`.
+
+        Raises:
+            UpstreamFault: the API refuses every viewer that was tried, or the datasource was changed.
+            NobodyListens: nobody is subscribed with a token that still holds.
+            Unavailable: the API did not answer the question, or this minute's budget is spent.
+        """
         for viewer in self._viewers(stream):
             introspection = self._ask(viewer)
             if introspection is not None:
@@ -56,7 +63,10 @@ class RemoteUpstreamRequests(Requests):
         raise UpstreamFault(ErrorCode.AUTH_FAILED, "Dashboard access denied", refused=True)
 
     def _viewers(self, stream: Stream) -> list[Subscription]:
-        """Those whose tokens last longest, one of each class. Raises `NobodyListens`."""
+        """Up to `_VIEWERS` subscriptions, one of each introspection key, whose tokens last longest.
+
+        Raises `NobodyListens`.
+        """
         now = self._clock.now()
         rows = self._subscriptions.audience(stream.stream_key)
         rows = [row for row in rows if row.session_token is not None and row.claim.expires_at > now]
@@ -68,8 +78,8 @@ class RemoteUpstreamRequests(Requests):
         return list(freshest.values())[:_VIEWERS]
 
     def _ask(self, viewer: Subscription) -> Introspection | None:
-        """None when the API says no: whoever revalidates ends that viewer's subscription."""
-        if not self._limit.take():
+        """Ask with this viewer's token. None when the API says no; revalidation then ends the viewer's subscription."""
+        if not self._budget.take():
             raise Unavailable("The API is asked too often", code="api_busy")
         claim, token = viewer.claim, viewer.session_token or ""
         try:
@@ -93,5 +103,5 @@ class RemoteUpstreamRequests(Requests):
 
 
 def _broker(intent: Intent) -> Broker:
-    name, password = (None if intent[one] is None else str(intent[one]) for one in ("username", "password"))
+    name, password = (None if intent[part] is None else str(intent[part]) for part in ("username", "password"))
     return Broker(str(intent["brokerProfileId"]), str(intent["brokerUrl"]), name, password, str(intent["ca"]))

@@ -1,6 +1,7 @@
-"""Which of these subscriptions are no longer admissible, by access items read now.
+"""Find the subscriptions that are no longer admissible, by access items that are read now.
 
-Invariant of this file: what cannot be checked is kept, counted as `indeterminate`, and said to be so.
+Invariant of this file: rows that cannot be checked are kept and counted as `indeterminate`, and the caller gets
+`Unavailable`.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from tidegate.errors import Unavailable
 from tidegate.ports.gateway import AccessStore
 from tidegate.ports.runtime import Clock, Observer
 
-#: Access items read together.
+#: Access items of each kind that are read together.
 _READ = 90
 
 
 class Evaluate:
-    """Judge rows; each access item is read once however many rows need it."""
+    """Evaluates rows. Each access item is read once, however many rows need it."""
 
     def __init__(self, *, access: AccessStore, clock: Clock, observer: Observer) -> None:
         self._access = access
@@ -26,7 +27,11 @@ class Evaluate:
         self._observer = observer
 
     def __call__(self, rows: Sequence[Subscription]) -> list[Termination]:
-        """Those that are to be terminated, each with why."""
+        """The rows that are to be terminated, each with the reason. Every row with a termination claim is among them.
+
+        Raises:
+            Unavailable: access items could not be read, and nothing is known of any row.
+        """
         dashboards = sorted({row.key.dashboard_id for row in rows})
         users = sorted({row.claim.principal.subject for row in rows if not row.claim.principal.is_public})
         found_dashboards: dict[str, DashboardAccess] = {}
@@ -40,16 +45,16 @@ class Evaluate:
             self._observer.count("indeterminate", len(rows))
             raise
         now = self._clock.now()
-        judged: list[Termination] = []
+        terminations: list[Termination] = []
         for row in rows:
             dashboard = found_dashboards.get(row.key.dashboard_id)
             user = found_users.get(row.claim.principal.subject)
             refusal = allowed(row.claim, dashboard, user, now)
             if row.termination:
-                # Marked by a run that died before it had told: tell and delete. One that is allowed again is told to
-                # come back, never that it was revoked.
-                judged.append((row, refusal or Refusal.INTENT_CHANGED))
+                # Claimed by a run that died before it had notified the viewer: notify and delete. A viewer who is
+                # allowed again is told to come back, never that the right was revoked.
+                terminations.append((row, refusal or Refusal.INTENT_CHANGED))
             elif refusal is not None:
-                # Hidden rows too: their attempt may have verified just before the change, and would show them next.
-                judged.append((row, refusal))
-        return judged
+                # Hidden rows too: their subscribe may have verified just before the change and show them next.
+                terminations.append((row, refusal))
+        return terminations

@@ -1,8 +1,8 @@
-"""Follow the feed from the stored cursor: the fall-back for pushes that were lost.
+"""Follow the feed of revocation events from the stored cursor. This finds events whose push was lost.
 
-Invariant of this file: the cursor moves only over events whose work is queued durably, and conditionally on its old
-value, so no event is ever skipped; queueing twice is harmless. Where events are gone, a full revalidation stands in
-for them.
+Invariant of this file: no event is ever skipped. The cursor moves only past events whose tasks are queued durably, and
+only conditionally on its old value. Queueing a task twice is harmless. If the feed no longer holds events after the
+cursor, a full revalidation takes their place.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from tidegate.domain.revocations import Task, TaskKind, tasks_for
 from tidegate.ports.revocation import CursorStore, FullRevalidationRuns, RevalidationQueue, RevocationFeed
 from tidegate.ports.runtime import Clock, Observer
 
-#: A user's rows are found by an index, which may lag: they are looked for once more after this, seconds.
+#: The rows of a user are found by an index, which may lag. So they are looked for once more after this time, seconds.
 INDEX_LAG_S = 10
 
 
 class FollowFeed:
-    """Read what is new and queue its work."""
+    """Reads new events and queues their tasks."""
 
     def __init__(
         self,
@@ -38,7 +38,11 @@ class FollowFeed:
         self._observer = observer
 
     def __call__(self) -> int:
-        """Queue the work of everything new; full batches are continued at once. Returns the number of events."""
+        """Queue the tasks of all new events, batch after batch. Returns the number of events.
+
+        Raises:
+            Unavailable: a store or the queue did not answer. The next call goes on from the stored cursor.
+        """
         handled = 0
         while True:
             cursor = self._cursors.cursor()
@@ -53,13 +57,13 @@ class FollowFeed:
             if not page.events and not lost:
                 return handled
             if not self._cursors.move_cursor(cursor, reached):
-                return handled  # another reader is further; it goes on from there
+                return handled  # another reader moved the cursor and goes on from there
             self._observer.count("events_polled", len(page.events))
             if len(page.events) < self._batch:
                 return handled
 
     def _full_revalidation(self, cursor: int | None) -> None:
-        """Nobody knows what the lost events were about: every subscription is checked again, now."""
+        """Nobody knows what the lost events were about, so every subscription is checked again now."""
         self._runs.demand(int(self._clock.now()))
         self._tasks.queue(Task(TaskKind.FULL))
         self._observer.count("cursor_expired")
@@ -67,7 +71,7 @@ class FollowFeed:
 
 
 def queue_task(tasks: RevalidationQueue, task: Task) -> None:
-    """Queue a task, a user's once more for the index's sake."""
+    """Queue a task. A task about a user is queued once more with a delay, because the index may lag."""
     tasks.queue(task)
     if task.kind is TaskKind.USER:
         tasks.queue(task, INDEX_LAG_S)

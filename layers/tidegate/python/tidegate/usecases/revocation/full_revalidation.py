@@ -1,10 +1,10 @@
-"""The last net: every subscription checked again, whatever happened to events, streams and schedules; and what
-crashes left behind is swept.
+"""The last safety net: check every subscription again, whatever was lost before, and remove what crashes left behind.
 
-One pass at a time, by lease. The tables are read in parallel segments and each access item once a pass, however many
-viewers; whoever seems inadmissible is evaluated again by access items read just before the cut, so a row that is newer
-than what the pass had read is never cut for it. How far each segment is, is written down after every page: a pass that
-runs out of time, or dies, is continued by the next run and not begun again.
+Only one full revalidation goes on at a time; a lease sees to that. It takes one run or several. The tables are read in
+parallel segments. A run reads each access item once, however many viewers need it. A row that seems inadmissible is
+evaluated again by access items that are read just before it is terminated. So a row that is newer than what was read
+first is never terminated for that. After every page the position of its segment is stored. So when a run is out of time
+or dies, the next run continues and does not begin again.
 """
 
 from __future__ import annotations
@@ -29,15 +29,16 @@ from tidegate.usecases.remote_api.reintrospect import Reintrospect
 from tidegate.usecases.revocation.evaluate import Evaluate
 from tidegate.usecases.revocation.terminate_subscriptions import TerminateSubscriptions
 
-#: Segments a table is read in at the same time. Written into the names of the steps, so that a pass begun with another
-#: number is not continued with this one.
+#: Segments of a table that are read at the same time. The number is part of the steps' names. So after it was changed,
+#: positions that were stored with the old number are not used.
 SEGMENTS = 8
-#: Connections looked at between two notes of how far the sweep is.
+#: Connections that are swept before the position is stored again.
 _SWEEP = 256
-#: The platform ends every connection after two hours; what is older is a row whose end was never told, seconds.
+#: Longest life of a connection, seconds: the platform ends every connection after two hours. An older row belongs to a
+#: connection whose end was never reported.
 LONGEST_CONNECTION_S = 2 * 3600
-#: A slot is taken before its connection's row is written: a holder without a row is looked at again after this, in
-#: seconds.
+#: A holder that has no row is checked again after this time, seconds, before its slot is freed: a slot is taken before
+#: the connection's row is written.
 SLOT_GRACE_S = 60
 #: How long the lease outlives the run's deadline, seconds: more than any single step takes.
 _LEASE_MARGIN_S = 30
@@ -47,11 +48,11 @@ _ENDED = ""
 
 
 class OutOfTime(Exception):
-    """The run's deadline came first; the pass goes on later."""
+    """The run has reached its deadline. A later run goes on."""
 
 
 class Overtaken(Exception):
-    """Another run holds the pass now: this one was too slow."""
+    """Another run has taken over, because this one was too slow and its lease ended."""
 
 
 class ReadOnceAccess:
@@ -66,23 +67,23 @@ class ReadOnceAccess:
     def read(self, dashboard_ids: Iterable[str], user_ids: Iterable[str]) -> AccessSnapshot:
         dashboards, users = list(dashboard_ids), list(user_ids)
         with self._lock:
-            unknown = [one for one in dashboards if one not in self._dashboards]
-            strangers = [one for one in users if one not in self._users]
-            if unknown or strangers:
-                found = self._access.read(unknown, strangers)
-                self._dashboards |= {one: found.dashboards.get(one) for one in unknown}
-                self._users |= {one: found.users.get(one) for one in strangers}
+            new_dashboards = [key for key in dashboards if key not in self._dashboards]
+            new_users = [key for key in users if key not in self._users]
+            if new_dashboards or new_users:
+                found = self._access.read(new_dashboards, new_users)
+                self._dashboards |= {key: found.dashboards.get(key) for key in new_dashboards}
+                self._users |= {key: found.users.get(key) for key in new_users}
             return AccessSnapshot(
-                {one: item for one in dashboards if (item := self._dashboards[one]) is not None},
-                {one: user for one in users if (user := self._users[one]) is not None},
+                {key: item for key in dashboards if (item := self._dashboards[key]) is not None},
+                {key: user for key in users if (user := self._users[key]) is not None},
             )
 
     def intent(self, dashboard_id: str, datasource_id: str) -> None:
-        raise NotImplementedError("a pass judges by access items only")
+        raise NotImplementedError("a full revalidation evaluates by access items only")
 
 
 class FullRevalidation:
-    """Check and sweep everything."""
+    """Checks every subscription, and sweeps connections, orphaned rows and slots."""
 
     def __init__(
         self,
@@ -103,7 +104,13 @@ class FullRevalidation:
         observer: Observer,
         reintrospect: Reintrospect | None = None,
     ) -> None:
-        """`reintrospect`: asks a remote API about those that its feed does not tell of."""
+        """
+        Args:
+            interval_s: least time between the beginnings of two full revalidations, seconds.
+            idle_timeout_s: how old a connection without subscriptions may become, seconds.
+            reintrospect: asks a remote API about rows, because its feed does not report every lost right. None without
+                a remote API.
+        """
         self._connections = connections
         self._subscriptions = subscriptions
         self._caps = caps
@@ -123,9 +130,12 @@ class FullRevalidation:
         self._reintrospect = reintrospect
 
     def __call__(self, deadline: float) -> int:
-        """Run when it is due, or was left unfinished, and nobody else does. Returns how many viewers were terminated.
+        """Run if a full revalidation is due or unfinished, and no other run goes on. `deadline`: monotonic seconds.
 
-        Raises `Unavailable` when a table could not be read: the pass stays open and is continued.
+        Returns how many subscriptions were terminated. When the time is not enough, a task to continue is queued.
+
+        Raises:
+            Unavailable: a table could not be read. The full revalidation stays unfinished and is continued later.
         """
         life_s = max(1, int(deadline - self._clock.monotonic())) + _LEASE_MARGIN_S
         run = self._runs.begin(self._ids.new_id(), int(self._clock.now()), self._interval_s, life_s)
@@ -151,8 +161,8 @@ class FullRevalidation:
         return sum(terminated)
 
     def _carry_out(self, run: RevalidationRun, deadline: float, terminated: list[int]) -> None:
-        # Which connections there are is asked before which rows: a row whose connection is not among them is an orphan,
-        # or newer than the answer, and looked at once more.
+        # Connections are read before rows. So a row whose connection was not found is an orphan, or newer than that
+        # reading; its connection is read once more.
         connections = self._all_connections(deadline)
         read_once = Evaluate(access=ReadOnceAccess(self._access), clock=self._clock, observer=self._observer)
 
@@ -189,21 +199,22 @@ class FullRevalidation:
             seems = [row for row, _ in read_once(rows)]
             done = self._terminate_one_by_one(lambda: self._evaluate(seems), deadline) if seems else 0
             if self._reintrospect is not None:
-                judged = {row.key for row in seems}
-                refused = self._reintrospect([row for row in rows if row.key not in judged], deadline)
+                evaluated = {row.key for row in seems}
+                refused = self._reintrospect([row for row in rows if row.key not in evaluated], deadline)
                 done += self._terminate_one_by_one(lambda: refused, deadline) if refused else 0
         except Unavailable:
-            return 0  # kept and counted; the others are checked all the same
+            return 0  # these rows are kept and counted; all others are still checked
         self._in_time(deadline)
         return done
 
     def _terminate_one_by_one(self, evaluate: Callable[[], list[Termination]], deadline: float) -> int:
-        """One segment after the other: a cut is parallel in itself. Evaluated when it is this one's turn."""
+        """Terminate for one segment at a time, because a termination works in parallel itself. Evaluates when its turn
+        comes, so that the access items are read just before."""
         with self._terminating:
             return self._terminate(evaluate(), deadline)
 
     def _sweep_orphans(self, rows: Iterable[Subscription]) -> None:
-        """Rows whose connection ended without them: a process died between the two writes."""
+        """Remove rows whose connection was removed without them, because a process died between the two writes."""
         for row in rows:
             if self._connections.get(row.key.connection_id) is None and self._subscriptions.remove(row):
                 self._observer.count("rows_swept")
@@ -216,33 +227,32 @@ class FullRevalidation:
         def segment(number: int) -> None:
             for page in self._connections.scan(number, SEGMENTS):
                 self._in_time(deadline)
-                found.update((one.connection_id, one) for one in page.items)
+                found.update((connection.connection_id, connection) for connection in page.items)
 
         in_parallel(segment, range(SEGMENTS), SEGMENTS)
         return found
 
     def _sweep_connections(self, run: RevalidationRun, connections: dict[str, Connection], deadline: float) -> None:
-        """Connections that never subscribed, outlived the platform's two hours, or are gone."""
+        """Remove connections that have no subscription, are older than the platform allows, or are gone."""
         swept = run.progress.get(_SWEPT)
         if swept == _ENDED:
             return
         oldest = int(self._clock.now()) - self._idle_timeout_s
-        waiting: Iterator[str] = iter(
-            sorted(one for one, row in connections.items() if row.opened_at < oldest and (swept is None or one > swept))
-        )
-        while some := list(islice(waiting, _SWEEP)):
+        old = (connection_id for connection_id, connection in connections.items() if connection.opened_at < oldest)
+        waiting: Iterator[str] = iter(sorted(key for key in old if swept is None or key > swept))
+        while group := list(islice(waiting, _SWEEP)):
             self._in_time(deadline)
-            in_parallel(lambda one: self._sweep(connections[one]), some)
-            self._note(run, _SWEPT, some[-1])
+            in_parallel(lambda connection_id: self._sweep(connections[connection_id]), group)
+            self._note(run, _SWEPT, group[-1])
         self._note(run, _SWEPT, _ENDED)
 
     def _sweep(self, connection: Connection) -> None:
-        one = connection.connection_id
-        if not connection.subscriptions and self._connections.close_if_empty(one):
-            self._end_connection.gone(one)
+        connection_id = connection.connection_id
+        if not connection.subscriptions and self._connections.close_if_empty(connection_id):
+            self._end_connection.gone(connection_id)
             self._observer.count("connections_swept", reason="idle")
-        elif int(self._clock.now()) - connection.opened_at > LONGEST_CONNECTION_S or self._is_gone(one):
-            self._end_connection.gone(one)
+        elif int(self._clock.now()) - connection.opened_at > LONGEST_CONNECTION_S or self._is_gone(connection_id):
+            self._end_connection.gone(connection_id)
             self._observer.count("connections_swept", reason="gone")
 
     def _is_gone(self, connection_id: str) -> bool:
@@ -263,14 +273,14 @@ class FullRevalidation:
         in_parallel(segment, range(SEGMENTS), SEGMENTS)
 
     def free_slot(self, target: str) -> None:
-        """Free one slot if its holder still has no row."""
+        """Free a slot if its holder still has no row. `target`: the slot's name, a space, the holder."""
         slot, _, holder = target.rpartition(" ")
         cap, _, shard = slot.rpartition("#")
         if self._connections.get(holder) is None:
             self._caps.release(cap, int(shard), holder)
             self._observer.count("slots_freed")
 
-    # --- how ------------------------------------------------------------------------------------------------
+    # --- helpers ------------------------------------------------------------------------------------------------
 
     def _in_time(self, deadline: float) -> None:
         if self._clock.monotonic() >= deadline:

@@ -1,4 +1,4 @@
-"""Replace relay workers that died: between two of the schedule's minutes nobody else would notice."""
+"""Replace relay workers that died. The schedule asks for workers every minute; this notices a dead one earlier."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from tidegate.ports.runtime import Clock, Observer
 
 
 class ReplaceRelayWorkers:
-    """Start a worker for every shard whose holder does not renew its lease. It connects, and claims when that ends."""
+    """Starts a worker for every partition whose holder does not renew its lease.
+
+    The new worker connects its upstreams, and claims the partition when the lease has ended.
+    """
 
     def __init__(self, *, leases: RelayLeases, relay_workers: RelayWorkers, clock: Clock, observer: Observer) -> None:
         self._leases = leases
@@ -17,9 +20,9 @@ class ReplaceRelayWorkers:
         self._observer = observer
 
     def __call__(self) -> int:
-        """Returns how many were started. A shard that was let go is nobody's: there the schedule asks for a worker.
+        """Returns how many workers were started. Raises `Unavailable`.
 
-        Raises `Unavailable`.
+        A partition whose lease was released has no holder. It is left to the schedule, which asks for a worker there.
         """
         started = 0
         for partition in range(PARTITIONS):

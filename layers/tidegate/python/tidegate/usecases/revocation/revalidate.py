@@ -1,7 +1,7 @@
-"""Check the subscriptions an event concerns again, and cut those that are no longer admissible.
+"""Check the subscriptions that an event concerns again, and terminate those that are no longer admissible.
 
-Why invariant 1 holds: a row put before this query is seen by it; one put after is verified after the change. What
-cannot be checked is kept and counted as `indeterminate`: ending a subscription is lasting.
+Why invariant 1 holds: a row that is put before the query here is seen by it. A row that is put later is verified after
+the change. A row that cannot be checked is kept and counted as `indeterminate`, because a termination is final.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tidegate.usecases.revocation.terminate_subscriptions import TerminateSubscr
 
 
 class Revalidate:
-    """Carry out one task of the revalidation queue."""
+    """Carries out the tasks of the revalidation queue."""
 
     def __init__(
         self,
@@ -37,8 +37,13 @@ class Revalidate:
         observer: Observer,
         reintrospect: Reintrospect | None = None,
     ) -> None:
-        """`follow_feed` reads our own feed or a remote API's; `reintrospect` asks that API about those that its feed
-        does not tell of. `replace_relay_workers` is here because this queue is where the schedule's work is done."""
+        """
+        Args:
+            follow_feed: reads our own feed, or that of a remote API.
+            replace_relay_workers: is here because the tasks of the schedule come by this queue.
+            reintrospect: asks a remote API about rows, because its feed does not report every lost right. None without
+                a remote API.
+        """
         self._subscriptions = subscriptions
         self._evaluate = evaluate
         self._terminate = terminate
@@ -51,10 +56,13 @@ class Revalidate:
         self._reintrospect = reintrospect
 
     def __call__(self, task: Task, deadline: float) -> int:
-        """Do it. Returns how many viewers were terminated; what `deadline` (monotonic seconds) left over is queued
-        again.
+        """Carry out one task. Returns how many subscriptions were terminated.
 
-        Raises `Unavailable`: nothing is known, nobody was ended for it, and the queue brings the task back.
+        What is left over at `deadline` (monotonic seconds) is queued again. Repeating a task is harmless.
+
+        Raises:
+            Unavailable: a store did not answer. Nothing was terminated because of that, and the queue delivers the task
+                again.
         """
         match task.kind:
             case TaskKind.POLL:
@@ -74,22 +82,24 @@ class Revalidate:
                 return self._check(task, list(self._subscriptions.of_user(task.target)), deadline)
 
     def _check(self, task: Task, rows: Sequence[Subscription], deadline: float) -> int:
-        """Terminate those of the rows that are not allowed any more, and queue the task again for what is left over.
-        Returns how many were terminated."""
-        judged = self._evaluate(rows)
-        terminated = self._terminate(judged, deadline)
+        """Terminate the rows that are not allowed any more, and queue the task again for what is left over.
+
+        Returns how many were terminated.
+        """
+        terminations = self._evaluate(rows)
+        terminated = self._terminate(terminations, deadline)
         if terminated and task.since_ms:
             self._observer.time("commit_to_termination", self._clock.now() * 1000 - task.since_ms)
-        left = terminated < len(judged)
+        left = terminated < len(terminations)
         if self._reintrospect is not None:
-            # The event told a version; what else happened to the dashboard, for members too, only the API can tell.
-            known = {row.key for row, _ in judged}
+            # The event names a share version only. What else changed, also for members, only the API knows.
+            known = {row.key for row, _ in terminations}
             rest = [row for row in rows if row.key not in known]
             terminated += self._terminate(self._reintrospect(rest, deadline, anew=True), deadline)
             left = left or bool(rest)
         if left and self._clock.monotonic() >= deadline:
             self._tasks.queue(task)
-        elif any(row.termination is not None for row, _ in judged):
-            # Another run has marked them, and may have died since: they are looked at again when its mark has run out.
+        elif any(row.termination is not None for row, _ in terminations):
+            # Another run has claimed them and may have died since. They are checked again when its claim has ended.
             self._tasks.queue(replace(task, since_ms=0), TERMINATION_CLAIM_S)
         return terminated

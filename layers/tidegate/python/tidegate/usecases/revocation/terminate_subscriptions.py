@@ -1,10 +1,15 @@
-"""End subscriptions that are no longer admissible: mark, tell, delete, and close the connection left empty.
+"""End subscriptions that are no longer admissible: claim, notify, delete, and close a connection that is left empty.
 
-The order is the point. Marking is conditional on the very row that was evaluated, so a viewer that has just subscribed
-anew is never denounced; telling comes before deleting, so a crash in between tells again instead of never; and a row
-that is marked takes no new attempt, so nobody comes back before they have heard. A mark is also the right to tell:
-two runs over one row, or one that was slow, would otherwise tell a viewer who has come back meanwhile. Every step
-repeats harmlessly; what a dead run marked is another's when the mark has run out.
+The order of the steps matters:
+
+- The claim is conditional on the very row that was evaluated. So a viewer that has just subscribed again is not hit.
+- The viewer is notified before the row is deleted. So after a crash in between, the viewer is notified again, and not
+  never.
+- A row with a claim accepts no new subscribe. So nobody comes back before being notified.
+- Only the run that has the claim may notify. Otherwise a second run, or a slow one, could send the end to a viewer who
+  has come back in the meantime.
+
+Every step may be repeated. What a dead run claimed, another run may claim when the claim has ended.
 """
 
 from __future__ import annotations
@@ -23,9 +28,10 @@ from tidegate.protocol.messages import ErrorCode, Status
 from tidegate.usecases.gateway.end_connection import EndConnection
 from tidegate.usecases.parallel import in_parallel
 
-#: Rows told together: enough to keep sockets busy, few enough that the first need not wait long.
+#: Rows whose viewers are notified together: enough to keep sockets busy, few enough that the first do not wait long.
 _BATCH = 100
-#: Rows deleted together, once all of them were told; few enough that a crash repeats little.
+#: Rows that are deleted together, after all their viewers were notified. Few enough that little is repeated after a
+#: crash.
 _GROUP = 1000
 
 _TEXTS = {
@@ -36,7 +42,7 @@ _TEXTS = {
 
 
 class TerminateSubscriptions:
-    """Cut many at once."""
+    """Terminates many subscriptions together."""
 
     def __init__(
         self,
@@ -57,20 +63,21 @@ class TerminateSubscriptions:
         self._ids = ids
         self._observer = observer
 
-    def __call__(self, judged: Iterable[Termination], deadline: float) -> int:
-        """Cut them. Returns how many were terminated before `deadline` (monotonic seconds); the rest is for the next
-        run.
+    def __call__(self, terminations: Iterable[Termination], deadline: float) -> int:
+        """Terminate these rows, each for its reason.
 
-        Raises `Unavailable` when a store did not answer: what was marked is told and deleted by a repetition.
+        Returns how many were terminated before `deadline` (monotonic seconds). The rest is left to a later run.
+
+        Raises:
+            Unavailable: a store did not answer. A repetition notifies and deletes what is claimed already.
         """
-        rest, count, by = iter(judged), 0, self._ids.new_id()
+        rest, count, run_id = iter(terminations), 0, self._ids.new_id()
         while self._clock.monotonic() < deadline and (group := list(islice(rest, _GROUP))):
-            # Everybody is told before anything is tidied up: a viewer waits for the marks, not for the deletions.
+            # All viewers of a group are notified before its rows are deleted, so no viewer waits for deletions.
             ended: list[Termination] = []
             for start in range(0, len(group), _BATCH):
-                ended += self._claim_and_notify(
-                    group[start : start + _BATCH], TerminationClaim(by, int(self._clock.now()))
-                )
+                claim = TerminationClaim(run_id, int(self._clock.now()))
+                ended += self._claim_and_notify(group[start : start + _BATCH], claim)
             in_parallel(self._delete, [row for row, _ in ended])
             count += len(ended)
             for reason in Refusal:
@@ -79,19 +86,22 @@ class TerminateSubscriptions:
         return count
 
     def _claim_and_notify(self, batch: Sequence[Termination], claim: TerminationClaim) -> list[Termination]:
-        def claiming(judged: Termination) -> bool:
-            row, refusal = judged
+        def claim_row(termination: Termination) -> bool:
+            row, refusal = termination
             expired_at = claim.at if refusal is Refusal.EXPIRED and row.termination is None else None
             return self._subscriptions.claim_termination(row, claim, expired_at=expired_at)
 
-        done = in_parallel(claiming, batch)
-        claimed = [(replace(row, termination=claim), why) for (row, why), own in zip(batch, done, strict=True) if own]
+        done = in_parallel(claim_row, batch)
+        claimed = [(replace(row, termination=claim), why) for (row, why), ours in zip(batch, done, strict=True) if ours]
         late = self._notify(claimed, claim)
         return [(row, why) for row, why in claimed if row.key.connection_id not in late]
 
     def _notify(self, claimed: Sequence[Termination], claim: TerminationClaim) -> set[str]:
-        """Two rounds, so that every viewer hears the error before the status. Returns the connections for which the
-        mark ran out before they were told: they are whoever's who marks them next."""
+        """Send every viewer an error, then in a second round a status, so that the error comes first.
+
+        Returns the connections that could not be notified within `NOTIFY_WITHIN_S` of the claim. Their rows are left to
+        the next run that claims them.
+        """
         now = self._clock.now()
         late: set[str] = set()
 
@@ -103,20 +113,20 @@ class TerminateSubscriptions:
 
         errors, states = [], []
         for row, refusal in claimed:
-            one, text = row.key.datasource_id, _TEXTS[refusal]
-            error = messages.error(one, ErrorCode.AUTH_FAILED, text, now, refusal.retryable)
-            state = messages.status(one, Status.ERROR, now, ErrorCode.AUTH_FAILED, text)
+            datasource_id, text = row.key.datasource_id, _TEXTS[refusal]
+            error = messages.error(datasource_id, ErrorCode.AUTH_FAILED, text, now, refusal.retryable)
+            state = messages.status(datasource_id, Status.ERROR, now, ErrorCode.AUTH_FAILED, text)
             errors.append(OutboundMessage(row.key.connection_id, messages.encode(error)))
             states.append(OutboundMessage(row.key.connection_id, messages.encode(state)))
         gone: set[str] = set()
         for posts in (errors, states):
             waiting = [post for post in posts if post.connection_id not in gone | late]
-            notified = self._sender.post_many(waiting, before_each=in_time)
-            gone |= {one.post.connection_id for one in notified if one.delivery is Delivery.GONE}
-            for posted in notified:
-                if posted.delivery not in (Delivery.DELIVERED, Delivery.GONE, Delivery.WITHHELD):
-                    # The row still goes: a viewer that cannot be told must not stay subscribed for it.
-                    self._observer.count("viewers_not_notified", delivery=posted.delivery.value)
+            results = self._sender.post_many(waiting, before_each=in_time)
+            gone |= {result.post.connection_id for result in results if result.delivery is Delivery.GONE}
+            for result in results:
+                if result.delivery not in (Delivery.DELIVERED, Delivery.GONE, Delivery.WITHHELD):
+                    # The row is deleted all the same: a viewer must not stay subscribed for not being reachable.
+                    self._observer.count("viewers_not_notified", delivery=result.delivery.value)
         return late
 
     def _delete(self, row: Subscription) -> None:

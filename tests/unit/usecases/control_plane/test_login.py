@@ -1,0 +1,108 @@
+"""Nobody learns from a login which accounts there are."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import pytest
+
+from tests.doubles.platform import CountingIds, ManualClock, MemoryObserver, PlainKeys
+from tidegate.adapters.memory_rates import MemoryRates
+from tidegate.domain.access import Role
+from tidegate.domain.limits import FailureMode
+from tidegate.domain.tokens import UserClaims
+from tidegate.domain.users import User
+from tidegate.errors import LimitReached, Unauthenticated
+from tidegate.ports.control_plane import AuditEvent, AuditLog, UserStore, UserTokens
+from tidegate.usecases.control_plane.login import Login, LoginPolicy
+from tidegate.usecases.limits.rate_limits import RateLimits
+
+ATTEMPTS = 3
+
+
+class Users:
+    """An account that is active, and one that is not."""
+
+    def by_email(self, email: str) -> User | None:
+        users = {"active@x.example": True, "gone@x.example": False}
+        return User("u", email, Role.VIEWER, users[email], 1, "right") if email in users else None
+
+
+class Passwords:
+    """Hashes are the passwords themselves; how often one was verified is what the time depends on."""
+
+    def __init__(self) -> None:
+        self.verified = 0
+
+    def hash(self, password: str) -> str:
+        return password
+
+    def verify(self, password_hash: str, password: str) -> bool:
+        self.verified += 1
+        return password_hash == password
+
+
+class Tokens:
+    def sign(self, claims: UserClaims) -> str:
+        return claims.user_id
+
+
+class Audit:
+    def record(self, event: AuditEvent) -> None:
+        return
+
+
+@pytest.fixture
+def passwords() -> Passwords:
+    return Passwords()
+
+
+@pytest.fixture
+def login(passwords: Passwords) -> Login:
+    clock, ids, store = ManualClock(), CountingIds(), MemoryRates()
+    rates = RateLimits(
+        store=store,
+        keys=PlainKeys(),
+        namespace="t",
+        failure_mode=FailureMode.CLOSED,
+        timeout_ms=3000,
+        clock=clock,
+        ids=ids,
+        observer=MemoryObserver(),
+    )
+    return Login(
+        policy=LoginPolicy(ATTEMPTS, 300, 300, 3600, FailureMode.CLOSED),
+        users=cast(UserStore, Users()),
+        passwords=passwords,
+        tokens=cast(UserTokens, Tokens()),
+        rates=rates,
+        store=store,
+        audit=cast(AuditLog, Audit()),
+        clock=clock,
+        ids=ids,
+    )
+
+
+@pytest.mark.parametrize(
+    ("email", "password"),
+    [("nobody@x.example", "right"), ("active@x.example", "wrong"), ("gone@x.example", "right")],
+    ids=["unknown", "wrong password", "deactivated"],
+)
+def test_whatever_is_wrong_costs_the_same_and_counts_the_same(
+    login: Login, passwords: Passwords, email: str, password: str
+) -> None:
+    for attempt in range(1, ATTEMPTS + 1):
+        with pytest.raises(Unauthenticated, match="Invalid credentials") as refused:
+            login(email, password, "ip")
+        assert refused.value.code == "invalid_credentials" and passwords.verified == attempt
+    with pytest.raises(LimitReached):
+        login(email, password, "ip")
+    assert passwords.verified == ATTEMPTS, "a lock is looked at before the password"
+
+
+def test_a_right_login_forgets_failures(login: Login) -> None:
+    for _ in range(2):
+        for _ in range(ATTEMPTS - 1):
+            with pytest.raises(Unauthenticated):
+                login("active@x.example", "wrong", "ip")
+        assert login("active@x.example", "right", "ip").token == "u"
