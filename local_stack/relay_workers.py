@@ -96,7 +96,7 @@ class LocalRelayWorkers:
             self._release()
             version = {"FunctionName": name, "Qualifier": self._version, "InvocationType": "Event"}
             for partition in range(PARTITIONS):
-                self._functions.invoke(**version, Payload=json.dumps({"shard": partition}).encode())
+                self._functions.invoke(**version, Payload=json.dumps({"partition": partition}).encode())
             yield
         finally:
             self._functions.delete_function(FunctionName=name, Qualifier=self._version)

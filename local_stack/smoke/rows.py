@@ -7,6 +7,9 @@ import pytest
 #: Modules of this folder in the table's order. Those about relay workers take the longest; the last looks back.
 MODULES = ("test_gateway", "test_relay", "test_revocation", "test_relay_workers", "test_demo_data")
 
+#: Messages of the latency figure.
+SAMPLES = 60
+
 
 def row(name: str, *, slow: bool = False) -> pytest.MarkDecorator:
     """Mark a test as the row of this name. `slow`: it takes ten seconds to a minute, and `--quick` leaves it out."""

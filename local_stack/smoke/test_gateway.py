@@ -15,12 +15,10 @@ import websockets
 from local_stack.checks import expect
 from local_stack.seed import document, mqtt
 from local_stack.smoke.client import Note, Smoke
-from local_stack.smoke.rows import row
+from local_stack.smoke.rows import SAMPLES, row
 from local_stack.viewer import Frame, Viewer
 from tidegate.domain.access import FRESH_S
 
-#: Messages of the latency figure.
-SAMPLES = 60
 #: Subscriptions a connection may have, and connections an address may have, on the local stage.
 SUBSCRIPTIONS, CONNECTIONS = 50, 25
 #: How long the slot of a closed connection may stay taken, seconds.

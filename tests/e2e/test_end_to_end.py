@@ -19,8 +19,8 @@ import pytest
 from local_stack.config import ROOT, Config, StackError, free_ports, on_free_ports, read_config
 from local_stack.deployment import client
 from local_stack.processes import Processes
+from local_stack.smoke.rows import SAMPLES
 from local_stack.smoke.stack import read_stack
-from local_stack.smoke.test_gateway import SAMPLES
 from local_stack.up import down, up
 from tidegate import tables
 from tidegate.adapters.dynamodb.limits import DynamoCaps, DynamoRates
