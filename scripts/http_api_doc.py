@@ -186,28 +186,50 @@ def _classes() -> list[type[errors.TidegateError]]:
 
 
 def refusals() -> list[tuple[int, str, str]]:
-    """(status, code, message) of each error that is raised with a code of its own, for callers of the API."""
+    """(status, code, message) of each error that has a code of its own, for callers of the API."""
     statuses = {each.__name__: each.status for each in _classes()}
-    found = set()
+    found: set[tuple[int, str, str]] = set()
     for place in RAISED_IN:
         files = [PACKAGE / place] if place.endswith(".py") else sorted((PACKAGE / place).rglob("*.py"))
         for file in [*files, *sorted((ROOT / "functions/api").glob("*.py"))]:
             for node in ast.walk(ast.parse(file.read_text())):
-                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in statuses:
-                    status = statuses[node.func.id]
-                    found |= {
-                        (status, str(keyword.value.value), _message(node.args[0]))
-                        for keyword in node.keywords
-                        if keyword.arg == "code" and isinstance(keyword.value, ast.Constant) and status < 500
-                    }
+                found |= {*_raised(node, statuses), *_declared(node, statuses)}
     return sorted(found)
+
+
+def _raised(node: ast.AST, statuses: Mapping[str, int]) -> Iterator[tuple[int, str, str]]:
+    """A call such as `Denied("text", code="wrong_password")`."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in statuses:
+        status = statuses[node.func.id]
+        for keyword in node.keywords:
+            if keyword.arg == "code" and isinstance(keyword.value, ast.Constant) and status < 500:
+                yield status, str(keyword.value.value), _message(node.args[0])
+
+
+def _declared(node: ast.AST, statuses: Mapping[str, int]) -> Iterator[tuple[int, str, str]]:
+    """A class such as `class InvalidDocument(InvalidInput)` with a `code`; its message is what `__init__` gives on."""
+    if isinstance(node, ast.ClassDef):
+        bases = [base.id for base in node.bases if isinstance(base, ast.Name) and base.id in statuses]
+        codes = [
+            statement.value.value
+            for statement in node.body
+            if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "code"
+            if isinstance(statement.value, ast.Constant)
+        ]
+        texts = [
+            _message(inner.args[0])
+            for inner in ast.walk(node)
+            if isinstance(inner, ast.Call) and ast.unparse(inner.func) == "super().__init__"
+        ]
+        if bases and codes and texts and statuses[bases[0]] < 500:
+            yield statuses[bases[0]], str(codes[0]), texts[0]
 
 
 def _message(node: ast.expr) -> str:
     """The text of an error as it is written down; `{}` where something is filled in."""
     if isinstance(node, ast.JoinedStr):
         return "".join(part.value if isinstance(part, ast.Constant) else "{}" for part in node.values)  # type: ignore[misc]
-    return str(node.value) if isinstance(node, ast.Constant) else ""
+    return str(node.value) if isinstance(node, ast.Constant) else "{}"
 
 
 def _error_tables() -> str:

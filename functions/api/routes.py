@@ -207,8 +207,9 @@ def create_dashboard(
 ) -> m.DashboardAnswer:
     """Create a dashboard from a document. It is private, and belongs to whoever creates it. For editors and admins.
 
-    A document has at most 350000 bytes, 200 datasources and 200 panes. Every datasource in it must resolve: otherwise
-    the answer is 400 `datasource_unresolved`, and nothing is created.
+    A document has at most 350000 bytes, 200 datasources and 200 panes. A document that is not as it must be is answered
+    with 400 `invalid_document`, which names what is allowed. Every datasource in it must resolve: otherwise the
+    answer is 400 `datasource_unresolved`. Either way nothing is created.
     """
     return _shown(services.dashboards.create(user, body.document), user, response)
 

@@ -72,15 +72,10 @@ RUN_BY = (
     RunBy('make smoke ROW="wildcard topic"', "tests/e2e/test_end_to_end.py", '"--row", "wildcard topic"'),
     RunBy("python -m local_stack smoke --(quick|json)", "tests/e2e/test_end_to_end.py", '"smoke", "--json"'),
     RunBy("python -m local_stack smoke --stack FILE", "tests/e2e/test_end_to_end.py", '"--stack"'),
-    RunBy("pytest local_stack/smoke", "local_stack/smoke/table.py", "pytest"),
+    RunBy("pytest local_stack/smoke", "tests/e2e/test_smoke_by_pytest.py", "`(pytest local_stack/smoke)`"),
+    RunBy('export PATH="\\$PWD/.venv/bin:.*', "tests/e2e/test_smoke_by_pytest.py", "^export .+$"),
     RunBy('make bench( PARTS="[a-z -]+")?', "tests/benchmarks/test_parts.py", "PARTS"),
-    RunBy("make synth STAGE=staging", "tests/infra/test_templates.py", "staging"),
-    RunBy(
-        "make deploy( STAGE=staging( DOMAIN=.*)?)?", "tests/infra/test_templates.py", "def test_a_domain_of_ones_own"
-    ),
-    RunBy("make admin( STAGE=staging EMAIL=you@example.com)?", "tests/functions/test_api.py", "first_admin("),
-    RunBy("make full-revalidation( STAGE=…)?", "local_stack/smoke/test_revocation.py", "demand_full_revalidation("),
-    RunBy("make requirements", "tests/docs/test_repository.py", "def test_requirements_are_pinned_and_hashed"),
+    RunBy("make synth STAGE=staging", "tests/infra/test_synth.py", '["make", "synth", "STAGE=staging"'),
     RunBy("python -m functions.relay", "tests/functions/test_relay.py", '"-m", "functions.relay"'),
     RunBy("python -m fixtures.fake_upstreams", "tests/fake_upstreams/test_process.py", '"fixtures.fake_upstreams"'),
     RunBy(r"\.venv/bin/python -m pytest -k extra_small tests/unit", "tests/docs/test_first_change.py", "extra_small"),
@@ -92,10 +87,23 @@ RUN_BY = (
     ),
     RunBy('curl .*"width": "xs".*', "tests/e2e/test_first_dashboard.py", "CONTRIBUTING.md"),
 )
-#: Commands of other programs, which nothing here can run: the network, or an account, or work of one's own is needed.
-FOREIGN = ("pipx install pre-commit", "pre-commit install", "npx cdk bootstrap", "git checkout tests layers")
+#: Commands that change an AWS account, or read one, so that no test runs them: what is run of each instead. That `make`
+#: knows them is tested with the others.
+NEEDS_AN_ACCOUNT = (
+    RunBy("make deploy( STAGE=staging( DOMAIN=.*)?)?", "tests/infra/test_synth.py", 'f"DOMAIN={DOMAIN}"'),
+    RunBy("make admin( STAGE=staging EMAIL=you@example.com)?", "tests/functions/test_api.py", "first_admin("),
+    RunBy("make full-revalidation( STAGE=…)?", "local_stack/smoke/test_revocation.py", "demand_full_revalidation("),
+    RunBy("npx cdk bootstrap", "package.json", "aws-cdk"),
+)
+#: Other commands that nothing runs -> why.
+NOT_RUN = {
+    "make requirements": "it asks an index of packages, whose answer changes; what it wrote is checked",
+    "pipx install pre-commit": "it installs a tool outside of the checkout, for the reader's own account",
+    "pre-commit install": "it is that tool's; what it would run is compared with `make check`",
+    "git checkout tests layers": "it throws changes away, here those of whoever runs the tests",
+}
 
 
 def runners(command: str) -> list[RunBy]:
-    """The first entry that a command is one of; none when nobody runs it."""
-    return [entry for entry in RUN_BY if re.fullmatch(entry.pattern, command)][:1]
+    """The first entry that a command is one of; none when nobody runs it, or a part of it."""
+    return [entry for entry in (*RUN_BY, *NEEDS_AN_ACCOUNT) if re.fullmatch(entry.pattern, command)][:1]

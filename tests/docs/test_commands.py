@@ -5,29 +5,49 @@ That the commands are right as they stand there, tests/contracts/test_commands.p
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from tests.docs.commands import FOREIGN, RUN_BY, RunBy, all_commands, commands_of, runners
-from tests.docs.pages import ROOT
+from tests.docs.commands import NEEDS_AN_ACCOUNT, NOT_RUN, RUN_BY, RunBy, all_commands, commands_of, runners
+from tests.docs.pages import PAGES, ROOT, name_of
 
 COMMANDS = sorted(all_commands())
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_is_run_by_something(command: str) -> None:
-    assert runners(command) or command in FOREIGN, f"nobody runs it; it is in {all_commands()[command]}"
+    assert runners(command) or command in NOT_RUN, f"nobody runs it; it is in {all_commands()[command]}"
 
 
-@pytest.mark.parametrize("entry", RUN_BY, ids=lambda entry: entry.pattern)
+@pytest.mark.parametrize("entry", [*RUN_BY, *NEEDS_AN_ACCOUNT], ids=lambda entry: entry.pattern)
 def test_who_runs_a_command_does(entry: RunBy) -> None:
     assert entry.says in (ROOT / entry.file).read_text(), entry.file
     assert any(runners(command) == [entry] for command in COMMANDS), "no page has it any more"
 
 
-def test_foreign_commands_are_in_pages() -> None:
-    assert set(FOREIGN) <= set(COMMANDS)
+def test_what_nothing_runs_is_in_pages() -> None:
+    assert set(NOT_RUN) <= set(COMMANDS)
+    assert not [command for command in NOT_RUN if runners(command)]
+
+
+def test_what_pre_commit_would_run_is_what_make_check_runs() -> None:
+    hooks = re.findall(r"entry: (.+)", (ROOT / ".pre-commit-config.yaml").read_text())
+    (recipe,) = re.findall(r"^check:.*\n((?:\t.+\n)+)", (ROOT / "Makefile").read_text(), re.M)
+    ignored = re.compile(r"env|PYTHONPATH=.*|--force-exclude|@\$\(RUN\)|\.")
+
+    def words(line: str) -> list[str]:
+        return [word.removeprefix(".venv/bin/") for word in line.split() if not ignored.fullmatch(word)]
+
+    assert [words(hook) for hook in hooks] == [words(line) for line in recipe.splitlines()]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_block_says_its_language(page: Path) -> None:
+    """A block of commands that does not say so would not be looked into."""
+    opened = re.findall(r"^```(.*)$", page.read_text(), re.M)[::2]
+    assert set(opened) <= {"sh", "python", "json", "yaml"}
 
 
 def test_commands_are_found_wherever_they_stand(tmp_path: Path) -> None:

@@ -27,7 +27,9 @@ def test_every_public_route_and_type_is_on_the_page() -> None:
 
 
 def test_refusals_are_read_from_the_code() -> None:
-    assert (409, "email_taken", "A user with this e-mail exists already") in http_api_doc.refusals()
+    found = http_api_doc.refusals()
+    assert (409, "email_taken", "A user with this e-mail exists already") in found
+    assert (400, "invalid_document", "Dashboard document failed validation: {}") in found
 
 
 def test_what_the_routes_say_of_settings_and_numbers_is_true() -> None:

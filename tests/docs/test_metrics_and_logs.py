@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import re
+
 import pytest
 
 from tests.docs import observed
 from tests.docs.observed import LEVELS, Observed
-from tests.docs.pages import REFERENCE, code_files, code_words, rows, section
+from tests.docs.pages import REFERENCE, ROOT, code_files, code_words, rows, section
 from tidegate.domain.access import Refusal
 from tidegate.domain.intents import STREAM_TYPES
 from tidegate.domain.limits import GATEWAY_SCOPES, Outcome
@@ -86,3 +89,19 @@ def test_codes_of_the_gateway_are_in_the_code() -> None:
 def test_the_reading_of_the_code_sees_a_call() -> None:
     assert isinstance(observed.metrics()["limiter"], Observed)
     assert observed.metrics()["limiter"].fields == {"scope", "outcome"}
+
+
+def test_services_are_the_functions_of_the_stack() -> None:
+    """`infra/functions.py` sets each function's service to the lower case of its construct's id."""
+    assert '"TIDEGATE_SERVICE": construct_id.lower()' in (ROOT / "infra/functions.py").read_text()
+    ids = [
+        ast.literal_eval(call.args[1]).lower()
+        for file in code_files("infra")
+        for call in ast.walk(ast.parse(file.read_text()))
+        if isinstance(call, ast.Call)
+        and ast.unparse(call.func) == "Function"
+        and isinstance(call.args[1], ast.Constant)
+    ]
+    (sentence,) = re.findall(r"Every metric has the dimension `service`.*?\.", PAGE, re.S)
+    assert sorted({*code_words(sentence)} - {"service"}) == sorted(set(ids))
+    assert len(ids) == len(set(ids)) + 1 and ids.count("worker") == 2
