@@ -9,6 +9,7 @@ import base64
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
@@ -216,3 +217,16 @@ def test_introspection_of_an_unreadable_credential_refuses_nobody(deployed: Mapp
     assert item is not None
     profiles._db.put(profiles._table, item | {"sealed": item["sealed"][:-1]})
     assert call(path, {"sessionToken": token}, service) == (500, {"error": "Datasource introspection failed"})
+
+
+def test_a_profile_that_needs_no_secret_any_more_does_not_keep_one(deployed: Mapping[str, str]) -> None:
+    """A change without a secret keeps the stored one; a change to `none` takes it away, so nobody places it again."""
+    profiles = ControlPlaneProviders(deployed).profiles
+    bearer = CredentialProfile("p", "p", CredentialType.BEARER, secret_keys=("token",))
+    profiles.write_credential(None, bearer, "sealed")
+    renamed = replace(bearer, name="renamed", revision=bearer.revision + 1)
+    profiles.write_credential(bearer, renamed, None)
+    assert profiles.sealed_secret("p") == "sealed"
+    without_secret = replace(renamed, type=CredentialType.NONE, secret_keys=(), revision=renamed.revision + 1)
+    profiles.write_credential(renamed, without_secret, None)
+    assert profiles.sealed_secret("p") is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,6 +15,7 @@ from tests.servers.numbers import SOURCES, make_app, message
 from tidegate.adapters.upstreams.aiohttp_streams import AiohttpUpstreams
 from tidegate.adapters.upstreams.resolving import Resolve, resolve
 from tidegate.domain.egress import EgressPolicy
+from tidegate.errors import PolicyBlocked
 from tidegate.ports.relay import (
     Opened,
     Oversize,
@@ -225,6 +227,18 @@ def test_the_address_checked_is_the_address_connected_to() -> None:
                 await fault_of(made, request(f"http://source.example.com:{port}/"))
         assert asked == ["source.example.com"] * 3, "asked again at every reconnect"
         assert seen == [f"source.example.com:{port}"] * 3
+
+    run(work)
+
+
+@pytest.mark.parametrize("address", ["169.254.169.254", "fe80::1", "fd00:ec2::254", "::ffff:169.254.169.254", "here"])
+def test_where_nothing_may_connect_no_socket_is_made(address: str) -> None:
+    """The last check asks what the first one asks, also where private addresses are allowed."""
+
+    async def work() -> None:
+        async with upstreams(80, private=True) as made:
+            with pytest.raises(PolicyBlocked):
+                made._checked_socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", (address, 80)))
 
     run(work)
 

@@ -171,7 +171,7 @@ class ProfileStore(Protocol):
         """Create or replace, conditional on `revision`. Raises `Conflict`.
 
         Args:
-            sealed_secret: the new secret, encrypted; None keeps the stored one.
+            sealed_secret: the new secret, encrypted. None keeps the stored one, if `after` has secret keys at all.
             change: what dashboards have to follow. It is written in the same transaction, so it is never lost. The
                 same holds for `write_broker` and `delete`.
         """

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from tidegate.adapters.dynamodb.client import DynamoDb, Item
-from tidegate.errors import TidegateError
 from tidegate.ports.control_plane import AuditEvent, AuditLog
 from tidegate.ports.runtime import Ids, Observer
 
@@ -43,7 +42,7 @@ class DynamoAudit(AuditLog):
         }
         try:
             self._db.put(self._table, item)
-        except TidegateError as error:
+        except Exception as error:  # whatever it is, what is recorded has happened and must not fail for it
             self._observer.count("audit_not_written")
             self._observer.fault("audit event not written", error, action=event.action)
 

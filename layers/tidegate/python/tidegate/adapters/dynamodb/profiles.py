@@ -77,7 +77,8 @@ class DynamoProfiles(ProfileStore):
     ) -> None:
         item = _credential_item(after)
         kept = sealed_secret
-        if kept is None and before is not None:
+        # A profile that needs no secret any more does not keep the one it had.
+        if kept is None and before is not None and after.secret_keys:
             kept = self.sealed_secret(before.profile_id)
         if kept is not None:
             item["sealed"] = kept

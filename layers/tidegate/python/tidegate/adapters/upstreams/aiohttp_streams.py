@@ -19,7 +19,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from tidegate.adapters.upstreams.resolving import Resolve, resolve
-from tidegate.domain.egress import EgressPolicy, check_addresses, check_url, is_blocked, parse_address
+from tidegate.domain.egress import EgressPolicy, check_addresses, check_url
 from tidegate.errors import PolicyBlocked
 from tidegate.ports.relay import (
     Opened,
@@ -208,9 +208,7 @@ class AiohttpUpstreams(UpstreamsFor["UpstreamRequest"]):
     def _checked_socket(self, info: tuple[Any, ...]) -> socket.socket:
         """The last check, of the very address that is connected to."""
         family, kind, proto, _, address = info
-        parsed = parse_address(str(address[0]))
-        if parsed is None or (not self._policy.allow_private and is_blocked(parsed)):
-            raise PolicyBlocked("Egress destination is not allowed")
+        check_addresses([str(address[0])], self._policy)
         made = socket.socket(family, kind, proto)
         made.setblocking(False)
         return made
