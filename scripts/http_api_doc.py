@@ -48,6 +48,10 @@ With `API_DOCS_ENABLED`, the API serves the same description as OpenAPI at `/api
 - A dashboard's `revision` is in its answer and in the header `ETag`. Send it as `If-Match` to replace the document.
   When somebody else was first, the answer is 409 with `currentRevision`.
 - An admin may do whatever an owner may.
+- Every answer, an error too, has `Cache-Control: no-store`, `X-Content-Type-Options: nosniff` and
+  `Referrer-Policy: no-referrer`. The API redirects nowhere: a path with a `/` too many is answered with 404.
+- Pages of the origins in `API_ALLOWED_ORIGINS` may call the API (CORS), with a login in `Authorization`. Cookies are
+  not used. Pages of other origins may not.
 
 """
 _ERRORS = """## Errors

@@ -1,4 +1,7 @@
-"""The FastAPI application: its routes, its errors, and the check that every request passes."""
+"""The FastAPI application: its routes, its errors, and what every request and every answer passes.
+
+Invariant of this file: every answer, a fault's included, has the headers of `_HEADERS`.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,16 @@ from functions.api.wiring import ApiServices
 from tidegate.domain.client_ip import ORIGIN_HEADER
 from tidegate.errors import Conflict, LimiterUnavailable, LimitReached, TidegateError, Unavailable
 
+#: Answers hold tokens and what one caller may see. So nobody keeps them, and no link in them tells where it was found.
+_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+
+#: What a page of an allowed origin may send. Logins travel in `Authorization`, never in cookies.
+_PREFLIGHT = {
+    "Access-Control-Allow-Methods": "GET, POST, PUT, PATCH, DELETE",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, If-Match",
+    "Access-Control-Max-Age": "600",
+}
+
 
 def create_app(services: ApiServices) -> FastAPI:
     """The application over its services."""
@@ -24,6 +37,7 @@ def create_app(services: ApiServices) -> FastAPI:
         docs_url="/api/docs" if docs else None,
         openapi_url="/api/openapi.json" if docs else None,
         redoc_url=None,
+        redirect_slashes=False,  # a redirect would name the API's own host, which is not the edge's
     )
     app.state.services = services
     app.include_router(routes.router)
@@ -31,21 +45,47 @@ def create_app(services: ApiServices) -> FastAPI:
     app.add_exception_handler(TidegateError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(Exception, _fault)
-    app.middleware("http")(_through_the_edge)
+    app.middleware("http")(_every_request)
     return app
 
 
-async def _through_the_edge(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Refuse requests that go around the edge, because they evade its limits and headers.
+async def _every_request(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    """Answer a request, with the headers of every answer.
 
-    `/internal` is not behind the edge. It has its own token.
+    `/internal` is not behind the edge, and has its own token. No page of any origin may call it.
     """
-    origin = request.app.state.services.origin
-    public = not request.url.path.startswith("/internal/")
-    if origin is not None and public and not origin.accepts(request.headers.get(ORIGIN_HEADER, "")):
-        return _answer(403, "not_through_edge", "Use the public address")
-    return await call_next(request)
+    services: ApiServices = request.app.state.services
+    internal = request.url.path.startswith("/internal/")
+    allowed_origins = () if internal else services.settings.allowed_origins
+    origin = request.headers.get("origin")
+    allowed = origin in allowed_origins
+    try:
+        if not internal and not _through_the_edge(request, services):
+            response: Response = _answer(403, "not_through_edge", "Use the public address")
+        elif allowed and request.method == "OPTIONS" and "access-control-request-method" in request.headers:
+            response = Response(status_code=204, headers=_PREFLIGHT)
+        else:
+            response = await call_next(request)
+    except Exception as error:
+        # Here, and not in an exception handler: FastAPI calls that one outside of every middleware.
+        response = _fault(request, error)
+    response.headers.update(_HEADERS)
+    if allowed_origins:
+        response.headers.add_vary_header("Origin")
+    if allowed:
+        response.headers["Access-Control-Allow-Origin"] = str(origin)
+        response.headers["Access-Control-Expose-Headers"] = "ETag"
+    return response
+
+
+def _through_the_edge(request: Request, services: ApiServices) -> bool:
+    """Whether the request came by the edge. Those that go around it evade its limits and headers."""
+    return services.origin is None or services.origin.accepts(request.headers.get(ORIGIN_HEADER, ""))
+
+
+def _route(request: Request) -> str:
+    """The template of the request's route. Logs name it, and never the path, which may hold a share token."""
+    return str(getattr(request.scope.get("route"), "path", ""))
 
 
 def _answer(status: int, code: str, message: str, **further: object) -> JSONResponse:
@@ -63,7 +103,7 @@ async def _refused(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, LimitReached) and error.retry_after_ms is not None:
         further["retryAfterMs"] = error.retry_after_ms
     if isinstance(error, Unavailable) and not isinstance(error, LimiterUnavailable):
-        services.observer.fault("could not check", error)
+        services.observer.fault("could not check", error, route=_route(request))
         message = "The service is temporarily unavailable. Try again."
     return _answer(error.status, error.code, message, **further)
 
@@ -83,8 +123,8 @@ async def _http(_request: Request, error: Exception) -> JSONResponse:
     return _answer(error.status_code, names.get(error.status_code, "error"), str(error.detail))
 
 
-async def _fault(request: Request, error: Exception) -> JSONResponse:
+def _fault(request: Request, error: Exception) -> JSONResponse:
     services: ApiServices = request.app.state.services
     services.observer.count("faults")
-    services.observer.fault("request failed", error, path=request.scope.get("route_path", ""))
+    services.observer.fault("request failed", error, route=_route(request))
     return _answer(500, "internal_error", "Something went wrong on our side")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from mangum import Mangum
@@ -9,6 +10,9 @@ from mangum import Mangum
 from functions.api.app import create_app
 from functions.api.wiring import ApiServices, api_services
 from tidegate.providers.process import Handler, lambda_handler
+
+# It logs the path of every request, and a path may hold a share token.
+logging.getLogger("mangum.http").setLevel(logging.WARNING)
 
 
 def make_handler(services: ApiServices) -> Handler:

@@ -322,7 +322,8 @@ def mint(body: m.SessionRequest, user: MaybeUser, services: Services, address: A
     as `currentToken`, and does not count against the address. Above a limit the answer is 429, and 503
     `limiter_unavailable` when the limiter does not answer.
 
-    Without a login, a datasource whose profile is not for public use is answered with 403 `public_use_denied`.
+    A datasource whose profile is not for public use is for members only: an admin, the owner, and who is in the ACL.
+    Everybody else is answered with 403 `public_use_denied`, with a login or without.
     """
     minted = services.mint(
         MintRequest(user, address, body.dashboard_id, body.datasource_id, body.share_token, body.current_token)

@@ -12,6 +12,7 @@ from tidegate.domain.access import Claim, Principal
 from tidegate.domain.intents import build_intent
 from tidegate.domain.profiles import BrokerProfile, CredentialProfile, CredentialType, Transport
 from tidegate.usecases.control_plane.internal_api import Introspect
+from tidegate.usecases.gateway.authorizer import Admitted
 
 SECRET = {"username": "u", "password": "p", "token": "t"}
 
@@ -26,7 +27,9 @@ def answered(
     stubs: dict[str, Any] = {
         "tokens": SimpleNamespace(verify=lambda *_: claims),
         "authorizer": SimpleNamespace(
-            check=lambda *_: claim, intent=lambda _: intent, profiles_of=lambda _, public: (broker, credential)
+            check=lambda *_: Admitted(claim, member=True),
+            intent=lambda _: intent,
+            profiles_of=lambda _, member: (broker, credential),
         ),
         "profiles": SimpleNamespace(sealed_secret=lambda _: "sealed"),
         "cipher": SimpleNamespace(decrypt=lambda *_: SECRET),

@@ -355,6 +355,43 @@ def test_withdrawn_profiles_close_the_mint(admin: Api, anonymous: Api) -> None:
     assert code(admin("POST", "/api/datasource-sessions", body)) == (404, "not_found")
 
 
+def test_a_profile_for_members_only_is_minted_and_introspected_for_members_only(admin: Api, anonymous: Api) -> None:
+    """A signed-in outsider of a public dashboard is a guest like anybody without a login."""
+    outsider, member = person(admin, "editor"), person(admin, "viewer")
+    secret = {"name": "key", "type": "bearer", "secret": {"token": "Members-secret"}, "allowPublicUse": False}
+    credential = admin.ok("POST", "/api/credential-profiles", secret)["id"]
+    settings = {"url": "https://data.example.com/feed", "credentialProfileId": credential}
+    relayed = {"id": "sse", "type": "sse", "settings": settings}
+    made = dashboard(admin, mqtt("mqtt", broker(admin, public=False), "demo/x"), relayed)
+    path = f"/api/dashboards/{made['id']}"
+    shared = admin.ok("PUT", f"{path}/visibility", {"visibility": "public"})
+    admin.ok("PUT", f"{path}/acl", {"email": "viewer@x.example", "level": "viewer"})
+    for datasource in ("mqtt", "sse"):
+        body = {"dashboardId": made["id"], "datasourceId": datasource}
+        for guest in (anonymous, outsider):
+            for asked in (body, body | {"shareToken": shared["shareToken"]}):
+                assert code(guest("POST", "/api/datasource-sessions", asked)) == (403, "public_use_denied")
+        for allowed in (admin, member):
+            token = allowed.ok("POST", "/api/datasource-sessions", body)["token"]
+            assert anonymous.internal("datasource-introspect", {"sessionToken": token})[0] == 200
+    # A token that a member still holds after leaving names nobody who is a member.
+    token = member.ok("POST", "/api/datasource-sessions", {"dashboardId": made["id"], "datasourceId": "sse"})["token"]
+    admin.ok("DELETE", f"{path}/acl/{member.ok('GET', '/api/users/me')['id']}")
+    status, answer = anonymous.internal("datasource-introspect", {"sessionToken": token})
+    assert status == 403 and "Members-secret" not in json.dumps(answer)
+
+
+def test_withdrawn_public_use_ends_signed_in_guests_too(admin: Api, anonymous: Api) -> None:
+    outsider, profile = person(admin, "viewer"), broker(admin)
+    made = dashboard(admin, mqtt("t", profile, "demo/x"))
+    admin.ok("PUT", f"/api/dashboards/{made['id']}/visibility", {"visibility": "public"})
+    token = outsider.ok("POST", "/api/datasource-sessions", {"dashboardId": made["id"], "datasourceId": "t"})["token"]
+    assert anonymous.internal("datasource-introspect", {"sessionToken": token})[0] == 200
+    narrowed = {"name": "core", "transport": "iot-core", "allowPublicUse": False}
+    admin.ok("PUT", f"/api/broker-profiles/{profile}", narrowed)
+    assert anonymous.internal("datasource-introspect", {"sessionToken": token})[0] == 403
+
+
 def test_rates_for_other_gateways(anonymous: Api) -> None:
     body = {"scope": "realtime-connect-ip", "key": "k", "limitPerMinute": 2}
     answers = [anonymous.internal("rate-limit/consume", body)[1] for _ in range(3)]

@@ -185,8 +185,8 @@ def test_exact_statuses_of_the_handshake(deployed: Mapping[str, str], management
         return gateway_over({**deployed, **env}, management).open(connection_id)
 
     assert status(REALTIME_ENABLED="false") == 404
-    assert status(REALTIME_ALLOWED_ORIGINS="https://other.example") == 403
-    assert status(REALTIME_ALLOWED_ORIGINS="https://dash.example.com") == 200
+    assert status(API_ALLOWED_ORIGINS="https://other.example") == 403
+    assert status(API_ALLOWED_ORIGINS="https://dash.example.com") == 200
     assert status("d=", REALTIME_MAX_CLIENT_CONNECTIONS_PER_IP="1") == 429
     assert status("e=", REALTIME_CONNECT_RATE_LIMIT_IP_PER_MIN="1") == 429
     down = {"AWS_ENDPOINT_URL_DYNAMODB": "http://127.0.0.1:9", "GATEWAY_LIMITER_TIMEOUT_MS": "500"}

@@ -145,7 +145,7 @@ class StepAuthorizer(LocalAuthorizer):
     """The decisions of `LocalAuthorizer`; intent and profiles never change here, so they are no steps."""
 
     def __call__(self, claims: SessionClaims, token: str, now: float) -> Authorization:
-        return Authorization(self.check(claims, now), STREAM)
+        return Authorization(self.check(claims, now).claim, STREAM)
 
 
 def subscribe(actor: str, connection: str, version: int | None, ttl: int = 300) -> Script:

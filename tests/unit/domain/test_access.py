@@ -17,6 +17,7 @@ from tidegate.domain.access import (
     UserAccess,
     Visibility,
     allowed,
+    is_member,
     may_see,
     remote_access_item,
 )
@@ -46,7 +47,10 @@ def claim(principal: Principal, **changes: object) -> Claim:
         (Visibility.PRIVATE, Principal("member"), user("member"), True),
         (Visibility.PRIVATE, Principal("boss"), user("boss", Role.ADMIN), True),
         (Visibility.PRIVATE, Principal("stranger"), user("stranger"), False),
-        (Visibility.PUBLIC, Principal("stranger"), user("stranger"), True),
+        (Visibility.PUBLIC, Principal("stranger"), user("stranger"), False),
+        (Visibility.PUBLIC, Principal("stranger", 2), user("stranger"), False),
+        (Visibility.PUBLIC, Principal("stranger", 3), user("stranger"), True),
+        (Visibility.PUBLIC, Principal("boss"), user("boss", Role.EDITOR), False),
         (Visibility.LINK, Principal("stranger"), user("stranger"), False),
         (Visibility.LINK, Principal("stranger", 3), user("stranger"), True),
         (Visibility.LINK, Principal("stranger", 2), user("stranger"), False),
@@ -85,12 +89,29 @@ def test_why_not() -> None:
 def test_no_version_survives_its_revocation(
     visibility: Visibility, held: int | None, version: int, revocations: int
 ) -> None:
-    """Whoever is public and allowed now is not after any number of revocations that keep visibility as it is."""
+    """Whoever is a guest and allowed now is not after any number of revocations that keep visibility as it is."""
     before = replace(DASHBOARD, visibility=visibility, share_version=version)
     after = replace(before, share_version=version + revocations)
-    principal = Principal(PUBLIC_SUBJECT, held)
-    if may_see(before, None, principal):
-        assert not may_see(after, None, principal)
+    for principal, who in ((Principal(PUBLIC_SUBJECT, held), None), (Principal("stranger", held), user("stranger"))):
+        if may_see(before, who, principal):
+            assert not may_see(after, who, principal)
+
+
+@pytest.mark.parametrize(
+    ("who", "expected"),
+    [
+        (user("boss", Role.ADMIN), True),
+        (user("owner"), True),
+        (user("member"), True),
+        (user("member", active=False), False),
+        (user("stranger", Role.EDITOR), False),
+        (user("stranger"), False),
+        (None, False),
+    ],
+)
+def test_who_is_a_member_whatever_the_visibility(who: UserAccess | None, expected: bool) -> None:
+    for visibility in Visibility:
+        assert is_member(replace(DASHBOARD, visibility=visibility), who) is expected
 
 
 @pytest.mark.parametrize(

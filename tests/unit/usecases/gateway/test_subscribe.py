@@ -84,6 +84,38 @@ def test_policies() -> None:
         other.subscribe("c", DASHBOARD, DATASOURCE, other.token())
 
 
+def test_a_profile_for_members_only_reaches_members_only() -> None:
+    """Whatever the visibility, and with a login or without: who is not a member is refused."""
+    container = GatewayContainer()
+    container.open()
+    container.profiles.by_broker["b"] = BrokerProfile("b", "b", Transport.IOT_CORE)
+    for user_id, role in (("stranger", Role.VIEWER), ("author", Role.EDITOR), ("owner", Role.VIEWER)):
+        container.access.users[user_id] = UserAccess(user_id, role, True, 1)
+    container.access.users["boss"] = UserAccess("boss", Role.ADMIN, True, 1)
+    for visibility in (Visibility.LINK, Visibility.PUBLIC):
+        container.change(visibility=visibility)
+        guests = [container.token(user=user_id, share_version=1) for user_id in ("stranger", "author")]
+        for token in (container.token(), *guests):
+            with pytest.raises(Denied, match="public usage"):
+                container.subscribe("c", DASHBOARD, DATASOURCE, token)
+        assert not container.subscriptions.rows
+    for user_id in ("member", "owner", "boss"):
+        container.open(user_id)
+        container.subscribe(user_id, DASHBOARD, DATASOURCE, container.token(user=user_id))
+
+
+def test_a_member_who_is_removed_from_a_public_dashboard_comes_back_as_a_guest() -> None:
+    container = GatewayContainer()
+    container.open()
+    container.change(visibility=Visibility.PUBLIC)
+    container.subscribe("c", DASHBOARD, DATASOURCE, container.token(user="member"))
+    container.change(acl={})
+    assert container.authorizer.recheck(container.subscriptions.rows[KEY].claim, container.clock.now())
+    with pytest.raises(Denied):
+        container.subscribe("c", DASHBOARD, DATASOURCE, container.token(user="member"))
+    container.subscribe("c", DASHBOARD, DATASOURCE, container.token(user="member", share_version=1))
+
+
 def test_a_token_is_for_its_own_datasource() -> None:
     container = GatewayContainer()
     container.open()

@@ -5,6 +5,9 @@ revalidation and introspection all call it. Nothing else decides.
 
 It decides from little data, on purpose. An *access item* mirrors the few facts of a dashboard or a user that a
 decision reads. It is written in the same transaction as the record it mirrors. A missing access item means denied.
+
+Whoever may see a dashboard is a *member* or a *guest* of it. `is_member` is the only place that tells them apart. A
+member needs neither link nor publicity. A guest, with a login or without, is bound to the share version.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Protocol
 
 
 class Role(StrEnum):
@@ -108,8 +112,8 @@ class Principal:
 
     Attributes:
         subject: user id, or `PUBLIC_SUBJECT`.
-        share_version: the dashboard's share version when the token was minted, for viewers who came by link or
-            because the dashboard is public. A signed-in user who came by link has both versions. None otherwise.
+        share_version: for guests, the dashboard's share version when the token was minted. A guest with a login has
+            both versions. None for members.
         session_version: the user's session version when the token was minted. None for public viewers, and for
             tokens of an API that does not state it.
     """
@@ -169,22 +173,48 @@ def may_see(dashboard: DashboardAccess | None, user: UserAccess | None, principa
         if principal.share_version is None:
             return not principal.is_public
         return principal.share_version >= dashboard.share_version
-    by_link = (
+    as_guest = (
         dashboard.visibility is not Visibility.PRIVATE
         and principal.share_version is not None
         and principal.share_version == dashboard.share_version
     )
     if principal.is_public:
-        return by_link
+        return as_guest
     if user is None or not user.active or user.user_id != principal.subject:
         return False
     if principal.session_version is not None and principal.session_version != user.session_version:
         return False
-    return by_link or is_member(dashboard, user) or dashboard.visibility is Visibility.PUBLIC
+    return as_guest or is_member(dashboard, user)
 
 
-def is_member(dashboard: DashboardAccess, user: UserAccess) -> bool:
-    """Whether the user needs neither link nor publicity: admin, owner or in the ACL."""
+class HasMembers(Protocol):
+    """A dashboard, or its access item."""
+
+    @property
+    def owner_id(self) -> str: ...
+    @property
+    def acl(self) -> Mapping[str, object]: ...
+
+
+class MayBeMember(Protocol):
+    """A user, or a user's access item."""
+
+    @property
+    def user_id(self) -> str: ...
+    @property
+    def role(self) -> Role: ...
+    @property
+    def active(self) -> bool: ...
+
+
+def is_member(dashboard: HasMembers, user: MayBeMember | None) -> bool:
+    """Whether the user needs neither link nor publicity: an active admin, the owner, or somebody in the ACL.
+
+    This is what "member" means, everywhere. A public dashboard makes nobody a member. `user` is None for who has no
+    login, or an unknown one.
+    """
+    if user is None or not user.active:
+        return False
     return is_admin(user.role) or user.user_id == dashboard.owner_id or user.user_id in dashboard.acl
 
 

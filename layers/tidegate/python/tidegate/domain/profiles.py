@@ -55,7 +55,7 @@ class ProfileChange:
     Attributes:
         kind, profile_id: which profile.
         revision: the profile's after the change; a deletion counts as a revision.
-        withdrawn: public viewers lose their right. Otherwise only intents changed.
+        withdrawn: guests lose their right. Otherwise only intents changed.
         followed: every dashboard has followed. Only the notes about it are left to be removed.
     """
 

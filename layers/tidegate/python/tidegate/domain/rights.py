@@ -5,7 +5,7 @@ Only those who may manage sharing change visibility. A signed-in user with a val
 
 from __future__ import annotations
 
-from tidegate.domain.access import AclLevel, Role, Visibility, is_admin
+from tidegate.domain.access import AclLevel, Role, Visibility, is_admin, is_member
 from tidegate.domain.dashboards import Dashboard
 from tidegate.domain.users import User
 from tidegate.errors import Denied
@@ -33,7 +33,7 @@ def may_list_all(user: User) -> bool:
 
 
 def may_read(dashboard: Dashboard, user: User) -> bool:
-    return dashboard.visibility is Visibility.PUBLIC or may_delete(dashboard, user) or user.user_id in dashboard.acl
+    return dashboard.visibility is Visibility.PUBLIC or is_member(dashboard, user)
 
 
 def may_edit(dashboard: Dashboard, user: User) -> bool:

@@ -37,8 +37,18 @@ def disabled_text(protocol: str) -> str:
     return f"{names.get(protocol, 'This')} protocol is disabled"
 
 
-def check_public_use(broker: BrokerProfile | None, credential: CredentialProfile | None) -> None:
-    """Refuse public viewers a profile that is not for public use. Raises `Denied`."""
+def check_public_use(broker: BrokerProfile | None, credential: CredentialProfile | None, *, member: bool) -> None:
+    """Refuse everybody but members a profile that is not for public use.
+
+    Args:
+        broker, credential: the profiles that the datasource uses.
+        member: the answer of `domain.access.is_member` for the viewer. A login alone makes nobody a member.
+
+    Raises:
+        Denied: `public_use_denied`.
+    """
+    if member:
+        return
     if broker is not None and not broker.allow_public_use:
         raise Denied("Broker profile does not allow public usage", code="public_use_denied")
     if credential is not None and not credential.allow_public_use:

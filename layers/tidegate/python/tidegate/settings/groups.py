@@ -76,9 +76,6 @@ class GatewaySettings:
     realtime_enabled: bool = setting(
         "REALTIME_ENABLED", True, boolean, "Off: the handshake answers 404, and bridge and relay idle."
     )
-    allowed_origins: tuple[str, ...] = setting(
-        "REALTIME_ALLOWED_ORIGINS", (), origins, "When set, a handshake with another Origin answers 403."
-    )
     max_client_connections_per_ip: int = setting(
         "REALTIME_MAX_CLIENT_CONNECTIONS_PER_IP", 25, _count, "Open connections of one address, over all functions."
     )
@@ -374,6 +371,14 @@ class ControlPlaneSettings:
     login_lock_seconds: int = setting("AUTH_LOGIN_LOCK_SECONDS", 300, integer(1, 86_400), "How long the lock holds.")
     api_trust_proxy_hops: int = setting(
         "API_TRUST_PROXY_HOPS", 0, integer(0, 16), "As REALTIME_TRUST_PROXY_HOPS, for the HTTP API. Both must be equal."
+    )
+    allowed_origins: tuple[str, ...] = setting(
+        "API_ALLOWED_ORIGINS",
+        (),
+        origins,
+        "Origins whose pages may call the API (CORS) and open the WebSocket. Empty: no page of another origin may call "
+        "the API, and the handshake does not look at the Origin. When set, a handshake with another Origin answers "
+        "403, so the public address has to be in the list too.",
     )
     api_docs_enabled: bool = setting(
         "API_DOCS_ENABLED",

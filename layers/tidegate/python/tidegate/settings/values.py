@@ -49,6 +49,8 @@ def origins(text: str) -> tuple[str, ...]:
     for origin in given:
         if not re.fullmatch(r"https?://[a-z0-9.\-\[\]:]+", origin):
             raise ValueError("allowed: origins like https://dash.example.com, separated by commas, without a path")
+        if re.fullmatch(r"https://.*:443|http://.*:80", origin):
+            raise ValueError("allowed: origins as browsers send them, without the port that the scheme stands for")
     return given
 
 

@@ -61,9 +61,10 @@ class Introspect:
             raise Denied("dashboardId does not match token")
         if datasource_id is not None and datasource_id != claims.datasource_id:
             raise Denied("datasourceId does not match token")
-        claim = self._authorizer.check(claims, now)
+        admitted = self._authorizer.check(claims, now)
+        claim = admitted.claim
         intent = self._authorizer.intent(claim)
-        broker, credential = self._authorizer.profiles_of(intent, public=claim.principal.is_public)
+        broker, credential = self._authorizer.profiles_of(intent, member=admitted.member)
         shown: dict[str, Any] = {
             key: value
             for key, value in intent.items()

@@ -9,7 +9,15 @@ from __future__ import annotations
 import hmac
 from dataclasses import dataclass
 
-from tidegate.domain.access import PUBLIC_SUBJECT, DashboardAccess, Principal, UserAccess, Visibility, may_see
+from tidegate.domain.access import (
+    PUBLIC_SUBJECT,
+    DashboardAccess,
+    Principal,
+    UserAccess,
+    Visibility,
+    is_member,
+    may_see,
+)
 from tidegate.domain.dashboards import Dashboard
 from tidegate.domain.intents import Intent
 from tidegate.domain.stream_policy import check_public_use
@@ -110,7 +118,7 @@ class Mint:
         if intent_hash is None:
             raise NotFound("Datasource not found")
         intent = self._access.intent(request.dashboard_id, request.datasource_id) or {}
-        if principal.is_public:
+        if not is_member(access, user):
             self._check_public_use(intent)
         role = "public" if request.user is None else request.user.role.value
         credential_id = intent.get("credentialProfileId")
@@ -156,7 +164,7 @@ class Mint:
         broker_id, credential_id = intent.get("brokerProfileId"), intent.get("credentialProfileId")
         broker = self._profiles.broker(str(broker_id)) if broker_id else None
         credential = self._profiles.credential(str(credential_id)) if credential_id else None
-        check_public_use(broker, credential)
+        check_public_use(broker, credential, member=False)
 
     def _limit(self, request: MintRequest, now: int) -> None:
         policy, deadline = self._policy, self._rates.deadline()

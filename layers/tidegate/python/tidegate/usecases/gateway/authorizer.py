@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from tidegate.domain.access import Claim, Refusal, Visibility, allowed
+from tidegate.domain.access import Claim, Refusal, Visibility, allowed, is_member
 from tidegate.domain.intents import Intent, intent_hash
 from tidegate.domain.profiles import BrokerProfile, CredentialProfile
 from tidegate.domain.stream_policy import StreamPolicy, check_public_use, stream_for
@@ -29,6 +29,14 @@ class Authorization:
     claim: Claim
     stream: Stream
     session_token: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A claim that holds now. `member`: whether its holder is a member of the dashboard, and not a guest."""
+
+    claim: Claim
+    member: bool
 
 
 class Authorizer(Protocol):
@@ -57,12 +65,12 @@ class LocalAuthorizer:
             PolicyBlocked: nobody may.
             Unavailable: a store did not answer.
         """
-        claim = self.check(claims, now)
-        intent = self.intent(claim)
-        broker, _ = self.profiles_of(intent, public=claim.principal.is_public)
-        return Authorization(claim, stream_for(intent, broker, self._policy, int(now)))
+        admitted = self.check(claims, now)
+        intent = self.intent(admitted.claim)
+        broker, _ = self.profiles_of(intent, member=admitted.member)
+        return Authorization(admitted.claim, stream_for(intent, broker, self._policy, int(now)))
 
-    def check(self, claims: SessionClaims, now: float) -> Claim:
+    def check(self, claims: SessionClaims, now: float) -> Admitted:
         """The claim of the token's holder, if it holds now. Otherwise raises the refusal."""
         if claims.scope != STREAM_SCOPE:
             raise Denied("Datasource token scope mismatch")
@@ -90,8 +98,8 @@ class LocalAuthorizer:
             raise Unavailable("The datasource is being changed")
         return intent
 
-    def profiles_of(self, intent: Intent, *, public: bool) -> tuple[BrokerProfile | None, CredentialProfile | None]:
-        """The profiles that an intent uses. For a public viewer they must allow public use. Raises `Denied`."""
+    def profiles_of(self, intent: Intent, *, member: bool) -> tuple[BrokerProfile | None, CredentialProfile | None]:
+        """The profiles that an intent uses. Unless for a member, they must allow public use. Raises `Denied`."""
         broker_id, credential_id = intent.get("brokerProfileId"), intent.get("credentialProfileId")
         broker = self._profiles.broker(str(broker_id)) if broker_id else None
         credential = self._profiles.credential(str(credential_id)) if credential_id else None
@@ -99,12 +107,11 @@ class LocalAuthorizer:
             raise Denied("Broker profile not found")
         if credential_id and credential is None:
             raise Denied("Credential profile not found")
-        if public:
-            check_public_use(broker, credential)
+        check_public_use(broker, credential, member=member)
         return broker, credential
 
 
-def _checked(claims: SessionClaims, snapshot: AccessSnapshot, now: float) -> Claim:
+def _checked(claims: SessionClaims, snapshot: AccessSnapshot, now: float) -> Admitted:
     dashboard = snapshot.dashboards.get(claims.dashboard_id)
     if dashboard is None or dashboard.deleted:
         raise NotFound("Dashboard not found")
@@ -114,7 +121,8 @@ def _checked(claims: SessionClaims, snapshot: AccessSnapshot, now: float) -> Cla
         if claims.principal.share_version != dashboard.share_version:
             raise Denied("Share token is stale", code="share_token_stale")
     claim = claims.claim(dashboard.intents.get(claims.datasource_id, ""))
-    refusal = allowed(claim, dashboard, snapshot.users.get(claim.principal.subject), now)
+    user = snapshot.users.get(claim.principal.subject)
+    refusal = allowed(claim, dashboard, user, now)
     if refusal is Refusal.REVOKED:
         raise Denied("Dashboard access denied")
     if refusal is Refusal.EXPIRED:
@@ -123,4 +131,4 @@ def _checked(claims: SessionClaims, snapshot: AccessSnapshot, now: float) -> Cla
         raise NotFound("Datasource not found")
     if refusal is Refusal.INTENT_CHANGED:
         raise Denied("Datasource intent mismatch", code="intent_changed")
-    return claim
+    return Admitted(claim, is_member(dashboard, user))

@@ -1,0 +1,124 @@
+"""What every answer of the API has, errors included: headers, CORS, and no address or secret of ours."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+
+from functions.api.main import make_handler
+from functions.api.wiring import ApiServices, api_services
+from tests.functions.events import request
+from tidegate.adapters.json_observer import JsonObserver
+
+PAGE, OTHER = "https://dash.example.com", "https://evil.example.com"
+SHARE_TOKEN = "a-share-token-that-nobody-may-read"
+DOWN = {"AWS_ENDPOINT_URL_DYNAMODB": "http://127.0.0.1:9"}
+
+
+def over(services: ApiServices, method: str, path: str, **headers: str) -> dict[str, Any]:
+    answer: dict[str, Any] = make_handler(services)(request(method, path, **headers), None)
+    return answer
+
+
+def answer(env: Mapping[str, str], method: str, path: str, **headers: str) -> dict[str, Any]:
+    return over(api_services(env), method, path, **headers)
+
+
+def broken(env: Mapping[str, str]) -> ApiServices:
+    """Services with a fault of ours: whatever asks for dashboards fails in a way that nobody expects."""
+    return replace(api_services(env), dashboards=cast(Any, None))
+
+
+def test_every_answer_says_how_it_may_be_kept(deployed: Mapping[str, str]) -> None:
+    edge = {**deployed, "ORIGIN_SECRET_ARN": deployed["GATEWAY_SERVICE_TOKEN_ARN"]}
+    answers = {
+        200: answer({**deployed, "API_DOCS_ENABLED": "true"}, "GET", "/api/openapi.json"),
+        204: answer({**deployed, "API_ALLOWED_ORIGINS": PAGE}, "OPTIONS", "/api/users/me", **preflight(PAGE)),
+        400: answer(deployed, "POST", "/api/auth/login"),
+        401: answer(deployed, "GET", "/api/users/me"),
+        403: answer(edge, "GET", "/api/users/me"),
+        404: answer(deployed, "GET", "/api/nothing"),
+        405: answer(deployed, "DELETE", "/api/auth/login"),
+        500: over(broken(deployed), "GET", f"/api/share/{SHARE_TOKEN}"),
+        503: answer({**deployed, **DOWN}, "GET", f"/api/share/{SHARE_TOKEN}"),
+    }
+    internal = answer(deployed, "POST", "/internal/gateway/revoked-tokens")
+    assert {status: given["statusCode"] for status, given in answers.items()} == {status: status for status in answers}
+    for given in (*answers.values(), internal):
+        headers = given["headers"]
+        assert headers.get("cache-control") == "no-store", given
+        assert headers.get("x-content-type-options") == "nosniff", given
+        assert headers.get("referrer-policy") == "no-referrer", given
+
+
+@pytest.mark.parametrize("path", ["/api/dashboards/", "/api/users/me/", f"/api/share/{SHARE_TOKEN}/"])
+def test_no_answer_leads_to_the_apis_own_host(deployed: Mapping[str, str], path: str) -> None:
+    given = answer(deployed, "GET", path)
+    assert given["statusCode"] == 404 and "location" not in given["headers"]
+
+
+@pytest.mark.parametrize("status", [404, 500, 503])
+def test_errors_and_logs_name_the_route(
+    deployed: Mapping[str, str], caplog: pytest.LogCaptureFixture, status: int
+) -> None:
+    """A path may hold a share token."""
+    env = {**deployed, **DOWN} if status == 503 else deployed
+    services = broken(env) if status == 500 else api_services(env)
+    lines: list[str] = []
+    services = replace(services, observer=JsonObserver("api", write=lines.append))
+    with caplog.at_level(logging.INFO):
+        given = over(services, "GET", f"/api/share/{SHARE_TOKEN}")
+    assert given["statusCode"] == status
+    logged = "".join(lines)
+    assert status == 404 or '"route":"/api/share/{share_token}"' in logged
+    assert SHARE_TOKEN not in given["body"] + logged + caplog.text
+
+
+def preflight(origin: str, method: str = "PUT") -> dict[str, str]:
+    asked = "authorization,content-type,if-match"
+    return {"origin": origin, "access-control-request-method": method, "access-control-request-headers": asked}
+
+
+def cors(given: Mapping[str, Any]) -> dict[str, str]:
+    return {name: value for name, value in given["headers"].items() if name.startswith("access-control-")}
+
+
+def test_listed_origins_may_call(deployed: Mapping[str, str]) -> None:
+    services = api_services({**deployed, "API_ALLOWED_ORIGINS": f"{PAGE},https://two.example:8443"})
+    asked = over(services, "OPTIONS", "/api/dashboards/x", **preflight(PAGE))
+    assert (asked["statusCode"], cors(asked)["access-control-allow-origin"]) == (204, PAGE)
+    methods = {name.strip() for name in cors(asked)["access-control-allow-methods"].split(",")}
+    assert methods == {"GET", "POST", "PUT", "PATCH", "DELETE"}
+    named = {name.strip().lower() for name in cors(asked)["access-control-allow-headers"].split(",")}
+    assert named == {"authorization", "content-type", "if-match"}
+    for failing in (services, replace(services, dashboards=cast(Any, None))):
+        called = over(failing, "GET", "/api/dashboards/x", origin=PAGE)
+        assert called["statusCode"] in (404, 500)
+        assert cors(called) == {"access-control-allow-origin": PAGE, "access-control-expose-headers": "ETag"}
+        assert called["headers"]["vary"] == "Origin"
+    assert "access-control-allow-credentials" not in {**cors(asked), **cors(called)}
+
+
+@pytest.mark.parametrize(
+    "origin", [OTHER, "null", "https://dash.example.com.evil.example", "http://dash.example.com", ""]
+)
+def test_other_origins_may_not(deployed: Mapping[str, str], origin: str) -> None:
+    """Also those that a pattern might take for a listed one."""
+    services = api_services({**deployed, "API_ALLOWED_ORIGINS": PAGE})
+    asked = over(services, "OPTIONS", "/api/dashboards/x", **preflight(origin))
+    called = over(services, "GET", "/api/dashboards/x", origin=origin)
+    assert (asked["statusCode"], cors(asked), cors(called)) == (405, {}, {})
+    assert called["headers"]["vary"] == "Origin", "what one origin was told is not for another"
+
+
+def test_no_origin_may_call_unless_listed_and_the_internal_api_is_for_none(deployed: Mapping[str, str]) -> None:
+    for env, path in (
+        (deployed, "/api/dashboards/x"),
+        ({**deployed, "API_ALLOWED_ORIGINS": PAGE}, "/internal/gateway/revoked-tokens"),
+    ):
+        asked = answer(env, "OPTIONS", path, **preflight(PAGE))
+        assert (asked["statusCode"], cors(asked), cors(answer(env, "GET", path, origin=PAGE))) == (405, {}, {})
