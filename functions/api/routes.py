@@ -210,6 +210,9 @@ def create_dashboard(
     A document has at most 350000 bytes, 200 datasources and 200 panes. A document that is not as it must be is answered
     with 400 `invalid_document`, which names what is allowed. Every datasource in it must resolve: otherwise the
     answer is 400 `datasource_unresolved`. Either way nothing is created.
+
+    Names of `headers` and of `protocols` are tokens of RFC 9110. Values of `headers` have no line breaks or other
+    control characters. A query credential is added to the `url` without its fragment.
     """
     return _shown(services.dashboards.create(user, body.document), user, response)
 

@@ -192,6 +192,12 @@ def test_secrets_go_in_and_never_out(admin: Api) -> None:
         {"transport": "iot-core", "brokerUrl": "mqtt://h"},
         {"transport": "iot-core", "topicAllowlist": ["a/#/b"]},
         {"transport": "external", "brokerUrl": "mqtts://h", "tls": {"rejectUnauthorized": "false"}},
+        {"transport": "external", "brokerUrl": "mqtts://h", "tls": {"ca": "pem"}},
+        {"transport": "external", "brokerUrl": "mqtts://h", "tls": {"ca": ""}},
+        {"transport": "iot-core", "tls": {"ca": "pem"}},
+        {"transport": "external", "brokerUrl": "mqtts://h", "credentialProfileId": ""},
+        {"transport": "iot-core", "credentialProfileId": ""},
+        {"transport": "external", "brokerUrl": "mqtts://h", "credentialProfileId": "x" * 3000},
         {"transport": "carrier-pigeon"},
         {"transport": "iot-core", "unknown": 1},
     ],
@@ -199,6 +205,33 @@ def test_secrets_go_in_and_never_out(admin: Api) -> None:
 def test_broker_profiles_that_are_refused(admin: Api, body: dict[str, object]) -> None:
     status, answer = admin("POST", "/api/broker-profiles", {"name": "b", **body})
     assert status == 400 and answer["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        ({"type": "header", "headerName": "Host: x\t", "secret": {"headerValue": "v"}}, "headerName"),
+        ({"type": "header", "headerName": "X-A\r\nHost", "secret": {"headerValue": "v"}}, "headerName"),
+        ({"type": "bearer", "headerName": "a b", "secret": {"token": "t"}}, "headerName"),
+        ({"type": "header", "headerName": "X-A", "secret": {"headerValue": "v\r\nHost: x"}}, "secret.headerValue"),
+        ({"type": "header", "headerName": "X-A", "secret": {"headerValue": "v "}}, "secret.headerValue"),
+        ({"type": "bearer", "secret": {"token": "t\n"}}, "secret.token"),
+        ({"type": "basic", "secret": {"username": "a:b", "password": "p"}}, "secret.username"),
+        ({"type": "basic", "secret": {"username": "a\n", "password": "p"}}, "secret.username"),
+        ({"type": "basic", "secret": {"username": "a", "password": "p\0"}}, "secret.password"),
+    ],
+    ids=ascii,
+)
+def test_credentials_that_cannot_be_sent_are_refused(admin: Api, body: dict[str, object], named: str) -> None:
+    status, answer = admin("POST", "/api/credential-profiles", {"name": "w", **body})
+    assert status == 400 and named in answer["error"]["message"]
+    assert "v\r" not in answer["error"]["message"] and "a:b" not in answer["error"]["message"], "a secret is not shown"
+
+
+def test_a_header_that_cannot_be_sent_is_named(admin: Api) -> None:
+    source = {"id": "s", "type": "sse", "settings": {"url": "https://example.com", "headers": {"Host: a\t": "x"}}}
+    status, answer = admin("POST", "/api/dashboards", document("T", [source]))
+    assert status == 400 and "'Host: a'" in answer["error"]["message"]
 
 
 # --- dashboards --------------------------------------------------------------------------------------------
