@@ -40,6 +40,9 @@ With `API_DOCS_ENABLED`, the API serves the same description as OpenAPI at `/api
     PYTHONPATH=layers/tidegate/python:. .venv/bin/python scripts/http_api_doc.py
 
 - Requests and answers are JSON. A field that the request's table does not have is refused.
+- A request is read strictly, as UTF-8. `NaN`, `Infinity`, a number that is too large (`1e999`) and a lone surrogate
+  (`"\\ud800"`) are answered with 400.
+- An identifier in a path that has more than 200 characters is answered with 404: nothing has it.
 - Log in with `POST /api/auth/login`, and send the token as `Authorization: Bearer <token>`. A token that is expired or
   wrong is answered with 401, and never treated as no login.
 - Lists come page by page. `cursor` of an answer is where the next page begins, and null on the last one. Send it as it

@@ -110,6 +110,8 @@ async def _refused(request: Request, error: Exception) -> JSONResponse:
 
 async def _invalid(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
+    if all(problem["loc"][0] == "path" for problem in error.errors()):
+        return _answer(404, "not_found", "Not found")  # no identifier is so long
     problems = [
         f"{'.'.join(str(part) for part in problem['loc'][1:]) or problem['loc'][0]}: {problem['msg']}"
         for problem in error.errors()
@@ -119,7 +121,7 @@ async def _invalid(_request: Request, error: Exception) -> JSONResponse:
 
 async def _http(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    names = {404: "not_found", 405: "method_not_allowed"}
+    names = {400: "invalid_input", 404: "not_found", 405: "method_not_allowed"}
     return _answer(error.status_code, names.get(error.status_code, "error"), str(error.detail))
 
 

@@ -2,14 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
 
-from fastapi import Depends, Header, Request
+from fastapi import Depends, Header, Path, Request, Response
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
 
 from functions.api.wiring import ApiServices
 from tidegate.domain.client_ip import client_ip, ip_key
+from tidegate.domain.identifiers import MAX_IDENTIFIER
 from tidegate.domain.users import User
-from tidegate.errors import Unauthenticated
+from tidegate.errors import InvalidInput, Unauthenticated
+from tidegate.protocol import strict_json
+
+#: An identifier in a path. A longer one is answered with 404, because nothing has it.
+PathId = Annotated[str, Path(max_length=MAX_IDENTIFIER)]
+
+
+class StrictRequest(Request):
+    """A request whose body is read as `strict_json` says."""
+
+    async def json(self) -> Any:
+        try:
+            return strict_json.loads(await self.body())
+        except InvalidInput as error:
+            # The framework passes no other error on with its text.
+            raise HTTPException(error.status, error.message) from error
+
+
+class StrictRoute(APIRoute):
+    """A route that reads a `StrictRequest`."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def strictly(request: Request) -> Response:
+            return await handle(StrictRequest(request.scope, request.receive))
+
+        return strictly
 
 
 def services_of(request: Request) -> ApiServices:

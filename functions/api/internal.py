@@ -7,7 +7,6 @@ gateways that poll it.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -17,6 +16,7 @@ from pydantic import BaseModel
 from functions.api.deps import address_of, services_of
 from functions.api.wiring import ApiServices
 from tidegate.errors import InvalidInput, LimiterUnavailable, TidegateError, Unauthenticated, Unavailable
+from tidegate.protocol import strict_json
 
 
 class FlatError(BaseModel):
@@ -168,8 +168,8 @@ async def _body(request: Request) -> dict[str, Any]:
     if not raw.strip():
         return {}
     try:
-        body = json.loads(raw)
-    except (ValueError, RecursionError) as error:
+        body = strict_json.loads(raw)
+    except InvalidInput as error:
         raise InvalidInput("Invalid JSON payload") from error
     if not isinstance(body, dict):
         raise InvalidInput("Invalid JSON payload")

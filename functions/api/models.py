@@ -95,7 +95,8 @@ class UserList(ApiModel):
 
 class CredentialRequest(ApiModel):
     """`secret` by type: `bearer` needs `token`, `basic` needs `username` and `password`, `header` needs `headerValue`
-    and the name of the header in `headerName`, `none` takes nothing."""
+    and the name of the header in `headerName`, `none` takes nothing. `headerName` is a token of RFC 9110. `token` and
+    `headerValue` have no line breaks or other control characters, and no spaces around. `username` has no colon."""
 
     name: Name
     type: CredentialType
@@ -140,7 +141,7 @@ class CredentialAnswer(ApiModel):
 class BrokerRequest(ApiModel):
     """`iot-core` is the account's own broker, and takes neither `brokerUrl` nor `credentialProfileId`. `external` needs
     `brokerUrl`, with `mqtt://` or `mqtts://`, and may name a credential profile of type `basic`. `tls` may
-    hold a `ca`."""
+    hold a `ca`: PEM text with certificates only, each of which can be read."""
 
     name: Name
     transport: Transport

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response
 
 from functions.api import models as m
-from functions.api.deps import Address, CurrentUser, MaybeUser, Services
+from functions.api.deps import Address, CurrentUser, MaybeUser, PathId, Services, StrictRoute
 from tidegate.domain import rights
 from tidegate.domain.dashboards import Dashboard
 from tidegate.domain.profiles import BROKER, CREDENTIAL
@@ -28,9 +29,12 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
         503: "Could not be checked; try again",
     }.items()
 }
-router = APIRouter(prefix="/api", responses=_ERRORS)
+router = APIRouter(prefix="/api", responses=_ERRORS, route_class=StrictRoute)
 Limit = Annotated[int, Query(ge=1, le=200)]
-Cursor = Annotated[str | None, Query(max_length=300)]
+#: What `If-Match` may be, with its quotation marks or without.
+_REVISION = re.compile(r'\s*"*0*(?P<revision>[1-9][0-9]{0,17})"*\s*')
+#: An e-mail has the longest cursor.
+Cursor = Annotated[str | None, Query(max_length=254)]
 
 
 # --- login and users ---------------------------------------------------------------------------------------
@@ -89,7 +93,7 @@ def create_user(body: m.CreateUser, user: CurrentUser, services: Services) -> m.
 
 
 @router.patch("/users/{user_id}", tags=["users"])
-def change_user(user_id: str, body: m.ChangeUser, user: CurrentUser, services: Services) -> m.UserAnswer:
+def change_user(user_id: PathId, body: m.ChangeUser, user: CurrentUser, services: Services) -> m.UserAnswer:
     """Change a user's role, or deactivate or activate the user. For admins.
 
     A field that is left out stays as it is. Deactivation ends the user's logins and streams. Who is an admin no longer
@@ -99,7 +103,7 @@ def change_user(user_id: str, body: m.ChangeUser, user: CurrentUser, services: S
 
 
 @router.post("/users/{user_id}/password:reset", tags=["users"])
-def reset_password(user_id: str, user: CurrentUser, services: Services) -> m.OneTimePassword:
+def reset_password(user_id: PathId, user: CurrentUser, services: Services) -> m.OneTimePassword:
     """Give a user a one-time password. For admins.
 
     Every login and session token that the user was given before ends, and so do the streams they opened.
@@ -127,7 +131,7 @@ def create_credential(body: m.CredentialRequest, user: CurrentUser, services: Se
 
 @router.put("/credential-profiles/{profile_id}", tags=["profiles"])
 def update_credential(
-    profile_id: str, body: m.CredentialRequest, user: CurrentUser, services: Services
+    profile_id: PathId, body: m.CredentialRequest, user: CurrentUser, services: Services
 ) -> m.CredentialAnswer:
     """Replace a credential profile. For admins.
 
@@ -140,7 +144,7 @@ def update_credential(
 
 
 @router.delete("/credential-profiles/{profile_id}", tags=["profiles"], status_code=204)
-def delete_credential(profile_id: str, user: CurrentUser, services: Services) -> Response:
+def delete_credential(profile_id: PathId, user: CurrentUser, services: Services) -> Response:
     """Delete a credential profile. For admins.
 
     Datasources that name it have no stream any longer. Viewers by link and of public dashboards lose their streams on
@@ -163,7 +167,7 @@ def create_broker(body: m.BrokerRequest, user: CurrentUser, services: Services) 
 
 
 @router.put("/broker-profiles/{profile_id}", tags=["profiles"])
-def update_broker(profile_id: str, body: m.BrokerRequest, user: CurrentUser, services: Services) -> m.BrokerAnswer:
+def update_broker(profile_id: PathId, body: m.BrokerRequest, user: CurrentUser, services: Services) -> m.BrokerAnswer:
     """Replace a broker profile. For admins.
 
     Streams that use it connect again when its transport, address, credential or TLS options changed. Their viewers need
@@ -174,7 +178,7 @@ def update_broker(profile_id: str, body: m.BrokerRequest, user: CurrentUser, ser
 
 
 @router.delete("/broker-profiles/{profile_id}", tags=["profiles"], status_code=204)
-def delete_broker(profile_id: str, user: CurrentUser, services: Services) -> Response:
+def delete_broker(profile_id: PathId, user: CurrentUser, services: Services) -> Response:
     """Delete a broker profile. For admins.
 
     Datasources that name it have no stream any longer. Viewers by link and of public dashboards lose their streams on
@@ -210,12 +214,15 @@ def create_dashboard(
     A document has at most 350000 bytes, 200 datasources and 200 panes. A document that is not as it must be is answered
     with 400 `invalid_document`, which names what is allowed. Every datasource in it must resolve: otherwise the
     answer is 400 `datasource_unresolved`. Either way nothing is created.
+
+    Names of `headers` and of `protocols` are tokens of RFC 9110. Values of `headers` have no line breaks or other
+    control characters. A query credential is added to the `url` without its fragment.
     """
     return _shown(services.dashboards.create(user, body.document), user, response)
 
 
 @router.get("/dashboards/{dashboard_id}", tags=["dashboards"])
-def dashboard(dashboard_id: str, user: MaybeUser, services: Services, response: Response) -> m.DashboardAnswer:
+def dashboard(dashboard_id: PathId, user: MaybeUser, services: Services, response: Response) -> m.DashboardAnswer:
     """A dashboard that the caller may see.
 
     Without a login, only a public one. Everything else is answered with 404, so that nobody learns which ids exist. A
@@ -226,7 +233,7 @@ def dashboard(dashboard_id: str, user: MaybeUser, services: Services, response: 
 
 @router.put("/dashboards/{dashboard_id}", tags=["dashboards"])
 def update_dashboard(
-    dashboard_id: str,
+    dashboard_id: PathId,
     body: m.DocumentRequest,
     user: CurrentUser,
     services: Services,
@@ -241,15 +248,14 @@ def update_dashboard(
     Viewers of a datasource that was changed or removed lose its stream, and may ask for a new session token. Who is
     neither editor nor admin may add only profiles that are for public use: anything else is answered with 403.
     """
-    text = (if_match or "").strip().strip('"')
-    if not text.isdigit() or int(text) < 1:
+    if not (found := _REVISION.fullmatch(if_match or "")):
         raise InvalidInput('If-Match is required: the revision you loaded, such as "3"', code="revision_required")
-    changed = services.dashboards.update(user, dashboard_id, body.document, int(text))
+    changed = services.dashboards.update(user, dashboard_id, body.document, int(found["revision"]))
     return _shown(changed, user, response)
 
 
 @router.delete("/dashboards/{dashboard_id}", tags=["dashboards"], status_code=204)
-def delete_dashboard(dashboard_id: str, user: CurrentUser, services: Services) -> Response:
+def delete_dashboard(dashboard_id: PathId, user: CurrentUser, services: Services) -> Response:
     """Delete a dashboard. For its owner. All of its viewers lose their streams."""
     services.dashboards.delete(user, dashboard_id)
     return Response(status_code=204)
@@ -257,7 +263,7 @@ def delete_dashboard(dashboard_id: str, user: CurrentUser, services: Services) -
 
 @router.put("/dashboards/{dashboard_id}/visibility", tags=["sharing"])
 def set_visibility(
-    dashboard_id: str, body: m.VisibilityRequest, user: CurrentUser, services: Services, response: Response
+    dashboard_id: PathId, body: m.VisibilityRequest, user: CurrentUser, services: Services, response: Response
 ) -> m.DashboardAnswer:
     """Set who may see a dashboard: members only, everybody with the link, or everybody. For its managers and its owner.
 
@@ -268,7 +274,7 @@ def set_visibility(
 
 
 @router.post("/dashboards/{dashboard_id}/share-token:rotate", tags=["sharing"])
-def rotate(dashboard_id: str, user: CurrentUser, services: Services, response: Response) -> m.DashboardAnswer:
+def rotate(dashboard_id: PathId, user: CurrentUser, services: Services, response: Response) -> m.DashboardAnswer:
     """Replace a dashboard's share token. For its managers and its owner.
 
     The old link does not work any longer. Session tokens that were minted with it are revoked, and their streams end.
@@ -278,7 +284,7 @@ def rotate(dashboard_id: str, user: CurrentUser, services: Services, response: R
 
 @router.put("/dashboards/{dashboard_id}/acl", tags=["sharing"])
 def grant(
-    dashboard_id: str, body: m.AclRequest, user: CurrentUser, services: Services, response: Response
+    dashboard_id: PathId, body: m.AclRequest, user: CurrentUser, services: Services, response: Response
 ) -> m.DashboardAnswer:
     """Give a user a right on a dashboard, or change it. For its managers and its owner.
 
@@ -290,7 +296,7 @@ def grant(
 
 @router.delete("/dashboards/{dashboard_id}/acl/{member_id}", tags=["sharing"])
 def revoke(
-    dashboard_id: str, member_id: str, user: CurrentUser, services: Services, response: Response
+    dashboard_id: PathId, member_id: PathId, user: CurrentUser, services: Services, response: Response
 ) -> m.DashboardAnswer:
     """Take a user's right on a dashboard away. For its managers and its owner.
 
@@ -301,7 +307,7 @@ def revoke(
 
 
 @router.get("/share/{share_token}", tags=["sharing"])
-def shared(share_token: str, services: Services, response: Response) -> m.DashboardAnswer:
+def shared(share_token: PathId, services: Services, response: Response) -> m.DashboardAnswer:
     """The dashboard that a share token opens, for viewers by link.
 
     A token that was replaced, and one of a dashboard that is private now, are answered with 404.

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 
+from fixtures.fake_upstreams.certificate import make
 from tests.deployment import aws
 from tests.doubles.platform import CountingIds, MemoryObserver
 from tidegate import tables
@@ -34,6 +37,11 @@ from tidegate.usecases.control_plane.manage_profiles import ManageProfiles
 
 ADMIN = User("admin", "a@x.example", Role.ADMIN, True, 1, "")
 MEMBER = User("member", "m@x.example", Role.VIEWER, True, 1, "")
+
+
+def authority() -> str:
+    with TemporaryDirectory() as folder:
+        return make(Path(folder))[0].read_text()
 
 
 class Container:
@@ -124,7 +132,7 @@ class Container:
         """Change what intents of a broker are made of, through its use case: dashboards follow at once."""
         profile = self.control_plane.profiles.broker(broker_id)
         assert profile is not None
-        self.profiles.update_broker(ADMIN, broker_id, replace(profile, **(changes or {"tls": {"ca": "pem"}})))
+        self.profiles.update_broker(ADMIN, broker_id, replace(profile, **(changes or {"tls": {"ca": authority()}})))
 
     def assert_consistent(self) -> None:
         """Access item, intents and profiles say the same."""

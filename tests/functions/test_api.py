@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from local_stack.seed import document, mqtt
 from ops.admin import first_admin
 from tests.deployment import SECRETS
 from tests.functions.events import request
+from tidegate.adapters.aws.json_client import JsonClient
 
 PASSWORD = "Long-enough-1"
 
@@ -192,6 +194,12 @@ def test_secrets_go_in_and_never_out(admin: Api) -> None:
         {"transport": "iot-core", "brokerUrl": "mqtt://h"},
         {"transport": "iot-core", "topicAllowlist": ["a/#/b"]},
         {"transport": "external", "brokerUrl": "mqtts://h", "tls": {"rejectUnauthorized": "false"}},
+        {"transport": "external", "brokerUrl": "mqtts://h", "tls": {"ca": "pem"}},
+        {"transport": "external", "brokerUrl": "mqtts://h", "tls": {"ca": ""}},
+        {"transport": "iot-core", "tls": {"ca": "pem"}},
+        {"transport": "external", "brokerUrl": "mqtts://h", "credentialProfileId": ""},
+        {"transport": "iot-core", "credentialProfileId": ""},
+        {"transport": "external", "brokerUrl": "mqtts://h", "credentialProfileId": "x" * 3000},
         {"transport": "carrier-pigeon"},
         {"transport": "iot-core", "unknown": 1},
     ],
@@ -199,6 +207,33 @@ def test_secrets_go_in_and_never_out(admin: Api) -> None:
 def test_broker_profiles_that_are_refused(admin: Api, body: dict[str, object]) -> None:
     status, answer = admin("POST", "/api/broker-profiles", {"name": "b", **body})
     assert status == 400 and answer["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        ({"type": "header", "headerName": "Host: x\t", "secret": {"headerValue": "v"}}, "headerName"),
+        ({"type": "header", "headerName": "X-A\r\nHost", "secret": {"headerValue": "v"}}, "headerName"),
+        ({"type": "bearer", "headerName": "a b", "secret": {"token": "t"}}, "headerName"),
+        ({"type": "header", "headerName": "X-A", "secret": {"headerValue": "v\r\nHost: x"}}, "secret.headerValue"),
+        ({"type": "header", "headerName": "X-A", "secret": {"headerValue": "v "}}, "secret.headerValue"),
+        ({"type": "bearer", "secret": {"token": "t\n"}}, "secret.token"),
+        ({"type": "basic", "secret": {"username": "a:b", "password": "p"}}, "secret.username"),
+        ({"type": "basic", "secret": {"username": "a\n", "password": "p"}}, "secret.username"),
+        ({"type": "basic", "secret": {"username": "a", "password": "p\0"}}, "secret.password"),
+    ],
+    ids=ascii,
+)
+def test_credentials_that_cannot_be_sent_are_refused(admin: Api, body: dict[str, object], named: str) -> None:
+    status, answer = admin("POST", "/api/credential-profiles", {"name": "w", **body})
+    assert status == 400 and named in answer["error"]["message"]
+    assert "v\r" not in answer["error"]["message"] and "a:b" not in answer["error"]["message"], "a secret is not shown"
+
+
+def test_a_header_that_cannot_be_sent_is_named(admin: Api) -> None:
+    source = {"id": "s", "type": "sse", "settings": {"url": "https://example.com", "headers": {"Host: a\t": "x"}}}
+    status, answer = admin("POST", "/api/dashboards", document("T", [source]))
+    assert status == 400 and "'Host: a'" in answer["error"]["message"]
 
 
 # --- dashboards --------------------------------------------------------------------------------------------
@@ -416,6 +451,120 @@ def test_a_limiter_that_is_down_says_so(deployed: Mapping[str, str]) -> None:
     assert (status, answer["error"]["code"]) == (503, "limiter_unavailable")
     status, answer = api.internal("rate-limit/consume", {"scope": "realtime-connect-ip", "key": "k"})
     assert (status, answer["reason"]) == (503, "backend_fail_closed")
+
+
+# --- hostile input ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e999", '"\\ud800"', "9" * 4301, '{"\\udfff": 1}'])
+def test_bodies_that_are_not_json_are_refused(admin: Api, value: str) -> None:
+    made = dashboard(admin)
+    for method, path, body in (
+        ("POST", "/api/dashboards", '{"document": {"schemaVersion": 1, "title": "T", "settings": {"a": VALUE}}}'),
+        ("PUT", f"/api/dashboards/{made['id']}", '{"document": {"schemaVersion": 1, "title": "T", "panes": [VALUE]}}'),
+        ("POST", "/api/auth/login", '{"email": "a@b.example", "password": VALUE}'),
+        ("POST", "/api/broker-profiles", '{"name": VALUE, "transport": "iot-core"}'),
+        ("POST", "/api/broker-profiles", '{"name": "n", "transport": "iot-core", "more": VALUE}'),
+        ("POST", "/api/datasource-sessions", '{"dashboardId": "d", "datasourceId": VALUE}'),
+    ):
+        assert code(admin(method, path, body.replace("VALUE", value), if_match="1")) == (400, "invalid_input"), path
+    for path in ("datasource-introspect", "revoked-tokens", "rate-limit/consume"):
+        answer = admin.internal(path, f'{{"limit": {value}}}')
+        assert answer == (400, {"error": "Invalid JSON payload"}), path
+    deep = '{"document": ' + "[" * 100_000
+    assert code(admin("POST", "/api/dashboards", deep)) == (400, "invalid_input")
+
+
+def test_numbers_are_whole_and_decimal(admin: Api) -> None:
+    made = dashboard(admin)
+    path = f"/api/dashboards/{made['id']}"
+    for wrong in ("9" * 4301, "9" * 19, "\u00b2", "\u0661", "0", "-1", "1.0", "true", '""', "0" * 4301):
+        refused = admin("PUT", path, document("U", []), if_match=wrong)
+        assert code(refused) == (400, "revision_required"), wrong[:9]
+    for flag in ({"schemaVersion": True, "title": "T"}, {"schemaVersion": 1, "title": "T", "columns": True}):
+        assert code(admin("POST", "/api/dashboards", {"document": flag})) == (400, "invalid_document")
+    assert admin.ok("PUT", path, document("U", []), if_match=' "01" ')["revision"] == 2
+    for limit in ("%C2%B2", "true", "9" * 4301, "NaN", "1e999"):
+        assert code(admin("GET", f"/api/dashboards?limit={limit}")) == (400, "invalid_input"), limit[:9]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"eventId": "\u00b2"},
+        {"eventId": "9" * 4301},
+        {"eventId": True},
+        {"eventId": {"a": 1}},
+        [],
+        "NaN",
+        "[" * 100_000,
+    ],
+    ids=lambda fields: ascii(fields)[:20],
+)
+def test_a_cursor_that_cannot_be_read_has_expired(anonymous: Api, fields: object) -> None:
+    text = fields if isinstance(fields, str) else json.dumps(fields)
+    cursor = base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+    status, answer = anonymous.internal("revoked-tokens", {"sinceCursor": cursor})
+    assert (status, answer.get("cursorExpired"), answer.get("events")) == (200, True, [])
+
+
+def test_what_no_identifier_can_be_is_not_there(admin: Api) -> None:
+    made = dashboard(admin)
+    for name in ("x" * 3000, "%F0%9F%98%80" * 300, "%ED%A0%80", "%00", "%20", "%2E%2E"):
+        for method, path, body in (
+            ("GET", f"/api/dashboards/{name}", None),
+            ("PUT", f"/api/dashboards/{name}", document("T", [])),
+            ("DELETE", f"/api/dashboards/{name}", None),
+            ("PUT", f"/api/dashboards/{name}/visibility", {"visibility": "public"}),
+            ("POST", f"/api/dashboards/{name}/share-token:rotate", None),
+            ("PUT", f"/api/dashboards/{name}/acl", {"email": "a@b.example", "level": "viewer"}),
+            ("GET", f"/api/share/{name}", None),
+            ("PATCH", f"/api/users/{name}", {"role": "viewer"}),
+            ("POST", f"/api/users/{name}/password:reset", None),
+            ("PUT", f"/api/broker-profiles/{name}", {"name": "n", "transport": "iot-core"}),
+            ("PUT", f"/api/credential-profiles/{name}", {"name": "n", "type": "none"}),
+            ("DELETE", f"/api/broker-profiles/{name}", None),
+            ("DELETE", f"/api/credential-profiles/{name}", None),
+        ):
+            assert code(admin(method, path, body, if_match="1")) == (404, "not_found"), (method, path[:60])
+        assert admin("DELETE", f"/api/dashboards/{made['id']}/acl/{name}")[0] in (200, 404)
+        for path in ("/api/dashboards", "/api/users"):
+            assert admin("GET", f"{path}?cursor={name}")[0] in (200, 400), (path, name[:9])
+        assert admin("POST", "/api/datasource-sessions", {"dashboardId": name, "datasourceId": name})[0] in (400, 404)
+
+
+def test_the_stores_are_not_asked_for_what_they_cannot_hold(admin: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    real = JsonClient.call
+
+    def call(self: JsonClient, operation: str, request: Mapping[str, Any], *args: Any, **options: Any) -> Any:
+        asked.append(json.dumps(request))
+        return real(self, operation, request, *args, **options)
+
+    monkeypatch.setattr(JsonClient, "call", call)
+    name = "x" * 3000
+    source = {"id": "s", "type": "sse", "settings": {"url": "https://example.com", "credentialProfileId": name}}
+    assert admin("GET", f"/api/dashboards/{name}")[0] == 404
+    assert code(admin("POST", "/api/dashboards", document("T", [source]))) == (400, "invalid_document")
+    assert code(admin("POST", "/api/dashboards", document("T", [mqtt("m", name, "a")]))) == (400, "invalid_document")
+    body = {"name": "b", "transport": "external", "brokerUrl": "mqtts://h", "credentialProfileId": name}
+    assert code(admin("POST", "/api/broker-profiles", body)) == (400, "invalid_input")
+    assert asked and not [request for request in asked if name in request]
+
+
+def test_a_login_of_any_characters_is_refused(anonymous: Api) -> None:
+    for token in (
+        "\u00b2",
+        "a.b.c",
+        "\u00e9." * 3,
+        "x" * 9000,
+        "eyJhbGciOiJIUzI1NiJ9.W10.x",
+        "eyJhbGciOiAiXHVkODAwIn0.e30.x",
+    ):
+        assert code(Api(anonymous.handler, anonymous.env, token)("GET", "/api/users/me")) == (401, "unauthenticated")
+        assert anonymous.internal("revoked-tokens", {}, token) == (401, {"error": "Unauthorized"})
+        introspected = anonymous.internal("datasource-introspect", {"sessionToken": token})
+        assert introspected == (401, {"error": "Invalid or expired datasource session token"})
 
 
 def test_everything_is_described(deployed: Mapping[str, str]) -> None:

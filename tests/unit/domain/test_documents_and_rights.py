@@ -37,6 +37,19 @@ def test_the_canonical_form_states_defaults() -> None:
         ({"datasources": [{"id": "a", "type": "x", "enabled": 1}]}, "datasources[0].enabled"),
         ({"datasources": [{"id": "a", "type": "x", "more": 1}]}, "datasources[0]"),
         ({"settings": {"big": "x" * 400_000}}, "$"),
+        ({"schemaVersion": True}, "schemaVersion"),
+        ({"title": "\ud800"}, "$"),
+        ({"settings": {"\udfff": 1}}, "$"),
+        ({"settings": {"a": float("nan")}}, "$"),
+        ({"settings": {"a": [float("inf")]}}, "$"),
+        (
+            {"datasources": [{"id": "a", "type": "mqtt", "settings": {"brokerProfileId": "x" * 3000}}]},
+            "datasources[0].settings.brokerProfileId",
+        ),
+        (
+            {"datasources": [{"id": "a", "type": "sse", "settings": {"credentialProfileId": "x" * 3000}}]},
+            "datasources[0].settings.credentialProfileId",
+        ),
     ],
 )
 def test_problems_name_their_path(change: dict[str, object], path: str) -> None:
@@ -55,7 +68,7 @@ def test_depth_is_bounded_without_recursion() -> None:
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=10,
 )

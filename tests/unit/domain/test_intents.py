@@ -77,3 +77,38 @@ def test_external_brokers_need_basic_credentials() -> None:
     with pytest.raises(InvalidInput, match="basic"):
         build_intent("d", mqtt(), broker=external, credential=BEARER)
     assert build_intent("d", mqtt(qos=1), broker=external, credential=BASIC)["qos"] == 1
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"headers": {"Host: a\t": "x"}},
+        {"headers": {"X-A\r\nHost": "x"}},
+        {"headers": {"X A": "x"}},
+        {"headers": {"Ünicode": "x"}},
+        {"headers": {"X-A": "a\r\nHost: b"}},
+        {"headers": {"X-A": "a\0"}},
+        {"headers": {"X-A": "\ud800"}},
+        {"headers": {"X-A": True}},
+        {"headers": {"X-A": {"b": 1}}},
+        {"headers": {"X-A": None}},
+        {"headers": '{"Host: a": "x"}'},
+        {"requestHeaders": {"Host: a": "x"}},
+    ],
+    ids=ascii,
+)
+def test_headers_that_are_no_header_line_are_refused(settings: dict[str, object]) -> None:
+    with pytest.raises(InvalidInput, match="headers"):
+        build_intent("d", sse(**settings))
+
+
+def test_headers_are_kept_as_they_are_sent() -> None:
+    sent = {" X-A ": " a\tb ", "x_~9": "", "Accept-Language": "de; é", "X-N": 5}
+    kept = {"X-A": "a\tb", "x_~9": "", "Accept-Language": "de; é", "X-N": "5"}
+    assert build_intent("d", sse(headers=sent))["headers"] == kept
+
+
+@pytest.mark.parametrize("protocols", ["a, b\r\nHost: c", ["a b"], ["a,b"], ["é"]])
+def test_subprotocols_are_tokens(protocols: object) -> None:
+    with pytest.raises(InvalidInput, match="protocols"):
+        build_intent("d", {"id": "s", "type": "websocket", "settings": {"url": "wss://x", "protocols": protocols}})

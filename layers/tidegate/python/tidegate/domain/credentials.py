@@ -22,7 +22,7 @@ def placed(
     Args:
         secret: the parts of the secret, as the credential's type names them.
         placement: `header`, or `query`, where `parameter` is the parameter's name. A basic credential always goes
-            into a header.
+            into a header. The URL loses its fragment when a parameter is added.
     """
     if credential.type is CredentialType.NONE:
         return url, dict(headers)
@@ -31,8 +31,9 @@ def placed(
         return url, _with(headers, "Authorization", f"Basic {pair}")
     value = secret["token"] if credential.type is CredentialType.BEARER else secret["headerValue"]
     if placement == "query":
-        separator = "&" if "?" in url else "?"
-        return f"{url}{separator}{quote(str(parameter), safe='')}={quote(value, safe='')}", dict(headers)
+        address, _, _ = url.partition("#")  # a fragment is sent to nobody, and would take the secret with it
+        separator = "" if address.endswith(("?", "&")) else "&" if "?" in address else "?"
+        return f"{address}{separator}{quote(str(parameter), safe='')}={quote(value, safe='')}", dict(headers)
     if credential.type is CredentialType.BEARER:
         return url, _with(headers, "Authorization", f"Bearer {value}")
     return url, _with(headers, str(credential.header_name), value)

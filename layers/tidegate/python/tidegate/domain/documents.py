@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from tidegate.domain.identifiers import MAX_IDENTIFIER
 from tidegate.errors import InvalidInput
 
 MAX_DATASOURCES, MAX_PANES, MAX_DEPTH = 200, 200, 32
@@ -42,9 +43,14 @@ def check_document(raw: Mapping[str, Any]) -> dict[str, Any]:
 
     if _depth(raw) > MAX_DEPTH:
         raise InvalidDocument([("$", f"at most {MAX_DEPTH} levels deep")])
-    need(len(json.dumps(raw, ensure_ascii=False).encode()) <= MAX_BYTES, "$", f"at most {MAX_BYTES} bytes")
+    try:
+        size = len(json.dumps(raw, ensure_ascii=False, allow_nan=False).encode())
+    except ValueError as error:
+        raise InvalidDocument([("$", "no lone surrogates, no NaN or Infinity")]) from error
+    need(size <= MAX_BYTES, "$", f"at most {MAX_BYTES} bytes")
     need(not raw.keys() - _KEYS, "$", f"only {', '.join(sorted(_KEYS))}")
-    need(raw.get("schemaVersion") == 1, "schemaVersion", "1")
+    version = raw.get("schemaVersion")
+    need(type(version) is int and version == 1, "schemaVersion", "1")
     title = raw.get("title")
     need(isinstance(title, str) and 1 <= len(title.strip()) <= 200, "title", "1 to 200 characters")
     columns = raw.get("columns", 3)
@@ -95,12 +101,21 @@ def _check_datasources(datasources: list[Any], problems: list[tuple[str, str]]) 
             seen.add(identity)
         if not isinstance(entry.get("type"), str) or not entry["type"].strip():
             problems.append((f"{path}.type", "a type such as sse, websocket, mqtt"))
-        if not isinstance(entry.get("settings", {}), dict):
-            problems.append((f"{path}.settings", "an object"))
+        _check_settings(entry.get("settings", {}), f"{path}.settings", problems)
         if not isinstance(entry.get("enabled", True), bool):
             problems.append((f"{path}.enabled", "true or false"))
         if entry.keys() - _DATASOURCE_KEYS:
             problems.append((path, f"only {', '.join(sorted(_DATASOURCE_KEYS))}"))
+
+
+def _check_settings(settings: Any, path: str, problems: list[tuple[str, str]]) -> None:
+    if not isinstance(settings, dict):
+        problems.append((path, "an object"))
+        return
+    for name in ("brokerProfileId", "credentialProfileId"):
+        profile_id = settings.get(name)
+        if isinstance(profile_id, str) and len(profile_id.strip()) > MAX_IDENTIFIER:
+            problems.append((f"{path}.{name}", f"at most {MAX_IDENTIFIER} characters"))
 
 
 def _depth(value: Any) -> int:

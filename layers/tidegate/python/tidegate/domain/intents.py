@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tidegate.domain.headers import check_name, check_value, is_token
 from tidegate.domain.profiles import (
     BROKER,
     CREDENTIAL,
@@ -239,11 +240,24 @@ def _headers(settings: Mapping[str, object]) -> dict[str, str]:
         return {}
     if not isinstance(raw, Mapping):
         raise InvalidInput("headers must be a JSON object")
-    # Sorted, so that the order in which a form sent them does not change the intent.
-    return {str(name).strip(): str(raw[name]) for name in sorted(raw, key=str) if str(name).strip()}
+    checked: dict[str, str] = {}
+    for name in sorted(raw, key=str):  # so that the order in which a form sent them does not change the intent
+        if trimmed := str(name).strip():
+            checked[check_name(trimmed, "headers: the name")] = _header_value(trimmed, raw[name])
+    return checked
+
+
+def _header_value(name: str, value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise InvalidInput(f"headers: the value of '{name}' must be text")
+    return check_value(str(value).strip(" \t"), f"headers: the value of '{name}'")
 
 
 def _protocols(settings: Mapping[str, object]) -> list[str]:
     raw = settings.get("protocols")
     names = raw.split(",") if isinstance(raw, str) else raw if isinstance(raw, list) else []
-    return [name.strip() for name in names if isinstance(name, str) and name.strip()]
+    names = [name.strip() for name in names if isinstance(name, str) and name.strip()]
+    # They are sent in one header, so a name that is no token could end it.
+    if wrong := [name for name in names if not is_token(name)]:
+        raise InvalidInput(f"protocols: {wrong[0]!a} is not the name of a subprotocol")
+    return names

@@ -20,7 +20,7 @@ from tidegate.ports.control_plane import CredentialCipher, ProfileStore
 from tidegate.ports.gateway import SessionTokens
 from tidegate.ports.revocation import RevocationFeed
 from tidegate.ports.runtime import Clock
-from tidegate.protocol import messages
+from tidegate.protocol import messages, strict_json
 from tidegate.usecases.gateway.authorizer import LocalAuthorizer
 from tidegate.usecases.limits.rate_limits import RateLimits
 
@@ -158,13 +158,13 @@ class ReadRevokedTokens:
         if cursor is None:
             return 0, False
         try:
-            fields = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+            fields = strict_json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
             event_id = str(fields["eventId"])
-        except (ValueError, KeyError, TypeError, binascii.Error):
+        except (InvalidInput, ValueError, KeyError, TypeError, binascii.Error):
             return 0, True
         if event_id == "bootstrap":
             return 0, False
-        if not event_id.isdigit() or len(event_id) > 18:
+        if not (event_id.isascii() and event_id.isdigit()) or len(event_id) > 18:
             return 0, True
         # A cursor may be old and still lose nothing. Ids have no gaps, so they show whether events after it are gone.
         return int(event_id), False

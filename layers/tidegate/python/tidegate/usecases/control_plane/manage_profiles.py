@@ -13,6 +13,9 @@ from dataclasses import replace
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from tidegate.domain.ca_bundles import check_ca
+from tidegate.domain.headers import check_basic, check_name, check_value
+from tidegate.domain.identifiers import MAX_IDENTIFIER, is_identifier
 from tidegate.domain.profiles import (
     BROKER,
     CREDENTIAL,
@@ -168,16 +171,15 @@ class ManageProfiles:
             raise InvalidInput("Broker profile name is required")
         for pattern in profile.topic_allowlist:
             check_filter(pattern)
-        if unknown := profile.tls.keys() - {"ca"}:
-            raise InvalidInput(
-                f"TLS options can only add trust; not allowed: {', '.join(sorted(unknown))}; allowed: ca"
-            )
+        _check_tls(profile.tls)
         allowlist = tuple(dict.fromkeys(pattern.strip() for pattern in profile.topic_allowlist if pattern.strip()))
         profile = replace(profile, name=profile.name.strip(), topic_allowlist=allowlist)
+        if profile.credential_profile_id is not None and not is_identifier(profile.credential_profile_id):
+            raise InvalidInput(f"credentialProfileId must have 1 to {MAX_IDENTIFIER} characters; null names none")
         if profile.transport is Transport.IOT_CORE:
-            if profile.broker_url or profile.credential_profile_id:
+            if profile.broker_url or profile.credential_profile_id is not None:
                 raise InvalidInput("An iot-core broker profile has neither brokerUrl nor credentialProfileId")
-            return profile
+            return replace(profile, broker_url=None)
         if profile.credential_profile_id is not None:
             credential = self._profiles.credential(profile.credential_profile_id)
             if credential is None:
@@ -214,15 +216,33 @@ def _checked_credential(profile: CredentialProfile, secret: Mapping[str, str]) -
     kind = profile.type
     if not profile.name.strip():
         raise InvalidInput("Credential profile name is required")
+    _check_secret(kind, secret)
+    header = profile.header_name.strip() if profile.header_name else None
+    if kind is CredentialType.HEADER and not header:
+        raise InvalidInput("Header credential profile requires headerName")
+    if header:
+        check_name(header, "headerName")
+    return replace(profile, name=profile.name.strip(), header_name=header, secret_keys=tuple(sorted(secret)))
+
+
+def _check_secret(kind: CredentialType, secret: Mapping[str, str]) -> None:
     for key in SECRET_KEYS[kind]:
         if not secret.get(key, "").strip():
             raise InvalidInput(f"{kind.value.title()} credential profile requires secret.{key}")
     if unknown := secret.keys() - set(SECRET_KEYS[kind]):
         raise InvalidInput(f"{kind.value.title()} credential profile does not take secret.{min(unknown)}")
-    header = profile.header_name.strip() if profile.header_name else None
-    if kind is CredentialType.HEADER and not header:
-        raise InvalidInput("Header credential profile requires headerName")
-    return replace(profile, name=profile.name.strip(), header_name=header, secret_keys=tuple(sorted(secret)))
+    if kind is CredentialType.BASIC:
+        check_basic(secret["username"], secret["password"])
+    for key in ("token", "headerValue"):
+        if key in secret:
+            check_value(secret[key], f"secret.{key}")
+
+
+def _check_tls(tls: Mapping[str, str]) -> None:
+    if unknown := tls.keys() - {"ca"}:
+        raise InvalidInput(f"TLS options can only add trust; not allowed: {', '.join(sorted(unknown))}; allowed: ca")
+    if "ca" in tls:
+        check_ca(tls["ca"])
 
 
 def _broker_url(text: str | None) -> str:
