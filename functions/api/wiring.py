@@ -74,7 +74,6 @@ def api_services(env: Mapping[str, str] | None = None) -> ApiServices:
             window_s=settings.login_window_seconds,
             lock_s=settings.login_lock_seconds,
             token_ttl_s=settings.login_ttl_seconds,
-            failure_mode=settings.security_limiter_failure_mode,
         ),
         users=users,
         passwords=passwords,

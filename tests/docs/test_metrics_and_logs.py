@@ -88,7 +88,7 @@ def test_codes_of_the_gateway_are_in_the_code() -> None:
 
 def test_the_reading_of_the_code_sees_a_call() -> None:
     assert isinstance(observed.metrics()["limiter"], Observed)
-    assert observed.metrics()["limiter"].fields == {"scope", "outcome"}
+    assert observed.metrics()["limiter"].fields == {"scope", "outcome", "cause"}
 
 
 def test_services_are_the_functions_of_the_stack() -> None:

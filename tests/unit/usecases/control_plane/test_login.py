@@ -12,8 +12,9 @@ from tidegate.domain.access import Role
 from tidegate.domain.limits import FailureMode
 from tidegate.domain.tokens import UserClaims
 from tidegate.domain.users import User
-from tidegate.errors import LimitReached, Unauthenticated
+from tidegate.errors import LimiterUnavailable, LimitReached, Unauthenticated, Unavailable
 from tidegate.ports.control_plane import AuditEvent, AuditLog, UserStore, UserTokens
+from tidegate.ports.limits import RateStore
 from tidegate.usecases.control_plane.login import Login, LoginPolicy
 from tidegate.usecases.limits.rate_limits import RateLimits
 
@@ -59,19 +60,23 @@ def passwords() -> Passwords:
 
 @pytest.fixture
 def login(passwords: Passwords) -> Login:
-    clock, ids, store = ManualClock(), CountingIds(), MemoryRates()
+    return a_login(passwords, MemoryRates(), FailureMode.CLOSED, MemoryObserver())
+
+
+def a_login(passwords: Passwords, store: RateStore, mode: FailureMode, observer: MemoryObserver) -> Login:
+    clock, ids = ManualClock(), CountingIds()
     rates = RateLimits(
         store=store,
         keys=PlainKeys(),
         namespace="t",
-        failure_mode=FailureMode.CLOSED,
+        failure_mode=mode,
         timeout_ms=3000,
         clock=clock,
         ids=ids,
-        observer=MemoryObserver(),
+        observer=observer,
     )
     return Login(
-        policy=LoginPolicy(ATTEMPTS, 300, 300, 3600, FailureMode.CLOSED),
+        policy=LoginPolicy(ATTEMPTS, 300, 300, 3600),
         users=cast(UserStore, Users()),
         passwords=passwords,
         tokens=cast(UserTokens, Tokens()),
@@ -106,3 +111,44 @@ def test_a_right_login_forgets_failures(login: Login) -> None:
             with pytest.raises(Unauthenticated):
                 login("active@x.example", "wrong", "ip")
         assert login("active@x.example", "right", "ip").token == "u"
+
+
+class Failing(MemoryRates):
+    """Rates of which one operation fails."""
+
+    def __init__(self, operation: str) -> None:
+        super().__init__()
+        setattr(self, operation, self._fail)
+
+    def _fail(self, *_args: object) -> None:
+        raise Unavailable("down", code="store_denied")
+
+
+@pytest.mark.parametrize("operation", ["locked_until_ms", "count", "lock"])
+@pytest.mark.parametrize("mode", list(FailureMode))
+def test_a_lock_that_cannot_be_kept_is_for_the_failure_mode_and_counted(
+    passwords: Passwords, operation: str, mode: FailureMode
+) -> None:
+    observer = MemoryObserver()
+    login = a_login(passwords, Failing(operation), mode, observer)
+    tries = ATTEMPTS if operation == "lock" else 1
+    if operation == "count":  # the limit of the address counts as well, and is asked first
+        refusals = ("login-ip", "login") if mode is FailureMode.OPEN else ("login-ip",)
+    else:
+        refusals = ("login",)
+    for attempt in range(1, tries + 1):
+        expected = LimiterUnavailable if mode is FailureMode.CLOSED and attempt == tries else Unauthenticated
+        with pytest.raises(expected, match="temporarily unavailable" if expected is LimiterUnavailable else "Invalid"):
+            login("active@x.example", "wrong", "ip")
+    outcome = "fail_open" if mode is FailureMode.OPEN else "fail_closed"
+    for scope in refusals:
+        assert observer.counts[("limiter", "store_denied", "backend_error", scope)] == 1
+        assert observer.counts[("limiter", outcome, scope)] == 1
+
+
+def test_failures_that_are_not_forgotten_do_not_stop_a_right_login(passwords: Passwords) -> None:
+    observer = MemoryObserver()
+    login = a_login(passwords, Failing("clear"), FailureMode.CLOSED, observer)
+    assert login("active@x.example", "right", "ip").token == "u"
+    assert observer.counts[("limiter", "store_denied", "backend_error", "login")] == 1
+    assert ("limiter", "fail_closed", "login") not in observer.counts

@@ -254,5 +254,5 @@ def test_what_another_admitted_uncounted_is_admitted_and_counted_so(mode: Failur
     container.rate_store.count = lambda *_args: RateDecision(True, 9, 0, counted=False)  # type: ignore[method-assign]
     assert container.rates.consume("s", "k", 10).allowed
     counts = container.observer.counts
-    assert counts[("limiter", "backend_error", "s")] == counts[("limiter", "fail_open", "s")] == 1
+    assert counts[("limiter", "api_fail_open", "backend_error", "s")] == counts[("limiter", "fail_open", "s")] == 1
     assert ("limiter", "allowed", "s") not in counts

@@ -21,7 +21,8 @@ class RateCounter(Protocol):
             request_id: id of this call. A retry carries the same id and is not counted twice.
             deadline: monotonic seconds after which `Unavailable` is raised.
 
-        A key that the store throttles is treated as refused.
+        A key that the store throttles because that very key is flooded is refused. Throttling for any other reason
+        raises `Unavailable`, like every other failure.
         """
 
 

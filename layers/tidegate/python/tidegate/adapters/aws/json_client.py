@@ -46,13 +46,28 @@ class AwsError(Exception):
         code: the service's name of the error; `NotAnswered` when it did not answer.
         temporary: whether the same call may succeed later.
         body: the answer's JSON, for details such as cancellation reasons.
+        status: the HTTP status; 0 when there was no answer.
+        late: whether time ran out.
     """
 
-    def __init__(self, service: str, operation: str, code: str, message: str, temporary: bool, body: Mapping[str, Any]):
+    def __init__(
+        self,
+        service: str,
+        operation: str,
+        code: str,
+        message: str,
+        temporary: bool,
+        body: Mapping[str, Any],
+        *,
+        status: int = 0,
+        late: bool = False,
+    ) -> None:
         super().__init__(f"{service} {operation}: {code}: {message}")
         self.code = code
         self.temporary = temporary
         self.body = body
+        self.status = status
+        self.late = late
 
     @property
     def throttled(self) -> bool:
@@ -114,15 +129,15 @@ class JsonClient:
         try:
             answer = self._http.request("POST", path, headers, body, deadline)
         except NotAnswered as error:
-            raise AwsError(self._service, operation, "NotAnswered", str(error), True, {}) from error
+            raise AwsError(self._service, operation, "NotAnswered", str(error), True, {}, late=error.late) from error
         try:
-            parsed = json.loads(answer.body) if answer.body else {}
-        except ValueError:
-            parsed = {}
+            parsed = json.loads(answer.body)
+        except (ValueError, RecursionError):
+            parsed = None
         if answer.status == 200 and isinstance(parsed, dict):
             return parsed
         details = parsed if isinstance(parsed, dict) else {}
         code = str(details.get("__type", f"HTTP{answer.status}")).rpartition("#")[2]
         message = str(details.get("message", details.get("Message", "")))
         temporary = answer.status >= 500 or answer.status == 429 or code in _TEMPORARY
-        raise AwsError(self._service, operation, code, message, temporary, details)
+        raise AwsError(self._service, operation, code, message, temporary, details, status=answer.status)

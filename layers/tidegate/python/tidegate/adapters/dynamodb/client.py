@@ -4,8 +4,9 @@ Expressions name attributes as `#name`, and values as `:name`. The names are col
 DynamoDB's reserved words do not matter. `names` says what an alias stands for where that differs, for map keys that
 are data.
 
-Invariant of this file: a condition that does not hold raises `ConditionFailed`, and a missing answer raises
-`Unavailable`. A wrong request is a bug and is not hidden: its `AwsError` passes.
+Invariant of this file: a condition that does not hold raises `ConditionFailed`. Every other failure of the store raises
+`Unavailable`, whose code is the cause: it hangs, cannot be reached, fails, throttles, denies, has no such table, or
+answers in another form. Only a wrong request is a bug and is not hidden: its `AwsError` passes.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ import random
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from time import monotonic, sleep
-from typing import Any
+from typing import Any, TypeVar
 
 from tidegate.adapters.aws.json_client import DEFAULT_TIMEOUT_S, AwsError, JsonClient
 from tidegate.errors import Unavailable
 
 Item = dict[str, Any]
+T = TypeVar("T")
 
 _ALIAS = re.compile(r"#([A-Za-z_]\w*)")
 _BATCH_GET, _BATCH_WRITE = 100, 25
@@ -43,8 +45,35 @@ class TransactionFailed(Exception):
         self.failed = failed
 
 
-class Throttled(Unavailable):
-    """The table throttled the request, and every repetition of it."""
+class KeyFlooded(Unavailable):
+    """DynamoDB throttled the very key that the request names, and nothing else: that key is written too often."""
+
+
+#: Errors that say that the request itself is wrong.
+_BUGS = frozenset(
+    {
+        "ValidationException",
+        "SerializationException",
+        "IdempotentParameterMismatchException",
+        "ItemCollectionSizeLimitExceededException",
+    }
+)
+_DENIED = frozenset(
+    {
+        "AccessDeniedException",
+        "ExpiredTokenException",
+        "IncompleteSignatureException",
+        "InvalidClientTokenId",
+        "InvalidSignatureException",
+        "MissingAuthenticationTokenException",
+        "NotAuthorized",
+        "OptInRequired",
+        "UnrecognizedClientException",
+    }
+)
+_MISSING = frozenset({"ResourceNotFoundException", "TableNotFoundException"})
+_MALFORMED = "The store's answer cannot be read"
+_KEY_FLOODED = "KeyRangeThroughputExceeded"
 
 
 def encode(value: Any) -> dict[str, Any]:
@@ -157,18 +186,20 @@ class DynamoDb:
         answer = self._call(
             "GetItem", {"TableName": table, "Key": encode_item(key), "ConsistentRead": True}, deadline=deadline
         )
-        item = answer.get("Item")
-        return decode_item(item) if item else None
+        return _read(answer.get("Item", {})) or None
 
     def get_many(self, table: str, keys: Iterable[Mapping[str, Any]]) -> list[Item]:
         """Read the items that exist, strongly consistent, in any order. The keys must all differ."""
         pending = [encode_item(key) for key in keys]
         found: list[Item] = []
+        patience = _Patience()
         while pending:
             batch, pending = pending[:_BATCH_GET], pending[_BATCH_GET:]
             answer = self._call("BatchGetItem", {"RequestItems": {table: {"Keys": batch, "ConsistentRead": True}}})
-            found += [decode_item(item) for item in answer.get("Responses", {}).get(table, ())]
-            pending += answer.get("UnprocessedKeys", {}).get(table, {}).get("Keys", ())
+            found += _items(_member(answer, "Responses", dict), table)
+            left = _member(_member(_member(answer, "UnprocessedKeys", dict), table, dict), "Keys", list)
+            patience.after(processed=len(left) < len(batch))
+            pending += left
         return found
 
     def put(
@@ -208,7 +239,7 @@ class DynamoDb:
             request["ReturnValues"] = "ALL_NEW"
         if condition:
             request["ReturnValuesOnConditionCheckFailure"] = "ALL_OLD"
-        return decode_item(self._call("UpdateItem", request, deadline=deadline).get("Attributes", {}))
+        return _read(self._call("UpdateItem", request, deadline=deadline).get("Attributes", {}))
 
     def delete(
         self,
@@ -216,6 +247,8 @@ class DynamoDb:
         key: Mapping[str, Any],
         condition: str | None = None,
         values: Mapping[str, Any] | None = None,
+        *,
+        deadline: float | None = None,
     ) -> Item | None:
         """Delete one item and return it; None when there was none. Raises `ConditionFailed`, without the item."""
         request = {
@@ -224,16 +257,18 @@ class DynamoDb:
             "ReturnValues": "ALL_OLD",
             **expressions(values, None, ConditionExpression=condition),
         }
-        old = self._call("DeleteItem", request).get("Attributes")
-        return decode_item(old) if old else None
+        return _read(self._call("DeleteItem", request, deadline=deadline).get("Attributes", {})) or None
 
     def delete_many(self, table: str, keys: Sequence[Mapping[str, Any]]) -> None:
         """Delete items without a condition."""
         pending = [{"DeleteRequest": {"Key": encode_item(key)}} for key in keys]
+        patience = _Patience()
         while pending:
             batch, pending = pending[:_BATCH_WRITE], pending[_BATCH_WRITE:]
             answer = self._call("BatchWriteItem", {"RequestItems": {table: batch}})
-            pending += answer.get("UnprocessedItems", {}).get(table, ())
+            left = _member(_member(answer, "UnprocessedItems", dict), table, list)
+            patience.after(processed=len(left) < len(batch))
+            pending += left
 
     def query(
         self,
@@ -262,9 +297,8 @@ class DynamoDb:
             if remaining is not None:
                 request["Limit"] = remaining
             answer = self._call("Query", request)
-            items = answer.get("Items", ())
-            for item in items:
-                yield decode_item(item)
+            items = _items(answer, "Items")
+            yield from items
             if remaining is not None:
                 remaining -= len(items)
             if "LastEvaluatedKey" not in answer:
@@ -287,7 +321,7 @@ class DynamoDb:
             answer = self._call("Scan", request)
             last = answer.get("LastEvaluatedKey")
             position = json.dumps(last, sort_keys=True) if last else None
-            yield [decode_item(item) for item in answer.get("Items", ())], position
+            yield _items(answer, "Items"), position
             if last is None:
                 return
             request["ExclusiveStartKey"] = last
@@ -320,29 +354,108 @@ class DynamoDb:
         try:
             return self._client.call(operation, request, deadline=deadline)
         except AwsError as error:
-            if error.code == "ConditionalCheckFailedException":
-                item = error.body.get("Item")
-                raise ConditionFailed(decode_item(item) if item else None) from error
-            if error.code == "TransactionCanceledException":
-                raise _cancelled(error) from error
-            if error.code == "TransactionConflictException":
-                raise _Conflict from error
-            if error.throttled:
-                raise Throttled("The store is throttling", code="store_throttled") from error
-            if error.temporary:
-                raise Unavailable("The store did not answer", code="store_unavailable") from error
-            raise
+            raise _meaning(error) from error
 
 
 class _Conflict(Exception):
     """Another transaction or write was working on the same item at the same moment."""
 
 
+def _meaning(error: AwsError) -> Exception:
+    """What a failed call means to the caller. The error itself when the request was wrong."""
+    match error.code:
+        case "ConditionalCheckFailedException":
+            item = error.body.get("Item")
+            return ConditionFailed(_read(item) if item else None)
+        case "TransactionCanceledException":
+            return _cancelled(error)
+        case "TransactionConflictException":
+            return _Conflict()
+        case code if code in _BUGS:
+            return error
+    if error.throttled and _flooded(error):
+        return KeyFlooded("The store is throttling", code="store_throttled")
+    text, code = _cause(error)
+    return Unavailable(text, code=code)
+
+
+def _cause(error: AwsError) -> tuple[str, str]:
+    """Why the store gave no usable answer: in words, and as the code that is counted."""
+    causes = (
+        (error.late, "The store did not answer in time", "store_timeout"),
+        (error.code == "NotAnswered", "The store cannot be reached", "store_unreachable"),
+        (error.throttled or error.status == 429, "The store is throttling", "store_throttled"),
+        (error.code in _MISSING, "The store has no such table", "store_missing"),
+        (error.code in _DENIED or error.status in (401, 403), "The store denied the call", "store_denied"),
+        (error.temporary or error.status >= 500, "The store failed", "store_failed"),
+    )
+    return next(((text, code) for holds, text, code in causes if holds), (_MALFORMED, "store_malformed"))
+
+
+def _malformed() -> Unavailable:
+    return Unavailable(_MALFORMED, code="store_malformed")
+
+
+def _flooded(error: AwsError) -> bool:
+    """Whether every reason for the throttling is the key of the request. Without a reason, nobody knows."""
+    named = error.body.get("ThrottlingReasons") or error.body.get("throttlingReasons")
+    reasons = named if isinstance(named, list) else []
+    return bool(reasons) and all(
+        isinstance(each, dict) and str(each.get("reason", each.get("Reason"))).endswith(_KEY_FLOODED)
+        for each in reasons
+    )
+
+
 def _cancelled(error: AwsError) -> Exception:
-    reasons = [str(reason.get("Code", "None")) for reason in error.body.get("CancellationReasons", ())]
+    listed = error.body.get("CancellationReasons")
+    if not isinstance(listed, list) or not listed or not all(isinstance(reason, dict) for reason in listed):
+        return _malformed()
+    reasons = [str(reason.get("Code", "None")) for reason in listed]
     failed = frozenset(index for index, code in enumerate(reasons) if code == "ConditionalCheckFailed")
     if failed:
         return TransactionFailed(failed)
     if any(code in ("TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded") for code in reasons):
         return _Conflict()
     return error
+
+
+def _read(item: Any) -> Item:
+    """An item of an answer. Raises `Unavailable` when it has another form."""
+    try:
+        return decode_item(item)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise _malformed() from error
+
+
+def _member(answer: Mapping[str, Any], name: str, kind: type[T]) -> T:
+    """A member of an answer, empty when it is absent. Raises `Unavailable` when it is something else."""
+    value = answer.get(name, kind())
+    if not isinstance(value, kind):
+        raise _malformed()
+    return value
+
+
+def _items(answer: Mapping[str, Any], name: str) -> list[Item]:
+    return [_read(item) for item in _member(answer, name, list)]
+
+
+class _Patience:
+    """How long a batch may go without progress. DynamoDB hands back unprocessed what it throttles."""
+
+    def __init__(self) -> None:
+        self._vain = 0
+        self._until = 0.0
+
+    def after(self, *, processed: bool) -> None:
+        """Wait a little after a call that processed nothing. Raises `Unavailable` when that has gone on too long."""
+        if processed:
+            self._vain = 0
+            return
+        now = monotonic()
+        if self._vain == 0:
+            self._until = now + DEFAULT_TIMEOUT_S
+        self._vain += 1
+        delay = random.uniform(0, min(0.5, 0.02 * 2 ** min(self._vain, 8)))
+        if now + delay >= self._until:
+            raise Unavailable("The store is throttling", code="store_throttled")
+        sleep(delay)

@@ -2,7 +2,8 @@
 
 Invariant of this file: each decision is one conditional write on one item, so it is exact under any concurrency.
 
-DynamoDB throttles an item when that key is flooded. That counts as a refusal, not as a store that is down.
+A key that is flooded until DynamoDB throttles it alone is refused. Throttling for any other reason says nothing about
+the key: the store is unavailable.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from time import monotonic
 
-from tidegate.adapters.dynamodb.client import ConditionFailed, DynamoDb, Throttled
+from tidegate.adapters.dynamodb.client import ConditionFailed, DynamoDb, KeyFlooded
 from tidegate.domain.limits import RateDecision, decide_rate, window_of
 from tidegate.errors import Unavailable
 from tidegate.ports.limits import CapStore, RateStore
@@ -50,11 +51,11 @@ class DynamoRates(RateStore):
             )
         except ConditionFailed as failed:
             if failed.item and failed.item.get("last") == request_id:
-                return decide_rate(failed.item["count"], limit, now_ms, window_ms)
+                return decide_rate(_number(failed.item.get("count")), limit, now_ms, window_ms)
             return refused
-        except Throttled:
+        except KeyFlooded:
             return refused
-        return decide_rate(item["count"], limit, now_ms, window_ms)
+        return decide_rate(_number(item.get("count")), limit, now_ms, window_ms)
 
     def clear(self, key: str, now_ms: int, window_ms: int) -> None:
         self._db.delete(self._table, {"key": f"{_RATE}{key}#{window_ms}#{window_of(now_ms, window_ms)}"})
@@ -78,7 +79,7 @@ class DynamoRates(RateStore):
         """The end of the key's lock, epoch milliseconds; 0 when it has none."""
         _in_time(deadline)
         item = self._db.get(self._table, {"key": f"lock#{key}"}, deadline=deadline)
-        return int(item["until"]) if item else 0
+        return 0 if item is None else _number(item.get("until"))
 
 
 class DynamoCaps(CapStore):
@@ -103,7 +104,7 @@ class DynamoCaps(CapStore):
                 {"holders": {holder}, "holder": holder, "limit": limit},
                 deadline=deadline,
             )
-        except (ConditionFailed, Throttled):
+        except (ConditionFailed, KeyFlooded):
             return False
         return True
 
@@ -122,6 +123,12 @@ class DynamoCaps(CapStore):
 
     def _key(self, cap: str, shard: int) -> dict[str, str]:
         return {"key": f"{_CAP}{self._namespace}#{cap}#{shard}"}
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise Unavailable("The limiter's answer cannot be read", code="store_malformed")
+    return value
 
 
 def _in_time(deadline: float) -> None:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tidegate.domain.limits import FailureMode
 from tidegate.domain.tokens import UserClaims
 from tidegate.domain.users import User
-from tidegate.errors import LimiterUnavailable, LimitReached, Unauthenticated, Unavailable
+from tidegate.errors import LimitReached, Unauthenticated, Unavailable
 from tidegate.ports.control_plane import AuditEvent, AuditLog, PasswordHasher, UserStore, UserTokens
 from tidegate.ports.limits import RateStore
 from tidegate.ports.runtime import Clock, Ids
@@ -19,6 +18,8 @@ from tidegate.usecases.limits.rate_limits import RateLimits
 
 #: Login attempts of one address that are allowed in a minute, over all e-mails.
 ATTEMPTS_PER_IP = 30
+_SCOPE = "login"
+_UNAVAILABLE = "Login is temporarily unavailable. Try again shortly."
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,6 @@ class LoginPolicy:
     window_s: int
     lock_s: int
     token_ttl_s: int
-    failure_mode: FailureMode
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Login:
         """
         self._rates.consume("login-ip", address, ATTEMPTS_PER_IP, refusal="Too many login attempts")
         email = email.strip().lower()
-        key = self._rates.key("login", f"{email}|{address}")
+        key = self._rates.key(_SCOPE, f"{email}|{address}")
         self._refuse_locked(key, email)
         user = self._users.by_email(email)
         right = self._passwords.verify(user.password_hash if user else self._hash_of_nobody, password)
@@ -95,9 +95,8 @@ class Login:
         try:
             until_ms = self._store.locked_until_ms(key, self._rates.deadline())
         except Unavailable as error:
-            if self._policy.failure_mode is FailureMode.OPEN:
-                return
-            raise LimiterUnavailable("Login is temporarily unavailable. Try again shortly.") from error
+            self._rates.unanswered(_SCOPE, error, _UNAVAILABLE)
+            return
         left_ms = until_ms - int(self._clock.now() * 1000)
         if left_ms > 0:
             self._record("auth.login.blocked", email)
@@ -114,14 +113,13 @@ class Login:
                 self._store.lock(key, now_ms + policy.lock_s * 1000, self._rates.deadline())
                 self._record("auth.login.locked", email)
         except Unavailable as error:
-            if policy.failure_mode is FailureMode.CLOSED:
-                raise LimiterUnavailable("Login is temporarily unavailable. Try again shortly.") from error
+            self._rates.unanswered(_SCOPE, error, _UNAVAILABLE)
 
     def _forget_failures(self, key: str) -> None:
         try:
             self._store.clear(key, int(self._clock.now() * 1000), self._policy.window_s * 1000)
-        except Unavailable:
-            return  # the failures end with their window
+        except Unavailable as error:  # the failures end with their window
+            self._rates.not_cleaned_up(_SCOPE, error)
 
     def _record(self, action: str, email: str) -> None:
         self._audit.record(AuditEvent(action, None, "user", email, int(self._clock.now() * 1000)))

@@ -82,7 +82,7 @@ class ConnectionQuota:
                     self._count(scope, Outcome.ALLOWED)
                     return slot
         except Unavailable as error:
-            self._count(scope, Outcome.BACKEND_ERROR)
+            self._observer.count("limiter", scope=f"cap-{scope}", outcome=Outcome.BACKEND_ERROR.value, cause=error.code)
             if self._failure_mode is FailureMode.OPEN:
                 self._count(scope, Outcome.FAIL_OPEN)
                 return None
@@ -104,4 +104,4 @@ class ConnectionQuota:
                 self._observer.count("slots_not_freed")
 
     def _count(self, scope: str, outcome: Outcome) -> None:
-        self._observer.count("limiter", scope=f"cap-{scope}", outcome=outcome)
+        self._observer.count("limiter", scope=f"cap-{scope}", outcome=outcome.value)

@@ -79,12 +79,13 @@ class RateLimits:
                 key, limit, now_ms, window_ms, self._ids.new_id(), self.deadline() if deadline is None else deadline
             )
         except Unavailable as error:
-            return self._unanswered(scope, limit, error)
+            self.unanswered(scope, error)
+            return RateDecision(True, limit, 0, counted=False)
         if decision.allowed:
             if decision.counted:
                 self._count(scope, Outcome.ALLOWED)
             else:
-                self._count(scope, Outcome.BACKEND_ERROR)
+                self._count_failure(scope, "api_fail_open")
                 self._count(scope, Outcome.FAIL_OPEN)
             return decision
         self._count(scope, Outcome.REJECTED)
@@ -97,13 +98,27 @@ class RateLimits:
         """The key under which the store counts these calls."""
         return f"{self._namespace}#{scope}#{self._keys.key(scope, raw_key)}"
 
-    def _unanswered(self, scope: str, limit: int, error: Unavailable) -> RateDecision:
-        self._count(scope, Outcome.BACKEND_ERROR)
+    def unanswered(
+        self, scope: str, error: Unavailable, refusal: str = "Security limiter is temporarily unavailable"
+    ) -> None:
+        """Decide without the store. Returns when the failure mode is fail-open.
+
+        Raises:
+            LimiterUnavailable: the failure mode is fail-closed. `refusal` is what the client is told.
+        """
+        self._count_failure(scope, error.code)
         if self._failure_mode is FailureMode.OPEN:
             self._count(scope, Outcome.FAIL_OPEN)
-            return RateDecision(True, limit, 0, counted=False)
+            return
         self._count(scope, Outcome.FAIL_CLOSED)
-        raise LimiterUnavailable("Security limiter is temporarily unavailable") from error
+        raise LimiterUnavailable(refusal) from error
+
+    def not_cleaned_up(self, scope: str, error: Unavailable) -> None:
+        """Count what the store did not forget. Nothing is decided by it."""
+        self._count_failure(scope, error.code)
+
+    def _count_failure(self, scope: str, cause: str) -> None:
+        self._observer.count("limiter", scope=scope, outcome=Outcome.BACKEND_ERROR.value, cause=cause)
 
     def _count(self, scope: str, outcome: Outcome) -> None:
         self._observer.count("limiter", scope=scope, outcome=outcome.value)

@@ -1,0 +1,230 @@
+"""A store that fails says nothing about anybody's rights or limits, however it fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import pytest
+
+from tests.doubles.platform import CountingIds, ManualClock, MemoryObserver, PlainKeys
+from tidegate.adapters.aws.json_client import AwsError, JsonClient
+from tidegate.adapters.dynamodb.client import DynamoDb
+from tidegate.adapters.dynamodb.limits import DynamoCaps, DynamoRates
+from tidegate.domain.limits import FailureMode
+from tidegate.errors import LimiterUnavailable, LimitReached, Unavailable
+from tidegate.usecases.limits.rate_limits import RateLimits
+
+LATER = 1e12
+
+
+class Answers:
+    """A client of DynamoDB that answers every call alike."""
+
+    def __init__(self, answer: AwsError | Mapping[str, Any]) -> None:
+        self.answer = answer
+        self.calls = 0
+
+    def call(self, _operation: str, _payload: Mapping[str, Any], *, deadline: float | None = None) -> Mapping[str, Any]:
+        self.calls += 1
+        if isinstance(self.answer, AwsError):
+            raise self.answer
+        return self.answer
+
+
+def failed(code: str, *, temporary: bool = False, status: int = 400, late: bool = False, **body: Any) -> AwsError:
+    return AwsError("dynamodb", "UpdateItem", code, "", temporary, body, status=status, late=late)
+
+
+def throttled(code: str, *reasons: str, member: str = "ThrottlingReasons") -> AwsError:
+    body: dict[str, Any] = {member: [{"reason": reason, "resource": "arn"} for reason in reasons]}
+    return failed(code, temporary=True, **body)
+
+
+#: How a store fails, and the cause that is counted.
+FAILURES: dict[str, tuple[AwsError | Mapping[str, Any], str]] = {
+    "hang": (failed("NotAnswered", temporary=True, status=0, late=True), "store_timeout"),
+    "reset": (failed("NotAnswered", temporary=True, status=0), "store_unreachable"),
+    "5xx": (failed("InternalServerError", temporary=True, status=500), "store_failed"),
+    "gateway page": (failed("HTTP503", temporary=True, status=503), "store_failed"),
+    "throttled": (failed("ThrottlingException", temporary=True), "store_throttled"),
+    "out of capacity": (
+        throttled("ProvisionedThroughputExceededException", "TableWriteProvisionedThroughputExceeded"),
+        "store_throttled",
+    ),
+    "account": (throttled("ThrottlingException", "TableWriteAccountLimitExceeded"), "store_throttled"),
+    "key and account": (
+        throttled("ThrottlingException", "TableWriteKeyRangeThroughputExceeded", "TableWriteAccountLimitExceeded"),
+        "store_throttled",
+    ),
+    "reasons of another form": (failed("ThrottlingException", temporary=True, ThrottlingReasons=7), "store_throttled"),
+    "access denied": (failed("AccessDeniedException"), "store_denied"),
+    "expired credentials": (failed("ExpiredTokenException"), "store_denied"),
+    "no such credentials": (failed("UnrecognizedClientException"), "store_denied"),
+    "denied by what is in front": (failed("HTTP403", status=403), "store_denied"),
+    "table gone": (failed("ResourceNotFoundException"), "store_missing"),
+    "no JSON": (failed("HTTP200", status=200), "store_malformed"),
+    "an error without a name": (failed("HTTP400"), "store_malformed"),
+    "no attributes": ({}, "store_malformed"),
+    "attributes of another form": ({"Attributes": 7}, "store_malformed"),
+    "a value without a type": ({"Attributes": {"count": "1"}}, "store_malformed"),
+    "a value of an unknown type": ({"Attributes": {"count": {"Q": "1"}}}, "store_malformed"),
+    "a number that is none": ({"Attributes": {"count": {"N": "x"}}}, "store_malformed"),
+    "a count that is a text": ({"Attributes": {"count": {"S": "1"}}}, "store_malformed"),
+}
+every_failure = pytest.mark.parametrize(("answer", "cause"), FAILURES.values(), ids=FAILURES)
+
+
+def rates(answer: AwsError | Mapping[str, Any], mode: FailureMode, observer: MemoryObserver) -> RateLimits:
+    return RateLimits(
+        store=DynamoRates(database(answer), "limiters"),
+        keys=PlainKeys(),
+        namespace="t",
+        failure_mode=mode,
+        timeout_ms=3000,
+        clock=ManualClock(),
+        ids=CountingIds(),
+        observer=observer,
+    )
+
+
+def database(answer: AwsError | Mapping[str, Any]) -> DynamoDb:
+    return DynamoDb(cast(JsonClient, Answers(answer)))
+
+
+@pytest.fixture(autouse=True)
+def _endless(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tidegate.adapters.dynamodb.limits.monotonic", lambda: 0.0)
+
+
+@every_failure
+def test_fail_closed_refuses_as_unavailable_and_remembers_nothing(
+    answer: AwsError | Mapping[str, Any], cause: str
+) -> None:
+    observer = MemoryObserver()
+    limits = rates(answer, FailureMode.CLOSED, observer)
+    for _ in range(2):
+        with pytest.raises(LimiterUnavailable, match="temporarily unavailable"):
+            limits.consume("s", "k", 5)
+    assert observer.counts == {("limiter", cause, "backend_error", "s"): 2, ("limiter", "fail_closed", "s"): 2}
+
+
+@every_failure
+def test_fail_open_admits_and_counts(answer: AwsError | Mapping[str, Any], cause: str) -> None:
+    observer = MemoryObserver()
+    decision = rates(answer, FailureMode.OPEN, observer).consume("s", "k", 5)
+    assert decision.allowed and not decision.counted
+    assert observer.counts == {("limiter", cause, "backend_error", "s"): 1, ("limiter", "fail_open", "s"): 1}
+
+
+FLOODED = [
+    throttled("ThrottlingException", "TableWriteKeyRangeThroughputExceeded"),
+    throttled("ThrottlingException", "TableWriteKeyRangeThroughputExceeded", member="throttlingReasons"),
+    throttled("ProvisionedThroughputExceededException", "TableWriteKeyRangeThroughputExceeded"),
+]
+
+
+@pytest.mark.parametrize("answer", [failed("ConditionalCheckFailedException"), *FLOODED])
+@pytest.mark.parametrize("mode", list(FailureMode))
+def test_only_a_condition_or_a_flood_of_the_key_is_a_refusal(mode: FailureMode, answer: AwsError) -> None:
+    observer = MemoryObserver()
+    with pytest.raises(LimitReached):
+        rates(answer, mode, observer).consume("s", "k", 5)
+    assert observer.counts == {("limiter", "rejected", "s"): 1}
+    assert not DynamoCaps(database(answer), "limiters", "t").take("dash#d", 0, 5, "c")
+
+
+@every_failure
+def test_a_place_in_a_quota_is_not_full_because_its_store_failed(
+    answer: AwsError | Mapping[str, Any], cause: str
+) -> None:
+    if isinstance(answer, AwsError):  # taking a place reads nothing of the answer
+        with pytest.raises(Unavailable) as unavailable:
+            DynamoCaps(database(answer), "limiters", "t").take("dash#d", 0, 5, "c")
+        assert unavailable.value.code == cause
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [{"Item": 7}, {"Item": {"until": {"S": "x"}}}, {"Item": {"until": {"N": "x"}}}, {"Item": {"a": {"S": "b"}}}],
+)
+def test_a_lock_that_cannot_be_read_is_not_none(answer: Mapping[str, Any]) -> None:
+    with pytest.raises(Unavailable) as unavailable:
+        DynamoRates(database(answer), "limiters").locked_until_ms("k", LATER)
+    assert unavailable.value.code == "store_malformed"
+
+
+OPERATIONS: dict[str, Callable[[DynamoDb], object]] = {
+    "get": lambda db: db.get("t", {"key": "k"}),
+    "get_many": lambda db: db.get_many("t", [{"key": "k"}]),
+    "put": lambda db: db.put("t", {"key": "k"}),
+    "update": lambda db: db.update("t", {"key": "k"}, "SET #a = :a", values={"a": 1}),
+    "delete": lambda db: db.delete("t", {"key": "k"}),
+    "delete_many": lambda db: db.delete_many("t", [{"key": "k"}]),
+    "query": lambda db: list(db.query("t", "#key = :key", {"key": "k"})),
+    "scan": lambda db: list(db.scan("t", 0, 1)),
+    "transact": lambda db: db.transact([{"Put": {}}]),
+}
+every_operation = pytest.mark.parametrize("call", OPERATIONS.values(), ids=OPERATIONS)
+
+
+@every_operation
+@every_failure
+def test_every_operation_of_every_table_fails_alike(
+    call: Callable[[DynamoDb], object], answer: AwsError | Mapping[str, Any], cause: str
+) -> None:
+    if isinstance(answer, AwsError):
+        with pytest.raises(Unavailable) as unavailable:
+            call(database(answer))
+        assert unavailable.value.code == cause
+
+
+MALFORMED: dict[str, tuple[str, Mapping[str, Any]]] = {
+    "get": ("get", {"Item": []}),
+    "get_many": ("get_many", {"Responses": {"t": [7]}}),
+    "get_many without a table": ("get_many", {"Responses": 7}),
+    "unprocessed keys": ("get_many", {"UnprocessedKeys": []}),
+    "unprocessed items": ("delete_many", {"UnprocessedItems": {"t": 7}}),
+    "delete": ("delete", {"Attributes": {"a": 7}}),
+    "query": ("query", {"Items": [{"a": {"L": 7}}]}),
+    "a query without items": ("query", {"Items": 7}),
+    "scan": ("scan", {"Items": {"a": 1}}),
+}
+
+
+@pytest.mark.parametrize(("operation", "answer"), MALFORMED.values(), ids=MALFORMED)
+def test_an_answer_of_another_form_is_no_answer(operation: str, answer: Mapping[str, Any]) -> None:
+    with pytest.raises(Unavailable) as unavailable:
+        OPERATIONS[operation](database(answer))
+    assert unavailable.value.code == "store_malformed"
+
+
+@pytest.mark.parametrize("reasons", [None, 7, [], [7]])
+def test_a_cancelled_transaction_without_reasons_is_unavailable(reasons: object) -> None:
+    with pytest.raises(Unavailable) as unavailable:
+        database(failed("TransactionCanceledException", CancellationReasons=reasons)).transact([{"Put": {}}])
+    assert unavailable.value.code == "store_malformed"
+
+
+@every_operation
+def test_a_wrong_request_is_a_bug_and_shows(call: Callable[[DynamoDb], object]) -> None:
+    with pytest.raises(AwsError, match="ValidationException"):
+        call(database(failed("ValidationException")))
+
+
+@pytest.mark.parametrize(
+    ("operation", "answer"),
+    [
+        ("get_many", {"UnprocessedKeys": {"t": {"Keys": [{"key": {"S": "k"}}]}}}),
+        ("delete_many", {"UnprocessedItems": {"t": [{"DeleteRequest": {"Key": {"key": {"S": "k"}}}}]}}),
+    ],
+)
+def test_a_batch_that_is_never_processed_ends(
+    operation: str, answer: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("tidegate.adapters.dynamodb.client.monotonic", lambda: now[0])
+    monkeypatch.setattr("tidegate.adapters.dynamodb.client.sleep", lambda s: now.__setitem__(0, now[0] + s + 0.01))
+    with pytest.raises(Unavailable) as unavailable:
+        OPERATIONS[operation](database(answer))
+    assert unavailable.value.code == "store_throttled"
