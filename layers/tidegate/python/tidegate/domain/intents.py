@@ -234,7 +234,7 @@ def _headers(settings: Mapping[str, object]) -> dict[str, str]:
     if isinstance(raw, str):
         try:
             raw = json.loads(raw) if raw.strip() else {}
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InvalidInput("headers must be a JSON object") from error
     if raw is None:
         return {}

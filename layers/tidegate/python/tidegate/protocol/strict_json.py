@@ -23,7 +23,8 @@ def loads(raw: bytes) -> Any:
     """The value of a JSON text in UTF-8.
 
     Raises:
-        InvalidInput: it is not JSON, is nested too deeply, or has a number or a character that there is not.
+        InvalidInput: it is not JSON or not UTF-8, is nested too deeply, or has `NaN`, `Infinity`, a number too large
+            for a float, or a lone surrogate.
     """
     try:
         text = raw.decode("utf-8-sig")
