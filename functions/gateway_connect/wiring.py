@@ -36,7 +36,6 @@ def connect_services(env: Mapping[str, str] | None = None) -> ConnectServices:
             allowed_origins=settings.allowed_origins,
             rate_per_minute=settings.connect_rate_limit_ip_per_min,
             connections_per_ip=settings.max_client_connections_per_ip,
-            limiter_timeout_ms=settings.limiter_timeout_ms,
         ),
         rates=container.gateway_rates,
         quota=container.quota,

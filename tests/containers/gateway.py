@@ -134,7 +134,7 @@ class GatewayContainer:
             observer=self.observer,
         )
         self.connect = Connect(
-            policy=ConnectPolicy(enabled, list(origins), rate, per_ip, 3000),
+            policy=ConnectPolicy(enabled, list(origins), rate, per_ip),
             rates=self.rates,
             quota=self.slots,
             connections=self.connections,

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from threading import Barrier, Event
 from time import monotonic
 from typing import Any
 from urllib.parse import quote
@@ -132,6 +134,41 @@ def test_a_connection_the_server_closed_is_opened_again(management: ManagementSe
         http.request("POST", "/live/x", {}, b"", monotonic() - 1)
     with pytest.raises(ValueError, match="not an http"):
         HttpClient("ftp://x")
+
+
+@pytest.mark.parametrize("stalled", [1, 3])
+def test_stalled_kept_alive_sockets_cost_a_second_and_a_fresh_one_is_tried(
+    management: ManagementServer, stalled: int
+) -> None:
+    client = JsonClient("x", "T", region="r", credentials=CREDENTIALS, base_url=management.url)
+    together, over = Barrier(stalled), Event()
+
+    def first(_method: str, _path: str, _nth: int) -> int:
+        together.wait(5)  # so that each call has a connection of its own
+        return 200
+
+    management.answer = first
+    with ThreadPoolExecutor(stalled) as pool:
+        list(pool.map(lambda _: client.call("Op", {}), range(stalled)))
+    assert management.connections == stalled
+    management.answer = lambda method, path, nth: 200 if management.connections > stalled else (over.wait(20), None)[1]
+    began = monotonic()
+    try:
+        assert client.call("Op", {}) == {}
+    finally:
+        over.set()
+    assert 0.9 < monotonic() - began < 2 and management.connections == stalled + 1
+
+
+def test_a_fresh_connection_that_stalls_leaves_time_for_another(management: ManagementServer) -> None:
+    client = JsonClient("x", "T", region="r", credentials=CREDENTIALS, base_url=management.url)
+    over = Event()
+    management.answer = lambda method, path, nth: 200 if nth > 1 else (over.wait(20), None)[1]
+    try:
+        assert client.call("Op", {}, deadline=monotonic() + 1) == {}
+    finally:
+        over.set()
+    assert management.connections == 2
 
 
 # --- secrets and tokens ------------------------------------------------------------------------------------

@@ -355,7 +355,7 @@ def test_a_repeated_request_counts_once(stores: Stores) -> None:
     count = counted(stores, 2)
     assert count("a") and count("a") and count("b") and count("b")
     assert not count("c")
-    stores.rates.clear("k", 60_000, 60_000)
+    stores.rates.clear("k", 60_000, 60_000, monotonic() + 5)
     assert count("c")
 
 

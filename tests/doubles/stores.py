@@ -352,7 +352,7 @@ class MemoryCaps(CapStore):
             taken = [(cap, shard, holder) for (cap, shard), holders in self.holders.items() for holder in holders]
         return _scan({"#".join(map(str, slot)): slot for slot in taken}, segment, segments, after)
 
-    def release(self, cap: str, shard: int, holder: str) -> None:
+    def release(self, cap: str, shard: int, holder: str, deadline: float | None = None) -> None:
         with self._lock:
             self.holders.get((cap, shard), set()).discard(holder)
 

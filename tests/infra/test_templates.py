@@ -17,7 +17,9 @@ from infra.app import build
 from infra.bridge import POLICY_LIMIT, publish_resources, rule_sql
 from infra.stage import StageError, load_stage, names
 from local_stack import relay_workers
+from tidegate.adapters.aws.json_client import DEFAULT_TIMEOUT_S
 from tidegate.domain.client_ip import ORIGIN_HEADER
+from tidegate.domain.limits import LIMITED_FUNCTION_S, MOST_LIMITER_MS
 from tidegate.tables import ALL_TABLES
 
 
@@ -102,6 +104,16 @@ def test_functions_run_where_they_should(production: dict[str, Any]) -> None:
         assert "LogGroup" in resource["LoggingConfig"]
         assert resource["Environment"]["Variables"]["REALTIME_TRUST_PROXY_HOPS"] == "2"
     assert all(group["RetentionInDays"] == 30 for group in properties(production, "AWS::Logs::LogGroup"))
+
+
+def test_the_limiters_deadline_ends_before_every_function_that_asks_it(production: dict[str, Any]) -> None:
+    waited_for = [
+        resource["Timeout"]
+        for resource in properties(production, "AWS::Lambda::Function")
+        if "TIDEGATE_TABLE_LIMITERS" in resource["Environment"]["Variables"]
+        and resource["Handler"].startswith(("functions.api.", "functions.gateway"))
+    ]
+    assert min(waited_for) == LIMITED_FUNCTION_S and MOST_LIMITER_MS / 1000 + DEFAULT_TIMEOUT_S < LIMITED_FUNCTION_S
 
 
 def test_the_relay_may_start_its_successors_and_read_credentials_but_not_write_them(production: dict[str, Any]) -> None:

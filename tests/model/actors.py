@@ -64,8 +64,8 @@ class LaterTasks:
 
 
 class NoRates:
-    def deadline(self) -> float:
-        return 0.0
+    def deadline(self) -> None:
+        return None
 
     def consume(self, *_args: object, **_options: object) -> None: ...
 

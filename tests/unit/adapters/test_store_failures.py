@@ -228,3 +228,27 @@ def test_a_batch_that_is_never_processed_ends(
     with pytest.raises(Unavailable) as unavailable:
         OPERATIONS[operation](database(answer))
     assert unavailable.value.code == "store_throttled"
+
+
+class Deadlines:
+    """A client that notes by when each call must have ended."""
+
+    def __init__(self) -> None:
+        self.given: list[float | None] = []
+
+    def call(self, _operation: str, _payload: Mapping[str, Any], *, deadline: float | None = None) -> dict[str, Any]:
+        self.given.append(deadline)
+        return {}
+
+
+def test_cleaning_up_has_a_deadline() -> None:
+    client = Deadlines()
+    db = DynamoDb(cast(JsonClient, client))
+    DynamoRates(db, "limiters").clear("k", 0, 60_000, 7.0)
+    DynamoCaps(db, "limiters", "t").release("dash#d", 0, "c", 8.0)
+    assert client.given == [7.0, 8.0]
+    with pytest.raises(Unavailable, match="in time"):
+        DynamoRates(db, "limiters").clear("k", 0, 60_000, -1.0)
+    with pytest.raises(Unavailable, match="in time"):
+        DynamoCaps(db, "limiters", "t").release("dash#d", 0, "c", -1.0)
+    assert len(client.given) == 2

@@ -65,6 +65,10 @@ def test_settings_have_defaults_and_ranges() -> None:
         ({"GATEWAY_API_BASE_URL": "https://api.example:99999"}, ["GATEWAY_API_BASE_URL"]),
         ({"GATEWAY_API_BASE_URL": "ftp://api.example"}, ["GATEWAY_API_BASE_URL", "https://"]),
         ({**API, "GATEWAY_INTROSPECTION_TIMEOUT_MS": "22001"}, ["GATEWAY_LIMITER_TIMEOUT_MS", "25001", "25000"]),
+        *[
+            ({"GATEWAY_LIMITER_TIMEOUT_MS": text}, ["GATEWAY_LIMITER_TIMEOUT_MS", "500 to 9000", "after 15 seconds"])
+            for text in ("20000", "9001", "499")
+        ],
         (
             {**API, "REALTIME_CONNECT_RATE_LIMIT_IP_PER_MIN": "10001"},
             ["REALTIME_CONNECT_RATE_LIMIT_IP_PER_MIN", "10000"],

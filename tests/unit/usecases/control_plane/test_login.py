@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any, cast
 
 import pytest
 
@@ -63,8 +65,14 @@ def login(passwords: Passwords) -> Login:
     return a_login(passwords, MemoryRates(), FailureMode.CLOSED, MemoryObserver())
 
 
-def a_login(passwords: Passwords, store: RateStore, mode: FailureMode, observer: MemoryObserver) -> Login:
-    clock, ids = ManualClock(), CountingIds()
+def a_login(
+    passwords: Passwords,
+    store: RateStore,
+    mode: FailureMode,
+    observer: MemoryObserver,
+    clock: ManualClock | None = None,
+) -> Login:
+    clock, ids = clock or ManualClock(), CountingIds()
     rates = RateLimits(
         store=store,
         keys=PlainKeys(),
@@ -152,3 +160,43 @@ def test_failures_that_are_not_forgotten_do_not_stop_a_right_login(passwords: Pa
     assert login("active@x.example", "right", "ip").token == "u"
     assert observer.counts[("limiter", "store_denied", "backend_error", "login")] == 1
     assert ("limiter", "fail_closed", "login") not in observer.counts
+
+
+class Timed(MemoryRates):
+    """Rates whose calls take a tenth of a second, and that note how much time each was given."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__()
+        self.given: list[tuple[str, float]] = []
+        for name in ("count", "clear", "lock", "locked_until_ms"):
+            setattr(self, name, self._timed(name, clock))
+
+    def _timed(self, name: str, clock: ManualClock) -> Callable[..., Any]:
+        call = getattr(super(), name)
+
+        def timed(*arguments: Any) -> Any:
+            self.given.append((name, round(arguments[-1] - clock.monotonic(), 3)))
+            clock.advance(0.1)
+            return call(*arguments)
+
+        return timed
+
+
+@pytest.mark.parametrize("password", ["right", "wrong"])
+def test_a_login_has_one_deadline_for_all_its_limits(passwords: Passwords, password: str) -> None:
+    clock = ManualClock()
+    store = Timed(clock)
+    login = a_login(passwords, store, FailureMode.CLOSED, MemoryObserver(), clock)
+    verify = passwords.verify
+
+    def slow(password_hash: str, given: str) -> bool:
+        clock.advance(60)  # the time of a password is not the limiter's
+        return verify(password_hash, given)
+
+    passwords.verify = slow  # type: ignore[method-assign, assignment]
+    for _ in range(ATTEMPTS):
+        store.given.clear()
+        with nullcontext() if password == "right" else pytest.raises(Unauthenticated):
+            login("active@x.example", password, "ip")
+    last = [("clear", 2.8)] if password == "right" else [("count", 2.8), ("lock", 2.7)]
+    assert store.given == [("count", 3.0), ("locked_until_ms", 2.9), *last]

@@ -29,7 +29,7 @@ class MemoryRates(RateStore):
             self._counts[window] = (count + 1, request_id)
             return decide_rate(count + 1, limit, now_ms, window_ms)
 
-    def clear(self, key: str, now_ms: int, window_ms: int) -> None:
+    def clear(self, key: str, now_ms: int, window_ms: int, deadline: float) -> None:
         self._counts.pop((key, window_ms, window_of(now_ms, window_ms)), None)
 
     def lock(self, key: str, until_ms: int, deadline: float) -> None:

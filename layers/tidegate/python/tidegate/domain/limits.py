@@ -26,6 +26,12 @@ GATEWAY_SCOPES = (CONNECT_IP_SCOPE, PUBLIC_SUBSCRIBE_IP_SCOPE, PUBLIC_SUBSCRIBE_
 #: The largest limit that a gateway may ask for, calls per window. A larger limit is treated as this one.
 MAX_GATEWAY_LIMIT = 10_000
 
+#: The shortest time limit among the functions that ask the limiter while somebody waits, seconds.
+LIMITED_FUNCTION_S = 15
+#: Most time for the limiter calls of one request, milliseconds. It ends before the function does. What is left is
+#: enough for one other call of a store that hangs, which takes five seconds, and for the answer.
+MOST_LIMITER_MS = (LIMITED_FUNCTION_S - 6) * 1000
+
 #: Holders per counter shard. A connection id has 16 characters, and an attribute set some overhead. 40 of them stay
 #: below 1 KiB, which DynamoDB bills as one write unit.
 HOLDERS_PER_SHARD = 40

@@ -27,7 +27,7 @@ class RateCounter(Protocol):
 
 
 class RateStore(RateCounter, Protocol):
-    def clear(self, key: str, now_ms: int, window_ms: int) -> None:
+    def clear(self, key: str, now_ms: int, window_ms: int, deadline: float) -> None:
         """Forget the key's current window. A successful login clears its failures this way."""
 
     def lock(self, key: str, until_ms: int, deadline: float) -> None:
@@ -47,7 +47,7 @@ class CapStore(Protocol):
     def scan(self, segment: int, segments: int, after: str | None = None) -> Iterator[ScanPage[tuple[str, int, str]]]:
         """(cap, counter shard, holder) of one part of the table, as in `ConnectionStore.scan`."""
 
-    def release(self, cap: str, shard: int, holder: str) -> None:
+    def release(self, cap: str, shard: int, holder: str, deadline: float | None = None) -> None:
         """Remove the holder from the set of one counter shard. Repeating changes nothing."""
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tidegate.domain.limits import FailureMode
+from tidegate.domain.limits import LIMITED_FUNCTION_S, MOST_LIMITER_MS, FailureMode
 from tidegate.settings.values import (
     base_url,
     boolean,
@@ -141,7 +141,10 @@ class LimiterSettings:
         "First part of every limiter key, so that two deployments may share a table.",
     )
     limiter_timeout_ms: int = setting(
-        "GATEWAY_LIMITER_TIMEOUT_MS", 3000, integer(500, 25_000), "One deadline for all limiter calls of one decision."
+        "GATEWAY_LIMITER_TIMEOUT_MS",
+        3000,
+        integer(500, MOST_LIMITER_MS, f"because the functions that ask it end after {LIMITED_FUNCTION_S} seconds"),
+        "One deadline for all limiter calls of a request, cleaning up included. It stands still between them.",
     )
     realtime_limiter_failure_mode: FailureMode = setting(
         "REALTIME_LIMITER_FAILURE_MODE",

@@ -24,10 +24,12 @@ def boolean(text: str) -> bool:
     raise ValueError("allowed: true, false (also 1, yes, on, 0, no, off)")
 
 
-def integer(low: int, high: int) -> Callable[[str], int]:
+def integer(low: int, high: int, why: str = "") -> Callable[[str], int]:
+    """`why` is added to the refusal, for a bound that does not explain itself."""
+
     def parse(text: str) -> int:
         if not re.fullmatch(r"-?\d{1,18}", text.strip()) or not low <= int(text) <= high:
-            raise ValueError(f"allowed: a whole number from {low} to {high}")
+            raise ValueError(f"allowed: a whole number from {low} to {high}" + (f", {why}" if why else ""))
         return int(text)
 
     return parse

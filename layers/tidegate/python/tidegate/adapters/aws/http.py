@@ -125,43 +125,61 @@ class HttpClient:
         self.host = parts.netloc.rpartition("@")[2]
         self.prefix = parts.path.rstrip("/")
 
-    def request(self, method: str, path: str, headers: Mapping[str, str], body: bytes, deadline: float) -> Answer:
+    def request(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        deadline: float,
+        *,
+        kept_alive_s: float | None = None,
+    ) -> Answer:
         """Send one request. An answer that is lost is not asked for again.
 
         Args:
             deadline: monotonic seconds by which the answer must be there.
+            kept_alive_s: most seconds for an answer over a kept-alive connection; None for all the time there is. A
+                connection that takes longer is closed, and with it all that are idle, because what silenced one has
+                probably silenced them too. The next request opens a fresh one.
 
         Raises:
             NotAnswered: the connection was refused, lost or too slow, or the answer was cut off or too large.
         """
         kept = self._take()
-        reused = kept is not None
         while True:
             if monotonic() >= deadline:
                 raise NotAnswered("deadline passed", sent=False, late=True)
             connection, timed = kept or self._connect(deadline)
             timed.deadline = deadline
+            if kept and kept_alive_s is not None:
+                timed.deadline = min(deadline, monotonic() + kept_alive_s)
             try:
                 connection.request(method, path, body=body, headers=dict(headers))
                 response = connection.getresponse()
                 answer = Answer(response.status, self._body_of(response))
             except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError) as error:
                 connection.close()
-                kept = None
-                if not reused:
+                if not kept:
                     raise NotAnswered(type(error).__name__, sent=True) from error
                 # The server had already closed the kept-alive connection, so it did not read the request.
-                reused = False
+                kept = None
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
-                late = isinstance(error, TimeoutError)
-                raise NotAnswered(type(error).__name__, sent=True, late=late) from error
+                raise self._lost(error, kept is not None) from error
             else:
                 if response.will_close:
                     connection.close()
                 else:
                     self._idle.append((connection, timed))
                 return answer
+
+    def _lost(self, error: Exception, kept: bool) -> NotAnswered:
+        late = isinstance(error, TimeoutError)
+        if late and kept:
+            while (idle := self._take()) is not None:
+                idle[0].close()
+        return NotAnswered(type(error).__name__, sent=True, late=late)
 
     def _body_of(self, response: http.client.HTTPResponse) -> bytes:
         if self._max_body is None:

@@ -2,7 +2,8 @@
 
 Invariant of this file: only what is safe is repeated. Throttling, 5xx and lost answers are retried with full jitter,
 within the caller's deadline. That is safe because all operations are written so that a repetition is harmless (see
-`ports`).
+`ports`). No attempt but the last may take more than half of the time that is left, so a stalled socket never eats a
+whole deadline.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from tidegate.adapters.aws.sigv4 import Credentials, Signer
 #: How long a call may take when its caller names no deadline, seconds.
 DEFAULT_TIMEOUT_S = 5.0
 _ATTEMPTS = 4
+#: How long a kept-alive connection may take to answer, seconds. The other end may have vanished without a word, and a
+#: call to DynamoDB takes milliseconds.
+KEPT_ALIVE_S = 1.0
 _BASE_DELAY_S = 0.025
 
 THROTTLING = frozenset(
@@ -108,7 +112,7 @@ class JsonClient:
         body = json.dumps(payload, separators=(",", ":")).encode()
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                return self._once(operation, body, deadline)
+                return self._once(operation, body, deadline if attempt == _ATTEMPTS else _halfway(deadline))
             except AwsError as error:
                 delay = random.uniform(0, _BASE_DELAY_S * 2**attempt)
                 if not error.temporary or attempt == _ATTEMPTS or monotonic() + delay >= deadline:
@@ -127,7 +131,7 @@ class JsonClient:
             {"content-type": self._content_type, "x-amz-target": f"{self._target}.{operation}"},
         )
         try:
-            answer = self._http.request("POST", path, headers, body, deadline)
+            answer = self._http.request("POST", path, headers, body, deadline, kept_alive_s=KEPT_ALIVE_S)
         except NotAnswered as error:
             raise AwsError(self._service, operation, "NotAnswered", str(error), True, {}, late=error.late) from error
         try:
@@ -141,3 +145,8 @@ class JsonClient:
         message = str(details.get("message", details.get("Message", "")))
         temporary = answer.status >= 500 or answer.status == 429 or code in _TEMPORARY
         raise AwsError(self._service, operation, code, message, temporary, details, status=answer.status)
+
+
+def _halfway(deadline: float) -> float:
+    now = monotonic()
+    return now + (deadline - now) / 2

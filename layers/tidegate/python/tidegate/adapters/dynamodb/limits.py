@@ -57,8 +57,10 @@ class DynamoRates(RateStore):
             return refused
         return decide_rate(_number(item.get("count")), limit, now_ms, window_ms)
 
-    def clear(self, key: str, now_ms: int, window_ms: int) -> None:
-        self._db.delete(self._table, {"key": f"{_RATE}{key}#{window_ms}#{window_of(now_ms, window_ms)}"})
+    def clear(self, key: str, now_ms: int, window_ms: int, deadline: float) -> None:
+        _in_time(deadline)
+        window = window_of(now_ms, window_ms)
+        self._db.delete(self._table, {"key": f"{_RATE}{key}#{window_ms}#{window}"}, deadline=deadline)
 
     def lock(self, key: str, until_ms: int, deadline: float) -> None:
         """Lock the key until `until_ms`, epoch milliseconds. A lock that lasts longer stays as it is."""
@@ -118,8 +120,16 @@ class DynamoCaps(CapStore):
                     taken += [(cap, int(shard), holder) for holder in item.get("holders", ())]
             yield ScanPage(taken, position)
 
-    def release(self, cap: str, shard: int, holder: str) -> None:
-        self._db.update(self._table, self._key(cap, shard), "DELETE #holders :holders", values={"holders": {holder}})
+    def release(self, cap: str, shard: int, holder: str, deadline: float | None = None) -> None:
+        if deadline is not None:
+            _in_time(deadline)
+        self._db.update(
+            self._table,
+            self._key(cap, shard),
+            "DELETE #holders :holders",
+            values={"holders": {holder}},
+            deadline=deadline,
+        )
 
     def _key(self, cap: str, shard: int) -> dict[str, str]:
         return {"key": f"{_CAP}{self._namespace}#{cap}#{shard}"}

@@ -14,6 +14,7 @@ from tidegate.errors import LimitReached, Unauthenticated, Unavailable
 from tidegate.ports.control_plane import AuditEvent, AuditLog, PasswordHasher, UserStore, UserTokens
 from tidegate.ports.limits import RateStore
 from tidegate.ports.runtime import Clock, Ids
+from tidegate.usecases.limits.deadline import LimiterDeadline
 from tidegate.usecases.limits.rate_limits import RateLimits
 
 #: Login attempts of one address that are allowed in a minute, over all e-mails.
@@ -76,24 +77,27 @@ class Login:
             LimitReached: too many attempts.
             LimiterUnavailable: the limits could not be checked and the failure mode is fail-closed.
         """
-        self._rates.consume("login-ip", address, ATTEMPTS_PER_IP, refusal="Too many login attempts")
+        deadline = self._rates.deadline()
+        refusal = "Too many login attempts"
+        self._rates.consume("login-ip", address, ATTEMPTS_PER_IP, deadline=deadline, refusal=refusal)
         email = email.strip().lower()
         key = self._rates.key(_SCOPE, f"{email}|{address}")
-        self._refuse_locked(key, email)
+        self._refuse_locked(key, email, deadline)
         user = self._users.by_email(email)
         right = self._passwords.verify(user.password_hash if user else self._hash_of_nobody, password)
         if user is None or not right or not user.active:
-            self._count_failure(key, email)
+            self._count_failure(key, email, deadline)
             raise Unauthenticated("Invalid credentials", code="invalid_credentials")
         now = int(self._clock.now())
-        self._forget_failures(key)
+        self._forget_failures(key, deadline)
         expires_at = now + self._policy.token_ttl_s
         claims = UserClaims(user.user_id, user.email, user.role, user.session_version, now, expires_at)
         return LoggedIn(self._tokens.sign(claims), expires_at, user)
 
-    def _refuse_locked(self, key: str, email: str) -> None:
+    def _refuse_locked(self, key: str, email: str, deadline: LimiterDeadline) -> None:
         try:
-            until_ms = self._store.locked_until_ms(key, self._rates.deadline())
+            with deadline.running() as until_s:
+                until_ms = self._store.locked_until_ms(key, until_s)
         except Unavailable as error:
             self._rates.unanswered(_SCOPE, error, _UNAVAILABLE)
             return
@@ -103,21 +107,25 @@ class Login:
             seconds = -(-left_ms // 1000)
             raise LimitReached(f"Too many login attempts. Try again in {seconds} seconds.", retry_after_ms=left_ms)
 
-    def _count_failure(self, key: str, email: str) -> None:
+    def _count_failure(self, key: str, email: str, deadline: LimiterDeadline) -> None:
         policy, now_ms = self._policy, int(self._clock.now() * 1000)
         try:
-            decision = self._store.count(
-                key, policy.max_attempts, now_ms, policy.window_s * 1000, self._ids.new_id(), self._rates.deadline()
-            )
-            if decision.remaining == 0:
-                self._store.lock(key, now_ms + policy.lock_s * 1000, self._rates.deadline())
-                self._record("auth.login.locked", email)
+            with deadline.running() as until_s:
+                decision = self._store.count(
+                    key, policy.max_attempts, now_ms, policy.window_s * 1000, self._ids.new_id(), until_s
+                )
+                if decision.remaining == 0:
+                    self._store.lock(key, now_ms + policy.lock_s * 1000, until_s)
         except Unavailable as error:
             self._rates.unanswered(_SCOPE, error, _UNAVAILABLE)
+            return
+        if decision.remaining == 0:
+            self._record("auth.login.locked", email)
 
-    def _forget_failures(self, key: str) -> None:
+    def _forget_failures(self, key: str, deadline: LimiterDeadline) -> None:
         try:
-            self._store.clear(key, int(self._clock.now() * 1000), self._policy.window_s * 1000)
+            with deadline.running() as until_s:
+                self._store.clear(key, int(self._clock.now() * 1000), self._policy.window_s * 1000, until_s)
         except Unavailable as error:  # the failures end with their window
             self._rates.not_cleaned_up(_SCOPE, error)
 

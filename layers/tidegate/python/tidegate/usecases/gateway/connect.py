@@ -43,7 +43,6 @@ class ConnectPolicy:
     allowed_origins: Collection[str]
     rate_per_minute: int
     connections_per_ip: int
-    limiter_timeout_ms: int
 
 
 class Connect:
@@ -82,7 +81,7 @@ class Connect:
             raise Disabled("Realtime is disabled")
         if policy.allowed_origins and (handshake.origin or "").lower() not in policy.allowed_origins:
             raise Denied("Origin is not allowed", code="origin_not_allowed")
-        deadline = self._clock.monotonic() + policy.limiter_timeout_ms / 1000
+        deadline = self._rates.deadline()
         self._rates.consume(CONNECT_IP_SCOPE, handshake.ip_key, policy.rate_per_minute, deadline=deadline)
         ip = self._keys.key("ip", handshake.ip_key)
         slot = self._quota.take(
@@ -105,6 +104,6 @@ class Connect:
             )
         except BaseException:
             # The connection is not admitted, so its slot goes back, whatever went wrong.
-            self._quota.free(taken, handshake.connection_id)
+            self._quota.free(taken, handshake.connection_id, deadline)
             raise
         self._observer.count("connections_opened")

@@ -23,6 +23,7 @@ from tidegate.ports.gateway import ConnectionStore, Reservation, SessionTokens, 
 from tidegate.ports.runtime import Clock, Ids, Observer
 from tidegate.usecases.gateway.authorizer import Authorization, Authorizer
 from tidegate.usecases.limits.connection_quota import ConnectionQuota, home_slot
+from tidegate.usecases.limits.deadline import LimiterDeadline
 from tidegate.usecases.limits.rate_limits import RateLimits
 
 #: How often a subscribe is tried before it is refused. It starts over when it lost its row to another subscribe, or met
@@ -103,24 +104,24 @@ class Subscribe:
         if (claims.dashboard_id, claims.datasource_id) != (dashboard_id, datasource_id):
             raise Denied("Datasource identifiers do not match token claims")
         connection = self._open_connection(connection_id)
+        deadline = self._rates.deadline()
         if claims.principal.is_public:
-            self._limit(claims, connection)
+            self._limit(claims, connection, deadline)
         checked_at = self._clock.monotonic()
         authorization = self._authorizer(claims, token, self._clock.now())
         key = SubscriptionKey(dashboard_id, connection_id, datasource_id)
         for _ in range(ROUNDS):
             if connection.subscriptions.get(datasource_id, dashboard_id) != dashboard_id:
                 raise Denied("Datasource token dashboard mismatch")
-            done = self._round(key, connection, authorization, checked_at)
+            done = self._round(key, connection, authorization, checked_at, deadline)
             if done is not None:
                 self._observer.count("subscribes", refreshed=str(done.refreshed).lower())
                 return done
             connection = self._open_connection(connection_id)
         raise Busy("Subscription update already in progress")
 
-    def _limit(self, claims: SessionClaims, connection: Connection) -> None:
+    def _limit(self, claims: SessionClaims, connection: Connection, deadline: LimiterDeadline) -> None:
         refusal = "Too many public realtime subscribe requests"
-        deadline = self._rates.deadline()
         self._rates.consume(
             PUBLIC_SUBSCRIBE_IP_SCOPE, connection.ip, self._policy.rate_per_ip, deadline=deadline, refusal=refusal
         )
@@ -135,7 +136,12 @@ class Subscribe:
         return connection
 
     def _round(
-        self, key: SubscriptionKey, connection: Connection, authorization: Authorization, checked_at: float
+        self,
+        key: SubscriptionKey,
+        connection: Connection,
+        authorization: Authorization,
+        checked_at: float,
+        deadline: LimiterDeadline,
     ) -> Subscribed | None:
         """One try. None when another subscribe or a termination interfered: start over."""
         there = self._subscriptions.get(key)
@@ -144,7 +150,7 @@ class Subscribe:
         if there is not None and there.live and same_authorization(there.claim, authorization.claim):
             moved = self._subscriptions.move_expiry(there, authorization.claim.expires_at, authorization.session_token)
             return Subscribed(there, authorization.stream, True, checked_at) if moved else None
-        slot = self._admit(key, connection)
+        slot = self._admit(key, connection, deadline)
         stream = self._streams.touch(authorization.stream)
         row = Subscription(
             key=key,
@@ -157,11 +163,11 @@ class Subscribe:
         if not self._subscriptions.put_hidden(row):
             return None
         checked_at = self._clock.monotonic()
-        if self._verified(row, slot) and self._subscriptions.make_visible(row):
+        if self._verified(row, slot, deadline) and self._subscriptions.make_visible(row):
             return Subscribed(row, stream, False, checked_at)
         return None
 
-    def _admit(self, key: SubscriptionKey, connection: Connection) -> str | None:
+    def _admit(self, key: SubscriptionKey, connection: Connection, deadline: LimiterDeadline) -> str | None:
         """Reserve the key and take a slot of the dashboard, or neither.
 
         Returns the slot; None when the limiter's store is down and its failure mode is fail-open.
@@ -191,6 +197,7 @@ class Subscribe:
                 refusal="Realtime dashboard connection limit reached",
                 noted=frozenset(noted),
                 note=note,
+                deadline=deadline,
             )
         except TidegateError:
             self._subscriptions.release_key(key)
@@ -200,7 +207,7 @@ class Subscribe:
             self._connections.forget_slots(key.connection_id, noted - {slot})
         return slot
 
-    def _verified(self, row: Subscription, slot: str | None) -> bool:
+    def _verified(self, row: Subscription, slot: str | None, deadline: LimiterDeadline) -> bool:
         """Read everything again, strongly consistent, now that the row is put. If it does not hold, take the row back.
 
         Returns:
@@ -220,7 +227,7 @@ class Subscribe:
             self._take_back(row)
             if connection is None and slot is not None:
                 # The connection was removed, and its slots may have been freed before this one was taken.
-                self._quota.free([slot], row.key.connection_id)
+                self._quota.free([slot], row.key.connection_id, deadline)
             raise Unauthenticated("The connection is closed", code="connection_closed")
         if refusal is not None:
             self._take_back(row)

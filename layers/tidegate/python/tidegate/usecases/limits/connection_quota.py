@@ -13,6 +13,7 @@ from tidegate.domain.limits import FailureMode, Outcome, counter_shards
 from tidegate.errors import LimiterUnavailable, LimitReached, Unavailable
 from tidegate.ports.limits import CapStore
 from tidegate.ports.runtime import Clock, Observer
+from tidegate.usecases.limits.deadline import LimiterDeadline
 
 
 def slot_name(cap: str, shard: int) -> str:
@@ -46,7 +47,7 @@ class ConnectionQuota:
         refusal: str,
         noted: Collection[str] = (),
         note: Callable[[str], bool] = lambda _slot: True,
-        deadline: float | None = None,
+        deadline: LimiterDeadline | None = None,
     ) -> str | None:
         """Take a slot in the first counter shard that has room.
 
@@ -59,7 +60,7 @@ class ConnectionQuota:
             noted: slots that are noted on the connection. Taking one that it has already takes nothing more.
             note: called with the name of every other slot before that slot is tried. False when the connection that
                 should own it is gone; then the search ends.
-            deadline: monotonic seconds shared by all limiter calls of one decision.
+            deadline: shared by all limiter calls of one request; None when this is the only one.
 
         Returns:
             The slot's name; None when the store did not answer and the failure mode is fail-open.
@@ -68,8 +69,7 @@ class ConnectionQuota:
             LimitReached: every shard is full, or the connection is gone.
             LimiterUnavailable: the store did not answer and the failure mode is fail-closed.
         """
-        if deadline is None:
-            deadline = self._clock.monotonic() + self._timeout_s
+        deadline = deadline or self._deadline()
         scope = cap.split("#", 1)[0]
         try:
             ring = list(counter_shards(holder, limit))
@@ -78,7 +78,9 @@ class ConnectionQuota:
                 slot = slot_name(cap, shard.index)
                 if slot not in noted and not note(slot):
                     break
-                if self._store.take(cap, shard.index, shard.limit, holder, deadline):
+                with deadline.running() as until_s:
+                    taken = self._store.take(cap, shard.index, shard.limit, holder, until_s)
+                if taken:
                     self._count(scope, Outcome.ALLOWED)
                     return slot
         except Unavailable as error:
@@ -91,17 +93,27 @@ class ConnectionQuota:
         self._count(scope, Outcome.REJECTED)
         raise LimitReached(refusal, code="cap_reached")
 
-    def free(self, slots: Iterable[str], holder: str) -> None:
+    def free(self, slots: Iterable[str], holder: str, deadline: LimiterDeadline | None = None) -> None:
         """Free the named slots. Repeating is harmless.
 
         A slot that cannot be freed now is counted, and the next full revalidation frees it.
+
+        Args:
+            slots: names of slots.
+            holder: who holds them.
+            deadline: shared by all limiter calls of one request; None when nothing else was limited.
         """
+        deadline = deadline or self._deadline()
         for slot in slots:
             cap, _, shard = slot.rpartition("#")
             try:
-                self._store.release(cap, int(shard), holder)
+                with deadline.running() as until_s:
+                    self._store.release(cap, int(shard), holder, until_s)
             except Unavailable:
                 self._observer.count("slots_not_freed")
+
+    def _deadline(self) -> LimiterDeadline:
+        return LimiterDeadline(self._clock, self._timeout_s)
 
     def _count(self, scope: str, outcome: Outcome) -> None:
         self._observer.count("limiter", scope=f"cap-{scope}", outcome=outcome.value)

@@ -10,6 +10,7 @@ from tidegate.domain.limits import WINDOW_MS, FailureMode, Outcome, RateDecision
 from tidegate.errors import LimiterUnavailable, LimitReached, Unavailable
 from tidegate.ports.limits import KeyHasher, RateCounter
 from tidegate.ports.runtime import Clock, Ids, Observer
+from tidegate.usecases.limits.deadline import LimiterDeadline
 
 #: Refusals that a process remembers. Beyond that the oldest is forgotten, and its key is asked of the store again.
 _REMEMBERED = 4096
@@ -40,9 +41,9 @@ class RateLimits:
         self._observer = observer
         self._refused_until_ms: dict[str, int] = {}
 
-    def deadline(self) -> float:
-        """When all limiter calls of a decision that starts now must have answered, monotonic seconds."""
-        return self._clock.monotonic() + self._timeout_s
+    def deadline(self) -> LimiterDeadline:
+        """One for all limiter calls of a request."""
+        return LimiterDeadline(self._clock, self._timeout_s)
 
     def consume(
         self,
@@ -50,7 +51,7 @@ class RateLimits:
         raw_key: str,
         limit: int,
         *,
-        deadline: float | None = None,
+        deadline: LimiterDeadline | None = None,
         window_ms: int = WINDOW_MS,
         refusal: str = "Too many requests",
     ) -> RateDecision:
@@ -60,7 +61,7 @@ class RateLimits:
             scope: what is limited, as metrics show it.
             raw_key: whose calls are counted. Only its HMAC is stored.
             limit: calls per window.
-            deadline: monotonic seconds, shared by all limiter calls of one decision; None for `deadline()`.
+            deadline: shared by all limiter calls of one request; None when this is the only one.
             window_ms: length of the window, milliseconds.
             refusal: what a refused client is told.
 
@@ -75,9 +76,8 @@ class RateLimits:
             self._count(scope, Outcome.REJECTED)
             raise LimitReached(refusal, retry_after_ms=until - now_ms)
         try:
-            decision = self._store.count(
-                key, limit, now_ms, window_ms, self._ids.new_id(), self.deadline() if deadline is None else deadline
-            )
+            with (deadline or self.deadline()).running() as until_s:
+                decision = self._store.count(key, limit, now_ms, window_ms, self._ids.new_id(), until_s)
         except Unavailable as error:
             self.unanswered(scope, error)
             return RateDecision(True, limit, 0, counted=False)
