@@ -27,6 +27,7 @@ from tidegate.domain.profiles import (
     Transport,
 )
 from tidegate.errors import Denied, InvalidInput, NotFound
+from tidegate.protocol import strict_json
 from tidegate.protocol.topics import check_filter
 
 #: Types of datasource that stream. Other types, such as a clock or static values, need no session token.
@@ -233,8 +234,8 @@ def _headers(settings: Mapping[str, object]) -> dict[str, str]:
     raw = settings.get("headers", settings.get("requestHeaders"))
     if isinstance(raw, str):
         try:
-            raw = json.loads(raw) if raw.strip() else {}
-        except (ValueError, RecursionError) as error:
+            raw = strict_json.loads(raw.encode()) if raw.strip() else {}
+        except (InvalidInput, ValueError) as error:
             raise InvalidInput("headers must be a JSON object") from error
     if raw is None:
         return {}
