@@ -50,10 +50,10 @@ ENV = {
 GATEWAY = {
     "functions.gateway_connect.connect": 48,
     "functions.gateway_connect.disconnect": 48,
-    "functions.gateway_connect.messages": 73,
+    "functions.gateway_connect.messages": 76,
     "functions.mqtt_bridge.bridge": 61,
     "functions.mqtt_bridge.catch_up": 60,
-    "functions.revalidate.worker": 77,
+    "functions.revalidate.worker": 80,
     "functions.revalidate.dispatch": 44,
     "functions.revalidate.schedule": 48,
     "functions.revalidate.profiles": 54,
