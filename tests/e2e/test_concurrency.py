@@ -10,7 +10,7 @@ import pytest
 
 from local_stack.config import Config
 from tests.containers.gateway import DASHBOARD, DATASOURCE, GatewayContainer
-from tests.doubles.platform import MemoryObserver, MemorySender
+from tests.doubles.platform import MemoryObserver, MemorySender, PlainKeys
 from tidegate.adapters.dynamodb.access import put_dashboard
 from tidegate.domain.limits import FailureMode
 from tidegate.domain.subscriptions import Connection
@@ -20,6 +20,7 @@ from tidegate.usecases.gateway.authorizer import LocalAuthorizer
 from tidegate.usecases.gateway.end_connection import EndConnection
 from tidegate.usecases.gateway.subscribe import Subscribe, SubscribePolicy
 from tidegate.usecases.limits.connection_quota import ConnectionQuota
+from tidegate.usecases.limits.rate_limits import RateLimits
 from tidegate.usecases.revocation.evaluate import Evaluate
 from tidegate.usecases.revocation.terminate_subscriptions import TerminateSubscriptions
 
@@ -39,6 +40,17 @@ class RealTables(GatewayContainer):
             clock=control_plane.clock,
             observer=self.observer,
         )
+        # Rates and quota share a deadline, so they share a clock too.
+        rates = RateLimits(
+            store=self.rate_store,
+            keys=PlainKeys(),
+            namespace="t",
+            failure_mode=FailureMode.CLOSED,
+            timeout_ms=20_000,
+            clock=control_plane.clock,
+            ids=control_plane.ids,
+            observer=self.observer,
+        )
         end = EndConnection(
             connections=control_plane.connections,
             subscriptions=control_plane.subscriptions,
@@ -49,7 +61,7 @@ class RealTables(GatewayContainer):
         self.real_subscribe = Subscribe(
             policy=SubscribePolicy(50, 1000, 10**6, 10**6),
             tokens=self.tokens,
-            rates=self.rates,
+            rates=rates,
             authorizer=LocalAuthorizer(
                 access=control_plane.access,
                 profiles=self.profiles,  # type: ignore[arg-type]
