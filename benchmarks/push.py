@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.figures import Cell, Figure, Table
 from benchmarks.progress import step
 from local_stack.config import Config
-from local_stack.seed import Api, document, mqtt
+from local_stack.seed import OWN, Api, document, mqtt
 from local_stack.up import down, up
 from local_stack.viewer import Viewer
 
@@ -58,7 +58,7 @@ async def _push(stack: Mapping[str, Any], size: Size) -> Table:
     )
     profile = {"name": "bench", "transport": "iot-core", "allowPublicUse": True}
     broker = admin.call("POST", "/api/broker-profiles", profile)["id"]
-    made = editor.call("POST", "/api/dashboards", document("Bench", [mqtt("telemetry", broker, "demo/bench")]))
+    made = editor.call("POST", "/api/dashboards", document("Bench", [mqtt("telemetry", broker, f"{OWN}/bench")]))
     path = f"/api/dashboards/{made['id']}"
     made = editor.call("PUT", f"{path}/visibility", {"visibility": "link"})
     body = {"dashboardId": made["id"], "datasourceId": "telemetry", "shareToken": made["shareToken"]}

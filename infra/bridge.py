@@ -19,9 +19,13 @@ from infra.gateway import END_CONNECTION, Gateway
 from infra.stage import Stage, StageError
 from infra.tables import Tables
 from tidegate import tables as t
+from tidegate.domain.stream_policy import iot_topics
 
 #: Version of the rule language: the newest.
 SQL_VERSION = "2016-03-23"
+#: Policy variable: the thing whose certificate the connection uses. A connection has one only when its client id is the
+#: thing's name.
+THING = "${iot:Connection.Thing.ThingName}"
 #: Longest policy document IoT takes, in characters without white space.
 POLICY_LIMIT = 2048
 
@@ -102,7 +106,7 @@ class Bridge(Construct):
         for function in (self.bridge, self.catch_up):
             gateway.give_connections(function)
         self._rules(stage)
-        self.device_policy = _device_policy(self, stage.settings.mqtt_allowed_topics)
+        self.device_policy = _device_policy(self, iot_topics_of(stage), stage.settings.iot_topic_prefix)
 
     def _rules(self, stage: Stage) -> None:
         errors = logs.LogGroup(
@@ -113,7 +117,7 @@ class Bridge(Construct):
         )
         role = iam.Role(self, "RuleErrorsRole", assumed_by=iam.ServicePrincipal("iot.amazonaws.com"))
         errors.grant(role, "logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents")
-        for allowed_topic in stage.settings.mqtt_allowed_topics:
+        for allowed_topic in iot_topics_of(stage):
             digest = hashlib.sha256(allowed_topic.encode()).hexdigest()[:12]
             rule = iot.CfnTopicRule(
                 self,
@@ -157,48 +161,67 @@ def rule_sql(allowed_topic: str) -> str:
     )
 
 
-def _device_policy(scope: Construct, allowed_topics: tuple[str, ...]) -> iot.CfnPolicy:
+def iot_topics_of(stage: Stage) -> tuple[str, ...]:
+    """The allowed topics of the stage that get an IoT rule."""
+    return iot_topics(stage.settings.mqtt_allowed_topics, stage.settings.iot_topic_prefix)
+
+
+def _device_policy(scope: Construct, allowed_topics: tuple[str, ...], topic_prefix: str) -> iot.CfnPolicy:
     stack = cdk.Stack.of(scope)
     # Partition, region and account are not known before the deploy. This is the longest start of an ARN there is.
-    example = device_policy("arn:aws-us-gov:iot:ap-southeast-2:123456789012:", allowed_topics)
+    example = device_policy("arn:aws-us-gov:iot:ap-southeast-2:123456789012:", allowed_topics, topic_prefix)
     longest = len(json.dumps(example, separators=(",", ":"), ensure_ascii=False))
     if longest > POLICY_LIMIT:
         raise StageError(
-            f"REALTIME_MQTT_ALLOWED_TOPICS: its {len(allowed_topics)} entries make an IoT policy for devices of up to "
+            f"REALTIME_MQTT_ALLOWED_TOPICS: its {len(allowed_topics)} entries below {topic_prefix}/ "
+            f"make an IoT policy for devices of up to "
             f"{longest} characters; allowed: {POLICY_LIMIT}. Use fewer, wider entries."
         )
-    document = device_policy(f"arn:{stack.partition}:iot:{stack.region}:{stack.account}:", allowed_topics)
+    arn = f"arn:{stack.partition}:iot:{stack.region}:{stack.account}:"
+    document = device_policy(arn, allowed_topics, topic_prefix)
     return iot.CfnPolicy(scope, "DevicePolicy", policy_document=document)
 
 
-def device_policy(prefix: str, entries: tuple[str, ...]) -> dict[str, object]:
-    """The policy of devices. They connect as the thing that their certificate belongs to, and publish to allowed
-    topics only.
+def device_policy(arn: str, allowed_topics: tuple[str, ...], topic_prefix: str) -> dict[str, object]:
+    """The policy of devices. A device connects as the thing that its certificate belongs to. It publishes below its
+    own name only, so that no device can speak for another.
 
     Args:
-        prefix: start of an ARN, up to the resource.
-        entries: the allowed topics.
+        arn: start of an ARN, up to the resource.
+        allowed_topics: those with an IoT rule.
+        topic_prefix: the stage's. The level after it is the thing's name.
     """
-    topics = [f"{prefix}topic/{resource}" for allowed_topic in entries for resource in publish_resources(allowed_topic)]
-    statements: list[dict[str, object]] = [
-        {
-            "Effect": "Allow",
-            "Action": "iot:Connect",
-            "Resource": prefix + "client/${iot:Connection.Thing.ThingName}",
-        }
+    resources = [
+        resource for allowed_topic in allowed_topics for resource in publish_resources(allowed_topic, topic_prefix)
     ]
-    if topics:
+    statements: list[dict[str, object]] = [
+        {"Effect": "Allow", "Action": "iot:Connect", "Resource": f"{arn}client/{THING}"}
+    ]
+    if resources:
+        topics = [f"{arn}topic/{resource}" for resource in dict.fromkeys(resources)]
         statements.append({"Effect": "Allow", "Action": "iot:Publish", "Resource": topics})
     return {"Version": "2012-10-17", "Statement": statements}
 
 
-def publish_resources(allowed_topic: str) -> list[str]:
-    """The IoT policy resources of an allowed topic.
+def publish_resources(allowed_topic: str, topic_prefix: str) -> list[str]:
+    """The IoT policy resources of an allowed topic, for the device that is connected.
 
-    Policies take `+` and `#` literally. Their own wildcard `*` crosses levels. So for an allowed topic with `+`, a
-    device may publish to more topics than the rule reads. The rule decides what is delivered. `a/#` also means `a`.
+    The level after the prefix becomes the thing's name. An allowed topic with another name there is nothing for
+    devices: publish to it from elsewhere. Below, policies take `+` and `#` literally. Their own wildcard `*` crosses
+    levels. So for an allowed topic with `+`, a device may publish to more topics than the rule reads, all below its own
+    name. The rule decides what is delivered. `a/#` also means `a`.
     """
-    resources = [allowed_topic.replace("+", "*").replace("#", "*")]
-    if allowed_topic.endswith("/#"):
-        resources.append(allowed_topic.removesuffix("/#").replace("+", "*"))
+    level, _, rest = allowed_topic.removeprefix(f"{topic_prefix}/").partition("/")
+    own = f"{topic_prefix}/{THING}"
+    if level == "#":
+        return [f"{own}/*", own]
+    if level != "+":
+        return []
+    if not rest:
+        return [own]
+    resources = [f"{own}/{rest}".replace("+", "*").replace("#", "*")]
+    if rest == "#":
+        resources.append(own)
+    elif rest.endswith("/#"):
+        resources.append(f"{own}/{rest.removesuffix('/#')}".replace("+", "*"))
     return resources

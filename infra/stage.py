@@ -72,7 +72,8 @@ def load_stage(name: str, overrides: Mapping[str, str] | None = None) -> Stage:
         raise StageError(f"{path.name}: unknown keys {sorted(unknown)}; allowed: {sorted(_KEYS)}")
     if raw["architecture"] not in ("arm64", "host"):
         raise StageError(f"{path.name}: architecture={raw['architecture']!r}; allowed: arm64, host")
-    variables = {**raw["settings"], **(overrides or {})}
+    # Topics of a stage begin with its name, so that stages in one account and region share nothing.
+    variables = {"REALTIME_IOT_TOPIC_PREFIX": name, **raw["settings"], **(overrides or {})}
     known = {setting.variable for setting in documented()}
     if unknown := variables.keys() - known:
         raise StageError(f"{path.name}: unknown settings {sorted(unknown)}; docs/reference/settings.md lists all")

@@ -13,7 +13,7 @@ _START_S = 30.0
 
 def start(config: Config, processes: Processes) -> None:
     """Start it and wait until it answers. Raises `StackError`."""
-    command = [str(ROOT / ".tidegate/emulator-venv/bin/ministack")]
+    command = [str(ROOT / ".tidegate/emulator-venv/bin/python"), str(ROOT / "local_stack/emulator_process.py")]
     env: dict[str, str | None] = {
         "GATEWAY_PORT": str(config.emulator_port),
         "BIND_HOST": "127.0.0.1",

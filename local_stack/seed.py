@@ -11,10 +11,13 @@ import httpx
 
 from local_stack.config import Config, StackError
 from local_stack.deployment import Deployed
+from local_stack.device import THING
 from ops.admin import first_admin
 
 EMAILS = {"admin": "admin@example.com", "editor": "editor@example.com", "viewer": "viewer@example.com"}
-TOPICS = {"private": "demo/private", "link": "demo/link", "public": "demo/public"}
+#: Topics below this are the demo device's own.
+OWN = f"demo/{THING}"
+TOPICS = {"private": f"{OWN}/private", "link": f"{OWN}/link", "public": f"{OWN}/public"}
 
 #: Five messages a second, where the fake upstreams say one by themselves.
 LIVELY = "?rate=5"

@@ -57,6 +57,7 @@ def deployment(moto_url: str) -> dict[str, str]:
         "AWS_ACCESS_KEY_ID": "testing",
         "AWS_SECRET_ACCESS_KEY": "testing",
         "REALTIME_MQTT_ALLOWED_TOPICS": "demo/#",
+        "REALTIME_IOT_TOPIC_PREFIX": "demo",
         "REALTIME_LIMITER_FAILURE_MODE": "fail-closed",
         "SECURITY_LIMITER_FAILURE_MODE": "fail-closed",
         "WEBSOCKET_API_ENDPOINT": "https://api.execute-api.us-east-1.amazonaws.com/live",

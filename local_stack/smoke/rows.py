@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 #: Modules of this folder in the table's order. Those about relay workers take the longest; the last looks back.
-MODULES = ("test_gateway", "test_relay", "test_revocation", "test_relay_workers", "test_demo_data")
+MODULES = ("test_gateway", "test_devices", "test_relay", "test_revocation", "test_relay_workers", "test_demo_data")
 
 #: Messages of the latency figure.
 SAMPLES = 60

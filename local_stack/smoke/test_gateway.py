@@ -13,7 +13,7 @@ import pytest
 import websockets
 
 from local_stack.checks import expect
-from local_stack.seed import document, mqtt
+from local_stack.seed import OWN, document, mqtt
 from local_stack.smoke.client import Note, Smoke
 from local_stack.smoke.rows import SAMPLES, row
 from local_stack.viewer import Frame, Viewer
@@ -124,7 +124,7 @@ async def test_refresh(smoke: Smoke) -> None:
 
 @row("refused: viewer without rights")
 async def test_no_rights(smoke: Smoke, note: Note) -> None:
-    not_shared = smoke.dashboard(mqtt("telemetry", smoke.stack["demo"]["brokers"]["members"], "demo/secret"))
+    not_shared = smoke.dashboard(mqtt("telemetry", smoke.stack["demo"]["brokers"]["members"], f"{OWN}/secret"))
     status = smoke.mint_status(smoke.user("viewer"), not_shared)
     expect(status == 403, f"mint answered {status}")
     forged = smoke.forge(sub="somebody", dashboardId=not_shared["dashboardId"])
@@ -163,7 +163,7 @@ async def test_expired(smoke: Smoke, note: Note) -> None:
 
 def _shared_by_link(smoke: Smoke) -> tuple[dict[str, Any], str]:
     """A dashboard shared by link and its topic. The demo's own link must work after the run, so it is not rotated."""
-    topic = f"demo/rotated/{time.time_ns()}"
+    topic = f"{OWN}/rotated/{time.time_ns()}"
     return smoke.dashboard(mqtt("telemetry", smoke.stack["demo"]["brokers"]["public"], topic), "link"), topic
 
 
@@ -216,7 +216,7 @@ async def test_after_rotation(smoke: Smoke) -> None:
 async def test_cap(smoke: Smoke, note: Note) -> None:
     """The connection's own cap."""
     editor, broker = smoke.user("editor"), smoke.stack["demo"]["brokers"]["public"]
-    datasources = [mqtt(f"d{number}", broker, f"demo/cap/{number}") for number in range(SUBSCRIPTIONS + 1)]
+    datasources = [mqtt(f"d{number}", broker, f"{OWN}/cap/{number}") for number in range(SUBSCRIPTIONS + 1)]
     made = editor.call("POST", "/api/dashboards", document("Cap", datasources))
     user_id = editor.call("GET", "/api/users/me")["id"]
     viewer = await smoke.viewer()

@@ -13,7 +13,7 @@ import pytest
 from local_stack import schedule
 from local_stack.checks import expect
 from local_stack.deployment import client
-from local_stack.seed import LIVELY, Api, mqtt, stream
+from local_stack.seed import LIVELY, OWN, Api, mqtt, stream
 from local_stack.smoke.client import Note, Smoke
 from local_stack.smoke.rows import row
 from ops.full_revalidation import demand_full_revalidation
@@ -39,7 +39,7 @@ class Scene:
         self.admin, self.owner = smoke.user("admin"), smoke.user("editor")
         self.broker_body = {"name": f"scene {time.time_ns()}", "transport": "iot-core", "allowPublicUse": True}
         self.broker_id = self.admin.call("POST", "/api/broker-profiles", self.broker_body)["id"]
-        self.topic = f"demo/scene/{time.time_ns()}"
+        self.topic = f"{OWN}/scene/{time.time_ns()}"
         self.demo = smoke.dashboard(mqtt("telemetry", self.broker_id, self.topic), visibility)
 
     def change(self, method: str, what: str, body: dict[str, Any] | None = None) -> Any:

@@ -145,7 +145,7 @@ class GatewayContainer:
         self.authorizer = LocalAuthorizer(
             access=self.access,
             profiles=self.profiles,  # type: ignore[arg-type]
-            policy=StreamPolicy(frozenset({"mqtt", "sse"}), tuple(allowed_topics), EGRESS),
+            policy=StreamPolicy(frozenset({"mqtt", "sse"}), tuple(allowed_topics), "a", EGRESS),
         )
         self.subscribe = Subscribe(
             policy=SubscribePolicy(per_connection, per_dashboard, rate, rate),

@@ -32,8 +32,8 @@ INTENT: dict[str, object] = {
     "password": "pw-7",
 }
 HOUR = 3600.0
-POLICY = StreamPolicy(frozenset({"mqtt", "sse"}), ("a/#",), EGRESS)
-EVERYTHING = StreamPolicy(frozenset({"mqtt", "sse", "websocket"}), ("a/#",), EGRESS)
+POLICY = StreamPolicy(frozenset({"mqtt", "sse"}), ("a/#",), "a", EGRESS)
+EVERYTHING = StreamPolicy(frozenset({"mqtt", "sse", "websocket"}), ("a/#",), "a", EGRESS)
 #: What the contract says of the relay's sources, secrets in place.
 SSE: dict[str, object] = {
     "protocol": "sse",

@@ -16,10 +16,10 @@ _NAMED = re.compile(r"`((?:[a-z_0-9-]+/)+(?:[A-Za-z_0-9.-]+)?|[a-z_]+\.py)(?:: (
 _NOT_IN_THE_CHECKOUT = (
     "dashboards/",
     "demo/",
+    "production/",
     "site/",
     "protected/",
     "burst/",
-    "factory/",
     "rate-limit/",
     ".tidegate/",
 )

@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from local_stack.config import ROOT, Config, StackError, free_ports, on_free_ports, read_config
+from local_stack.config import PORT_VARIABLES, ROOT, Config, StackError, free_ports, on_free_ports, read_config
 from local_stack.deployment import client
 from local_stack.processes import Processes
 from local_stack.smoke.rows import SAMPLES
@@ -83,6 +83,14 @@ def test_no_function_logged_a_fault(stack: Mapping[str, Any], config: Config) ->
             if '"level":"ERROR"' in event["message"] or "Traceback" in event["message"]:
                 faults.append((group["logGroupName"], event["message"][:500]))
     assert not faults
+
+
+def test_it_listens_on_loopback_only(stack: Mapping[str, Any], config: Config) -> None:
+    """Who listens on every interface is also met at another address of this machine, here one of loopback."""
+    for variable, name in PORT_VARIABLES.items():
+        for address, met in (("127.0.0.1", True), ("127.0.0.2", False)):
+            with socket.socket() as probe:
+                assert (probe.connect_ex((address, getattr(config, name))) == 0) is met, (variable, address)
 
 
 def test_a_stack_runs_once(stack: Mapping[str, Any], config: Config) -> None:

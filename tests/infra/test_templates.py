@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from aws_cdk import aws_s3 as s3
 from aws_cdk.assertions import Template
 
 from infra.app import build
-from infra.bridge import POLICY_LIMIT, publish_resources, rule_sql
+from infra.bridge import POLICY_LIMIT, THING, iot_topics_of, publish_resources, rule_sql
 from infra.stage import StageError, load_stage, names
 from local_stack import relay_workers
 from tidegate.adapters.aws.json_client import DEFAULT_TIMEOUT_S
@@ -244,13 +245,12 @@ def test_a_stage_brings_the_role_its_access_logs_need(production: dict[str, Any]
     assert not of_type(local, "AWS::ApiGateway::Account")
 
 
-def test_one_rule_per_allowlist_entry(local: dict[str, Any]) -> None:
+def test_one_rule_for_each_allowed_topic_below_the_prefix(local: dict[str, Any]) -> None:
     rules = properties(local, "AWS::IoT::TopicRule")
-    entries = load_stage("local").settings.mqtt_allowed_topics
-    assert len(rules) == len(entries) == 4
-    for rule, entry in zip(rules, entries, strict=True):
+    assert [rule["TopicRulePayload"]["Sql"] for rule in rules] == [rule_sql("demo/#")]
+    for rule in rules:
         payload = rule["TopicRulePayload"]
-        assert payload["Sql"] == rule_sql(entry) and "encode(*, 'base64')" in payload["Sql"]
+        assert "encode(*, 'base64')" in payload["Sql"]
         assert "CloudwatchLogs" in payload["ErrorAction"]
     assert rule_sql("a'b").endswith("'a''b' AS allowed_topic FROM 'a''b'")
     config = properties(local, "AWS::Lambda::EventInvokeConfig")
@@ -273,7 +273,7 @@ def test_rules_may_write_their_errors(local: dict[str, Any]) -> None:
 
 def test_an_allowlist_too_long_for_the_device_policy_stops_the_synth() -> None:
     def allow(count: int) -> dict[str, Any]:
-        topics = ",".join(f"plants/plant-{number:03}/+/telemetry" for number in range(count))
+        topics = ",".join(f"demo/+/plant-{number:03}/+/telemetry" for number in range(count))
         return template("local", settings={"REALTIME_MQTT_ALLOWED_TOPICS": topics})
 
     (policy,) = properties(allow(15), "AWS::IoT::Policy")
@@ -282,16 +282,40 @@ def test_an_allowlist_too_long_for_the_device_policy_stops_the_synth() -> None:
         allow(40)
 
 
-def test_devices_publish_to_allowed_topics_only(local: dict[str, Any]) -> None:
-    (policy,) = properties(local, "AWS::IoT::Policy")
-    connect, publish = policy["PolicyDocument"]["Statement"]
-    assert "client/${iot:Connection.Thing.ThingName}" in json.dumps(connect["Resource"])
-    assert connect["Action"] == "iot:Connect" and publish["Action"] == "iot:Publish"
-    topics = [json.dumps(topic) for topic in publish["Resource"]]
-    assert any("topic/demo/*" in topic for topic in topics) and any(
-        "topic/factory/*/telemetry" in topic for topic in topics
-    )
-    assert publish_resources("a/+/b/#") == ["a/*/b/*", "a/*/b"]
+def test_a_device_publishes_below_its_own_name_only(local: dict[str, Any], production: dict[str, Any]) -> None:
+    """No device can speak for another, in any stage."""
+    for stage, prefix in ((local, "demo"), (production, "production")):
+        (policy,) = properties(stage, "AWS::IoT::Policy")
+        connect, publish = policy["PolicyDocument"]["Statement"]
+        assert json.dumps(connect["Resource"]).endswith(f'client/{THING}"]]}}')
+        assert connect["Action"] == "iot:Connect" and publish["Action"] == "iot:Publish"
+        topics = [resource["Fn::Join"][1][-1].partition("topic/")[2] for resource in publish["Resource"]]
+        assert topics == [f"{prefix}/{THING}/*", f"{prefix}/{THING}"]
+
+
+@pytest.mark.parametrize(
+    ("allowed_topic", "resources"),
+    [
+        ("a/b/#", [f"a/b/{THING}/*", f"a/b/{THING}"]),
+        ("a/b/+", [f"a/b/{THING}"]),
+        ("a/b/+/#", [f"a/b/{THING}/*", f"a/b/{THING}"]),
+        ("a/b/+/x", [f"a/b/{THING}/x"]),
+        ("a/b/+/+/x/#", [f"a/b/{THING}/*/x/*", f"a/b/{THING}/*/x"]),
+        ("a/b/news/#", []),
+    ],
+)
+def test_the_level_after_the_prefix_is_the_thing(allowed_topic: str, resources: list[str]) -> None:
+    assert publish_resources(allowed_topic, "a/b") == resources
+
+
+def test_stages_share_no_topic() -> None:
+    """A message that one stage reads from IoT Core reaches no other, also in the same account and region."""
+    stages = [load_stage(name) for name in names()]
+    for stage in stages:
+        rules = iot_topics_of(stage)
+        assert rules and all(topic.startswith(f"{stage.settings.iot_topic_prefix}/") for topic in rules)
+    prefixes = [f"{stage.settings.iot_topic_prefix}/" for stage in stages]
+    assert not any(first.startswith(second) for first, second in permutations(prefixes, 2))
 
 
 def test_the_edge(production: dict[str, Any], local: dict[str, Any]) -> None:

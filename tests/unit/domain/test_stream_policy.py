@@ -15,7 +15,7 @@ from tidegate.domain.subscriptions import Stream
 from tidegate.errors import PolicyBlocked
 
 EGRESS = EgressPolicy(("broker.example",), (1883, 8883))
-POLICY = StreamPolicy(frozenset({"mqtt"}), (), EGRESS)
+POLICY = StreamPolicy(frozenset({"mqtt"}), (), "stage", EGRESS)
 BROKER = BrokerProfile("b", "b", Transport.EXTERNAL, "mqtts://broker.example", topic_allowlist=("site/#",))
 
 
@@ -51,6 +51,21 @@ def test_the_brokers_allowlist_then_the_gateways(
         return
     with pytest.raises(PolicyBlocked, match=refusal):
         stream(topic, broker, policy)
+
+
+@pytest.mark.parametrize(
+    ("topic", "allowed_topic"),
+    [("stage/thing/t", "stage/#"), ("stage/+/t", "stage/#"), ("site/t", None), ("other/thing/t", None), ("#", None)],
+)
+def test_iot_core_is_read_below_the_stages_prefix_only(topic: str, allowed_topic: str | None) -> None:
+    """Other stages of the account publish there too. The other allowed topics are for external brokers."""
+    core = BrokerProfile("b", "b", Transport.IOT_CORE)
+    policy = replace(POLICY, allowed_topics=("site/#", "stage/#", "other/#"))
+    if allowed_topic is not None:
+        assert stream(topic, core, policy).allowed_topic == allowed_topic
+        return
+    with pytest.raises(PolicyBlocked, match="gateway policy"):
+        stream(topic, core, policy)
 
 
 def test_outside_production_no_allowlist_is_needed() -> None:

@@ -6,6 +6,7 @@ no IoT rule would feed is refused, because otherwise it would just stay silent.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tidegate.domain.egress import EgressPolicy, check_url
@@ -22,13 +23,24 @@ class StreamPolicy:
 
     Attributes:
         enabled: protocols switched on, of `sse`, `websocket`, `mqtt`.
-        allowed_topics: `REALTIME_MQTT_ALLOWED_TOPICS`; each allowed topic is also an IoT rule.
+        allowed_topics: `REALTIME_MQTT_ALLOWED_TOPICS`.
+        iot_topic_prefix: `REALTIME_IOT_TOPIC_PREFIX`; each allowed topic below it is also an IoT rule.
         egress: where upstreams may be.
     """
 
     enabled: frozenset[str]
     allowed_topics: tuple[str, ...]
+    iot_topic_prefix: str
     egress: EgressPolicy
+
+
+def iot_topics(allowed_topics: Iterable[str], prefix: str) -> tuple[str, ...]:
+    """The allowed topics that are read from IoT Core: those below the stage's prefix. There is one IoT rule for each.
+
+    Stages of one account and region have different prefixes, so no message reaches two of them. The other allowed
+    topics are for external brokers only.
+    """
+    return tuple(topic for topic in allowed_topics if topic.startswith(f"{prefix}/"))
 
 
 def disabled_text(protocol: str) -> str:
@@ -78,14 +90,15 @@ def stream_for(intent: Intent, broker: BrokerProfile | None, policy: StreamPolic
     topic_filter = str(intent["topic"])
     if broker.topic_allowlist and first_covering(broker.topic_allowlist, topic_filter) is None:
         raise PolicyBlocked("MQTT topic is blocked by broker policy")
-    allowed_topic = first_covering(policy.allowed_topics, topic_filter)
     if broker.transport is Transport.EXTERNAL:
-        if allowed_topic is None and policy.allowed_topics:
+        if policy.allowed_topics and first_covering(policy.allowed_topics, topic_filter) is None:
             raise PolicyBlocked("MQTT topic is blocked by gateway policy")
         if policy.egress.production and not policy.allowed_topics and not broker.topic_allowlist:
             raise PolicyBlocked("MQTT topic allowlist is required in production")
         check_url(str(broker.broker_url), protocol, policy.egress)
         return _relayed(intent, last_requested_at)
+    rules = iot_topics(policy.allowed_topics, policy.iot_topic_prefix)
+    allowed_topic = first_covering(rules, topic_filter)
     if allowed_topic is None:
         raise PolicyBlocked("MQTT topic is blocked by gateway policy")
     return Stream(

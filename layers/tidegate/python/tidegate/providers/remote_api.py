@@ -63,7 +63,7 @@ class RemoteApiProviders(LimitProviders):
         settings = self.settings
         switches = {"sse": settings.sse_enabled, "websocket": settings.ws_enabled, "mqtt": settings.mqtt_enabled}
         enabled = frozenset(protocol for protocol, on in switches.items() if on)
-        return StreamPolicy(enabled, settings.mqtt_allowed_topics, self.egress_policy)
+        return StreamPolicy(enabled, settings.mqtt_allowed_topics, settings.iot_topic_prefix, self.egress_policy)
 
     @property
     def authorizer(self) -> Authorizer:

@@ -277,7 +277,15 @@ class UpstreamSettings:
         "REALTIME_MQTT_ALLOWED_TOPICS",
         (),
         topics,
-        "Topic filters that datasources may use. Each becomes an IoT rule. `iot-core` profiles need it in every stage.",
+        "Topic filters that datasources may use. Each one below the prefix becomes an IoT rule. `iot-core` profiles "
+        "need it in every stage.",
+    )
+    iot_topic_prefix: str = setting(
+        "REALTIME_IOT_TOPIC_PREFIX",
+        "tidegate",
+        matching(r"[A-Za-z0-9_-]{1,64}(/[A-Za-z0-9_-]{1,64}){0,3}", "1 to 4 levels of A-Z a-z 0-9 _ - with / between"),
+        "First levels of all topics that are read from IoT Core. The level after them is the thing that publishes. A "
+        "stage has its own name here, unless its file says otherwise.",
     )
     mqtt_max_qos: int = setting("REALTIME_MQTT_MAX_QOS", 1, integer(0, 1), "Highest QoS asked of external brokers.")
     mqtt_max_connections_per_broker: int = setting(
