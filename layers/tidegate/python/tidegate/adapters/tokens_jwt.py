@@ -13,7 +13,15 @@ import jwt
 from jwt.types import Options
 
 from tidegate.adapters.aws.secrets_manager import Secret
-from tidegate.domain.tokens import SessionClaims, UserClaims, session_claims, session_payload, user_claims, user_payload
+from tidegate.domain.tokens import (
+    SessionClaims,
+    UserClaims,
+    moment,
+    session_claims,
+    session_payload,
+    user_claims,
+    user_payload,
+)
 from tidegate.errors import Unauthenticated
 from tidegate.ports.control_plane import UserTokens
 from tidegate.ports.gateway import SessionTokens
@@ -48,15 +56,18 @@ class _Tokens:
         return jwt.encode(full, self._secret.current(), algorithm=_ALGORITHM)
 
     def decode(self, token: str, now: float) -> dict[str, Any]:
-        if len(token) > _MAX_LENGTH:
+        if len(token) > _MAX_LENGTH or not token.isascii():
             raise Unauthenticated(self._invalid)
         payload = self._verified(token)
         if payload is None and self._secret.refresh():
             payload = self._verified(token)
         if payload is None:
             raise Unauthenticated(self._invalid)
-        expires_at = payload.get("exp")
-        if isinstance(expires_at, bool) or not isinstance(expires_at, int | float):
+        try:
+            expires_at, not_before = moment(payload, "exp"), moment(payload, "nbf")
+        except Unauthenticated as error:
+            raise Unauthenticated(self._invalid) from error
+        if expires_at is None or (not_before is not None and now < not_before):
             raise Unauthenticated(self._invalid)
         if now >= expires_at:
             raise Unauthenticated(self._invalid, code="token_expired")

@@ -10,7 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tidegate.domain.access import PUBLIC_SUBJECT, Claim, Principal, Role
+from tidegate.domain.identifiers import is_identifier
 from tidegate.errors import Unauthenticated
+
+#: The largest number that every JSON reader takes without loss: RFC 8259, section 6.
+_EXACT = 2**53 - 1
 
 #: Scope of a session token that may stream.
 STREAM_SCOPE = "datasource:stream"
@@ -107,8 +111,8 @@ def session_claims(payload: Mapping[str, object]) -> SessionClaims:
         dashboard_id=_text(payload, "dashboardId"),
         datasource_id=_text(payload, "datasourceId"),
         scope=_text(payload, "scope"),
-        issued_at=_optional_integer(payload, "iat") or 0,
-        expires_at=_integer(payload, "exp"),
+        issued_at=int(moment(payload, "iat") or 0),
+        expires_at=_expiry(payload),
         jti=_optional_text(payload, "jti"),
         intent_hash=_optional_text(payload, "intentHash"),
         share_version=_optional_integer(payload, "shareTokenVersion"),
@@ -138,17 +142,38 @@ def user_claims(payload: Mapping[str, object]) -> UserClaims:
         raise Unauthenticated("Invalid token") from error
     return UserClaims(
         user_id=_text(payload, "sub"),
-        email=_text(payload, "email"),
+        email=str(payload.get("email", "")),
         role=role,
         session_version=_integer(payload, "sv"),
-        issued_at=_optional_integer(payload, "iat") or 0,
-        expires_at=_integer(payload, "exp"),
+        issued_at=int(moment(payload, "iat") or 0),
+        expires_at=_expiry(payload),
     )
+
+
+def moment(payload: Mapping[str, object], name: str) -> float | None:
+    """A claim that is a time, epoch seconds; None when it is missing. RFC 7519 allows fractions.
+
+    Raises:
+        Unauthenticated: it is no number, or none that a time can be.
+    """
+    value = payload.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _EXACT:
+        raise Unauthenticated("Invalid token")
+    return float(value)
+
+
+def _expiry(payload: Mapping[str, object]) -> int:
+    expires_at = moment(payload, "exp")
+    if expires_at is None:
+        raise Unauthenticated("Invalid token")
+    return int(expires_at)
 
 
 def _text(payload: Mapping[str, object], name: str) -> str:
     value = payload.get(name)
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not is_identifier(value):
         raise Unauthenticated("Invalid token")
     return value
 
@@ -159,7 +184,9 @@ def _optional_text(payload: Mapping[str, object], name: str) -> str | None:
 
 def _integer(payload: Mapping[str, object], name: str) -> int:
     value = payload.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -_EXACT <= value <= _EXACT:
+        raise Unauthenticated("Invalid token")
+    if value != int(value):
         raise Unauthenticated("Invalid token")
     return int(value)
 
