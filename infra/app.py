@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import sys
+from typing import Any
 
 import aws_cdk as cdk
 
 from infra.nag import check
 from infra.stack import TidegateStack
-from infra.stage import StageError, load_stage
+from infra.stage import load_stage
+from infra.stage_file import StageError, json_object
 
 
 def build(app: cdk.App) -> TidegateStack:
@@ -29,16 +30,14 @@ def build(app: cdk.App) -> TidegateStack:
     return stack
 
 
-def _overrides(app: cdk.App) -> dict[str, str]:
+def _overrides(app: cdk.App) -> dict[str, Any]:
     """Settings given by context. From a command line they come as text: -c settings='{"NAME": "value"}'."""
     given = app.node.try_get_context("settings") or {}
-    try:
-        overrides = json.loads(given) if isinstance(given, str) else given
-    except ValueError as error:
-        raise StageError(f"context `settings` is not JSON: {error}") from error
-    if not isinstance(overrides, dict) or not all(isinstance(value, str) for value in overrides.values()):
-        raise StageError('context `settings` must be an object of texts, like {"REALTIME_ENABLED": "false"}')
-    return overrides
+    if isinstance(given, str):
+        return json_object(given.encode("utf-8", "surrogateescape"), "context `settings`")
+    if not isinstance(given, dict):
+        raise StageError("context `settings`: must be a JSON object")
+    return given
 
 
 if __name__ == "__main__":

@@ -78,7 +78,6 @@ class Bridge(Construct):
             },
             secrets={},
             environment={"CATCH_UP_QUEUE_URL": catch_ups.queue_url},
-            timeout_s=30,
             memory_mb=1024,
             # Late telemetry is worse than none. A catch-up brings the newest value to viewers who missed it.
             retry_attempts=0,

@@ -15,6 +15,7 @@ from constructs import Construct
 from infra.packaging import RUNTIME, architecture, function_code
 from infra.stage import Stage
 from infra.tables import Tables
+from tidegate.domain.time_limits import function_s
 from tidegate.tables import Table
 
 
@@ -32,7 +33,7 @@ class Function(Construct):
 
     `actions` maps a table to the DynamoDB actions that the function may do on it, and with `Query` on its indexes too.
     The function also gets the names of these tables. `secrets` maps an environment variable to the secret whose ARN it
-    holds.
+    holds. How long it may run is in `tidegate.domain.time_limits`.
     """
 
     def __init__(
@@ -47,7 +48,6 @@ class Function(Construct):
         actions: Mapping[Table, Sequence[str]],
         secrets: Mapping[str, secretsmanager.Secret],
         environment: Mapping[str, str] | None = None,
-        timeout_s: int = 15,
         memory_mb: int = 512,
         api: bool = False,
         further_layer: lambda_.LayerVersion | None = None,
@@ -55,7 +55,8 @@ class Function(Construct):
         max_event_age_s: int | None = None,
     ) -> None:
         super().__init__(scope, construct_id)
-        package = handler.split(".")[0]
+        function = handler.removesuffix(".handler")
+        package = function.split(".")[0]
         log_group = logs.LogGroup(
             self,
             "Logs",
@@ -79,7 +80,7 @@ class Function(Construct):
             ],
             role=role,
             log_group=log_group,
-            timeout=cdk.Duration.seconds(timeout_s),
+            timeout=cdk.Duration.seconds(function_s(function, remote_api=bool(stage.settings.api_base_url))),
             memory_size=memory_mb,
             retry_attempts=retry_attempts,
             max_event_age=cdk.Duration.seconds(max_event_age_s) if max_event_age_s else None,

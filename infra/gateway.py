@@ -102,8 +102,6 @@ class Gateway(Construct):
                 "LIMITER_HASH_SALT_ARN": secrets.limiter_salt,
                 **remote_api,
             },
-            # API Gateway waits no longer than 29 s. `tidegate.settings` keeps the remote deadlines together below that.
-            timeout_s=29 if remote_api else 15,
             environment={"CATCH_UP_QUEUE_URL": catch_ups.queue_url},
         )
         self.messages.allow(["sqs:SendMessage"], [catch_ups.queue_arn])

@@ -60,7 +60,6 @@ class HttpApi(Construct):
                 **origin,
             },
             environment={"CREDENTIAL_KEY_ID": secrets.credential_key.key_arn},
-            timeout_s=29,
             memory_mb=1024,
             api=True,
         )

@@ -16,9 +16,6 @@ from infra.stage import Stage
 from infra.tables import Tables
 from tidegate import tables as t
 
-#: The longest that a Lambda function may run, seconds.
-_WORKER_S = 900
-
 
 class Relay(Construct):
     """Delivers the messages of upstreams: server-sent events, WebSockets and external MQTT brokers."""
@@ -57,7 +54,6 @@ class Relay(Construct):
                 "CREDENTIAL_KEY_ID": secrets.credential_key.key_arn,
                 "CATCH_UP_QUEUE_URL": catch_ups_url,
             },
-            timeout_s=_WORKER_S,
             memory_mb=1024,
             # A worker that timed out must not be started again: its successor is running.
             retry_attempts=0,

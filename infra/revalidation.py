@@ -18,8 +18,10 @@ from infra.secrets import Secrets
 from infra.stage import Stage
 from infra.tables import Tables
 from tidegate import tables as t
+from tidegate.domain.time_limits import FUNCTION_S
 
-_WORKER_S = 300
+#: How long SQS keeps a task from others while a function works at it, seconds. It is longer than the function may run.
+_VISIBILITY_S = max(FUNCTION_S["revalidate.worker"], FUNCTION_S["revalidate.profiles"]) + 30
 
 
 class Revalidation(Construct):
@@ -43,7 +45,7 @@ class Revalidation(Construct):
             self,
             "Queue",
             enforce_ssl=stage.tls,
-            visibility_timeout=cdk.Duration.seconds(_WORKER_S + 30),
+            visibility_timeout=cdk.Duration.seconds(_VISIBILITY_S),
             dead_letter_queue=sqs.DeadLetterQueue(queue=self.dead, max_receive_count=5),
         )
         remote_api = remote_api_secrets(stage, secrets)
@@ -73,7 +75,6 @@ class Revalidation(Construct):
             },
             secrets=remote_api,
             environment=queue_url,
-            timeout_s=_WORKER_S,
             memory_mb=1024,
         )
         gateway.give_connections(self.worker)
@@ -85,7 +86,7 @@ class Revalidation(Construct):
             self,
             "ProfilesQueue",
             enforce_ssl=stage.tls,
-            visibility_timeout=cdk.Duration.seconds(_WORKER_S + 30),
+            visibility_timeout=cdk.Duration.seconds(_VISIBILITY_S),
             dead_letter_queue=sqs.DeadLetterQueue(queue=self.dead, max_receive_count=5),
         )
         self.profiles = Function(
@@ -108,7 +109,6 @@ class Revalidation(Construct):
                 t.REVOCATIONS: ["GetItem", "PutItem", "UpdateItem"],
             },
             secrets={},
-            timeout_s=_WORKER_S,
         )
         self.profiles.function.add_event_source(
             event_sources.SqsEventSource(

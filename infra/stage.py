@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tidegate.settings import Settings, SettingsError, documented, load
+from infra.stage_file import StageError as StageError
+from infra.stage_file import read, variables
+from tidegate.domain.stage_rules import EXCEPTIONS, HOPS, HOPS_OF, is_production_stage, proxies_of
+from tidegate.settings import STAGE_VARIABLES, Settings, SettingsError, documented, load
 
 STAGES = Path(__file__).parent / "stages"
+_KINDS = {bool: "true or false", str: "a text", dict: "an object"}
 _KEYS = {"edge": bool, "disposable": bool, "architecture": str, "settings": dict}
-
-
-class StageError(ValueError):
-    """The stage does not exist, or its file is wrong."""
+_OPTIONAL = {"hops_confirmed": bool, "exceptions": dict}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Stage:
         edge: whether CloudFront is in front. Without it the API's own addresses are used.
         disposable: tables and keys are deleted with the stack. Never set where data matters.
         architecture: `arm64`, or `host` for that of the machine that deploys, which is for the local stack.
-        variables: environment variables of the settings, as given.
+        variables: environment variables of the settings: those given, those derived, and what the stage confirms.
         settings: the same settings, checked.
     """
 
@@ -49,7 +50,7 @@ def names() -> list[str]:
     return sorted(path.stem for path in STAGES.glob("*.json"))
 
 
-def load_stage(name: str, overrides: Mapping[str, str] | None = None) -> Stage:
+def load_stage(name: str, overrides: Mapping[str, object] | None = None) -> Stage:
     """Read and check a stage.
 
     Args:
@@ -58,27 +59,60 @@ def load_stage(name: str, overrides: Mapping[str, str] | None = None) -> Stage:
     Raises:
         StageError: no such stage, or its file or settings are wrong.
     """
-    path = STAGES / f"{name}.json"
     if name not in names():
-        raise StageError(f"Stage '{name}' does not exist; allowed: {', '.join(names())}")
+        raise StageError(f"Stage {name!r} does not exist; allowed: {', '.join(names())}")
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9]{0,31}", name):
+        raise StageError(f"Stage {name!r}: allowed as a name: 1 to 32 letters and digits, a letter first")
+    place = f"{name}.json"
+    raw = read(STAGES / place)
+    _check_keys(raw, place)
+    given = variables({**raw["settings"], **(overrides or {})}, place)
+    if unknown := given.keys() - {setting.variable for setting in documented()}:
+        raise StageError(f"{place}: unknown settings {sorted(unknown)}; docs/reference/settings.md lists all")
+    if own := given.keys() & STAGE_VARIABLES:
+        raise StageError(f"{place}: {', '.join(sorted(own))}: allowed: not under `settings`; the CDK app sets it")
+    together = _derived(name, raw) | given | _stated(raw, place)
     try:
-        raw: dict[str, Any] = json.loads(path.read_text())
-    except ValueError as error:
-        raise StageError(f"{path.name}: not JSON: {error}") from error
-    for key, kind in _KEYS.items():
-        if not isinstance(raw.get(key), kind):
-            raise StageError(f"{path.name}: '{key}' must be a {kind.__name__}")
-    if unknown := raw.keys() - _KEYS.keys():
-        raise StageError(f"{path.name}: unknown keys {sorted(unknown)}; allowed: {sorted(_KEYS)}")
-    if raw["architecture"] not in ("arm64", "host"):
-        raise StageError(f"{path.name}: architecture={raw['architecture']!r}; allowed: arm64, host")
-    # Topics of a stage begin with its name, so that stages in one account and region share nothing.
-    variables = {"REALTIME_IOT_TOPIC_PREFIX": name, **raw["settings"], **(overrides or {})}
-    known = {setting.variable for setting in documented()}
-    if unknown := variables.keys() - known:
-        raise StageError(f"{path.name}: unknown settings {sorted(unknown)}; docs/reference/settings.md lists all")
-    try:
-        settings = load(variables)
+        settings = load(together)
     except SettingsError as error:
-        raise StageError(f"{path.name}: {error}") from error
-    return Stage(name, raw["edge"], raw["disposable"], raw["architecture"], variables, settings)
+        raise StageError(f"{place}: {error}") from error
+    return Stage(name, raw["edge"], raw["disposable"], raw["architecture"], together, settings)
+
+
+def _check_keys(raw: Mapping[str, Any], place: str) -> None:
+    for key, kind in {**_KEYS, **_OPTIONAL}.items():
+        if key in _OPTIONAL and key not in raw:
+            continue
+        if not isinstance(raw.get(key), kind):
+            raise StageError(f"{place}: {key!r} must be {_KINDS[kind]}")
+    if unknown := raw.keys() - _KEYS.keys() - _OPTIONAL.keys():
+        raise StageError(f"{place}: unknown keys {sorted(unknown)}; allowed: {sorted([*_KEYS, *_OPTIONAL])}")
+    if raw["architecture"] not in ("arm64", "host"):
+        raise StageError(f"{place}: architecture={raw['architecture']!r}; allowed: arm64, host")
+    if raw["architecture"] == "host" and raw["edge"]:
+        raise StageError(f"{place}: edge=true with architecture='host'; allowed: false, the emulator has no CloudFront")
+
+
+def _derived(stage: str, raw: Mapping[str, Any]) -> dict[str, str]:
+    """Settings that follow from the stage's name and its file, where the file does not give them."""
+    hops = HOPS_OF[proxies_of(edge=raw["edge"], local=raw["architecture"] == "host")]
+    # Topics of a stage begin with its name, so that stages in one account and region share nothing.
+    return {"REALTIME_IOT_TOPIC_PREFIX": stage} | {name: str(hops) for name in HOPS}
+
+
+def _stated(raw: Mapping[str, Any], place: str) -> dict[str, str]:
+    """What the file says of the stage, as the functions are told it. They check the same rules when they start."""
+    reasons = raw.get("exceptions", {})
+    for name, reason in reasons.items():
+        if name not in EXCEPTIONS:
+            raise StageError(f"{place}: unknown exception {name!r}; allowed: {', '.join(EXCEPTIONS)}")
+        if not isinstance(reason, str) or not reason.strip():
+            raise StageError(f"{place}: exception {name}: allowed: a text that gives the reason")
+    confirmed = [*reasons, *(HOPS if raw.get("hops_confirmed") else ())]
+    proxies = proxies_of(edge=raw["edge"], local=raw["architecture"] == "host")
+    production = is_production_stage(disposable=raw["disposable"])
+    return {
+        "TIDEGATE_PRODUCTION_STAGE": "true" if production else "false",
+        "TIDEGATE_PROXIES": proxies.value,
+        **({"TIDEGATE_EXCEPTIONS": ",".join(confirmed)} if confirmed else {}),
+    }

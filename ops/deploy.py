@@ -69,7 +69,10 @@ def cdk(command: str, stage: str) -> int:
         raise DeployError("DOMAIN and CERTIFICATE (an ACM certificate of us-east-1) go together.")
     arguments = [part for key, value in context.items() if value for part in ("-c", f"{key}={value}")]
     quiet = ["--quiet"] if command == "synth" else []
-    return subprocess.run(["cdk", command, f"Tidegate-{stage}", *quiet, *arguments], cwd=ROOT).returncode
+    try:
+        return subprocess.run(["cdk", command, f"Tidegate-{stage}", *quiet, *arguments], cwd=ROOT).returncode
+    except FileNotFoundError as error:
+        raise DeployError("The CDK CLI is not there; `make setup` brings it.") from error
 
 
 def stage_environment(stage: str) -> Mapping[str, str]:

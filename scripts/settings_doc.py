@@ -7,12 +7,15 @@ itself says when it refuses a value. A test keeps page and code equal.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 
+from scripts.settings_readers import CDK_APP, readers
 from tidegate.domain.limits import MAX_GATEWAY_LIMIT
-from tidegate.settings import GROUPS, MESSAGE_BUDGET_MS, Setting
+from tidegate.domain.time_limits import FUNCTION_S, MESSAGE_BUDGET_MS
+from tidegate.settings import GROUPS, Setting
+from tidegate.settings.together import POLLS_KEPT
 
 TARGET = Path(__file__).resolve().parent.parent / "docs/reference/settings.md"
 #: No parser accepts it: no word, number, list or address has a control character.
@@ -27,9 +30,18 @@ value and what is allowed. Nothing falls back to a default silently. An empty va
 
 Secrets are not settings. They are generated in Secrets Manager, and functions get their ARNs.
 
-The name of a duration ends in its unit: `_MS` is milliseconds, `_SECONDS` is seconds. A name that ends in `_PER_MIN`
-is a limit for each minute. Where `true` and `false` are allowed, so are 1, yes, on, 0, no and off. How to add one:
-[add a setting](../start/add-a-setting.md).
+In a stage file, numbers and switches may be JSON values: `5`, `false`. Where `true` and `false` are allowed, so are 1,
+yes, on, 0, no and off. How to add one: [add a setting](../start/add-a-setting.md).
+
+**Read by** names the functions whose work depends on the setting, as files of `functions/`. All functions check all
+settings. **Holds** says how soon a change holds, counted from the end of the deployment:
+
+| holds | meaning |
+| --- | --- |
+| at once | for every call that begins after it. One that has begun ends with the old value, within {longest} seconds. |
+| two minutes | as above, and in the relay within two minutes. A worker hands over to one with the new settings. |
+| at the start | it is only checked, when a function starts. |
+| something *after* | for what is made after it. What is there already keeps the old value. |
 
 This page is generated. After a change of the settings, run:
 
@@ -51,6 +63,16 @@ Each of these stops the synthesis and the functions, as a single wrong value doe
 - In production, `EGRESS_ALLOW_INSECURE_TLS` must be off.
 - In production, `GATEWAY_API_BASE_URL` must begin with `https://`, unless it is on this host. The service token would
   travel in clear.
+- `REALTIME_REVOKE_EVENT_RETENTION_SECONDS` must be at least {polls} times `REALTIME_PUBLIC_REVALIDATE_INTERVAL_MS`. One
+  poll may be late, and one may fail.
+- In production, `EGRESS_ALLOWED_HOSTS` must not have `*`, which matches nothing there.
+- `REALTIME_TRUST_PROXY_HOPS` and `API_TRUST_PROXY_HOPS` must be what `TIDEGATE_PROXIES` says is in front, unless the
+  stage file has `"hops_confirmed": true`. It may not have it when they are.
+- With `TIDEGATE_PRODUCTION_STAGE`, `TIDEGATE_ENV` must not be lenient. A stage that is not `disposable` is one.
+- In production, `REALTIME_LIMITER_FAILURE_MODE` and `SECURITY_LIMITER_FAILURE_MODE` must not be `fail-open`, and
+  `EGRESS_ALLOW_PRIVATE_DESTINATIONS` must be off, unless the stage file gives a reason:
+  `"exceptions": {{"NAME": "why"}}`. A reason that is not needed is refused as well. Functions see the name in
+  `TIDEGATE_EXCEPTIONS`.
 - With `GATEWAY_API_BASE_URL`, `GATEWAY_LIMITER_TIMEOUT_MS` and `GATEWAY_INTROSPECTION_TIMEOUT_MS` together must be at
   most {budget}. A subscribe waits for both.
 - With `GATEWAY_API_BASE_URL`, these must be at most {limit}, the largest limit that a remote API counts against:
@@ -84,21 +106,44 @@ def allowed(setting: Setting) -> str:
     raise AssertionError(f"{setting.variable} takes any text")
 
 
-def _group(group: type) -> str:
-    heads = ["variable", "default", "allowed", "effect"]
+def held(setting: Setting, by: Sequence[str]) -> str:
+    """How soon a change of the setting holds, given who reads it."""
+    if setting.holds:
+        return setting.holds
+    if "relay.worker" in by:
+        return "two minutes"
+    return "at once" if by else "at the start"
+
+
+def _group(group: type, read_by: Mapping[str, Sequence[str]]) -> str:
+    heads = ["variable", "default", "allowed", "unit", "effect", "read by", "holds"]
     lines = f"\n## {heading(group)}\n\n{group.__doc__}\n\n" + _row(heads) + _row(["---"] * len(heads))
     for item in fields(group):
         setting: Setting = item.metadata["setting"]
         shown = setting.shown_default
         default = shown if shown == "empty" or " " in shown else f"`{shown}`"
-        lines += _row([f"`{setting.variable}`", default, allowed(setting), setting.effect])
+        by = read_by[setting.variable]
+        named = ", ".join(name if name == CDK_APP else f"`{name}`" for name in by) or "none"
+        lines += _row(
+            [
+                f"`{setting.variable}`",
+                default,
+                allowed(setting),
+                setting.unit or "-",
+                setting.effect,
+                named,
+                held(setting, by),
+            ]
+        )
     return lines
 
 
 def render() -> str:
     """The whole page."""
-    together = _TOGETHER.format(budget=MESSAGE_BUDGET_MS, limit=MAX_GATEWAY_LIMIT)
-    return _HEAD + "".join(_group(group) for group in GROUPS) + together
+    head = _HEAD.format(longest=max(limit for name, limit in FUNCTION_S.items() if name != "relay.worker"))
+    together = _TOGETHER.format(budget=MESSAGE_BUDGET_MS, limit=MAX_GATEWAY_LIMIT, polls=POLLS_KEPT)
+    read_by = readers()
+    return head + "".join(_group(group, read_by) for group in GROUPS) + together
 
 
 if __name__ == "__main__":

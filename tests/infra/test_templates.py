@@ -21,7 +21,9 @@ from local_stack import relay_workers
 from tidegate.adapters.aws.json_client import DEFAULT_TIMEOUT_S
 from tidegate.domain.client_ip import ORIGIN_HEADER
 from tidegate.domain.limits import LIMITED_FUNCTION_S, MOST_LIMITER_MS
+from tidegate.domain.time_limits import FUNCTION_S, MESSAGE_BUDGET_MS, UPSTREAM_S, function_s
 from tidegate.tables import ALL_TABLES
+from tidegate.usecases.relay.worker import HANDOVER_S
 
 
 def template(stage: str, **context: object) -> dict[str, Any]:
@@ -115,6 +117,19 @@ def test_the_limiters_deadline_ends_before_every_function_that_asks_it(productio
         and resource["Handler"].startswith(("functions.api.", "functions.gateway"))
     ]
     assert min(waited_for) == LIMITED_FUNCTION_S and MOST_LIMITER_MS / 1000 + DEFAULT_TIMEOUT_S < LIMITED_FUNCTION_S
+
+
+def test_functions_run_as_long_as_settings_count_on(production: dict[str, Any]) -> None:
+    remote = template("staging", settings={"GATEWAY_API_BASE_URL": "https://api.example.com"})
+    for rendered, with_api in ((production, False), (remote, True)):
+        limits = {
+            resource["Handler"].removeprefix("functions.").removesuffix(".handler"): resource["Timeout"]
+            for resource in properties(rendered, "AWS::Lambda::Function")
+            if resource["Handler"].startswith("functions.")
+        }
+        assert limits == {function: function_s(function, remote_api=with_api) for function in FUNCTION_S}
+    assert FUNCTION_S["relay.worker"] - HANDOVER_S >= UPSTREAM_S, "its successor is asked for at the end of that"
+    assert function_s("gateway_connect.messages", remote_api=True) > MESSAGE_BUDGET_MS / 1000
 
 
 def test_the_relay_may_start_its_successors_and_read_credentials_but_not_write_them(production: dict[str, Any]) -> None:
@@ -367,11 +382,11 @@ def test_a_domain_of_ones_own() -> None:
 def test_wrong_context_stops_the_synth() -> None:
     with pytest.raises(StageError, match=r"`domain` and `certificate`.*go together"):
         template("staging", domain="live.example.com")
-    with pytest.raises(StageError, match="`settings` is not JSON"):
+    with pytest.raises(StageError, match="`settings`: is not JSON"):
         template("local", settings="{REALTIME_ENABLED: false}")
-    with pytest.raises(StageError, match="`settings` must be an object of texts"):
-        template("local", settings='{"REALTIME_ENABLED": false}')
-    from_a_command_line = template("local", settings='{"REALTIME_ENABLED": "false"}')
+    with pytest.raises(StageError, match="`settings`: must be a JSON object"):
+        template("local", settings='["REALTIME_ENABLED"]')
+    from_a_command_line = template("local", settings='{"REALTIME_ENABLED": false}')
     for function in properties(from_a_command_line, "AWS::Lambda::Function"):
         assert function["Environment"]["Variables"]["REALTIME_ENABLED"] == "false"
 

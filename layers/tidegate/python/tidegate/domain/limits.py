@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from tidegate.domain.time_limits import ASK_LIMITER, FUNCTION_S
+
 WINDOW_MS = 60_000
 
 #: What a gateway counts: handshakes by address, and public subscribes by address and by share version. All gateways of
@@ -27,7 +29,7 @@ GATEWAY_SCOPES = (CONNECT_IP_SCOPE, PUBLIC_SUBSCRIBE_IP_SCOPE, PUBLIC_SUBSCRIBE_
 MAX_GATEWAY_LIMIT = 10_000
 
 #: The shortest time limit among the functions that ask the limiter while somebody waits, seconds.
-LIMITED_FUNCTION_S = 15
+LIMITED_FUNCTION_S = min(FUNCTION_S[function] for function in ASK_LIMITER)
 #: Most time for the limiter calls of one request, milliseconds. It ends before the function does. What is left is
 #: enough for one other call of a store that hangs, which takes five seconds, and for the answer.
 MOST_LIMITER_MS = (LIMITED_FUNCTION_S - 6) * 1000

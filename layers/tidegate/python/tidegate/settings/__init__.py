@@ -4,7 +4,8 @@ Invariant of this package: a value that does not parse or is out of range is an 
 the value and what is allowed. No wrong value is silently replaced by a default.
 
 The CDK app checks a stage's configuration with this package at synth. The functions read theirs with it at cold start.
-The table in the docs is generated from it. The settings themselves are in `settings.groups`.
+The table in the docs is generated from it. The settings themselves are in `settings.groups`, and what does not go
+together is in `settings.together`.
 
 Secrets are not here. Functions get only their ARNs (see `providers`).
 """
@@ -17,7 +18,7 @@ from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import Any
 
-from tidegate.domain.limits import MAX_GATEWAY_LIMIT, FailureMode
+from tidegate.domain.limits import FailureMode
 from tidegate.settings.groups import (
     ControlPlaneSettings,
     EgressSettings,
@@ -31,7 +32,8 @@ from tidegate.settings.groups import (
 from tidegate.settings.groups import (
     Setting as Setting,
 )
-from tidegate.settings.values import keeps_secrets
+from tidegate.settings.together import contradictions
+from tidegate.settings.values import printable
 
 #: The groups, in the order of the docs.
 GROUPS = (
@@ -44,6 +46,10 @@ GROUPS = (
     EgressSettings,
     ControlPlaneSettings,
 )
+
+
+#: What the stage file says of the stage. The CDK app sets these, from keys of the file beside `settings`.
+STAGE_VARIABLES = frozenset({"TIDEGATE_PRODUCTION_STAGE", "TIDEGATE_PROXIES", "TIDEGATE_EXCEPTIONS"})
 
 
 class SettingsError(ValueError):
@@ -110,7 +116,7 @@ def load(env: Mapping[str, str]) -> Settings:
         if not text.strip():
             continue
         try:
-            values[item.name] = setting.parse(text)
+            values[item.name] = setting.parse(printable(text.strip()))
         except ValueError as error:
             problems.append(f"{setting.variable}={text!r}: {error}")
     settings = Settings(**values)
@@ -121,67 +127,7 @@ def load(env: Mapping[str, str]) -> Settings:
             if name not in values
         }
         settings = replace(settings, **lenient)
-    problems += _contradictions(settings)
+    problems += contradictions(settings)
     if problems:
         raise SettingsError("Settings are wrong:\n  " + "\n  ".join(problems))
     return settings
-
-
-def _contradictions(settings: Settings) -> list[str]:
-    """Values that are allowed alone but not together, or not in this runtime class."""
-    problems = []
-    if settings.realtime_trust_proxy_hops != settings.api_trust_proxy_hops:
-        problems.append(
-            f"REALTIME_TRUST_PROXY_HOPS={settings.realtime_trust_proxy_hops} and "
-            f"API_TRUST_PROXY_HOPS={settings.api_trust_proxy_hops}: must be equal"
-        )
-    if settings.reconnect_min_ms > settings.reconnect_max_ms:
-        problems.append(
-            f"REALTIME_RECONNECT_MIN_MS={settings.reconnect_min_ms}: must not be above "
-            f"REALTIME_RECONNECT_MAX_MS={settings.reconnect_max_ms}"
-        )
-    problems += _remote_api_problems(settings) if settings.api_base_url else []
-    if settings.production and (settings.sse_enabled or settings.ws_enabled) and not settings.egress_allowed_hosts:
-        problems.append(
-            "EGRESS_ALLOWED_HOSTS='': needed in production, where SSE and WebSocket datasources connect outside; "
-            "allowed: names and *.suffix, or REALTIME_SSE_ENABLED=false with REALTIME_WS_ENABLED=false"
-        )
-    if settings.production and settings.limiter_backend == "memory":
-        problems.append("SECURITY_LIMITER_BACKEND='memory': not allowed in production; allowed: dynamodb")
-    if settings.production and settings.egress_allow_insecure_tls:
-        problems.append("EGRESS_ALLOW_INSECURE_TLS='true': not allowed in production; allowed: false")
-    return problems
-
-
-#: Most time for the calls of a remote API in a subscribe, milliseconds. API Gateway waits 29 s for the answer to a
-#: WebSocket message, and the rest of a subscribe needs some of that.
-MESSAGE_BUDGET_MS = 25_000
-
-
-def _remote_api_problems(settings: Settings) -> list[str]:
-    problems = []
-    if settings.production and not keeps_secrets(settings.api_base_url):
-        problems.append(
-            f"GATEWAY_API_BASE_URL={settings.api_base_url!r}: not allowed in production, because the service token "
-            "would travel in clear; allowed: https://, or http:// on this host"
-        )
-    together = settings.limiter_timeout_ms + settings.introspection_timeout_ms
-    if together > MESSAGE_BUDGET_MS:
-        problems.append(
-            f"GATEWAY_LIMITER_TIMEOUT_MS and GATEWAY_INTROSPECTION_TIMEOUT_MS: {together} together; "
-            f"allowed: at most {MESSAGE_BUDGET_MS}, because a subscribe waits for both"
-        )
-    limits = {
-        "REALTIME_CONNECT_RATE_LIMIT_IP_PER_MIN": settings.connect_rate_limit_ip_per_min,
-        "REALTIME_PUBLIC_SUBSCRIBE_RATE_LIMIT_IP_PER_MIN": settings.public_subscribe_rate_limit_ip_per_min,
-        "REALTIME_PUBLIC_SUBSCRIBE_RATE_LIMIT_SHARE_TOKEN_PER_MIN": (
-            settings.public_subscribe_rate_limit_share_token_per_min
-        ),
-    }
-    for variable, limit in limits.items():
-        if limit > MAX_GATEWAY_LIMIT:
-            problems.append(
-                f"{variable}={limit}: allowed with GATEWAY_API_BASE_URL: at most {MAX_GATEWAY_LIMIT}, "
-                "the largest limit that the internal API counts against"
-            )
-    return problems

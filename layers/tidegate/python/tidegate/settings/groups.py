@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tidegate.domain.limits import LIMITED_FUNCTION_S, MOST_LIMITER_MS, FailureMode
+from tidegate.domain.stage_rules import EXCEPTIONS, HOPS, Proxies
+from tidegate.domain.time_limits import FUNCTION_S, MESSAGE_BUDGET_MS, UPSTREAM_S
 from tidegate.settings.values import (
     base_url,
     boolean,
@@ -19,6 +21,7 @@ from tidegate.settings.values import (
     hosts,
     integer,
     matching,
+    names,
     origins,
     ports,
     topics,
@@ -34,25 +37,48 @@ class Setting:
         parse: makes the value of a text. It raises a `ValueError` whose text says what is allowed.
         shown_default: the default, as people read it.
         effect: what the setting does, in a sentence.
+        holds: what a change holds for, where that does not follow from who reads the setting.
     """
 
     variable: str
     parse: Callable[[str], object]
     shown_default: str
     effect: str
+    holds: str = ""
+
+    @property
+    def unit(self) -> str:
+        """The unit of its value, as its name has it; empty where there is none."""
+        return next((unit for ending, unit in _UNITS.items() if self.variable.endswith(ending)), "")
 
 
-def setting(variable: str, default: Any, parse: Callable[[str], object], effect: str, *, shown: str = "") -> Any:
+_UNITS = {"_MS": "ms", "_SECONDS": "s", "_PER_MIN": "per minute", "_PER_SECOND": "per second", "_BYTES": "bytes"}
+
+
+def setting(
+    variable: str,
+    default: Any,
+    parse: Callable[[str], object],
+    effect: str,
+    *,
+    shown: str = "",
+    holds: str = "",
+) -> Any:
     if not shown:
         shown = str(default).lower() if isinstance(default, bool) else str(default)
         shown = "empty" if default in ((), "") else shown
         if isinstance(default, tuple) and default:
             shown = ",".join(str(item) for item in default)
-    return field(default=default, metadata={"setting": Setting(variable, parse, shown, effect)})
+    return field(default=default, metadata={"setting": Setting(variable, parse, shown, effect, holds)})
 
 
 _count = integer(1, 1_000_000)
 _millis = integer(1, 86_400_000)
+_ends = f"because a relay worker ends after {FUNCTION_S['relay.worker']} seconds, and its successor begins anew"
+_pause_ms = integer(100, UPSTREAM_S * 1000, _ends)
+_upstream_ms = integer(1000, UPSTREAM_S * 1000, _ends)
+_saved = "datasources saved after"
+_issued = "tokens issued after"
 _by_class = "production fail-closed, else fail-open"
 
 
@@ -65,6 +91,27 @@ class ProcessSettings:
         "production",
         matching(r"[A-Za-z][A-Za-z0-9_-]{0,31}", "a word"),
         "Runtime class: only `development` and `test` are lenient, every other word is production.",
+    )
+    production_stage: bool = setting(
+        "TIDEGATE_PRODUCTION_STAGE",
+        False,
+        boolean,
+        "Whether the stage is a production stage, which keeps its data. Then `TIDEGATE_ENV` must not be lenient. "
+        "Set by the CDK app from `disposable`, never under `settings`.",
+    )
+    proxies: str = setting(
+        "TIDEGATE_PROXIES",
+        "",
+        choice(*Proxies),
+        "What is in front: the edge, nothing, or the edge of the local stack. Set by the CDK app from `edge`, never "
+        "under `settings`.",
+    )
+    exceptions: tuple[str, ...] = setting(
+        "TIDEGATE_EXCEPTIONS",
+        (),
+        names(*EXCEPTIONS, *HOPS),
+        "Settings whose unusual value the stage file confirms. Set by the CDK app from `exceptions` and "
+        "`hops_confirmed`, never under `settings`.",
     )
     db_backend: str = setting("DB_BACKEND", "dynamodb", choice("dynamodb"), "Where state is kept.")
 
@@ -107,8 +154,8 @@ class GatewaySettings:
         "REALTIME_TRUST_PROXY_HOPS",
         0,
         integer(0, 16),
-        "Proxies in front that append to X-Forwarded-For. 0 takes the platform's source address. "
-        "It is 2 with the edge in front, 0 without it, 1 on the local stack. Must equal API_TRUST_PROXY_HOPS.",
+        "Proxies in front that append to X-Forwarded-For. 0 takes the platform's source address. A stage derives it: "
+        "2 with the edge in front, 0 without it, 1 on the local stack. Must equal API_TRUST_PROXY_HOPS.",
     )
     unauthenticated_timeout_ms: int = setting(
         "REALTIME_UNAUTHENTICATED_TIMEOUT_MS",
@@ -169,7 +216,7 @@ class RevocationSettings:
     public_revalidate_interval_ms: int = setting(
         "REALTIME_PUBLIC_REVALIDATE_INTERVAL_MS",
         30_000,
-        integer(1000, 3_600_000),
+        integer(1000, 60_000, "because the schedule polls every minute"),
         "How often the feed is polled for new events. Below 60000, the run of each minute polls several times.",
     )
     public_full_revalidate_interval_ms: int = setting(
@@ -183,6 +230,7 @@ class RevocationSettings:
         86_400,
         integer(60, 31_536_000),
         "How long the feed keeps an event.",
+        holds="events written after",
     )
     revoked_tokens_max_batch: int = setting(
         "GATEWAY_REVOKED_TOKENS_MAX_BATCH", 500, integer(1, 1000), "Largest number of events in one answer of the feed."
@@ -202,13 +250,13 @@ class RemoteApiSettings:
     introspection_timeout_ms: int = setting(
         "GATEWAY_INTROSPECTION_TIMEOUT_MS",
         5000,
-        integer(500, 25_000),
+        integer(500, MESSAGE_BUDGET_MS),
         "One deadline for all calls of an introspection. Used with GATEWAY_API_BASE_URL.",
     )
     revoked_tokens_timeout_ms: int = setting(
         "GATEWAY_REVOKED_TOKENS_TIMEOUT_MS",
         5000,
-        integer(500, 25_000),
+        integer(500, MESSAGE_BUDGET_MS),
         "One deadline for all calls of a read of the feed. Used with GATEWAY_API_BASE_URL.",
     )
     introspection_rate_limit_per_min: int = setting(
@@ -247,26 +295,23 @@ class UpstreamSettings:
         "within two minutes.",
     )
     sse_idle_timeout_ms: int = setting(
-        "REALTIME_SSE_IDLE_TIMEOUT_MS", 120_000, integer(1000, 3_600_000), "How long an SSE upstream may be silent."
+        "REALTIME_SSE_IDLE_TIMEOUT_MS", 120_000, _upstream_ms, "How long an SSE upstream may be silent.", holds=_saved
     )
     ws_idle_timeout_ms: int = setting(
         "REALTIME_WS_IDLE_TIMEOUT_MS",
         300_000,
-        integer(1000, 3_600_000),
+        _upstream_ms,
         "How long a WebSocket upstream may be silent.",
+        holds=_saved,
     )
     ws_ping_interval_ms: int = setting(
-        "REALTIME_WS_PING_INTERVAL_MS", 30_000, integer(1000, 3_600_000), "How often a WebSocket upstream is pinged."
+        "REALTIME_WS_PING_INTERVAL_MS", 30_000, _upstream_ms, "How often a WebSocket upstream is pinged."
     )
     connect_timeout_ms: int = setting(
         "REALTIME_CONNECT_TIMEOUT_MS", 10_000, integer(500, 300_000), "How long connecting to an upstream may take."
     )
-    reconnect_min_ms: int = setting(
-        "REALTIME_RECONNECT_MIN_MS", 1000, integer(100, 3_600_000), "Shortest delay before a reconnect."
-    )
-    reconnect_max_ms: int = setting(
-        "REALTIME_RECONNECT_MAX_MS", 30_000, integer(100, 3_600_000), "Longest delay before a reconnect."
-    )
+    reconnect_min_ms: int = setting("REALTIME_RECONNECT_MIN_MS", 1000, _pause_ms, "Shortest delay before a reconnect.")
+    reconnect_max_ms: int = setting("REALTIME_RECONNECT_MAX_MS", 30_000, _pause_ms, "Longest delay before a reconnect.")
     max_updates_per_second: int = setting(
         "REALTIME_MAX_UPDATES_PER_SECOND",
         10,
@@ -297,11 +342,15 @@ class UpstreamSettings:
     mqtt_idle_disconnect_ms: int = setting(
         "REALTIME_MQTT_IDLE_DISCONNECT_MS",
         300_000,
-        _millis,
+        integer(1, UPSTREAM_S * 1000, _ends),
         "How long a broker connection without streams is kept.",
     )
     mqtt_keepalive_seconds: int = setting(
-        "REALTIME_MQTT_KEEPALIVE_SECONDS", 60, integer(5, 3600), "Keep-alive of broker connections."
+        "REALTIME_MQTT_KEEPALIVE_SECONDS",
+        60,
+        integer(5, UPSTREAM_S, _ends),
+        "Keep-alive of broker connections.",
+        holds=_saved,
     )
     mqtt_max_message_bytes: int = setting(
         "REALTIME_MQTT_MAX_MESSAGE_BYTES",
@@ -349,9 +398,11 @@ class ControlPlaneSettings:
         "`aud` of session tokens.",
     )
     datasource_session_ttl_seconds: int = setting(
-        "DATASOURCE_SESSION_TTL_SECONDS", 300, integer(60, 3600), "Life of a session token."
+        "DATASOURCE_SESSION_TTL_SECONDS", 300, integer(60, 3600), "Life of a session token.", holds=_issued
     )
-    login_ttl_seconds: int = setting("AUTH_LOGIN_TTL_SECONDS", 7200, integer(60, 604_800), "Life of a login token.")
+    login_ttl_seconds: int = setting(
+        "AUTH_LOGIN_TTL_SECONDS", 7200, integer(60, 604_800), "Life of a login token.", holds=_issued
+    )
     mint_rate_limit_user_per_min: int = setting(
         "DATASOURCE_TOKEN_MINT_RATE_LIMIT_USER_PER_MIN",
         60,

@@ -15,6 +15,13 @@ from tidegate.errors import InvalidInput
 from tidegate.protocol.topics import check_filter
 
 
+def printable(text: str) -> str:
+    """The text itself, when it has neither control characters nor lone surrogates. No process can be given these."""
+    if not text.isprintable():
+        raise ValueError("allowed: characters that can be printed")
+    return text
+
+
 def boolean(text: str) -> bool:
     lowered = text.strip().lower()
     if lowered in ("1", "true", "yes", "on"):
@@ -28,7 +35,7 @@ def integer(low: int, high: int, why: str = "") -> Callable[[str], int]:
     """`why` is added to the refusal, for a bound that does not explain itself."""
 
     def parse(text: str) -> int:
-        if not re.fullmatch(r"-?\d{1,18}", text.strip()) or not low <= int(text) <= high:
+        if not re.fullmatch(r"-?[0-9]{1,18}", text.strip()) or not low <= int(text) <= high:
             raise ValueError(f"allowed: a whole number from {low} to {high}" + (f", {why}" if why else ""))
         return int(text)
 
@@ -37,6 +44,16 @@ def integer(low: int, high: int, why: str = "") -> Callable[[str], int]:
 
 def csv(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def names(*allowed: str) -> Callable[[str], tuple[str, ...]]:
+    def parse(text: str) -> tuple[str, ...]:
+        given = csv(text)
+        if set(given) - set(allowed):
+            raise ValueError(f"allowed: names separated by commas, of {', '.join(allowed)}")
+        return given
+
+    return parse
 
 
 def topics(text: str) -> tuple[str, ...]:
