@@ -8,8 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from tidegate.domain.access import AclLevel, Role, Visibility
-from tidegate.domain.dashboards import Dashboard, DashboardSummary
+from tidegate.domain.dashboards import DashboardSummary
 from tidegate.domain.profiles import BrokerProfile, CredentialProfile, CredentialType, Transport
+from tidegate.domain.projection import ShownDashboard, shown_owner
 from tidegate.domain.users import User
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
@@ -198,50 +199,63 @@ class AclAnswer(ApiModel):
 
 
 class DashboardAnswer(ApiModel):
-    """`shareToken` is there only for those who may manage sharing."""
+    """What is null is not for the caller. `ownerId` is for those who may edit. `acl`, `shareToken` and
+    `shareTokenVersion` are for those who may manage sharing.
+
+    `document` is whole for those who may edit. Everybody else gets what it takes to draw the dashboard:
+
+    - `schemaVersion`, `title`, `columns`, `width`, and of `settings` `theme`, `timeZone`, `windowSeconds` and `kiosk`;
+    - of each datasource `id`, `title`, `type`, `enabled`, and of its `settings` `staleAfterSeconds` and `history`;
+    - of each pane `id`, `title`, `layout` and `widgets`; of each widget `id`, `type`, `title`, `enabled`, and of its
+      `settings` what says how values are drawn. A binding is without its `topic`.
+
+    Whatever else a document holds is not shown to them: no URL, no header, no topic, no profile.
+    """
 
     id: str
-    owner_id: str
+    owner_id: str | None = None
     title: str
     visibility: Visibility
     revision: int
     document: dict[str, Any]
     can_edit: bool
     can_share: bool
-    acl: list[AclAnswer]
+    acl: list[AclAnswer] | None = None
     share_token: str | None = None
     share_token_version: int | None = None
 
     @staticmethod
-    def of(dashboard: Dashboard, *, edit: bool, share: bool, member: bool) -> DashboardAnswer:
-        acl = [AclAnswer(user_id=entry.user_id, level=entry.level) for entry in dashboard.acl.values()]
+    def of(shown: ShownDashboard) -> DashboardAnswer:
+        acl = shown.acl
         return DashboardAnswer(
-            id=dashboard.dashboard_id,
-            owner_id=dashboard.owner_id,
-            title=dashboard.title,
-            visibility=dashboard.visibility,
-            revision=dashboard.revision,
-            document=dict(dashboard.document),
-            can_edit=edit,
-            can_share=share,
-            acl=acl if member else [],
-            share_token=dashboard.share_token if share else None,
-            share_token_version=dashboard.share_version if share else None,
+            id=shown.dashboard_id,
+            owner_id=shown.owner_id,
+            title=shown.title,
+            visibility=shown.visibility,
+            revision=shown.revision,
+            document=shown.document,
+            can_edit=shown.can_edit,
+            can_share=shown.can_share,
+            acl=None if acl is None else [AclAnswer(user_id=each.user_id, level=each.level) for each in acl.values()],
+            share_token=shown.share_token,
+            share_token_version=shown.share_version,
         )
 
 
 class SummaryAnswer(ApiModel):
+    """`ownerId` is null but for the owner and admins."""
+
     id: str
-    owner_id: str
+    owner_id: str | None = None
     title: str
     visibility: Visibility
     revision: int
 
     @staticmethod
-    def of(summary: DashboardSummary) -> SummaryAnswer:
+    def of(summary: DashboardSummary, user: User) -> SummaryAnswer:
         return SummaryAnswer(
             id=summary.dashboard_id,
-            owner_id=summary.owner_id,
+            owner_id=shown_owner(summary, user),
             title=summary.title,
             visibility=summary.visibility,
             revision=summary.revision,

@@ -12,6 +12,7 @@ from functions.api.deps import Address, CurrentUser, MaybeUser, PathId, Services
 from tidegate.domain import rights
 from tidegate.domain.dashboards import Dashboard
 from tidegate.domain.profiles import BROKER, CREDENTIAL
+from tidegate.domain.projection import shown_dashboard
 from tidegate.domain.users import User
 from tidegate.errors import InvalidInput
 from tidegate.protocol import messages
@@ -195,12 +196,12 @@ def delete_broker(profile_id: PathId, user: CurrentUser, services: Services) -> 
 def dashboards(user: CurrentUser, services: Services, limit: Limit = 50, cursor: Cursor = None) -> m.DashboardList:
     """Dashboards of one's own, page by page, and those that others share with one.
 
-    For an admin, `dashboards` holds everybody's. `shared` comes whole with every page.
+    For an admin, `dashboards` holds everybody's. `shared` comes whole with every page, without the owners' ids.
     """
     page = services.dashboards.owned(user, limit, cursor)
     return m.DashboardList(
-        dashboards=[m.SummaryAnswer.of(summary) for summary in page.items],
-        shared=[m.SummaryAnswer.of(summary) for summary in services.dashboards.shared_with(user)],
+        dashboards=[m.SummaryAnswer.of(summary, user) for summary in page.items],
+        shared=[m.SummaryAnswer.of(summary, user) for summary in services.dashboards.shared_with(user)],
         cursor=page.cursor,
     )
 
@@ -217,13 +218,18 @@ def create_dashboard(
 
     Names of `headers` and of `protocols` are tokens of RFC 9110. Values of `headers` have no line breaks or other
     control characters. A query credential is added to the `url` without its fragment.
+
+    A document holds no secret. Headers such as `Authorization`, `Cookie` and `X-Api-Key`, user info in a URL, and
+    parameters of a URL such as `token` and `key` are refused with 400 `invalid_document`. A name is refused when one of
+    its words is of that kind, so `X-Keyboard` and `monkey` are not. Put the secret into a credential profile, and name
+    that in `credentialProfileId`.
     """
     return _shown(services.dashboards.create(user, body.document), user, response)
 
 
 @router.get("/dashboards/{dashboard_id}", tags=["dashboards"])
 def dashboard(dashboard_id: PathId, user: MaybeUser, services: Services, response: Response) -> m.DashboardAnswer:
-    """A dashboard that the caller may see.
+    """A dashboard that the caller may see, as much of it as is for the caller: see `DashboardAnswer`.
 
     Without a login, only a public one. Everything else is answered with 404, so that nobody learns which ids exist. A
     viewer by link uses `GET /api/share/{share_token}`.
@@ -308,7 +314,7 @@ def revoke(
 
 @router.get("/share/{share_token}", tags=["sharing"])
 def shared(share_token: PathId, services: Services, response: Response) -> m.DashboardAnswer:
-    """The dashboard that a share token opens, for viewers by link.
+    """The dashboard that a share token opens, as viewers by link see it. A login changes nothing.
 
     A token that was replaced, and one of a dashboard that is private now, are answered with 404.
     """
@@ -369,11 +375,4 @@ def audit(
 
 def _shown(dashboard: Dashboard, user: User | None, response: Response) -> m.DashboardAnswer:
     response.headers["ETag"] = f'"{dashboard.revision}"'
-    if user is None:
-        return m.DashboardAnswer.of(dashboard, edit=False, share=False, member=False)
-    return m.DashboardAnswer.of(
-        dashboard,
-        edit=rights.may_edit(dashboard, user),
-        share=rights.may_share(dashboard, user),
-        member=rights.may_read(dashboard, user),
-    )
+    return m.DashboardAnswer.of(shown_dashboard(dashboard, user))

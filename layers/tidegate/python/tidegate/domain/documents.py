@@ -1,17 +1,20 @@
 """Dashboard documents, version 1: what is accepted, and its canonical form.
 
 Invariant of this file: for any JSON, `check_document` either returns a document whose datasources are well formed and
-uniquely named, or raises an error that lists the path of every problem found.
+uniquely named and carry no secret in plain sight, or raises an error that lists the path of every problem found.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from tidegate.domain.identifiers import MAX_IDENTIFIER
+from tidegate.domain.plain_secrets import has_user_info, names_secret, secret_parameters
 from tidegate.errors import InvalidInput
+from tidegate.protocol import strict_json
 
 MAX_DATASOURCES, MAX_PANES, MAX_DEPTH = 200, 200, 32
 #: A DynamoDB item holds at most 400 KB. The rest of the dashboard has to fit in as well.
@@ -20,6 +23,10 @@ MAX_BYTES = 350_000
 _WIDTHS = ("sm", "md", "lg", "xl")
 _KEYS = {"schemaVersion", "title", "columns", "width", "settings", "datasources", "panes", "image", "generator"}
 _DATASOURCE_KEYS = {"id", "title", "type", "enabled", "settings"}
+
+
+_URL = re.compile(r"\s*[A-Za-z][A-Za-z0-9+.-]*:[/\\]{2}")
+_USE_PROFILE = "Put the secret into a credential profile, and name that in credentialProfileId"
 
 
 class InvalidDocument(InvalidInput):
@@ -116,6 +123,35 @@ def _check_settings(settings: Any, path: str, problems: list[tuple[str, str]]) -
         profile_id = settings.get(name)
         if isinstance(profile_id, str) and len(profile_id.strip()) > MAX_IDENTIFIER:
             problems.append((f"{path}.{name}", f"at most {MAX_IDENTIFIER} characters"))
+    for name in ("headers", "requestHeaders"):
+        _check_headers(settings.get(name), f"{path}.{name}", problems)
+    for name, value in settings.items():
+        if isinstance(value, str) and (name == "url" or _URL.match(value)):
+            _check_url(value, f"{path}.{name}", problems)
+
+
+def _check_headers(headers: Any, path: str, problems: list[tuple[str, str]]) -> None:
+    """Refuse headers that carry a secret, whether they come as an object, as text of one, or as a list of names."""
+    if isinstance(headers, str) and headers.strip():
+        try:
+            headers = strict_json.loads(headers.encode())
+        except (InvalidInput, ValueError):
+            problems.append((path, "a JSON object"))
+            return
+    if isinstance(headers, list):
+        headers = [entry.get("name") for entry in headers if isinstance(entry, dict)]
+    names = [name.strip() for name in headers if isinstance(name, str)] if isinstance(headers, dict | list) else []
+    problems += [(path, f"no {_quoted(name)}. {_USE_PROFILE}") for name in names if names_secret(name)]
+
+
+def _check_url(url: str, path: str, problems: list[tuple[str, str]]) -> None:
+    if has_user_info(url):
+        problems.append((path, f"no user name and no password. {_USE_PROFILE}"))
+    problems += [(path, f"no parameter {_quoted(name)}. {_USE_PROFILE}") for name in secret_parameters(url)]
+
+
+def _quoted(name: str) -> str:
+    return f"{name[:60]!a}"
 
 
 def _depth(value: Any) -> int:

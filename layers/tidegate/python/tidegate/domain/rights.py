@@ -6,7 +6,7 @@ Only those who may manage sharing change visibility. A signed-in user with a val
 from __future__ import annotations
 
 from tidegate.domain.access import AclLevel, Role, Visibility, is_admin, is_member
-from tidegate.domain.dashboards import Dashboard
+from tidegate.domain.dashboards import Dashboard, DashboardSummary
 from tidegate.domain.users import User
 from tidegate.errors import Denied
 
@@ -47,6 +47,11 @@ def may_share(dashboard: Dashboard, user: User) -> bool:
 
 def may_delete(dashboard: Dashboard, user: User) -> bool:
     return is_admin(user.role) or user.user_id == dashboard.owner_id
+
+
+def may_know_owner(summary: DashboardSummary, user: User) -> bool:
+    """Whether a list tells the user who the owner is. It does not know who else may edit."""
+    return is_admin(user.role) or user.user_id == summary.owner_id
 
 
 def trusted_author(user: User) -> bool:
