@@ -282,7 +282,7 @@ class AclRequest(ApiModel):
 
 
 class SessionRequest(ApiModel):
-    """`currentToken` is the session token that this one follows. A refresh does not count against the address."""
+    """`currentToken` is a valid session token of the same dashboard. With it a public viewer does not count as new."""
 
     dashboard_id: Name
     datasource_id: Name

@@ -329,10 +329,11 @@ def mint(body: m.SessionRequest, user: MaybeUser, services: Services, address: A
     public dashboard needs neither. The token is valid for `DATASOURCE_SESSION_TTL_SECONDS`.
 
     With a login, a user gets at most `DATASOURCE_TOKEN_MINT_RATE_LIMIT_USER_PER_MIN` tokens in a minute. Without one,
-    an address gets `DATASOURCE_TOKEN_MINT_RATE_LIMIT_PUBLIC_IP_PER_MIN`, and all viewers of a link or a public
-    dashboard together get `DATASOURCE_TOKEN_MINT_RATE_LIMIT_SHARE_TOKEN_PER_MIN`. A refresh sends the token it follows
-    as `currentToken`, and does not count against the address. Above a limit the answer is 429, and 503
-    `limiter_unavailable` when the limiter does not answer.
+    the first token makes a new viewer. An address gets `DATASOURCE_TOKEN_MINT_RATE_LIMIT_PUBLIC_IP_PER_MIN` of them in
+    a minute, and a dashboard `DATASOURCE_TOKEN_MINT_RATE_LIMIT_SHARE_TOKEN_PER_MIN`. For every other token, of any
+    datasource of the same dashboard, send one that is still valid as `currentToken`. Then it is the same viewer, who
+    has a budget of its own. Above a limit the answer is 429, and 503 `limiter_unavailable` when the limiter does not
+    answer.
 
     A datasource whose profile is not for public use is for members only: an admin, the owner, and who is in the ACL.
     Everybody else is answered with 403 `public_use_denied`, with a login or without.

@@ -12,6 +12,7 @@ from tidegate.adapters.dynamodb.users import DynamoUsers
 from tidegate.adapters.json_observer import JsonObserver
 from tidegate.adapters.password_argon2 import Argon2Passwords
 from tidegate.adapters.tokens_jwt import JwtUserTokens
+from tidegate.domain.budgets import address_part, tokens_of_address, tokens_of_viewer
 from tidegate.ports.control_plane import AuditLog
 from tidegate.providers.control_plane import ControlPlaneProviders
 from tidegate.settings import Settings
@@ -44,6 +45,20 @@ class ApiServices:
     audit: AuditLog
     service_token: Secret
     origin: Secret | None
+
+
+def mint_policy(settings: Settings) -> MintPolicy:
+    """The limits of minting. Those that no setting states follow from the settings of the gateway."""
+    per_connection, ttl_s = settings.max_subscriptions_per_connection, settings.datasource_session_ttl_seconds
+    shared = settings.mint_rate_limit_share_token_per_min
+    return MintPolicy(
+        ttl_s=ttl_s,
+        per_user=settings.mint_rate_limit_user_per_min,
+        new_per_address=min(settings.mint_rate_limit_public_ip_per_min, address_part(shared)),
+        new_per_dashboard=shared,
+        per_viewer=tokens_of_viewer(per_connection, ttl_s),
+        following_per_address=tokens_of_address(settings.max_client_connections_per_ip, per_connection, ttl_s),
+    )
 
 
 def api_services(env: Mapping[str, str] | None = None) -> ApiServices:
@@ -85,12 +100,7 @@ def api_services(env: Mapping[str, str] | None = None) -> ApiServices:
         ids=ids,
     )
     mint = Mint(
-        policy=MintPolicy(
-            ttl_s=settings.datasource_session_ttl_seconds,
-            per_user=settings.mint_rate_limit_user_per_min,
-            per_public_ip=settings.mint_rate_limit_public_ip_per_min,
-            per_share_token=settings.mint_rate_limit_share_token_per_min,
-        ),
+        policy=mint_policy(settings),
         dashboards=dashboards,
         access=container.access,
         profiles=container.profiles,

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tidegate.adapters.aws.secrets_manager import Secret
     from tidegate.adapters.json_observer import JsonObserver
-    from tidegate.usecases.gateway.connect import Connect
+    from tidegate.settings import Settings
+    from tidegate.usecases.gateway.connect import Connect, ConnectPolicy
     from tidegate.usecases.gateway.end_connection import EndConnection
     from tidegate.usecases.gateway.handle_message import HandleMessage
+    from tidegate.usecases.gateway.subscribe import SubscribePolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,19 +26,26 @@ class ConnectServices:
     observer: JsonObserver
 
 
+def connect_policy(settings: Settings) -> ConnectPolicy:
+    """The limits of the handshake."""
+    from tidegate.usecases.gateway.connect import ConnectPolicy
+
+    return ConnectPolicy(
+        enabled=settings.realtime_enabled,
+        allowed_origins=settings.allowed_origins,
+        rate_per_minute=settings.connect_rate_limit_ip_per_min,
+        connections_per_ip=settings.max_client_connections_per_ip,
+    )
+
+
 def connect_services(env: Mapping[str, str] | None = None) -> ConnectServices:
     from tidegate.providers.remote_api import RemoteApiProviders
-    from tidegate.usecases.gateway.connect import Connect, ConnectPolicy
+    from tidegate.usecases.gateway.connect import Connect
 
     container = RemoteApiProviders(env)
     settings = container.settings
     connect = Connect(
-        policy=ConnectPolicy(
-            enabled=settings.realtime_enabled,
-            allowed_origins=settings.allowed_origins,
-            rate_per_minute=settings.connect_rate_limit_ip_per_min,
-            connections_per_ip=settings.max_client_connections_per_ip,
-        ),
+        policy=connect_policy(settings),
         rates=container.gateway_rates,
         quota=container.quota,
         connections=container.connections,
@@ -70,21 +79,28 @@ class MessageServices:
     observer: JsonObserver
 
 
+def subscribe_policy(settings: Settings) -> SubscribePolicy:
+    """The limits of subscribing."""
+    from tidegate.usecases.gateway.subscribe import SubscribePolicy
+
+    return SubscribePolicy(
+        subscriptions_per_connection=settings.max_subscriptions_per_connection,
+        connections_per_dashboard=settings.max_connections_per_dashboard,
+        rate_per_ip=settings.public_subscribe_rate_limit_ip_per_min,
+        rate_per_share_version=settings.public_subscribe_rate_limit_share_token_per_min,
+    )
+
+
 def message_services(env: Mapping[str, str] | None = None) -> MessageServices:
     from tidegate.providers.delivery import DeliveryProviders
     from tidegate.usecases.gateway.handle_message import HandleMessage
-    from tidegate.usecases.gateway.subscribe import Subscribe, SubscribePolicy
+    from tidegate.usecases.gateway.subscribe import Subscribe
     from tidegate.usecases.gateway.unsubscribe import Unsubscribe
 
     container = DeliveryProviders(env)
     settings = container.settings
     subscribe = Subscribe(
-        policy=SubscribePolicy(
-            subscriptions_per_connection=settings.max_subscriptions_per_connection,
-            connections_per_dashboard=settings.max_connections_per_dashboard,
-            rate_per_ip=settings.public_subscribe_rate_limit_ip_per_min,
-            rate_per_share_version=settings.public_subscribe_rate_limit_share_token_per_min,
-        ),
+        policy=subscribe_policy(settings),
         tokens=container.session_tokens,
         rates=container.gateway_rates,
         authorizer=container.authorizer,

@@ -100,6 +100,8 @@ class GatewayContainer:
         origins: Sequence[str] = (),
         per_ip: int = 25,
         enabled: bool = True,
+        connect_policy: ConnectPolicy | None = None,
+        subscribe_policy: SubscribePolicy | None = None,
     ) -> None:
         self.clock, self.ids, self.observer = ManualClock(), CountingIds(), MemoryObserver()
         self.access, self.connections = MemoryAccess(), MemoryConnections()
@@ -134,7 +136,7 @@ class GatewayContainer:
             observer=self.observer,
         )
         self.connect = Connect(
-            policy=ConnectPolicy(enabled, list(origins), rate, per_ip),
+            policy=connect_policy or ConnectPolicy(enabled, list(origins), rate, per_ip),
             rates=self.rates,
             quota=self.slots,
             connections=self.connections,
@@ -148,7 +150,7 @@ class GatewayContainer:
             policy=StreamPolicy(frozenset({"mqtt", "sse"}), tuple(allowed_topics), "a", EGRESS),
         )
         self.subscribe = Subscribe(
-            policy=SubscribePolicy(per_connection, per_dashboard, rate, rate),
+            policy=subscribe_policy or SubscribePolicy(per_connection, per_dashboard, rate, rate),
             tokens=self.tokens,
             rates=self.rates,
             authorizer=self.authorizer,
@@ -258,6 +260,7 @@ class GatewayContainer:
             intent_hash=access.intents.get(datasource_id),
             share_version=None if user else access.share_version,
             session_version=1 if user else None,
+            viewer_id=None if user else "viewer",
         )
         return self.tokens.sign(replace(claims, **changes))
 

@@ -136,7 +136,7 @@ def test_what_a_gateway_reads_is_marked() -> None:
 
 
 def test_claims_are_those_of_a_token() -> None:
-    claims = SessionClaims("u", "d", "s", "datasource:stream", 1, 2, session_version=1)
+    claims = SessionClaims("u", "d", "s", "datasource:stream", 1, 2, session_version=1, viewer_id="v")
     assert listed("Session tokens", "claim").keys() == session_payload(claims).keys() | {"iss", "aud"}
 
 

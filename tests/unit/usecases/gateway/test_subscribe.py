@@ -140,16 +140,19 @@ def test_signed_in_viewers() -> None:
 
 
 def test_public_limits_count_address_and_share_version() -> None:
+    """New subscriptions count. A refresh does not, and neither does a user."""
     container = GatewayContainer(rate=2)
-    container.open()
-    for _ in range(2):
-        container.subscribe("c", DASHBOARD, DATASOURCE, container.token())
+    for name in ("c0", "c1", "c2", "c3"):
+        container.open(name)
+    for name in ("c0", "c1"):
+        for _ in range(5):
+            container.subscribe(name, DASHBOARD, DATASOURCE, container.token(viewer_id=name))
     with pytest.raises(LimitReached) as refused:
-        container.subscribe("c", DASHBOARD, DATASOURCE, container.token())
+        container.subscribe("c2", DASHBOARD, DATASOURCE, container.token(viewer_id="three"))
     assert refused.value.retry_after_ms
-    container.subscribe("c", DASHBOARD, DATASOURCE, container.token(user="member"))
+    container.subscribe("c2", DASHBOARD, DATASOURCE, container.token(user="member"))
     container.clock.advance(60)
-    container.subscribe("c", DASHBOARD, DATASOURCE, container.token())
+    container.subscribe("c3", DASHBOARD, DATASOURCE, container.token(viewer_id="four"))
 
 
 def test_a_limiter_that_is_down() -> None:

@@ -93,12 +93,19 @@ def test_cleaning_up_ends_with_it_and_is_counted() -> None:
     assert slow.given == [3, 1.6, 0.2] and container.observer.counts[("slots_not_freed",)] == 1
 
 
-def test_a_public_subscribe_has_one_for_both_rates_and_the_quota() -> None:
+def test_a_public_subscribe_has_one_for_its_rate_and_the_quota() -> None:
     container, slow = slow_container(0.9)
     container.open()
     container.access.read = slow.other(container.access.read, 2)  # type: ignore[method-assign]
     container.subscribe("c", DASHBOARD, DATASOURCE, container.token())
-    assert slow.given == [3, 2.1, 1.2]
+    assert slow.given == [3, 2.1]
+
+
+def test_a_public_subscribe_that_names_no_viewer_has_one_too() -> None:
+    container, slow = slow_container(0.7)
+    container.open()
+    container.subscribe("c", DASHBOARD, DATASOURCE, container.token(viewer_id=None))
+    assert slow.given == [3, 2.3, 1.6, 0.9]
 
 
 def test_a_subscribe_that_lost_its_connection_cleans_up_within_it() -> None:
@@ -114,7 +121,7 @@ def test_a_subscribe_that_lost_its_connection_cleans_up_within_it() -> None:
     container.subscriptions.put_hidden = put_and_lose  # type: ignore[method-assign, assignment]
     with pytest.raises(Unauthenticated, match="closed"):
         container.subscribe("c", DASHBOARD, DATASOURCE, container.token())
-    assert slow.given == [3, 2.3, 1.6, 0.9]
+    assert slow.given == [3, 2.3, 1.6]
 
 
 def test_a_slow_limiter_costs_a_subscribe_no_more_than_it() -> None:

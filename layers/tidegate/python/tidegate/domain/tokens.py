@@ -34,6 +34,8 @@ class SessionClaims:
         share_version, session_version: see `Principal`.
         role: the principal's role, for people who read logs. It decides nothing.
         credential_profile_id: the profile that the datasource uses; None when it uses none.
+        viewer_id: tells public viewers of a dashboard apart. A token that follows another one keeps it. None for users,
+            and when the issuer states none.
     """
 
     subject: str
@@ -48,6 +50,7 @@ class SessionClaims:
     session_version: int | None = None
     role: str | None = None
     credential_profile_id: str | None = None
+    viewer_id: str | None = None
 
     @property
     def principal(self) -> Principal:
@@ -97,6 +100,8 @@ def session_payload(claims: SessionClaims) -> dict[str, object]:
     }
     if claims.session_version is not None:
         payload["sv"] = claims.session_version
+    if claims.viewer_id is not None:
+        payload["viewerId"] = claims.viewer_id
     return payload
 
 
@@ -119,6 +124,7 @@ def session_claims(payload: Mapping[str, object]) -> SessionClaims:
         session_version=_optional_integer(payload, "sv"),
         role=_optional_text(payload, "role"),
         credential_profile_id=_optional_text(payload, "credentialProfileId"),
+        viewer_id=_optional_text(payload, "viewerId"),
     )
 
 

@@ -127,7 +127,11 @@ class GatewaySettings:
         "REALTIME_MAX_CLIENT_CONNECTIONS_PER_IP", 25, _count, "Open connections of one address, over all functions."
     )
     max_connections_per_dashboard: int = setting(
-        "REALTIME_MAX_CONNECTIONS_PER_DASHBOARD", 1000, _count, "Connections that hold a subscription of one dashboard."
+        "REALTIME_MAX_CONNECTIONS_PER_DASHBOARD",
+        1250,
+        _count,
+        "Connections that hold a subscription of one dashboard. The default is a thousand viewers, and what ten "
+        "addresses may hold that mean harm.",
     )
     max_subscriptions_per_connection: int = setting(
         "REALTIME_MAX_SUBSCRIPTIONS_PER_CONNECTION",
@@ -140,15 +144,16 @@ class GatewaySettings:
     )
     public_subscribe_rate_limit_ip_per_min: int = setting(
         "REALTIME_PUBLIC_SUBSCRIBE_RATE_LIMIT_IP_PER_MIN",
-        60,
+        2500,
         _count,
-        "Subscribes with public tokens of one address in a minute.",
+        "New subscriptions with public tokens of one address in a minute. A refresh does not spend it.",
     )
     public_subscribe_rate_limit_share_token_per_min: int = setting(
         "REALTIME_PUBLIC_SUBSCRIBE_RATE_LIMIT_SHARE_TOKEN_PER_MIN",
-        120,
+        2500,
         _count,
-        "Subscribes with public tokens of one dashboard and share version in a minute.",
+        "Connections that begin to watch one dashboard and share version in a minute, with public tokens that name no "
+        "viewer, as a remote API may mint them. One address gets a twentieth.",
     )
     realtime_trust_proxy_hops: int = setting(
         "REALTIME_TRUST_PROXY_HOPS",
@@ -405,21 +410,23 @@ class ControlPlaneSettings:
     )
     mint_rate_limit_user_per_min: int = setting(
         "DATASOURCE_TOKEN_MINT_RATE_LIMIT_USER_PER_MIN",
-        60,
+        200,
         _count,
-        "Session tokens of one user, and of one user on one dashboard, in a minute.",
+        "Session tokens of one user in a minute. The default is two full pages that open and refresh.",
     )
     mint_rate_limit_public_ip_per_min: int = setting(
         "DATASOURCE_TOKEN_MINT_RATE_LIMIT_PUBLIC_IP_PER_MIN",
-        30,
+        125,
         _count,
-        "Public session tokens of one address in a minute. A refresh of a live subscription does not spend it.",
+        "New public viewers of one address in a minute, and its guesses at dashboards and share tokens. Never more "
+        "than a twentieth of DATASOURCE_TOKEN_MINT_RATE_LIMIT_SHARE_TOKEN_PER_MIN.",
     )
     mint_rate_limit_share_token_per_min: int = setting(
         "DATASOURCE_TOKEN_MINT_RATE_LIMIT_SHARE_TOKEN_PER_MIN",
-        60,
+        2500,
         _count,
-        "Public session tokens of one share token in a minute.",
+        "New public viewers of one dashboard and share version in a minute. Who sends a token that is still valid is "
+        "not new.",
     )
     login_max_attempts: int = setting(
         "AUTH_LOGIN_MAX_ATTEMPTS",

@@ -1,7 +1,11 @@
 """Mint a session token for one datasource of one dashboard.
 
-The order is: limits, access, datasource, profile policies, sign. The limits come first, also for a dashboard that does
-not exist, so that guessing ids is limited like anything else.
+The order is: own limits, access, datasource, profile policies, shared limit, sign. The caller's own limits come first,
+also for a dashboard that does not exist, so that guessing is limited like anything else.
+
+Invariant of this file: limits count under verified values only: the address, the user of a login, the viewer that a
+token of ours names, the dashboard and share version that the caller was found to hold. What all viewers of a dashboard
+share is spent last, by who is admitted and new.
 """
 
 from __future__ import annotations
@@ -18,7 +22,6 @@ from tidegate.domain.access import (
     is_member,
     may_see,
 )
-from tidegate.domain.dashboards import Dashboard
 from tidegate.domain.intents import Intent
 from tidegate.domain.stream_policy import check_public_use
 from tidegate.domain.tokens import STREAM_SCOPE, SessionClaims
@@ -34,12 +37,23 @@ _REFUSAL = "Too many datasource session token requests"
 
 @dataclass(frozen=True, slots=True)
 class MintPolicy:
-    """Settings of minting. `ttl_s`: life of a token, seconds. The others: tokens per minute."""
+    """Settings of minting. The sizes belong together: see `domain.budgets`.
+
+    Attributes:
+        ttl_s: life of a token, seconds.
+        per_user: tokens of a signed-in user in a minute.
+        new_per_address: in a minute, public viewers of an address that are new, and its wrong guesses.
+        new_per_dashboard: in a minute, public viewers of a dashboard and share version that are new.
+        per_viewer: in a minute, tokens that follow a token of the same public viewer.
+        following_per_address: the same of all public viewers of an address.
+    """
 
     ttl_s: int
     per_user: int
-    per_public_ip: int
-    per_share_token: int
+    new_per_address: int
+    new_per_dashboard: int
+    per_viewer: int
+    following_per_address: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +72,8 @@ class MintRequest:
         user: the signed-in user; None for public viewers.
         address: the client's address in the form that limits count.
         share_token: from the link of a dashboard; None without a link.
-        current_token: the session token that the new one shall replace. Such a refresh does not count against the
-            limit of the address.
+        current_token: a session token of the same dashboard that this viewer holds already. With a valid one a public
+            viewer is not new.
     """
 
     user: User | None
@@ -106,14 +120,19 @@ class Mint:
             Unavailable: a store did not answer.
         """
         now = int(self._clock.now())
-        self._limit(request, now)
+        spend = _Spending(self._rates, self._audit, request, now)
+        held = self._held(request, now)
+        self._spend_own(request, held, spend)
         user_ids = [request.user.user_id] if request.user else []
         snapshot = self._access.read([request.dashboard_id], user_ids)
         access = snapshot.dashboards.get(request.dashboard_id)
         if access is None or access.deleted:
             raise NotFound("Dashboard not found")
         user = snapshot.users.get(request.user.user_id) if request.user else None
-        principal = self._principal(request, access, user)
+        opened = request.share_token is not None and self._opens(request.dashboard_id, request.share_token)
+        if held is not None and request.share_token is not None and not opened:
+            spend("public-ip", request.address, self._policy.new_per_address)
+        principal = self._principal(request, access, user, opened)
         intent_hash = access.intents.get(request.datasource_id)
         if intent_hash is None:
             raise NotFound("Datasource not found")
@@ -135,15 +154,52 @@ class Mint:
             session_version=principal.session_version,
             role=role,
             credential_profile_id=str(credential_id) if credential_id else None,
+            viewer_id=self._viewer_id(request, principal, held, spend) if principal.is_public else None,
         )
         return Minted(self._tokens.sign(claims), claims.expires_at)
 
-    def _principal(self, request: MintRequest, access: DashboardAccess, user: UserAccess | None) -> Principal:
-        """The principal that the token will speak for. Raises `Denied`."""
-        by_link = access.visibility is Visibility.PUBLIC
-        if request.share_token is not None:
-            dashboard = self._dashboards.get(request.dashboard_id)
-            by_link = by_link or _holds(dashboard, request.share_token)
+    def _held(self, request: MintRequest, now: int) -> SessionClaims | None:
+        """The claims of `current_token`, if it is a valid public token of this dashboard that names its viewer."""
+        if request.user is not None or request.current_token is None:
+            return None
+        try:
+            claims = self._tokens.verify(request.current_token, now)
+        except TidegateError:
+            return None
+        known = claims.principal.is_public and claims.dashboard_id == request.dashboard_id
+        return claims if known and claims.viewer_id is not None else None
+
+    def _spend_own(self, request: MintRequest, held: SessionClaims | None, spend: _Spending) -> None:
+        if request.user is not None:
+            spend("user", request.user.user_id, self._policy.per_user)
+        elif held is None or held.viewer_id is None:
+            spend("public-ip", request.address, self._policy.new_per_address)
+        else:
+            spend("public-viewer", held.viewer_id, self._policy.per_viewer)
+            spend("public-following-ip", request.address, self._policy.following_per_address)
+
+    def _viewer_id(
+        self, request: MintRequest, principal: Principal, held: SessionClaims | None, spend: _Spending
+    ) -> str | None:
+        """Who this public viewer is. Who is new spends what all viewers of the dashboard share."""
+        if held is not None and held.principal == principal:
+            return held.viewer_id
+        if held is not None:  # its link has been replaced
+            spend("public-ip", request.address, self._policy.new_per_address)
+        shared = f"{request.dashboard_id}:{principal.share_version}"
+        spend("public-share", shared, self._policy.new_per_dashboard)
+        return self._ids.new_id()
+
+    def _opens(self, dashboard_id: str, share_token: str) -> bool:
+        """Whether this is the dashboard's share token."""
+        dashboard = self._dashboards.get(dashboard_id)
+        return dashboard is not None and hmac.compare_digest(dashboard.share_token.encode(), share_token.encode())
+
+    def _principal(
+        self, request: MintRequest, access: DashboardAccess, user: UserAccess | None, opened: bool
+    ) -> Principal:
+        """The principal that the token will speak for. `opened`: the caller holds the link. Raises `Denied`."""
+        by_link = access.visibility is Visibility.PUBLIC or opened
         version = access.share_version if by_link else None
         if request.user is None:
             if access.visibility is Visibility.PRIVATE:
@@ -166,44 +222,29 @@ class Mint:
         credential = self._profiles.credential(str(credential_id)) if credential_id else None
         check_public_use(broker, credential, member=False)
 
-    def _limit(self, request: MintRequest, now: int) -> None:
-        policy, deadline = self._policy, self._rates.deadline()
-        user, dashboard_id = request.user, request.dashboard_id
-        if user is not None:
-            scopes = [
-                ("user", user.user_id, policy.per_user),
-                ("user-dashboard", f"{user.user_id}|{dashboard_id}", policy.per_user),
-            ]
-        else:
-            scopes = [("public-share", request.share_token or dashboard_id, policy.per_share_token)]
-            if not self._refreshes(request, now):
-                scopes.insert(0, ("public-ip", request.address, policy.per_public_ip))
-        for scope, key, limit in scopes:
-            try:
-                self._rates.consume(f"datasource-mint-{scope}", key, limit, deadline=deadline, refusal=_REFUSAL)
-            except LimiterUnavailable as error:
-                self._record("datasource.session_token.limiter_unavailable", request, scope, now)
-                text = "Datasource session token limiter is temporarily unavailable"
-                raise LimiterUnavailable(text) from error
-            except TidegateError:
-                self._record("datasource.session_token.rate_limited", request, scope, now)
-                raise
 
-    def _refreshes(self, request: MintRequest, now: int) -> bool:
-        """Whether the caller presents a public token of the same datasource that is still valid."""
-        if request.current_token is None:
-            return False
+class _Spending:
+    """Spends the budgets of one request, under one deadline, and tells the audit log what was refused."""
+
+    def __init__(self, rates: RateLimits, audit: AuditLog, request: MintRequest, now: int) -> None:
+        self._rates = rates
+        self._audit = audit
+        self._request = request
+        self._now = now
+        self._deadline = rates.deadline()
+
+    def __call__(self, scope: str, key: str, limit: int) -> None:
+        """Count one token. Raises `LimitReached` or `LimiterUnavailable`."""
         try:
-            claims = self._tokens.verify(request.current_token, now)
+            self._rates.consume(f"datasource-mint-{scope}", key, limit, deadline=self._deadline, refusal=_REFUSAL)
+        except LimiterUnavailable as error:
+            self._record("datasource.session_token.limiter_unavailable", scope)
+            raise LimiterUnavailable("Datasource session token limiter is temporarily unavailable") from error
         except TidegateError:
-            return False
-        requested = (PUBLIC_SUBJECT, request.dashboard_id, request.datasource_id)
-        return (claims.subject, claims.dashboard_id, claims.datasource_id) == requested
+            self._record("datasource.session_token.rate_limited", scope)
+            raise
 
-    def _record(self, action: str, request: MintRequest, scope: str, now: int) -> None:
-        actor = request.user.user_id if request.user else None
-        self._audit.record(AuditEvent(action, actor, "dashboard", request.dashboard_id, now * 1000, {"scope": scope}))
-
-
-def _holds(dashboard: Dashboard | None, share_token: str) -> bool:
-    return dashboard is not None and hmac.compare_digest(dashboard.share_token.encode(), share_token.encode())
+    def _record(self, action: str, scope: str) -> None:
+        actor = self._request.user.user_id if self._request.user else None
+        target, at_ms = self._request.dashboard_id, self._now * 1000
+        self._audit.record(AuditEvent(action, actor, "dashboard", target, at_ms, {"scope": scope}))

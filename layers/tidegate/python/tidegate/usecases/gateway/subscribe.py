@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tidegate.domain.access import Refusal
+from tidegate.domain.budgets import address_part
 from tidegate.domain.limits import PUBLIC_SUBSCRIBE_IP_SCOPE, PUBLIC_SUBSCRIBE_SHARE_SCOPE
 from tidegate.domain.subscriptions import Connection, Stream, Subscription, SubscriptionKey, same_authorization
 from tidegate.domain.tokens import SessionClaims
@@ -39,7 +40,15 @@ class Busy(Unavailable):
 
 @dataclass(frozen=True, slots=True)
 class SubscribePolicy:
-    """Settings of subscribing."""
+    """Settings of subscribing.
+
+    Attributes:
+        subscriptions_per_connection: the most at the same time.
+        connections_per_dashboard: the most that hold a subscription of it at the same time.
+        rate_per_ip: new subscriptions with public tokens of an address in a minute. A refresh is none.
+        rate_per_share_version: connections of a dashboard and share version that begin to watch it in a minute, with
+            public tokens that name no viewer. Who is named was counted when the first token was minted.
+    """
 
     subscriptions_per_connection: int
     connections_per_dashboard: int
@@ -105,7 +114,7 @@ class Subscribe:
             raise Denied("Datasource identifiers do not match token claims")
         connection = self._open_connection(connection_id)
         deadline = self._rates.deadline()
-        if claims.principal.is_public:
+        if claims.principal.is_public and datasource_id not in connection.subscriptions:
             self._limit(claims, connection, deadline)
         checked_at = self._clock.monotonic()
         authorization = self._authorizer(claims, token, self._clock.now())
@@ -121,13 +130,18 @@ class Subscribe:
         raise Busy("Subscription update already in progress")
 
     def _limit(self, claims: SessionClaims, connection: Connection, deadline: LimiterDeadline) -> None:
-        refusal = "Too many public realtime subscribe requests"
-        self._rates.consume(
-            PUBLIC_SUBSCRIBE_IP_SCOPE, connection.ip, self._policy.rate_per_ip, deadline=deadline, refusal=refusal
-        )
-        share = f"{claims.dashboard_id}:{claims.principal.share_version}"
-        limit = self._policy.rate_per_share_version
-        self._rates.consume(PUBLIC_SUBSCRIBE_SHARE_SCOPE, share, limit, deadline=deadline, refusal=refusal)
+        """Count a new subscription of a public viewer. A refresh is bounded by its own connection alone."""
+
+        def consume(scope: str, key: str, limit: int) -> None:
+            refusal = "Too many public realtime subscribe requests"
+            self._rates.consume(scope, key, limit, deadline=deadline, refusal=refusal)
+
+        consume(PUBLIC_SUBSCRIBE_IP_SCOPE, connection.ip, self._policy.rate_per_ip)
+        if claims.viewer_id is not None or claims.dashboard_id in connection.subscriptions.values():
+            return
+        shared, limit = f"{claims.dashboard_id}:{claims.principal.share_version}", self._policy.rate_per_share_version
+        consume(PUBLIC_SUBSCRIBE_IP_SCOPE, f"{connection.ip}|{shared}", address_part(limit))
+        consume(PUBLIC_SUBSCRIBE_SHARE_SCOPE, shared, limit)
 
     def _open_connection(self, connection_id: str) -> Connection:
         connection = self._connections.get(connection_id)
