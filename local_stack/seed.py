@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -70,6 +71,12 @@ def stream(kind: str, url: str, credential_id: str | None = None, datasource_id:
     return {"id": name, "type": kind, "title": name, "settings": settings}
 
 
+def origin(url: str) -> str:
+    """The destination that a credential profile needs for this URL: its scheme, host and port."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
 def seed(config: Config, deployed: Deployed, upstreams: Mapping[str, str]) -> dict[str, Any]:
     """Make the demo data; returns the `users` and `demo` parts of `stack.json`.
 
@@ -89,6 +96,7 @@ def seed(config: Config, deployed: Deployed, upstreams: Mapping[str, str]) -> di
         "name": "Fake upstreams (bearer)",
         "type": "bearer",
         "allowPublicUse": True,
+        "destinations": [origin(upstreams["sse_protected_url"]), origin(upstreams["websocket_protected_url"])],
         "secret": {"token": upstreams["secret"]},
     }
     credential = admin.call("POST", "/api/credential-profiles", bearer)["id"]
@@ -142,7 +150,7 @@ def external_broker(
 
 
 def basic_credential(admin: Api, name: str, username: str, password: str) -> str:
-    """A user name and password, for public use."""
+    """A user name and password for brokers, for public use. Without destinations they go to no URL."""
     secret = {"username": username, "password": password}
     body = {"name": name, "type": "basic", "allowPublicUse": True, "secret": secret}
     return str(admin.call("POST", "/api/credential-profiles", body)["id"])

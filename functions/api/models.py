@@ -9,6 +9,7 @@ from pydantic.alias_generators import to_camel
 
 from tidegate.domain.access import AclLevel, Role, Visibility
 from tidegate.domain.dashboards import DashboardSummary
+from tidegate.domain.destinations import MAX_DESTINATIONS
 from tidegate.domain.profiles import BrokerProfile, CredentialProfile, CredentialType, Transport
 from tidegate.domain.projection import ShownDashboard, shown_owner
 from tidegate.domain.users import User
@@ -97,10 +98,16 @@ class UserList(ApiModel):
 class CredentialRequest(ApiModel):
     """`secret` by type: `bearer` needs `token`, `basic` needs `username` and `password`, `header` needs `headerValue`
     and the name of the header in `headerName`, `none` takes nothing. `headerName` is a token of RFC 9110. `token` and
-    `headerValue` have no line breaks or other control characters, and no spaces around. `username` has no colon."""
+    `headerValue` have no line breaks or other control characters, and no spaces around.
+
+    `destinations` says where the secret may be sent: each is a scheme, a host or `*.suffix`, and a port if it is not
+    the scheme's own, such as `https://api.example.com` or `wss://*.example.com:8443`. Schemes are `https` and `wss`,
+    outside production `http` and `ws` too. Without destinations the profile serves no URL, only broker profiles. With
+    them, `username` has no colon."""
 
     name: Name
     type: CredentialType
+    destinations: Annotated[list[str], Field(max_length=MAX_DESTINATIONS)] = []
     allow_public_use: bool = False
     description: Annotated[str, Field(max_length=2000)] = ""
     header_name: Annotated[str, Field(max_length=200)] | None = None
@@ -111,16 +118,27 @@ class CredentialRequest(ApiModel):
             profile_id="",
             name=self.name,
             type=self.type,
+            destinations=tuple(self.destinations),
             allow_public_use=self.allow_public_use,
             description=self.description,
             header_name=self.header_name,
         )
 
 
+class CredentialReplacement(CredentialRequest):
+    """As `CredentialRequest`; `destinations` must be stated, so that none is lost or gained unsaid."""
+
+    destinations: Annotated[list[str], Field(max_length=MAX_DESTINATIONS)]
+
+
 class CredentialAnswer(ApiModel):
+    """`destinations` have their ports stated. `revision` goes into `If-Match` of a `PUT`."""
+
     id: str
+    revision: int
     name: str
     type: CredentialType
+    destinations: list[str]
     allow_public_use: bool
     description: str
     header_name: str | None
@@ -130,8 +148,10 @@ class CredentialAnswer(ApiModel):
     def of(profile: CredentialProfile) -> CredentialAnswer:
         return CredentialAnswer(
             id=profile.profile_id,
+            revision=profile.revision,
             name=profile.name,
             type=profile.type,
+            destinations=list(profile.destinations),
             allow_public_use=profile.allow_public_use,
             description=profile.description,
             header_name=profile.header_name,
@@ -167,8 +187,17 @@ class BrokerRequest(ApiModel):
         )
 
 
+class BrokerReplacement(BrokerRequest):
+    """As `BrokerRequest`; `topicAllowlist` must be stated. An empty one opens every topic that the gateway allows."""
+
+    topic_allowlist: Annotated[list[str], Field(max_length=100)]
+
+
 class BrokerAnswer(ApiModel):
+    """`revision` goes into `If-Match` of a `PUT`."""
+
     id: str
+    revision: int
     name: str
     transport: Transport
     broker_url: str | None
@@ -182,6 +211,7 @@ class BrokerAnswer(ApiModel):
     def of(profile: BrokerProfile) -> BrokerAnswer:
         return BrokerAnswer(
             id=profile.profile_id,
+            revision=profile.revision,
             name=profile.name,
             transport=profile.transport,
             broker_url=profile.broker_url,

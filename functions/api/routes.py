@@ -34,6 +34,7 @@ router = APIRouter(prefix="/api", responses=_ERRORS, route_class=StrictRoute)
 Limit = Annotated[int, Query(ge=1, le=200)]
 #: What `If-Match` may be, with its quotation marks or without.
 _REVISION = re.compile(r'\s*"*0*(?P<revision>[1-9][0-9]{0,17})"*\s*')
+IfMatch = Annotated[str | None, Header()]
 #: An e-mail has the longest cursor.
 Cursor = Annotated[str | None, Query(max_length=254)]
 
@@ -122,25 +123,41 @@ def credentials(user: CurrentUser, services: Services) -> list[m.CredentialAnswe
 
 
 @router.post("/credential-profiles", tags=["profiles"], status_code=201)
-def create_credential(body: m.CredentialRequest, user: CurrentUser, services: Services) -> m.CredentialAnswer:
+def create_credential(
+    body: m.CredentialRequest, user: CurrentUser, services: Services, response: Response
+) -> m.CredentialAnswer:
     """Create a credential profile. For admins.
 
-    The secret goes in and is never shown again. A name that is in use is answered with 409 `name_taken`.
+    The secret goes in and is never shown again. It is sent only to the profile's `destinations`. A name that is in use
+    is answered with 409 `name_taken`.
     """
-    return m.CredentialAnswer.of(services.profiles.create_credential(user, body.profile(), body.secret or {}))
+    made = services.profiles.create_credential(user, body.profile(), body.secret or {})
+    response.headers["ETag"] = f'"{made.revision}"'
+    return m.CredentialAnswer.of(made)
 
 
 @router.put("/credential-profiles/{profile_id}", tags=["profiles"])
 def update_credential(
-    profile_id: PathId, body: m.CredentialRequest, user: CurrentUser, services: Services
+    profile_id: PathId,
+    body: m.CredentialReplacement,
+    user: CurrentUser,
+    services: Services,
+    response: Response,
+    if_match: IfMatch = None,
 ) -> m.CredentialAnswer:
     """Replace a credential profile. For admins.
 
+    `If-Match` carries the `revision` that was loaded, and is answered as for dashboards: 400 `revision_required`
+    without it, 409 `conflict` for another one than the current. `destinations` must be stated.
+
     Without `secret`, the stored one stays. Streams that use the profile connect again when the secret, the type or
-    `headerName` changed. Their viewers need a new session token then. When public use is withdrawn, viewers by link and
-    of public dashboards lose their streams on every dashboard that uses the profile.
+    `headerName` changed, or a destination was taken away. Their viewers need a new session token then. A datasource
+    whose URL is no longer covered has no stream any longer. When public use is withdrawn, viewers by link and of public
+    dashboards lose their streams on every dashboard that uses the profile.
     """
-    changed = services.profiles.update_credential(user, profile_id, body.profile(), body.secret)
+    revision = _revision(if_match)
+    changed = services.profiles.update_credential(user, profile_id, body.profile(), body.secret, revision)
+    response.headers["ETag"] = f'"{changed.revision}"'
     return m.CredentialAnswer.of(changed)
 
 
@@ -162,20 +179,34 @@ def brokers(user: CurrentUser, services: Services) -> list[m.BrokerAnswer]:
 
 
 @router.post("/broker-profiles", tags=["profiles"], status_code=201)
-def create_broker(body: m.BrokerRequest, user: CurrentUser, services: Services) -> m.BrokerAnswer:
+def create_broker(body: m.BrokerRequest, user: CurrentUser, services: Services, response: Response) -> m.BrokerAnswer:
     """Create a broker profile. For admins. A name that is in use is answered with 409 `name_taken`."""
-    return m.BrokerAnswer.of(services.profiles.create_broker(user, body.profile()))
+    made = services.profiles.create_broker(user, body.profile())
+    response.headers["ETag"] = f'"{made.revision}"'
+    return m.BrokerAnswer.of(made)
 
 
 @router.put("/broker-profiles/{profile_id}", tags=["profiles"])
-def update_broker(profile_id: PathId, body: m.BrokerRequest, user: CurrentUser, services: Services) -> m.BrokerAnswer:
+def update_broker(
+    profile_id: PathId,
+    body: m.BrokerReplacement,
+    user: CurrentUser,
+    services: Services,
+    response: Response,
+    if_match: IfMatch = None,
+) -> m.BrokerAnswer:
     """Replace a broker profile. For admins.
+
+    `If-Match` carries the `revision` that was loaded, and is answered as for dashboards: 400 `revision_required`
+    without it, 409 `conflict` for another one than the current. `topicAllowlist` must be stated.
 
     Streams that use it connect again when its transport, address, credential or TLS options changed. Their viewers need
     a new session token then. A topic that is no longer on its list has no stream any longer. When public use is
     withdrawn, viewers by link and of public dashboards lose their streams on every dashboard that uses the profile.
     """
-    return m.BrokerAnswer.of(services.profiles.update_broker(user, profile_id, body.profile()))
+    changed = services.profiles.update_broker(user, profile_id, body.profile(), _revision(if_match))
+    response.headers["ETag"] = f'"{changed.revision}"'
+    return m.BrokerAnswer.of(changed)
 
 
 @router.delete("/broker-profiles/{profile_id}", tags=["profiles"], status_code=204)
@@ -244,7 +275,7 @@ def update_dashboard(
     user: CurrentUser,
     services: Services,
     response: Response,
-    if_match: Annotated[str | None, Header()] = None,
+    if_match: IfMatch = None,
 ) -> m.DashboardAnswer:
     """Replace a dashboard's document. For its editors, its managers and its owner.
 
@@ -254,9 +285,7 @@ def update_dashboard(
     Viewers of a datasource that was changed or removed lose its stream, and may ask for a new session token. Who is
     neither editor nor admin may add only profiles that are for public use: anything else is answered with 403.
     """
-    if not (found := _REVISION.fullmatch(if_match or "")):
-        raise InvalidInput('If-Match is required: the revision you loaded, such as "3"', code="revision_required")
-    changed = services.dashboards.update(user, dashboard_id, body.document, int(found["revision"]))
+    changed = services.dashboards.update(user, dashboard_id, body.document, _revision(if_match))
     return _shown(changed, user, response)
 
 
@@ -372,6 +401,13 @@ def audit(
             for event in services.audit.newest(limit, action_prefix)
         ]
     )
+
+
+def _revision(if_match: str | None) -> int:
+    """The revision that `If-Match` carries. Raises `InvalidInput`."""
+    if not (found := _REVISION.fullmatch(if_match or "")):
+        raise InvalidInput('If-Match is required: the revision you loaded, such as "3"', code="revision_required")
+    return int(found["revision"])
 
 
 def _shown(dashboard: Dashboard, user: User | None, response: Response) -> m.DashboardAnswer:

@@ -122,6 +122,7 @@ def api_services(env: Mapping[str, str] | None = None) -> ApiServices:
             follow=container.follow_profiles,
             requests=container.follow_requests,
             cipher=cipher,
+            egress=container.egress_policy,
             audit=audit,
             clock=clock,
             ids=ids,

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from local_stack.checks import expect, settled
-from local_stack.seed import basic_credential, document, external_broker, mqtt, stream
+from local_stack.seed import basic_credential, document, external_broker, mqtt, origin, stream
 from local_stack.smoke.client import Note, Smoke
 from local_stack.smoke.rows import row
 from local_stack.viewer import Viewer
@@ -101,6 +101,7 @@ async def test_credential(smoke: Smoke, note: Note) -> None:
     viewer = await smoke.watching("public", "protected")
     await viewer.close()
     wrong = {"name": f"wrong {time.time_ns()}", "type": "bearer", "secret": {"token": "not the secret"}}
+    wrong |= {"destinations": [origin(smoke.upstreams["sse_protected_url"])]}
     profile = smoke.user("admin").call("POST", "/api/credential-profiles", wrong | {"allowPublicUse": True})["id"]
     viewer = await smoke.own(stream("sse", smoke.upstreams["sse_protected_url"], profile, "telemetry"))
     error = await viewer.until(lambda frame: frame["type"] == "error")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import time
+from typing import Any
 
 from functions.revalidate.schedule import RELAYS_S
 from local_stack.checks import expect, settled
 from local_stack.relay_workers import API, MESSAGES, RELAY, LocalRelayWorkers
-from local_stack.seed import LIVELY, stream
+from local_stack.seed import LIVELY, origin, stream
 from local_stack.smoke.client import Note, Smoke
 from local_stack.smoke.rows import row
 from local_stack.smoke.test_relay import only_one_upstream
@@ -72,7 +73,8 @@ async def _data_again(*viewers: Viewer, within_s: float = _START_S) -> None:
 async def test_changed(smoke: Smoke, note: Note) -> None:
     """Another secret is another upstream: viewers are told to come back, and the old upstream ends."""
     workers, admin, owner = LocalRelayWorkers(smoke.stack), smoke.user("admin"), smoke.user("editor")
-    body = {"name": f"changed {time.time_ns()}", "type": "bearer"}
+    body: dict[str, Any] = {"name": f"changed {time.time_ns()}", "type": "bearer"}
+    body["destinations"] = [origin(smoke.upstreams["sse_protected_url"])]
     right, wrong = ({"secret": {"token": token}} for token in (smoke.upstreams["secret"], "not the secret"))
     profile = admin.call("POST", "/api/credential-profiles", body | right)["id"]
     url = f"{smoke.upstreams['sse_protected_url']}{LIVELY}&run={time.time_ns()}"
@@ -84,16 +86,16 @@ async def test_changed(smoke: Smoke, note: Note) -> None:
         expect(ack["ok"], f"subscribe refused: {ack}")
         return viewer, await viewer.until(lambda frame: frame["type"] == kind and not frame.get("retained"))
 
-    async def change(secret: dict[str, dict[str, str]], viewer: Viewer) -> None:
-        admin.call("PUT", f"/api/credential-profiles/{profile}", body | secret)
+    async def change(secret: dict[str, dict[str, str]], viewer: Viewer, revision: int) -> None:
+        admin.call("PUT", f"/api/credential-profiles/{profile}", body | secret, {"If-Match": str(revision)})
         await viewer.until(lambda frame: frame["type"] == "error" and frame.get("retryable") is True)
         await viewer.close()
 
     first, _ = await watch("data")
-    await change(wrong, first)
+    await change(wrong, first, 1)
     second, error = await watch("error")
     expect(error["errorCode"] == "STREAM_AUTH_FAILED", f"{error}")
-    await change(right, second)
+    await change(right, second, 2)
     third, _ = await watch("data")
     came, within_s = time.monotonic(), 3 * GRACE_S + LEASE_S
     await settled(lambda: workers.connected(url).count(True) == 1, within_s, "the end of the old upstream")

@@ -13,7 +13,7 @@ import pytest
 from local_stack import schedule
 from local_stack.checks import expect
 from local_stack.deployment import client
-from local_stack.seed import LIVELY, OWN, Api, mqtt, stream
+from local_stack.seed import LIVELY, OWN, Api, mqtt, origin, stream
 from local_stack.smoke.client import Note, Smoke
 from local_stack.smoke.rows import row
 from ops.full_revalidation import demand_full_revalidation
@@ -38,6 +38,7 @@ class Scene:
         self.smoke = smoke
         self.admin, self.owner = smoke.user("admin"), smoke.user("editor")
         self.broker_body = {"name": f"scene {time.time_ns()}", "transport": "iot-core", "allowPublicUse": True}
+        self.broker_body["topicAllowlist"] = [f"{OWN}/#"]
         self.broker_id = self.admin.call("POST", "/api/broker-profiles", self.broker_body)["id"]
         self.topic = f"{OWN}/scene/{time.time_ns()}"
         self.demo = smoke.dashboard(mqtt("telemetry", self.broker_id, self.topic), visibility)
@@ -75,7 +76,7 @@ def acl_removal(scene: Scene) -> None:
 
 def broker_withdrawn(scene: Scene) -> None:
     body = scene.broker_body | {"allowPublicUse": False}
-    scene.admin.call("PUT", f"/api/broker-profiles/{scene.broker_id}", body)
+    scene.admin.call("PUT", f"/api/broker-profiles/{scene.broker_id}", body, {"If-Match": "1"})
 
 
 @pytest.mark.parametrize(
@@ -138,6 +139,7 @@ async def test_credential_withdrawn(smoke: Smoke, note: Note) -> None:
     admin, owner = smoke.user("admin"), smoke.user("editor")
     secret = {"name": f"scene {time.time_ns()}", "type": "bearer", "allowPublicUse": True}
     secret |= {"secret": {"token": smoke.upstreams["secret"]}}
+    secret |= {"destinations": [origin(smoke.upstreams["sse_protected_url"])]}
     profile = admin.call("POST", "/api/credential-profiles", secret)["id"]
     url = smoke.upstreams["sse_protected_url"] + LIVELY
     demo = smoke.dashboard(stream("sse", url, profile, "telemetry"), "public")
@@ -148,7 +150,8 @@ async def test_credential_withdrawn(smoke: Smoke, note: Note) -> None:
     await asyncio.gather(*(viewer.until(lambda frame: frame["type"] == "data") for viewer in (guest, member)))
     started = time.monotonic()
     withdrawn = {key: value for key, value in secret.items() if key != "secret"} | {"allowPublicUse": False}
-    await asyncio.to_thread(admin.call, "PUT", f"/api/credential-profiles/{profile}", withdrawn)
+    path = f"/api/credential-profiles/{profile}"
+    await asyncio.to_thread(admin.call, "PUT", path, withdrawn, {"If-Match": "1"})
     error = await guest.until(lambda frame: frame["type"] == "error", WITHIN_S + _LATE_S)
     took = error["at"] - started
     expect(error["errorCode"] == "STREAM_AUTH_FAILED" and error["retryable"] is False, f"{error}")
@@ -158,6 +161,29 @@ async def test_credential_withdrawn(smoke: Smoke, note: Note) -> None:
     await member.until(lambda frame: frame["type"] == "data" and frame["at"] > seen)
     expect(not _errors(member.frames), "the valid viewer was interrupted")
     await member.close()
+    note(f"after {took * 1000:.0f} ms")
+
+
+@row("terminated: a credential's destination taken away")
+async def test_destination_taken_away(smoke: Smoke, note: Note) -> None:
+    """Nobody keeps a stream whose credential may not go to its URL any longer, and no new one begins."""
+    admin, owner = smoke.user("admin"), smoke.user("editor")
+    url = smoke.upstreams["sse_protected_url"]
+    profile = {"name": f"scene {time.time_ns()}", "type": "bearer", "destinations": [origin(url)]}
+    made = admin.call("POST", "/api/credential-profiles", profile | {"secret": {"token": smoke.upstreams["secret"]}})
+    demo = smoke.dashboard(stream("sse", url + LIVELY, made["id"], "telemetry"))
+    viewer = await smoke.viewer()
+    ack = await viewer.subscribe(demo["dashboardId"], "telemetry", smoke.mint(owner, demo))
+    expect(ack["ok"], f"subscribe refused: {ack}")
+    await viewer.until(lambda frame: frame["type"] == "data")
+    started = time.monotonic()
+    path, elsewhere = f"/api/credential-profiles/{made['id']}", profile | {"destinations": ["https://example.com"]}
+    await asyncio.to_thread(admin.call, "PUT", path, elsewhere, {"If-Match": str(made["revision"])})
+    error = await viewer.until(lambda frame: frame["type"] == "error", WITHIN_S + _LATE_S)
+    took = error["at"] - started
+    expect(took <= WITHIN_S, f"it took {took:.2f} s")
+    expect(smoke.mint_status(owner, demo) == 404, "a token was minted")
+    await viewer.close()
     note(f"after {took * 1000:.0f} ms")
 
 

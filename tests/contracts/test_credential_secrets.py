@@ -50,7 +50,9 @@ def cipher_of(env: Mapping[str, str]) -> KmsCredentialCipher:
 
 
 def store(env: Mapping[str, str], sealed: str | None) -> None:
-    profile = CredentialProfile("p", "p", CredentialType.BEARER, secret_keys=("token",))
+    profile = CredentialProfile(
+        "p", "p", CredentialType.BEARER, ("https://upstream.example:443",), secret_keys=("token",)
+    )
     ControlPlaneProviders(env).profiles.write_credential(None, profile, sealed)
 
 
@@ -100,7 +102,8 @@ def refused(env: Mapping[str, str]) -> None:
 def test_a_sound_secret_is_placed(deployed: Mapping[str, str]) -> None:
     store(deployed, cipher_of(deployed).encrypt("p", {"token": "t0ken"}))
     made = requests(deployed)(STREAM)
-    assert isinstance(made, UpstreamRequest) and made.headers == {"Authorization": "Bearer t0ken"}
+    assert isinstance(made, UpstreamRequest) and made.credential is not None
+    assert made.credential.sent(made.url, {}, "sse") == (made.url, {"Authorization": "Bearer t0ken"})
 
 
 @pytest.mark.parametrize("damage", DAMAGED)
@@ -203,7 +206,7 @@ def test_introspection_of_an_unreadable_credential_refuses_nobody(deployed: Mapp
         return answer["statusCode"], json.loads(answer["body"])
 
     login = call("/api/auth/login", {"email": "admin@x.example", "password": "Long-enough-1"}, "")[1]["token"]
-    secret = {"name": "c", "type": "bearer", "secret": {"token": "t0ken"}}
+    secret = {"name": "c", "type": "bearer", "destinations": ["https://up.example"], "secret": {"token": "t0ken"}}
     profile_id = call("/api/credential-profiles", secret, login)[1]["id"]
     source = {"id": "s", "type": "sse", "settings": {"url": "https://up.example/", "credentialProfileId": profile_id}}
     made = call("/api/dashboards", document("T", [source]), login)

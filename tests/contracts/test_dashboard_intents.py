@@ -74,12 +74,15 @@ class Container:
             follow=self.follow,
             requests=control_plane.follow_requests,
             cipher=None,  # type: ignore[arg-type] # secrets are written sealed, below
+            egress=control_plane.egress_policy,
             audit=self.audit,
             clock=control_plane.clock,
             ids=self.ids,
         )
         for name, kind in (("basic", CredentialType.BASIC), ("bearer", CredentialType.BEARER)):
-            control_plane.profiles.write_credential(None, CredentialProfile(name, name, kind), "sealed")
+            control_plane.profiles.write_credential(
+                None, CredentialProfile(name, name, kind, ("https://up.example:443",)), "sealed"
+            )
         control_plane.profiles.write_broker(None, BrokerProfile("core", "core", Transport.IOT_CORE))
         far = BrokerProfile("far", "far", Transport.EXTERNAL, "mqtts://far", "basic")
         control_plane.profiles.write_broker(None, far)
@@ -132,7 +135,8 @@ class Container:
         """Change what intents of a broker are made of, through its use case: dashboards follow at once."""
         profile = self.control_plane.profiles.broker(broker_id)
         assert profile is not None
-        self.profiles.update_broker(ADMIN, broker_id, replace(profile, **(changes or {"tls": {"ca": authority()}})))
+        wanted = replace(profile, **(changes or {"tls": {"ca": authority()}}))
+        self.profiles.update_broker(ADMIN, broker_id, wanted, profile.revision)
 
     def assert_consistent(self) -> None:
         """Access item, intents and profiles say the same."""

@@ -64,6 +64,7 @@ class ProfilesContainer:
             follow=self.follow,
             requests=self.requests,
             cipher=None,  # type: ignore[arg-type] # brokers have no secret
+            egress=self.control_plane.egress_policy,
             audit=Audit(),
             clock=self.clock,
             ids=CountingIds(),
@@ -99,7 +100,9 @@ class ProfilesContainer:
         return profile
 
     def withdraw(self, profile: BrokerProfile) -> None:
-        self.manage.update_broker(ADMIN, profile.profile_id, replace(profile, allow_public_use=False))
+        stored = self.control_plane.profiles.broker(profile.profile_id)
+        revision = stored.revision if stored else 0
+        self.manage.update_broker(ADMIN, profile.profile_id, replace(profile, allow_public_use=False), revision)
 
     def delete(self, profile: BrokerProfile) -> None:
         self.manage.delete(ADMIN, BROKER, profile.profile_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -14,7 +15,10 @@ from aiohttp import web
 from tests.servers.numbers import SOURCES, make_app, message
 from tidegate.adapters.upstreams.aiohttp_streams import AiohttpUpstreams
 from tidegate.adapters.upstreams.resolving import Resolve, resolve
+from tidegate.domain.credentials import placement_of
+from tidegate.domain.destinations import check_destinations
 from tidegate.domain.egress import EgressPolicy
+from tidegate.domain.profiles import CredentialProfile, CredentialType
 from tidegate.errors import PolicyBlocked
 from tidegate.ports.relay import (
     Opened,
@@ -28,6 +32,7 @@ from tidegate.ports.relay import (
 from tidegate.protocol.messages import ErrorCode
 
 SECRET = "s3cret-of-the-sources"
+TARGET: web.AppKey[str] = web.AppKey("target")
 
 
 @asynccontextmanager
@@ -296,6 +301,100 @@ def test_a_credential_does_not_follow_to_another_origin() -> None:
             await fault_of(made, request(url, headers={"Authorization": f"Bearer {SECRET}", "X-Key": SECRET}))
             await made.close()
         assert len(seen) == 1 and SECRET not in str(seen)
+
+    run(work)
+
+
+WHERE = ["same", "covered", "other host", "other port"]
+
+
+@pytest.mark.parametrize("where", WHERE)
+@pytest.mark.parametrize("how", ["header", "query", "basic"])
+@pytest.mark.parametrize("repeats", [False, True], ids=["plain", "repeats the query"])
+def test_a_redirected_credential_goes_where_its_destinations_allow(where: str, how: str, repeats: bool) -> None:
+    """`repeats`: the source puts the query that it was asked with, secret included, into the `Location`."""
+
+    async def work() -> None:
+        seen: list[web.Request] = []
+
+        async def end(asking: web.Request) -> web.Response:
+            seen.append(asking)
+            raise web.HTTPNotFound
+
+        async def start(asking: web.Request) -> web.Response:
+            further = asking.app[TARGET] + (f"?{asking.query_string}" if repeats else "")
+            return web.Response(status=307, headers={"Location": further})
+
+        def served() -> web.Application:
+            app = web.Application()
+            app.router.add_get("/start", start)
+            app.router.add_get("/end", end)
+            return app
+
+        async def here(_host: str, _port: int) -> list[str]:
+            return ["127.0.0.1"]
+
+        one, two = served(), served()
+        async with sources(one) as (port, _), sources(two) as (other, _):
+            host = {"covered": "b.example.com", "other host": "b.example.com.evil.net"}.get(where, "a.example.com")
+            to = other if where == "other port" else port
+            one[TARGET] = f"http://{host}:{to}/end"
+            policy = EgressPolicy((), (port, other), allow_private=True, production=False)
+            made = AiohttpUpstreams(policy, connect_timeout_s=2, ping_interval_s=5, max_bytes=1, resolve=here)
+            kind = CredentialType.BASIC if how == "basic" else CredentialType.BEARER
+            home = check_destinations([f"http://a.example.com:{port}", f"http://b.example.com:{port}"], policy)
+            profile = CredentialProfile("p", "p", kind, home)
+            secret = {"username": "u", "password": SECRET} if how == "basic" else {"token": SECRET}
+            credential = placement_of(profile, secret, how, "key")
+            url = f"http://a.example.com:{port}/start?a=1"
+            await fault_of(made, request(url, headers={"X-Further": "f"}, credential=credential))
+            await made.close()
+        (arrived,) = seen
+        shown = f"{arrived.raw_path} {dict(arrived.headers)}"
+        assert "Referer" not in arrived.headers and (arrived.query.get("a") == "1") is repeats
+        if where in ("same", "covered"):
+            assert arrived.query.getall("key", []) == ([SECRET] if how == "query" else [])
+            assert ("Authorization" in arrived.headers) is (how != "query")
+        else:
+            encoded = base64.b64encode(f"u:{SECRET}".encode()).decode()
+            assert SECRET not in shown and encoded not in shown and "Authorization" not in shown
+        assert ("X-Further" in arrived.headers) is (where == "same")
+
+    run(work)
+
+
+def test_a_location_that_hides_the_secret_is_not_followed() -> None:
+    async def work() -> None:
+        trap = Trap()
+        async with trap.open() as trapped, sources() as (port, _):
+            policy = EgressPolicy((), (port, trapped), allow_private=True, production=False)
+            made = AiohttpUpstreams(policy, connect_timeout_s=2, ping_interval_s=5, max_bytes=1)
+            home = check_destinations([f"http://127.0.0.1:{port}"], policy)
+            profile = CredentialProfile("p", "p", CredentialType.BEARER, home)
+            credential = placement_of(profile, {"token": SECRET}, "header", None)
+            url = f"http://127.0.0.1:{port}/redirect?to=http://127.0.0.1:{trapped}/{SECRET}"
+            fault = await fault_of(made, request(url, credential=credential))
+            await made.close()
+        assert (fault.code, fault.refused) == (ErrorCode.POLICY_BLOCKED, True) and SECRET not in fault.text
+        assert trap.connections == 0
+
+    run(work)
+
+
+@pytest.mark.parametrize("how", ["header", "query"])
+def test_a_websocket_gets_the_credential_only_at_a_destination(how: str) -> None:
+    async def work() -> None:
+        async with sources() as (port, _), upstreams(port) as made:
+            url = f"ws://127.0.0.1:{port}/ws-protected"
+            policy = EgressPolicy((), (port,), allow_private=True, production=False)
+            for destination, opens in ((f"ws://127.0.0.1:{port}", True), (f"http://127.0.0.1:{port}", False)):
+                home = check_destinations([destination], policy)
+                profile = CredentialProfile("p", "p", CredentialType.BEARER, home)
+                asked = request(url, "websocket", credential=placement_of(profile, {"token": SECRET}, how, "key"))
+                if opens:
+                    assert (await take(made, asked, 1)) == [Opened()]
+                else:
+                    assert (await fault_of(made, asked)).code is ErrorCode.AUTH_FAILED
 
     run(work)
 

@@ -42,9 +42,11 @@ def answered(
 @pytest.mark.parametrize("kind", ["sse", "websocket"])
 def test_an_http_intent(kind: str) -> None:
     fields = listed("The intent of SSE and WebSocket", "field")
-    settings: dict[str, object] = {"url": "https://up.example/s"}
+    settings: dict[str, object] = {"url": f"{'https' if kind == 'sse' else 'wss'}://up.example/s"}
     assert answered({"id": "s", "type": kind, "settings": settings}, None, None).keys() == fields.keys()
-    credential = CredentialProfile("c", "c", CredentialType.BEARER, secret_keys=("token",))
+    credential = CredentialProfile(
+        "c", "c", CredentialType.BEARER, ("https://up.example:443", "wss://up.example:443"), secret_keys=("token",)
+    )
     settings |= {"credentialProfileId": "c"}
     placed = answered({"id": "s", "type": kind, "settings": settings}, None, credential)
     assert placed["headers"] == {"Authorization": "Bearer t"}

@@ -169,7 +169,8 @@ def test_secrets_go_in_and_never_out(admin: Api) -> None:
     made = admin.ok("POST", "/api/credential-profiles", body)
     assert made["secret"] == {"username": "***", "password": "***"}
     assert "top-secret-7" not in json.dumps(admin.ok("GET", "/api/credential-profiles"))
-    kept = admin.ok("PUT", f"/api/credential-profiles/{made['id']}", {"name": "renamed", "type": "basic"})
+    path, renamed = f"/api/credential-profiles/{made['id']}", {"name": "renamed", "type": "basic", "destinations": []}
+    kept = admin.ok("PUT", path, renamed, if_match="1")
     assert kept["secret"] == {"username": "***", "password": "***"}
     assert code(admin("POST", "/api/credential-profiles", body | {"name": "Renamed "})) == (409, "name_taken")
     for wrong in (
@@ -218,7 +219,14 @@ def test_broker_profiles_that_are_refused(admin: Api, body: dict[str, object]) -
         ({"type": "header", "headerName": "X-A", "secret": {"headerValue": "v\r\nHost: x"}}, "secret.headerValue"),
         ({"type": "header", "headerName": "X-A", "secret": {"headerValue": "v "}}, "secret.headerValue"),
         ({"type": "bearer", "secret": {"token": "t\n"}}, "secret.token"),
-        ({"type": "basic", "secret": {"username": "a:b", "password": "p"}}, "secret.username"),
+        (
+            {
+                "type": "basic",
+                "secret": {"username": "a:b", "password": "p"},
+                "destinations": ["https://h.example"],
+            },
+            "secret.username",
+        ),
         ({"type": "basic", "secret": {"username": "a\n", "password": "p"}}, "secret.username"),
         ({"type": "basic", "secret": {"username": "a", "password": "p\0"}}, "secret.password"),
     ],
@@ -318,7 +326,9 @@ def test_mint_and_introspect(admin: Api, anonymous: Api) -> None:
 
 def test_credentials_are_placed_for_trusted_callers(admin: Api, anonymous: Api) -> None:
     credential = admin.ok(
-        "POST", "/api/credential-profiles", {"name": "c", "type": "bearer", "secret": {"token": "s3cret value"}}
+        "POST",
+        "/api/credential-profiles",
+        {"name": "c", "type": "bearer", "destinations": ["https://up.example"], "secret": {"token": "s3cret value"}},
     )["id"]
     settings = {"url": "https://up.example/s?a=1", "credentialProfileId": credential}
     query = settings | {"authPlacement": "query", "queryParamName": "key"}
@@ -366,6 +376,7 @@ def test_the_feed_tells_every_revocation_in_order(admin: Api, anonymous: Api) ->
         "PUT",
         f"/api/broker-profiles/{profile}",
         {"name": "core", "transport": "iot-core", "topicAllowlist": ["demo/#"]},
+        if_match='"1"',
     )
     admin.ok("DELETE", path)
     seen, cursor = [], start["nextCursor"]
@@ -386,8 +397,8 @@ def test_withdrawn_profiles_close_the_mint(admin: Api, anonymous: Api) -> None:
     admin.ok("PUT", f"/api/dashboards/{made['id']}/visibility", {"visibility": "public"})
     body = {"dashboardId": made["id"], "datasourceId": "t"}
     token = anonymous.ok("POST", "/api/datasource-sessions", body)["token"]
-    narrowed = {"name": "core", "transport": "iot-core", "allowPublicUse": False}
-    admin.ok("PUT", f"/api/broker-profiles/{profile}", narrowed)
+    narrowed = {"name": "core", "transport": "iot-core", "allowPublicUse": False, "topicAllowlist": ["demo/#"]}
+    admin.ok("PUT", f"/api/broker-profiles/{profile}", narrowed, if_match="1")
     assert code(anonymous("POST", "/api/datasource-sessions", body)) == (403, "public_use_denied")
     assert anonymous.internal("datasource-introspect", {"sessionToken": token})[1]["error"] == "Share token is stale"
     admin.ok("POST", "/api/datasource-sessions", body)
@@ -399,6 +410,7 @@ def test_a_profile_for_members_only_is_minted_and_introspected_for_members_only(
     """A signed-in outsider of a public dashboard is a guest like anybody without a login."""
     outsider, member = person(admin, "editor"), person(admin, "viewer")
     secret = {"name": "key", "type": "bearer", "secret": {"token": "Members-secret"}, "allowPublicUse": False}
+    secret |= {"destinations": ["https://data.example.com"]}
     credential = admin.ok("POST", "/api/credential-profiles", secret)["id"]
     settings = {"url": "https://data.example.com/feed", "credentialProfileId": credential}
     relayed = {"id": "sse", "type": "sse", "settings": settings}
@@ -427,8 +439,8 @@ def test_withdrawn_public_use_ends_signed_in_guests_too(admin: Api, anonymous: A
     admin.ok("PUT", f"/api/dashboards/{made['id']}/visibility", {"visibility": "public"})
     token = outsider.ok("POST", "/api/datasource-sessions", {"dashboardId": made["id"], "datasourceId": "t"})["token"]
     assert anonymous.internal("datasource-introspect", {"sessionToken": token})[0] == 200
-    narrowed = {"name": "core", "transport": "iot-core", "allowPublicUse": False}
-    admin.ok("PUT", f"/api/broker-profiles/{profile}", narrowed)
+    narrowed = {"name": "core", "transport": "iot-core", "allowPublicUse": False, "topicAllowlist": ["demo/#"]}
+    admin.ok("PUT", f"/api/broker-profiles/{profile}", narrowed, if_match="1")
     assert anonymous.internal("datasource-introspect", {"sessionToken": token})[0] == 403
 
 
@@ -526,8 +538,8 @@ def test_what_no_identifier_can_be_is_not_there(admin: Api) -> None:
             ("GET", f"/api/share/{name}", None),
             ("PATCH", f"/api/users/{name}", {"role": "viewer"}),
             ("POST", f"/api/users/{name}/password:reset", None),
-            ("PUT", f"/api/broker-profiles/{name}", {"name": "n", "transport": "iot-core"}),
-            ("PUT", f"/api/credential-profiles/{name}", {"name": "n", "type": "none"}),
+            ("PUT", f"/api/broker-profiles/{name}", {"name": "n", "transport": "iot-core", "topicAllowlist": []}),
+            ("PUT", f"/api/credential-profiles/{name}", {"name": "n", "type": "none", "destinations": []}),
             ("DELETE", f"/api/broker-profiles/{name}", None),
             ("DELETE", f"/api/credential-profiles/{name}", None),
         ):

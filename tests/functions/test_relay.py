@@ -204,6 +204,7 @@ def test_a_credential_opens_the_source_and_is_nowhere_else(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     profile = {"name": "source", "type": kind, "secret": secret} | ({"headerName": "X-Key"} if kind == "header" else {})
+    profile |= {"destinations": [f"http://127.0.0.1:{served.port}"]}
     credential = demo.api.ok("POST", "/api/credential-profiles", profile)["id"]
     url = f"http://127.0.0.1:{served.port}/protected?rate=50"
     source = {"id": "t", "type": "sse", "settings": {"url": url, "credentialProfileId": credential, **placement}}
@@ -230,6 +231,7 @@ def test_a_wrong_secret_is_told_without_it_and_the_worker_leaves_nothing(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     wrong = {"name": "wrong", "type": "bearer", "secret": {"token": "wr0ng-" + SECRET}}
+    wrong |= {"destinations": [f"http://127.0.0.1:{served.port}"]}
     credential = demo.api.ok("POST", "/api/credential-profiles", wrong)["id"]
     url = f"http://127.0.0.1:{served.port}/protected"
     gateway = gateway_over(relay_env, management)
@@ -267,6 +269,7 @@ def test_policies_refuse_before_anything_is_connected_to(
 def test_introspection_places_the_credential_too(demo: Demo, served: Served) -> None:
     """Another gateway gets what our relay makes of it."""
     profile = {"name": "source", "type": "bearer", "secret": {"token": SECRET}}
+    profile |= {"destinations": [f"http://127.0.0.1:{served.port}"]}
     credential = demo.api.ok("POST", "/api/credential-profiles", profile)["id"]
     url = f"http://127.0.0.1:{served.port}/protected"
     source = {"id": "t", "type": "sse", "settings": {"url": url, "credentialProfileId": credential}}

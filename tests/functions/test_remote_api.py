@@ -313,6 +313,8 @@ def _source(admin: Api, kind: str, addresses: Mapping[str, str]) -> tuple[dict[s
     secret: dict[str, object] = {"type": "bearer", "secret": {"token": SECRET}}
     if kind == "mqtt":
         secret = {"type": "basic", "secret": {"username": "fixture", "password": SECRET}}
+    else:
+        secret["destinations"] = [addresses[f"{kind}_protected_url"].rpartition("/")[0]]
     credential = admin.ok("POST", "/api/credential-profiles", {"name": "source", **secret})["id"]
     if kind != "mqtt":
         url = addresses[f"{kind}_protected_url"]

@@ -1,16 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from tidegate.domain.intents import build_intent, intent_hash, stream_key
 from tidegate.domain.profiles import BrokerProfile, CredentialProfile, CredentialType, Transport
-from tidegate.errors import Denied, InvalidInput, NotFound, TidegateError
+from tidegate.errors import Denied, InvalidInput, NotFound, PolicyBlocked, TidegateError
 
 BROKER = BrokerProfile("b", "broker", Transport.IOT_CORE)
-BEARER = CredentialProfile("c", "bearer", CredentialType.BEARER)
-BASIC = CredentialProfile("c", "basic", CredentialType.BASIC)
+HOME = ("https://x.example:443",)
+BEARER = CredentialProfile("c", "bearer", CredentialType.BEARER, HOME)
+BASIC = CredentialProfile("c", "basic", CredentialType.BASIC, HOME)
 
 
 def mqtt(**settings: object) -> dict[str, object]:
@@ -61,6 +63,10 @@ def test_the_order_of_headers_does_not_matter() -> None:
         (sse(credentialProfileId="c"), {}, Denied),
         (sse(credentialProfileId="c", authPlacement="query"), {"credential": BEARER}, InvalidInput),
         (sse(credentialProfileId="c", authPlacement="query", queryParamName="k"), {"credential": BASIC}, InvalidInput),
+        (sse(credentialProfileId="c"), {"credential": replace(BEARER, destinations=())}, Denied),
+        (sse(credentialProfileId="c", url="https://evil.example/"), {"credential": BEARER}, Denied),
+        (sse(credentialProfileId="c", url="http://x.example/"), {"credential": BEARER}, Denied),
+        (sse(credentialProfileId="c", url="https://x.example@evil.example/"), {"credential": BEARER}, PolicyBlocked),
         (sse(headers="[1"), {}, InvalidInput),
         ({"id": "s", "type": "clock", "settings": {}}, {}, NotFound),
     ],

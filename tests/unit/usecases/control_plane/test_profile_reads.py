@@ -106,7 +106,9 @@ class Container:
     def __init__(self) -> None:
         self.dashboards, self.profiles = Dashboards(), Profiles()
         self.profiles.credentials["basic"] = CredentialProfile("basic", "basic", CredentialType.BASIC)
-        self.profiles.credentials["bearer"] = CredentialProfile("bearer", "bearer", CredentialType.BEARER)
+        self.profiles.credentials["bearer"] = CredentialProfile(
+            "bearer", "bearer", CredentialType.BEARER, ("https://up.example:443",)
+        )
         self.profiles.brokers["core"] = BrokerProfile("core", "core", Transport.IOT_CORE)
         self.profiles.brokers["far"] = BrokerProfile("far", "far", Transport.EXTERNAL, "mqtts://far", "basic")
         profiles: Any = self.profiles

@@ -37,6 +37,8 @@ from tidegate.usecases.relay.upstream import Upstream
 from tidegate.usecases.relay.upstream_requests import StoredUpstreamRequests
 from tidegate.usecases.relay.worker import RelayWorker
 
+HOME = ("https://source.example:443",)
+
 
 class Source:
     """A source that numbers what it says, and every connection to it."""
@@ -150,8 +152,9 @@ class Frames:
 
 class Profiles:
     def __init__(self) -> None:
-        self.profile: CredentialProfile | None = CredentialProfile("p", "p", CredentialType.BEARER)
+        self.profile: CredentialProfile | None = CredentialProfile("p", "p", CredentialType.BEARER, HOME)
         self.brokers: BrokerProfile | None = None
+        self.opened = 0
 
     def broker(self, _profile_id: str) -> BrokerProfile | None:
         return self.brokers
@@ -160,6 +163,7 @@ class Profiles:
         return self.profile
 
     def sealed_secret(self, _profile_id: str) -> str:
+        self.opened += 1
         return "sealed"
 
 
@@ -300,7 +304,11 @@ def test_what_the_source_says_is_delivered_and_the_credential_is_in_place() -> N
         assert container.viewers.values == [str(n) for n in range(1, 21)]
         (request, _), *_ = container.source.opened
         assert isinstance(request, UpstreamRequest)
-        assert request.headers == {"A": "b", "Authorization": "Bearer t0ken"} and "t0ken" not in repr(request)
+        assert request.credential is not None and "t0ken" not in repr(request)
+        assert request.credential.sent(request.url, request.headers, "sse") == (
+            "https://source.example/",
+            {"A": "b", "Authorization": "Bearer t0ken"},
+        )
         assert container.streams.rows["stream"].connected
         await end(task)
         assert container.source.open_now == 0, "no upstream is left behind"
@@ -363,6 +371,42 @@ def test_a_changed_credential_profile_is_not_used() -> None:
         task = container.begin(container.relay())
         await settle(lambda: len(container.viewers.told) > 0)
         assert container.viewers.told[0][0] == "STREAM_POLICY_BLOCKED" and not container.source.opened
+        await end(task)
+
+    run(work)
+
+
+@pytest.mark.parametrize(
+    "destinations", [(), ("https://example:443", "http://source.example:80", "wss://source.example:443")]
+)
+def test_a_destination_that_is_gone_keeps_the_secret_here(destinations: tuple[str, ...]) -> None:
+    """The profile as it is now decides, even for an intent that was built when it allowed more."""
+
+    async def work() -> None:
+        container = RelayContainer(credential=True)
+        assert container.profiles.profile is not None
+        container.profiles.profile = replace(container.profiles.profile, destinations=destinations)
+        task = container.begin(container.relay())
+        await settle(lambda: len(container.viewers.told) > 0)
+        told = ("STREAM_POLICY_BLOCKED", "The credential profile does not allow this URL")
+        assert container.viewers.told[0] == told and not container.source.opened
+        assert container.profiles.opened == 0, "the secret was not even read"
+        await end(task)
+
+    run(work)
+
+
+@pytest.mark.parametrize("headers", [{"Host: a": "b"}, {"A": "b\r\nHost: c"}, {"": "b"}, {"A": " b"}, {"A": "\ud800"}])
+def test_a_stored_header_that_cannot_be_sent_is_refused(headers: dict[str, str]) -> None:
+    async def work() -> None:
+        container = RelayContainer()
+        container.stream = replace(container.stream, intent={**(container.stream.intent or {}), "headers": headers})
+        container.streams.rows["stream"] = container.stream
+        container.partition = partition_of(container.stream)
+        task = container.begin(container.relay())
+        await settle(lambda: len(container.viewers.told) > 0)
+        told = ("STREAM_POLICY_BLOCKED", "A header of the datasource cannot be sent")
+        assert container.viewers.told[0] == told and not container.source.opened
         await end(task)
 
     run(work)

@@ -25,12 +25,13 @@ INTENT = {
     "credentialRevision": 1,
 }
 STREAM = Stream("stream", "sse", "json", None, None, last_requested_at=0, intent=INTENT)
+DESTINATIONS = ("https://up.example:443",)
 LEAST_MS, MOST_MS = 100, 10_000
 
 
 class Profiles:
     def credential(self, profile_id: str) -> CredentialProfile:
-        return CredentialProfile(profile_id, "p", CredentialType.BEARER)
+        return CredentialProfile(profile_id, "p", CredentialType.BEARER, DESTINATIONS)
 
     def sealed_secret(self, profile_id: str) -> str:
         return "sealed"

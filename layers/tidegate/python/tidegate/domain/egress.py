@@ -107,6 +107,11 @@ class EgressPolicy:
     allow_private: bool = False
     production: bool = True
 
+    @property
+    def admits_clear_secrets(self) -> bool:
+        """Whether a credential may be sent without TLS: outside production, and where upstreams may be private."""
+        return self.allow_private or not self.production
+
 
 @dataclass(frozen=True, slots=True)
 class Destination:
@@ -130,6 +135,22 @@ def check_url(url: str, protocol: str, policy: EgressPolicy) -> Destination:
     Raises:
         PolicyBlocked: a rule refuses it; the message says which.
     """
+    destination = parse_url(url, protocol)
+    if destination.port not in policy.allowed_ports:
+        raise PolicyBlocked("Egress port is not allowed")
+    _check_host(destination.host, policy)
+    return destination
+
+
+def parse_url(url: str, protocol: str) -> Destination:
+    """Read where a URL leads to. Whether one may connect there is not asked.
+
+    Args:
+        protocol: `sse`, `websocket` or `mqtt`.
+
+    Raises:
+        PolicyBlocked: it cannot be read, or has another scheme, or holds credentials. The message never shows it.
+    """
     if any(ord(char) <= 0x20 or ord(char) == 0x7F for char in url) or "\\" in url:
         raise PolicyBlocked("Egress URL holds spaces, control characters or backslashes")
     try:
@@ -143,11 +164,7 @@ def check_url(url: str, protocol: str, policy: EgressPolicy) -> Destination:
         raise PolicyBlocked(f"Egress URL scheme is not allowed; allowed: {', '.join(schemes)}")
     if "@" in parts.netloc:
         raise PolicyBlocked("Egress URL must not hold credentials; use a credential profile")
-    destination = Destination(scheme, _host(host, parts.netloc), schemes[scheme] if port is None else port)
-    if destination.port not in policy.allowed_ports:
-        raise PolicyBlocked("Egress port is not allowed")
-    _check_host(destination.host, policy)
-    return destination
+    return Destination(scheme, _host(host, parts.netloc), schemes[scheme] if port is None else port)
 
 
 def check_addresses(addresses: Iterable[str], policy: EgressPolicy) -> list[str]:

@@ -53,15 +53,36 @@ def check_value(value: str, what: str) -> str:
     return value
 
 
-def check_basic(username: str, password: str) -> None:
-    """Check a user name and a password for basic authentication (RFC 7617, 2).
+def check_pair(name: str, value: str) -> tuple[str, str]:
+    """Return a header's name and value unchanged. The message shows neither.
 
     Raises:
-        InvalidInput: the user name has a colon, so that a server would cut it there; or either one has a control
-            character.
+        InvalidInput: one of them cannot be sent.
+    """
+    if not is_token(name):
+        raise InvalidInput("a header has a name that is not a token")
+    return name, check_value(value, "the value of a header")
+
+
+def check_basic_user(username: str) -> str:
+    """Return a user name for HTTP's basic authentication unchanged.
+
+    MQTT sends user name and password apart, so a user name for brokers may have a colon.
+
+    Raises:
+        InvalidInput: it has a colon, where a server would cut it (RFC 7617, 2).
     """
     if ":" in username:
-        raise InvalidInput("secret.username must not contain a colon")
+        raise InvalidInput("secret.username must not contain a colon, because HTTP would end it there")
+    return username
+
+
+def check_basic(username: str, password: str) -> None:
+    """Check a user name and a password, for HTTP or for a broker.
+
+    Raises:
+        InvalidInput: either one has a control character.
+    """
     for name, text in (("username", username), ("password", password)):
         if _CONTROL.search(text):
             raise InvalidInput(f"secret.{name} must not contain line breaks or other control characters")

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tidegate.domain.destinations import refusal, serves
 from tidegate.domain.headers import check_name, check_value, is_token
 from tidegate.domain.profiles import (
     BROKER,
@@ -69,7 +70,8 @@ def build_intent(
     Raises:
         NotFound: the type does not stream.
         InvalidInput: a setting is missing or wrong.
-        Denied: a profile it names does not exist.
+        Denied: a profile it names does not exist, or may not send its credential to this URL.
+        PolicyBlocked: a credential is to be sent to a URL that cannot be read.
     """
     settings = datasource.get("settings")
     settings = settings if isinstance(settings, Mapping) else {}
@@ -182,6 +184,8 @@ def _http_stream(
     credential_id = _id(settings, "credentialProfileId")
     if credential_id is not None and credential is None:
         raise Denied("Credential profile not found")
+    if credential is not None and credential_id is not None and not serves(credential, url, kind):
+        raise Denied(refusal(credential, url, kind))
     placement = _stripped(settings, "authPlacement").lower()
     placement = placement if placement in ("header", "query") else "header"
     parameter = _stripped(settings, "queryParamName") if placement == "query" else None

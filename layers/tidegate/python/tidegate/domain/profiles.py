@@ -1,8 +1,9 @@
 """Credential and broker profiles. An admin creates them, so that secrets never reach a browser.
 
 Invariant of this file: a profile object never holds a secret, only the names of its parts. `revision` grows with every
-write. `connection_revision` grows only when the destination or the credential changes (URL, transport, credential,
-TLS). Then every intent built from the profile becomes a different intent.
+write. `connection_revision` grows only when a connection would be made otherwise, or no longer: when the URL,
+transport, credential or TLS options change, or a destination is taken away. Then every intent built from the profile
+becomes a different intent.
 """
 
 from __future__ import annotations
@@ -68,11 +69,19 @@ class ProfileChange:
 
 @dataclass(frozen=True, slots=True)
 class CredentialProfile:
-    """A credential. `secret_keys` names the parts of the sealed secret. `header_name` is for type `header` only."""
+    """A credential.
+
+    Attributes:
+        destinations: where it may be sent, in the canonical form of `domain.destinations`. Empty: it serves no URL,
+            only broker profiles.
+        header_name: for type `header` only.
+        secret_keys: names the parts of the sealed secret.
+    """
 
     profile_id: str
     name: str
     type: CredentialType
+    destinations: tuple[str, ...] = ()
     allow_public_use: bool = False
     description: str = ""
     header_name: str | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from tidegate.domain.destinations import serves
 from tidegate.domain.egress import EgressPolicy, check_url
 from tidegate.domain.intents import Intent, stream_key
 from tidegate.domain.profiles import BrokerProfile, CredentialProfile, Transport
@@ -65,6 +66,25 @@ def check_public_use(broker: BrokerProfile | None, credential: CredentialProfile
         raise Denied("Broker profile does not allow public usage", code="public_use_denied")
     if credential is not None and not credential.allow_public_use:
         raise Denied("Credential profile does not allow public usage", code="public_use_denied")
+
+
+def check_destination(intent: Intent, credential: CredentialProfile | None) -> None:
+    """Refuse everybody a stream whose credential may not be sent to its URL. A broker's credential goes to the broker.
+
+    The message is for viewers, so it names neither profile nor URL.
+
+    Args:
+        intent: canonical intent.
+        credential: the profile that it names, as it is now.
+
+    Raises:
+        Denied: `destination_denied`.
+    """
+    protocol = str(intent.get("protocol"))
+    if credential is None or protocol not in ("sse", "websocket"):
+        return
+    if not serves(credential, str(intent["url"]), protocol):
+        raise Denied("Credential profile does not allow this URL", code="destination_denied")
 
 
 def stream_for(intent: Intent, broker: BrokerProfile | None, policy: StreamPolicy, last_requested_at: int) -> Stream:

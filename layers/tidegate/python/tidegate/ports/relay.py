@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from tidegate.errors import Unavailable
 
 if TYPE_CHECKING:
+    from tidegate.domain.credentials import Placement
     from tidegate.domain.relay import Lease
     from tidegate.domain.subscriptions import Stream
     from tidegate.protocol.messages import ErrorCode
@@ -51,10 +52,12 @@ class RelayLeases(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class UpstreamRequest:
-    """What to connect to. URL and headers may hold a credential, so they are never logged and never shown.
+    """What to connect to. It may hold a credential, so it is never logged and never shown.
 
     Attributes:
         protocol: `sse` or `websocket`.
+        url, headers: without the credential. Those from a remote API contain it.
+        credential: put into each request, redirects included, whose URL its destinations cover; into no other.
         protocols: WebSocket subprotocols.
         idle_timeout_s: how long a connected upstream may be silent.
     """
@@ -64,6 +67,7 @@ class UpstreamRequest:
     headers: Mapping[str, str] = field(repr=False)
     protocols: tuple[str, ...] = ()
     idle_timeout_s: float = 120.0
+    credential: Placement | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,22 +155,21 @@ class DynamoProfiles(ProfileStore):
         further: list[dict[str, Any]],
     ) -> None:
         name = _name(kind, after.name) | {"profile_id": after.profile_id}
-        # A repetition may find its own write done. Then the name belongs to this profile already.
         free = "attribute_not_exists(#kind) OR #profile_id = :id"
-        condition = (
-            ("attribute_not_exists(#kind) OR #revision = :new", {"new": after.revision})
-            if before is None
-            else ("#revision = :old OR #revision = :new", {"old": before.revision, "new": after.revision})
-        )
+        # A repetition may find its own write done, which `write_id` shows. The revision cannot show it: another admin
+        # who saw the same one has written the same next one.
+        write_id = str(uuid4())
+        mine = f"{'attribute_not_exists(#kind)' if before is None else '#revision = :old'} OR #write_id = :write"
+        values = {"write": write_id} | ({} if before is None else {"old": before.revision})
         actions = [
-            put_action(self._table, item, *condition),
+            put_action(self._table, item | {"write_id": write_id}, mine, values),
             put_action(self._table, name, free, {"id": after.profile_id}),
             *further,
         ]
         if before is not None and before.name != after.name:
             actions.append(delete_action(self._table, _name(kind, before.name)))
         try:
-            self._db.transact(actions, token=str(uuid4()))
+            self._db.transact(actions, token=write_id)
         except TransactionFailed as failure:
             if 1 in failure.failed:
                 raise Conflict(f"A {kind} profile named '{after.name}' exists already", code="name_taken") from failure
@@ -232,6 +231,7 @@ def _credential_item(profile: CredentialProfile) -> Item:
         "id": profile.profile_id,
         "name": profile.name,
         "type": profile.type.value,
+        "destinations": list(profile.destinations),
         "allow_public_use": profile.allow_public_use,
         "description": profile.description,
         "header_name": profile.header_name,
@@ -248,6 +248,7 @@ def _credential(item: Item) -> CredentialProfile:
         profile_id=item["id"],
         name=item["name"],
         type=CredentialType(item["type"]),
+        destinations=tuple(item["destinations"]),
         allow_public_use=item["allow_public_use"],
         description=item["description"],
         header_name=item["header_name"],

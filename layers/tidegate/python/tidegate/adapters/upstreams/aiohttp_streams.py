@@ -3,7 +3,7 @@
 Invariant of this file: a socket is made only to an address that the egress policy admitted in the same connect. The URL
 is checked first. The resolver checks every address that a name resolves to. Each address is checked once more where
 its socket is made, because the library may have it from elsewhere. Redirects are followed by our own code, each as a
-new connect.
+new connect. A credential is put into each request anew, and only where its destinations cover the URL.
 """
 
 from __future__ import annotations
@@ -157,14 +157,15 @@ class AiohttpUpstreams(UpstreamsFor["UpstreamRequest"]):
                         yield Oversize()
 
     async def _get(self, request: UpstreamRequest, last_id: str) -> aiohttp.ClientResponse:
-        """Connect, and follow redirects. Each URL is checked like the first."""
-        url, headers = request.url, _headers(request.headers)
+        """Connect, and follow redirects. Each URL is checked like the first, and so is where the credential may go."""
+        url, headers = request.url, dict(request.headers)
         headers |= {"Accept": "text/event-stream", "Cache-Control": "no-cache", "User-Agent": _USER_AGENT}
         if last_id:
             headers["Last-Event-ID"] = last_id.encode().decode("latin-1")
         for _ in range(_MOST_REDIRECTS + 1):
             check_url(url, "sse", self._policy)
-            response = await self._session.get(url, headers=headers, allow_redirects=False)
+            sent_url, sent_headers = _sent(request, url, headers)
+            response = await self._session.get(sent_url, headers=sent_headers, allow_redirects=False)
             location = response.headers.get("Location")
             if response.status not in _REDIRECTS or location is None:
                 return response
@@ -179,11 +180,12 @@ class AiohttpUpstreams(UpstreamsFor["UpstreamRequest"]):
 
     async def _websocket(self, request: UpstreamRequest) -> AsyncIterator[UpstreamEvent]:
         check_url(request.url, "websocket", self._policy)
+        url, headers = _sent(request, request.url, request.headers)
         async with asyncio.timeout(self._connect_timeout_s):
             connection = await self._session.ws_connect(
-                request.url,
+                url,
                 protocols=request.protocols,
-                headers=_headers(request.headers) | {"User-Agent": _USER_AGENT},
+                headers=headers | {"User-Agent": _USER_AGENT},
                 heartbeat=self._ping_interval_s,
                 max_msg_size=self._max_bytes,
             )
@@ -225,8 +227,11 @@ def _refused(status: int) -> UpstreamFault:
     return UpstreamFault(ErrorCode.CONNECT_REFUSED, "Upstream rejected connection", refused=400 <= status < 500)
 
 
-def _headers(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in headers.items() if name.lower() not in _OWN_HEADERS}
+def _sent(request: UpstreamRequest, url: str, headers: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    """The URL and headers of one request of its own, with the credential if it may go there. Raises `PolicyBlocked`."""
+    if request.credential is not None:
+        url, headers = request.credential.sent(url, headers, request.protocol)
+    return url, {name: value for name, value in headers.items() if name.lower() not in _OWN_HEADERS}
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tidegate.domain.credentials import placed
+from tidegate.domain.credentials import placement_of
 from tidegate.domain.limits import GATEWAY_SCOPES, MAX_GATEWAY_LIMIT, RateDecision
 from tidegate.domain.profiles import CredentialType
 from tidegate.errors import Denied, InvalidInput, LimitReached
@@ -85,9 +85,9 @@ class Introspect:
             }
         elif credential is not None:
             parameter = shown.pop("queryParamName", None)
-            shown["url"], shown["headers"] = placed(
-                shown["url"], shown["headers"], credential, secret, shown["authPlacement"], parameter
-            )
+            placement = placement_of(credential, secret, shown["authPlacement"], parameter)
+            if placement is not None:
+                shown["url"], shown["headers"] = placement.onto(shown["url"], shown["headers"])
         return {
             "dashboardId": claim.dashboard_id,
             "datasourceId": claim.datasource_id,

@@ -1,6 +1,7 @@
 """Credential and broker profiles. Admins create them so that secrets never reach a browser.
 
-Invariants of this file: a secret that is stored is never given out again. Withdrawing a profile's public use, or
+Invariants of this file: a secret that is stored is never given out again. A replacement is written only over the
+revision that its author saw. Withdrawing a profile's public use, or
 deleting the profile, terminates the public viewers of every dashboard that uses it. The profile and the change that its
 dashboards have to follow are written together; see `follow_profiles`.
 """
@@ -14,7 +15,9 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from tidegate.domain.ca_bundles import check_ca
-from tidegate.domain.headers import check_basic, check_name, check_value
+from tidegate.domain.destinations import check_destinations
+from tidegate.domain.egress import EgressPolicy
+from tidegate.domain.headers import check_basic, check_basic_user, check_name, check_value
 from tidegate.domain.identifiers import MAX_IDENTIFIER, is_identifier
 from tidegate.domain.profiles import (
     BROKER,
@@ -27,7 +30,7 @@ from tidegate.domain.profiles import (
 )
 from tidegate.domain.rights import check_admin, check_author
 from tidegate.domain.users import User
-from tidegate.errors import InvalidInput, NotFound, Unavailable
+from tidegate.errors import Conflict, InvalidInput, NotFound, SecretUnreadable, Unavailable
 from tidegate.ports.control_plane import AuditEvent, AuditLog, CredentialCipher, FollowRequests, ProfileStore
 from tidegate.ports.runtime import Clock, Ids
 from tidegate.protocol.topics import check_filter
@@ -56,6 +59,7 @@ class ManageProfiles:
         follow: FollowProfiles,
         requests: FollowRequests,
         cipher: CredentialCipher,
+        egress: EgressPolicy,
         audit: AuditLog,
         clock: Clock,
         ids: Ids,
@@ -64,6 +68,7 @@ class ManageProfiles:
         self._follow = follow
         self._requests = requests
         self._cipher = cipher
+        self._egress = egress
         self._audit = audit
         self._clock = clock
         self._ids = ids
@@ -83,30 +88,43 @@ class ManageProfiles:
         check_admin(actor)
         now_ms = self._now_ms()
         profile = replace(wanted, profile_id=self._ids.new_id(), created_at_ms=now_ms, updated_at_ms=now_ms)
-        profile = _checked_credential(profile, secret)
+        profile = self._checked_credential(profile, secret, secret.get("username", ""))
         sealed = self._cipher.encrypt(profile.profile_id, secret) if secret else None
         self._profiles.write_credential(None, profile, sealed)
-        self._record("credential_profile.created", actor, profile.profile_id, profile.allow_public_use)
+        self._record("credential_profile.created", actor, profile, _moved((), profile.destinations))
         return profile
 
     def update_credential(
-        self, actor: User, profile_id: str, wanted: CredentialProfile, secret: Mapping[str, str] | None
+        self,
+        actor: User,
+        profile_id: str,
+        wanted: CredentialProfile,
+        secret: Mapping[str, str] | None,
+        expected_revision: int,
     ) -> CredentialProfile:
-        """Replace a profile. Without `secret` the stored secret stays."""
+        """Replace a profile. Without `secret` the stored secret stays. Its dashboards follow if they are affected.
+
+        Raises `Conflict` when the profile no longer has the revision that the caller saw.
+        """
         check_admin(actor)
         before = self._profiles.credential(profile_id)
         if before is None:
             raise NotFound("Credential profile not found")
+        _check_revision(before, expected_revision)
         keys = dict.fromkeys(before.secret_keys, "kept") if secret is None else secret
-        after = _checked_credential(_next(before, wanted, self._now_ms()), keys)
-        reconnect = secret is not None or (after.type, after.header_name) != (before.type, before.header_name)
+        username = self._kept_user(before, wanted) if secret is None else secret.get("username", "")
+        after = self._checked_credential(_next(before, wanted, self._now_ms()), keys, username)
+        moved = _moved(before.destinations, after.destinations)
+        # Whoever was redirected to a destination that is taken away must not stay there. So every stream connects anew.
+        reconnect = secret is not None or "destinationsRemoved" in moved
+        reconnect = reconnect or (after.type, after.header_name) != (before.type, before.header_name)
         if reconnect:
             after = replace(after, connection_revision=before.connection_revision + 1)
         sealed = self._cipher.encrypt(profile_id, secret) if secret else None
         withdrawn = before.allow_public_use and not after.allow_public_use
-        change = _change(CREDENTIAL, after, withdrawn) if withdrawn or reconnect else None
+        change = _change(CREDENTIAL, after, withdrawn) if withdrawn or reconnect or moved else None
         self._profiles.write_credential(before, after, sealed, change)
-        self._record("credential_profile.updated", actor, profile_id, after.allow_public_use)
+        self._record("credential_profile.updated", actor, after, moved)
         self._follow_now(change)
         return after
 
@@ -117,15 +135,21 @@ class ManageProfiles:
         profile = replace(wanted, profile_id=self._ids.new_id(), created_at_ms=now_ms, updated_at_ms=now_ms)
         profile = self._checked_broker(profile)
         self._profiles.write_broker(None, profile)
-        self._record("broker_profile.created", actor, profile.profile_id, profile.allow_public_use)
+        self._record("broker_profile.created", actor, profile)
         return profile
 
-    def update_broker(self, actor: User, profile_id: str, wanted: BrokerProfile) -> BrokerProfile:
-        """Replace a profile. Its dashboards follow if they are affected."""
+    def update_broker(
+        self, actor: User, profile_id: str, wanted: BrokerProfile, expected_revision: int
+    ) -> BrokerProfile:
+        """Replace a profile. Its dashboards follow if they are affected.
+
+        Raises `Conflict` when the profile no longer has the revision that the caller saw.
+        """
         check_admin(actor)
         before = self._profiles.broker(profile_id)
         if before is None:
             raise NotFound("Broker profile not found")
+        _check_revision(before, expected_revision)
         after = self._checked_broker(_next(before, wanted, self._now_ms()))
         reconnect = _connection(before) != _connection(after)
         if reconnect:
@@ -135,7 +159,7 @@ class ManageProfiles:
         reallowed = before.topic_allowlist != after.topic_allowlist
         change = _change(BROKER, after, withdrawn) if withdrawn or reconnect or reallowed else None
         self._profiles.write_broker(before, after, change)
-        self._record("broker_profile.updated", actor, profile_id, after.allow_public_use)
+        self._record("broker_profile.updated", actor, after)
         self._follow_now(change)
         return after
 
@@ -147,7 +171,7 @@ class ManageProfiles:
             raise NotFound(f"{kind.title()} profile not found")
         change = ProfileChange(kind, profile_id, profile.revision + 1, withdrawn=True)
         self._profiles.delete(kind, profile_id, profile.revision, change)
-        self._record(f"{kind}_profile.deleted", actor, profile_id, profile.allow_public_use)
+        self._record(f"{kind}_profile.deleted", actor, profile)
         self._follow_now(change)
 
     def _follow_now(self, change: ProfileChange | None) -> None:
@@ -165,6 +189,35 @@ class ManageProfiles:
         if not done:
             with suppress(Unavailable):  # the schedule also asks for it every minute
                 self._requests.ask()
+
+    def _checked_credential(
+        self, profile: CredentialProfile, secret: Mapping[str, str], username: str
+    ) -> CredentialProfile:
+        """`secret`: its parts; where they are kept, only their names count. `username`: the one that it will have."""
+        kind = profile.type
+        if not profile.name.strip():
+            raise InvalidInput("Credential profile name is required")
+        _check_secret(kind, secret)
+        header = profile.header_name.strip() if profile.header_name else None
+        if kind is CredentialType.HEADER and not header:
+            raise InvalidInput("Header credential profile requires headerName")
+        if header:
+            check_name(header, "headerName")
+        destinations = check_destinations(profile.destinations, self._egress)
+        if kind is CredentialType.BASIC and destinations:
+            check_basic_user(username)
+        name, keys = profile.name.strip(), tuple(sorted(secret))
+        return replace(profile, name=name, header_name=header, destinations=destinations, secret_keys=keys)
+
+    def _kept_user(self, before: CredentialProfile, wanted: CredentialProfile) -> str:
+        """The stored user name, where one that was for brokers only is to go to URLs from now on; otherwise empty."""
+        if before.type is not CredentialType.BASIC or before.destinations or not wanted.destinations:
+            return ""
+        sealed = self._profiles.sealed_secret(before.profile_id)
+        try:
+            return "" if sealed is None else self._cipher.decrypt(before.profile_id, sealed)["username"]
+        except SecretUnreadable as error:
+            raise InvalidInput("The stored secret cannot be read; give the secret with this change") from error
 
     def _checked_broker(self, profile: BrokerProfile) -> BrokerProfile:
         if not profile.name.strip():
@@ -188,9 +241,15 @@ class ManageProfiles:
                 raise InvalidInput("MQTT broker credentials must use a basic credential profile")
         return replace(profile, broker_url=_broker_url(profile.broker_url))
 
-    def _record(self, action: str, actor: User, profile_id: str, allow_public_use: bool) -> None:
-        metadata = {"allowPublicUse": allow_public_use}
-        self._audit.record(AuditEvent(action, actor.user_id, "profile", profile_id, self._now_ms(), metadata))
+    def _record(
+        self,
+        action: str,
+        actor: User,
+        profile: CredentialProfile | BrokerProfile,
+        further: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        metadata: dict[str, object] = {"allowPublicUse": profile.allow_public_use, **(further or {})}
+        self._audit.record(AuditEvent(action, actor.user_id, "profile", profile.profile_id, self._now_ms(), metadata))
 
     def _now_ms(self) -> int:
         return int(self._clock.now() * 1000)
@@ -212,17 +271,18 @@ def _change(kind: str, after: CredentialProfile | BrokerProfile, withdrawn: bool
     return ProfileChange(kind, after.profile_id, after.revision, withdrawn)
 
 
-def _checked_credential(profile: CredentialProfile, secret: Mapping[str, str]) -> CredentialProfile:
-    kind = profile.type
-    if not profile.name.strip():
-        raise InvalidInput("Credential profile name is required")
-    _check_secret(kind, secret)
-    header = profile.header_name.strip() if profile.header_name else None
-    if kind is CredentialType.HEADER and not header:
-        raise InvalidInput("Header credential profile requires headerName")
-    if header:
-        check_name(header, "headerName")
-    return replace(profile, name=profile.name.strip(), header_name=header, secret_keys=tuple(sorted(secret)))
+def _check_revision(before: CredentialProfile | BrokerProfile, expected: int) -> None:
+    if before.revision != expected:
+        raise Conflict("The profile was changed since you loaded it. Load it again.", current_revision=before.revision)
+
+
+def _moved(before: Sequence[str], after: Sequence[str]) -> dict[str, list[str]]:
+    """Which destinations came and which went, as the audit log tells it. Empty when they are the same."""
+    both = {
+        "destinationsAdded": [destination for destination in after if destination not in before],
+        "destinationsRemoved": [destination for destination in before if destination not in after],
+    }
+    return {name: destinations for name, destinations in both.items() if destinations}
 
 
 def _check_secret(kind: CredentialType, secret: Mapping[str, str]) -> None:

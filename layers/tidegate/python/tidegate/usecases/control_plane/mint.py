@@ -23,7 +23,7 @@ from tidegate.domain.access import (
     may_see,
 )
 from tidegate.domain.intents import Intent
-from tidegate.domain.stream_policy import check_public_use
+from tidegate.domain.stream_policy import check_destination, check_public_use
 from tidegate.domain.tokens import STREAM_SCOPE, SessionClaims
 from tidegate.domain.users import User
 from tidegate.errors import Denied, LimiterUnavailable, NotFound, TidegateError
@@ -114,7 +114,7 @@ class Mint:
         """Mint a token, or raise the refusal.
 
         Raises:
-            Denied, NotFound: the caller may not see this datasource.
+            Denied, NotFound: the caller may not see this datasource, or a profile of it refuses.
             LimitReached: too many tokens were requested.
             LimiterUnavailable: the limits could not be checked and the failure mode is fail-closed.
             Unavailable: a store did not answer.
@@ -137,8 +137,7 @@ class Mint:
         if intent_hash is None:
             raise NotFound("Datasource not found")
         intent = self._access.intent(request.dashboard_id, request.datasource_id) or {}
-        if not is_member(access, user):
-            self._check_public_use(intent)
+        self._check_profiles(intent, member=is_member(access, user))
         role = "public" if request.user is None else request.user.role.value
         credential_id = intent.get("credentialProfileId")
         claims = SessionClaims(
@@ -216,11 +215,15 @@ class Mint:
             return guest
         raise Denied("Dashboard access denied")
 
-    def _check_public_use(self, intent: Intent) -> None:
+    def _check_profiles(self, intent: Intent, *, member: bool) -> None:
+        """Refuse what the profiles do not allow. Only those are read that can refuse. Raises `Denied`."""
         broker_id, credential_id = intent.get("brokerProfileId"), intent.get("credentialProfileId")
+        if member and broker_id:
+            return
         broker = self._profiles.broker(str(broker_id)) if broker_id else None
         credential = self._profiles.credential(str(credential_id)) if credential_id else None
-        check_public_use(broker, credential, member=False)
+        check_public_use(broker, credential, member=member)
+        check_destination(intent, credential)
 
 
 class _Spending:

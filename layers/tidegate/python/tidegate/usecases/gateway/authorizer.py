@@ -11,7 +11,7 @@ from typing import Protocol
 from tidegate.domain.access import Claim, Refusal, Visibility, allowed, is_member
 from tidegate.domain.intents import Intent, intent_hash
 from tidegate.domain.profiles import BrokerProfile, CredentialProfile
-from tidegate.domain.stream_policy import StreamPolicy, check_public_use, stream_for
+from tidegate.domain.stream_policy import StreamPolicy, check_destination, check_public_use, stream_for
 from tidegate.domain.subscriptions import Stream
 from tidegate.domain.tokens import STREAM_SCOPE, SessionClaims
 from tidegate.errors import Denied, NotFound, Unauthenticated, Unavailable
@@ -99,7 +99,14 @@ class LocalAuthorizer:
         return intent
 
     def profiles_of(self, intent: Intent, *, member: bool) -> tuple[BrokerProfile | None, CredentialProfile | None]:
-        """The profiles that an intent uses. Unless for a member, they must allow public use. Raises `Denied`."""
+        """The profiles that an intent uses.
+
+        Unless for a member, they must allow public use. The credential must be allowed to go to the intent's URL.
+
+        Raises:
+            Denied: one of them is gone, or refuses.
+            Unavailable: the store did not answer.
+        """
         broker_id, credential_id = intent.get("brokerProfileId"), intent.get("credentialProfileId")
         broker = self._profiles.broker(str(broker_id)) if broker_id else None
         credential = self._profiles.credential(str(credential_id)) if credential_id else None
@@ -108,6 +115,7 @@ class LocalAuthorizer:
         if credential_id and credential is None:
             raise Denied("Credential profile not found")
         check_public_use(broker, credential, member=member)
+        check_destination(intent, credential)
         return broker, credential
 
 

@@ -1,17 +1,20 @@
 """Build what the relay connects to, from the stored intent and from its profiles as they are now.
 
-Invariant of this file: a secret is read only here, when an upstream is to be connected, and exists only in the request.
+Invariants of this file: a secret is read only here, when an upstream is to be connected, and exists only in the
+request. It is read only when the profile, as it is stored now, allows it to go to the stream's URL.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tidegate.domain.credentials import placed
+from tidegate.domain.credentials import Placement, placement_of
+from tidegate.domain.destinations import serves
+from tidegate.domain.headers import check_pair, is_token
 from tidegate.domain.intents import Intent, IntentDefaults
 from tidegate.domain.profiles import CredentialProfile, CredentialType
 from tidegate.domain.subscriptions import Stream
-from tidegate.errors import SecretUnreadable
+from tidegate.errors import InvalidInput, SecretUnreadable
 from tidegate.ports.control_plane import CredentialCipher, ProfileStore
 from tidegate.ports.relay import Broker, MqttRequest, UpstreamFault, UpstreamRequest, UpstreamRequests
 from tidegate.protocol.messages import ErrorCode
@@ -28,38 +31,47 @@ class StoredUpstreamRequests(UpstreamRequests):
         """See `ports.relay.UpstreamRequests`.
 
         Raises:
-            UpstreamFault: a profile has changed since the stream was registered, or its secret cannot be decrypted.
+            UpstreamFault: a profile has changed since the stream was registered, or does not allow the URL; or its
+                secret cannot be decrypted, or cannot be sent.
             Unavailable: a store or the key's service did not answer.
         """
         intent = stream.intent or {}
-        credential = self._credential(intent)
+        profile = self._credential(intent)
         if stream.protocol == "mqtt":
-            return self._mqtt(intent, credential)
+            return self._mqtt(intent, profile)
         url, headers = str(intent["url"]), _texts(intent.get("headers"))
-        if credential is not None:
-            profile, secret = credential
-            placement = str(intent.get("authPlacement"))
-            url, headers = placed(url, headers, profile, secret, placement, intent.get("queryParamName"))
-        return http_request(intent, url, headers)
+        return http_request(intent, url, headers, self._placement(intent, url, profile))
 
-    def _mqtt(self, intent: Intent, credential: tuple[CredentialProfile, Mapping[str, str]] | None) -> MqttRequest:
+    def _placement(self, intent: Intent, url: str, profile: CredentialProfile | None) -> Placement | None:
+        if profile is None:
+            return None
+        if not serves(profile, url, str(intent["protocol"])):
+            text = "The credential profile does not allow this URL"
+            raise UpstreamFault(ErrorCode.POLICY_BLOCKED, text, refused=True)
+        secret = self._secret(profile)
+        try:
+            return placement_of(profile, secret, str(intent.get("authPlacement")), intent.get("queryParamName"))
+        except InvalidInput as error:
+            raise UpstreamFault(ErrorCode.AUTH_FAILED, "The credential cannot be sent", refused=True) from error
+
+    def _mqtt(self, intent: Intent, credential: CredentialProfile | None) -> MqttRequest:
         broker = self._profiles.broker(str(intent["brokerProfileId"]))
         if broker is None or broker.connection_revision != intent.get("brokerRevision"):
             raise UpstreamFault(ErrorCode.POLICY_BLOCKED, "The broker profile was changed", refused=True)
-        secret = credential[1] if credential is not None else {}
+        secret = self._secret(credential) if credential is not None else {}
         name, password = secret.get("username"), secret.get("password")
         url, ca = str(broker.broker_url), broker.tls.get("ca", "")
         return mqtt_request(intent, Broker(broker.profile_id, url, name, password, ca))
 
-    def _credential(self, intent: Intent) -> tuple[CredentialProfile, Mapping[str, str]] | None:
-        """The credential profile that the intent names, with its secret; None when it names none."""
+    def _credential(self, intent: Intent) -> CredentialProfile | None:
+        """The credential profile that the intent names; None when it names none."""
         profile_id = intent.get("credentialProfileId")
         if profile_id is None:
             return None
         profile = self._profiles.credential(str(profile_id))
         if profile is None or profile.connection_revision != intent.get("credentialRevision"):
             raise UpstreamFault(ErrorCode.POLICY_BLOCKED, "The credential profile was changed", refused=True)
-        return profile, self._secret(profile)
+        return profile
 
     def _secret(self, profile: CredentialProfile) -> Mapping[str, str]:
         sealed = self._profiles.sealed_secret(profile.profile_id)
@@ -77,15 +89,34 @@ def _unreadable() -> UpstreamFault:
     return UpstreamFault(ErrorCode.AUTH_FAILED, "The credential cannot be read", refused=True)
 
 
-def http_request(intent: Intent, url: str, headers: Mapping[str, str]) -> UpstreamRequest:
-    """The request of an SSE or WebSocket intent. `url` and `headers` already contain the credential, if any."""
+def http_request(
+    intent: Intent, url: str, headers: Mapping[str, str], credential: Placement | None = None
+) -> UpstreamRequest:
+    """The request of an SSE or WebSocket intent.
+
+    What was stored under older rules, or comes from a remote API, is checked here once more.
+
+    Raises:
+        UpstreamFault: a header or the name of a subprotocol cannot be sent. The text shows neither.
+    """
     protocols = intent.get("protocols")
+    names = tuple(map(str, protocols)) if isinstance(protocols, list) else ()
+    placed = [credential.header] if credential is not None and credential.header is not None else []
+    try:
+        for pair in [*headers.items(), *placed]:
+            check_pair(*pair)
+        if not all(map(is_token, names)):
+            raise InvalidInput("the name of a subprotocol is not a token")
+    except InvalidInput as error:
+        text = "A header of the datasource cannot be sent"
+        raise UpstreamFault(ErrorCode.POLICY_BLOCKED, text, refused=True) from error
     return UpstreamRequest(
         protocol=str(intent["protocol"]),
         url=url,
         headers=headers,
-        protocols=tuple(map(str, protocols)) if isinstance(protocols, list) else (),
+        protocols=names,
         idle_timeout_s=int(str(intent.get("idleTimeoutMs", IntentDefaults().sse_idle_timeout_ms))) / 1000,
+        credential=credential,
     )
 
 
