@@ -76,8 +76,12 @@ every_failure = pytest.mark.parametrize(("answer", "cause"), FAILURES.values(), 
 
 
 def rates(answer: AwsError | Mapping[str, Any], mode: FailureMode, observer: MemoryObserver) -> RateLimits:
+    return rates_of(DynamoRates(database(answer), "limiters"), mode, observer)
+
+
+def rates_of(store: DynamoRates, mode: FailureMode, observer: MemoryObserver) -> RateLimits:
     return RateLimits(
-        store=DynamoRates(database(answer), "limiters"),
+        store=store,
         keys=PlainKeys(),
         namespace="t",
         failure_mode=mode,
@@ -138,10 +142,33 @@ def test_only_a_condition_or_a_flood_of_the_key_is_a_refusal(mode: FailureMode, 
 def test_a_place_in_a_quota_is_not_full_because_its_store_failed(
     answer: AwsError | Mapping[str, Any], cause: str
 ) -> None:
-    if isinstance(answer, AwsError):  # taking a place reads nothing of the answer
-        with pytest.raises(Unavailable) as unavailable:
-            DynamoCaps(database(answer), "limiters", "t").take("dash#d", 0, 5, "c")
-        assert unavailable.value.code == cause
+    with pytest.raises(Unavailable) as unavailable:
+        DynamoCaps(database(answer), "limiters", "t").take("dash#d", 0, 5, "c")
+    assert unavailable.value.code == cause
+
+
+@pytest.mark.parametrize("holders", [{"SS": ["somebody else"]}, {"S": "c"}])
+def test_a_place_is_taken_only_when_the_answer_says_so(holders: Mapping[str, Any]) -> None:
+    key = {"S": "cap#t#dash#d#0"}
+    taken = DynamoCaps(database({"Attributes": {"key": key, "holders": {"SS": ["c", "d"]}}}), "limiters", "t")
+    assert taken.take("dash#d", 0, 5, "c")
+    with pytest.raises(Unavailable) as unavailable:
+        DynamoCaps(database({"Attributes": {"key": key, "holders": holders}}), "limiters", "t").take(
+            "dash#d", 0, 5, "c"
+        )
+    assert unavailable.value.code == "store_malformed"
+
+
+@pytest.mark.parametrize("answer", FLOODED)
+@pytest.mark.parametrize("mode", list(FailureMode))
+def test_a_flood_is_refused_for_the_moment_and_not_remembered(mode: FailureMode, answer: AwsError) -> None:
+    client = Answers(answer)
+    limits = rates_of(DynamoRates(DynamoDb(cast(JsonClient, client)), "limiters"), mode, MemoryObserver())
+    for _ in range(2):
+        with pytest.raises(LimitReached) as refused:
+            limits.consume("s", "k", 5)
+        assert refused.value.retry_after_ms == 1000
+    assert client.calls == 2, "asked again"
 
 
 @pytest.mark.parametrize(
@@ -165,6 +192,7 @@ OPERATIONS: dict[str, Callable[[DynamoDb], object]] = {
     "scan": lambda db: list(db.scan("t", 0, 1)),
     "transact": lambda db: db.transact([{"Put": {}}]),
 }
+READING = {"update and read": lambda db: db.update("t", {"key": "k"}, "SET #a = :a", values={"a": 1}, returning=True)}
 every_operation = pytest.mark.parametrize("call", OPERATIONS.values(), ids=OPERATIONS)
 
 
@@ -181,6 +209,15 @@ def test_every_operation_of_every_table_fails_alike(
 
 MALFORMED: dict[str, tuple[str, Mapping[str, Any]]] = {
     "get": ("get", {"Item": []}),
+    "another item": ("get", {"Item": {"key": {"S": "other"}}}),
+    "an item without its key": ("get", {"Item": {"a": {"S": "k"}}}),
+    "another of many": ("get_many", {"Responses": {"t": [{"key": {"S": "other"}}]}}),
+    "get_many that says nothing": ("get_many", {}),
+    "get_many of another table": ("get_many", {"Responses": {"u": []}}),
+    "another item updated": ("update and read", {"Attributes": {"key": {"S": "other"}}}),
+    "another item deleted": ("delete", {"Attributes": {"key": {"S": "other"}}}),
+    "a query that says nothing": ("query", {}),
+    "a scan that says nothing": ("scan", {}),
     "get_many": ("get_many", {"Responses": {"t": [7]}}),
     "get_many without a table": ("get_many", {"Responses": 7}),
     "unprocessed keys": ("get_many", {"UnprocessedKeys": []}),
@@ -195,15 +232,44 @@ MALFORMED: dict[str, tuple[str, Mapping[str, Any]]] = {
 @pytest.mark.parametrize(("operation", "answer"), MALFORMED.values(), ids=MALFORMED)
 def test_an_answer_of_another_form_is_no_answer(operation: str, answer: Mapping[str, Any]) -> None:
     with pytest.raises(Unavailable) as unavailable:
-        OPERATIONS[operation](database(answer))
+        (OPERATIONS | READING)[operation](database(answer))
     assert unavailable.value.code == "store_malformed"
 
 
-@pytest.mark.parametrize("reasons", [None, 7, [], [7]])
+@pytest.mark.parametrize("reasons", [None, 7, [], [7], [{"Code": "None"}], [{"Code": "Never heard of"}]])
 def test_a_cancelled_transaction_without_reasons_is_unavailable(reasons: object) -> None:
     with pytest.raises(Unavailable) as unavailable:
         database(failed("TransactionCanceledException", CancellationReasons=reasons)).transact([{"Put": {}}])
     assert unavailable.value.code == "store_malformed"
+
+
+CONFLICTS = {
+    "TransactionConflict": "store_busy",
+    "ThrottlingError": "store_throttled",
+    "ProvisionedThroughputExceeded": "store_throttled",
+}
+
+
+@pytest.mark.parametrize(("reason", "cause"), CONFLICTS.items())
+def test_a_transaction_that_meets_another_is_tried_again(
+    reason: str, cause: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tidegate.adapters.dynamodb.client.sleep", lambda _s: None)
+    client = Answers(failed("TransactionCanceledException", CancellationReasons=[{"Code": "None"}, {"Code": reason}]))
+    with pytest.raises(Unavailable) as unavailable:
+        DynamoDb(cast(JsonClient, client)).transact([{"Put": {}}, {"Put": {}}])
+    assert (unavailable.value.code, client.calls) == (cause, 8)
+
+
+@every_operation
+def test_a_write_that_meets_a_transaction_is_tried_again(
+    call: Callable[[DynamoDb], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tidegate.adapters.dynamodb.client.sleep", lambda _s: None)
+    client = Answers(failed("TransactionConflictException"))
+    with pytest.raises(Unavailable) as unavailable:
+        call(DynamoDb(cast(JsonClient, client)))
+    assert (unavailable.value.code, client.calls) == ("store_busy", 8)
 
 
 @every_operation

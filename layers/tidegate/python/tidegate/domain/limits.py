@@ -64,13 +64,18 @@ class RateDecision:
         allowed: whether the call may proceed.
         remaining: calls left in this window.
         retry_after_ms: milliseconds to the end of the window when refused, else 0.
-        counted: false when the call could not be counted and the failure mode admitted it.
+        counted: false when the call could not be counted. The failure mode admitted it, or the key is flooded. Such a
+            refusal holds for the moment only, and nobody remembers it.
     """
 
     allowed: bool
     remaining: int
     retry_after_ms: int
     counted: bool = True
+
+
+#: The refusal of a key that is written so often that the store cannot keep up with it. Its capacity is by the second.
+FLOODED = RateDecision(False, 0, 1000, counted=False)
 
 
 def window_of(now_ms: int, window_ms: int = WINDOW_MS) -> int:

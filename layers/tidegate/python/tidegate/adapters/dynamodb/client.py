@@ -186,18 +186,22 @@ class DynamoDb:
         answer = self._call(
             "GetItem", {"TableName": table, "Key": encode_item(key), "ConsistentRead": True}, deadline=deadline
         )
-        return _read(answer.get("Item", {})) or None
+        item = _read(answer.get("Item", {}))
+        return _asked_for(item, [key]) if item else None
 
     def get_many(self, table: str, keys: Iterable[Mapping[str, Any]]) -> list[Item]:
         """Read the items that exist, strongly consistent, in any order. The keys must all differ."""
-        pending = [encode_item(key) for key in keys]
+        asked = list(keys)
+        pending = [encode_item(key) for key in asked]
         found: list[Item] = []
         patience = _Patience()
         while pending:
             batch, pending = pending[:_BATCH_GET], pending[_BATCH_GET:]
             answer = self._call("BatchGetItem", {"RequestItems": {table: {"Keys": batch, "ConsistentRead": True}}})
-            found += _items(_member(answer, "Responses", dict), table)
             left = _member(_member(_member(answer, "UnprocessedKeys", dict), table, dict), "Keys", list)
+            if len(left) < len(batch):
+                read = _required(_required(answer, "Responses", dict), table, list)
+                found += [_asked_for(_read(item), asked) for item in read]
             patience.after(processed=len(left) < len(batch))
             pending += left
         return found
@@ -239,7 +243,8 @@ class DynamoDb:
             request["ReturnValues"] = "ALL_NEW"
         if condition:
             request["ReturnValuesOnConditionCheckFailure"] = "ALL_OLD"
-        return _read(self._call("UpdateItem", request, deadline=deadline).get("Attributes", {}))
+        attributes = _read(self._call("UpdateItem", request, deadline=deadline).get("Attributes", {}))
+        return _asked_for(attributes, [key]) if returning else attributes
 
     def delete(
         self,
@@ -257,7 +262,8 @@ class DynamoDb:
             "ReturnValues": "ALL_OLD",
             **expressions(values, None, ConditionExpression=condition),
         }
-        return _read(self._call("DeleteItem", request, deadline=deadline).get("Attributes", {})) or None
+        item = _read(self._call("DeleteItem", request, deadline=deadline).get("Attributes", {}))
+        return _asked_for(item, [key]) if item else None
 
     def delete_many(self, table: str, keys: Sequence[Mapping[str, Any]]) -> None:
         """Delete items without a condition."""
@@ -297,7 +303,7 @@ class DynamoDb:
             if remaining is not None:
                 request["Limit"] = remaining
             answer = self._call("Query", request)
-            items = _items(answer, "Items")
+            items = [_read(item) for item in _required(answer, "Items", list)]
             yield from items
             if remaining is not None:
                 remaining -= len(items)
@@ -321,7 +327,7 @@ class DynamoDb:
             answer = self._call("Scan", request)
             last = answer.get("LastEvaluatedKey")
             position = json.dumps(last, sort_keys=True) if last else None
-            yield _items(answer, "Items"), position
+            yield [_read(item) for item in _required(answer, "Items", list)], position
             if last is None:
                 return
             request["ExclusiveStartKey"] = last
@@ -329,36 +335,35 @@ class DynamoDb:
     def transact(self, actions: Sequence[Mapping[str, Any]], token: str | None = None) -> None:
         """Write all or nothing.
 
-        A conflict with another transaction or write says nothing about the conditions, so the transaction is tried
-        again. With a `token`, a repetition within ten minutes does nothing.
+        With a `token`, a repetition within ten minutes does nothing.
 
         Raises:
             TransactionFailed: a condition did not hold.
-            Unavailable: conflicts went on, or the store did not answer.
+            Unavailable: conflicts or throttling went on, or the store did not answer.
         """
         request: dict[str, Any] = {"TransactItems": list(actions)}
         if token:
             request["ClientRequestToken"] = token
-        deadline = monotonic() + DEFAULT_TIMEOUT_S
-        for attempt in range(1, _CONFLICT_ATTEMPTS + 1):
-            try:
-                self._call("TransactWriteItems", request, deadline=deadline)
-                return
-            except _Conflict as error:
-                delay = random.uniform(0, min(0.5, 0.02 * 2**attempt))
-                if attempt == _CONFLICT_ATTEMPTS or monotonic() + delay >= deadline:
-                    raise Unavailable("The store is busy", code="store_busy") from error
-                sleep(delay)
+        self._call("TransactWriteItems", request)
 
     def _call(self, operation: str, request: Mapping[str, Any], *, deadline: float | None = None) -> dict[str, Any]:
-        try:
-            return self._client.call(operation, request, deadline=deadline)
-        except AwsError as error:
-            raise _meaning(error) from error
+        """Call an operation, again while another write is working on the same item: that says nothing about any
+        condition, and nothing was written."""
+        until = monotonic() + DEFAULT_TIMEOUT_S if deadline is None else deadline
+        for attempt in range(1, _CONFLICT_ATTEMPTS + 1):
+            try:
+                return self._client.call(operation, request, deadline=until)
+            except AwsError as error:
+                meaning = _meaning(error)
+                delay = random.uniform(0, min(0.5, 0.02 * 2**attempt))
+                if not isinstance(meaning, _Conflict) or attempt == _CONFLICT_ATTEMPTS or monotonic() + delay >= until:
+                    raise meaning from error
+                sleep(delay)
+        raise AssertionError("unreachable")
 
 
-class _Conflict(Exception):
-    """Another transaction or write was working on the same item at the same moment."""
+class _Conflict(Unavailable):
+    """Another transaction or write was working on the same item at the same moment, or a transaction was throttled."""
 
 
 def _meaning(error: AwsError) -> Exception:
@@ -370,7 +375,7 @@ def _meaning(error: AwsError) -> Exception:
         case "TransactionCanceledException":
             return _cancelled(error)
         case "TransactionConflictException":
-            return _Conflict()
+            return _Conflict("The store is busy", code="store_busy")
         case code if code in _BUGS:
             return error
     if error.throttled and _flooded(error):
@@ -414,9 +419,13 @@ def _cancelled(error: AwsError) -> Exception:
     failed = frozenset(index for index, code in enumerate(reasons) if code == "ConditionalCheckFailed")
     if failed:
         return TransactionFailed(failed)
-    if any(code in ("TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded") for code in reasons):
-        return _Conflict()
-    return error
+    if any(code in ("ThrottlingError", "ProvisionedThroughputExceeded") for code in reasons):
+        return _Conflict("The store is throttling", code="store_throttled")
+    if "TransactionConflict" in reasons:
+        return _Conflict("The store is busy", code="store_busy")
+    if any(code in ("ValidationError", "ItemCollectionSizeLimitExceeded") for code in reasons):
+        return error
+    return _malformed()
 
 
 def _read(item: Any) -> Item:
@@ -435,8 +444,18 @@ def _member(answer: Mapping[str, Any], name: str, kind: type[T]) -> T:
     return value
 
 
-def _items(answer: Mapping[str, Any], name: str) -> list[Item]:
-    return [_read(item) for item in _member(answer, name, list)]
+def _required(answer: Mapping[str, Any], name: str, kind: type[T]) -> T:
+    """A member that every answer has. Raises `Unavailable` without it: nothing was said, so nothing is known."""
+    if name not in answer:
+        raise _malformed()
+    return _member(answer, name, kind)
+
+
+def _asked_for(item: Item, keys: Iterable[Mapping[str, Any]]) -> Item:
+    """The item, if it is that of one of the keys. Raises `Unavailable` when it is another."""
+    if not any(all(item.get(name) == value for name, value in key.items()) for key in keys):
+        raise _malformed()
+    return item
 
 
 class _Patience:

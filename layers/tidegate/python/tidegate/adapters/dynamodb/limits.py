@@ -2,8 +2,8 @@
 
 Invariant of this file: each decision is one conditional write on one item, so it is exact under any concurrency.
 
-A key that is flooded until DynamoDB throttles it alone is refused. Throttling for any other reason says nothing about
-the key: the store is unavailable.
+A key that is flooded until DynamoDB throttles it alone is refused, for that moment. Throttling for any other reason
+says nothing about the key: the store is unavailable.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from time import monotonic
 
 from tidegate.adapters.dynamodb.client import ConditionFailed, DynamoDb, KeyFlooded
-from tidegate.domain.limits import RateDecision, decide_rate, window_of
+from tidegate.domain.limits import FLOODED, RateDecision, decide_rate, window_of
 from tidegate.errors import Unavailable
 from tidegate.ports.limits import CapStore, RateStore
 from tidegate.ports.runtime import ScanPage
 
 _RATE, _CAP = "rate#", "cap#"
+_UNREADABLE = "The limiter's answer cannot be read"
 
 
 class DynamoRates(RateStore):
@@ -54,7 +55,7 @@ class DynamoRates(RateStore):
                 return decide_rate(_number(failed.item.get("count")), limit, now_ms, window_ms)
             return refused
         except KeyFlooded:
-            return refused
+            return FLOODED
         return decide_rate(_number(item.get("count")), limit, now_ms, window_ms)
 
     def clear(self, key: str, now_ms: int, window_ms: int, deadline: float) -> None:
@@ -98,16 +99,20 @@ class DynamoCaps(CapStore):
         if limit < 1:
             return False
         try:
-            self._db.update(
+            item = self._db.update(
                 self._table,
                 self._key(cap, shard),
                 "ADD #holders :holders",
                 "attribute_not_exists(#holders) OR contains(#holders, :holder) OR size(#holders) < :limit",
                 {"holders": {holder}, "holder": holder, "limit": limit},
+                returning=True,
                 deadline=deadline,
             )
         except (ConditionFailed, KeyFlooded):
             return False
+        holders = item.get("holders")
+        if not isinstance(holders, frozenset) or holder not in holders:
+            raise Unavailable(_UNREADABLE, code="store_malformed")
         return True
 
     def scan(self, segment: int, segments: int, after: str | None = None) -> Iterator[ScanPage[tuple[str, int, str]]]:
@@ -137,7 +142,7 @@ class DynamoCaps(CapStore):
 
 def _number(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
-        raise Unavailable("The limiter's answer cannot be read", code="store_malformed")
+        raise Unavailable(_UNREADABLE, code="store_malformed")
     return value
 
 

@@ -89,10 +89,14 @@ class RateLimits:
                 self._count(scope, Outcome.FAIL_OPEN)
             return decision
         self._count(scope, Outcome.REJECTED)
+        if decision.counted:
+            self._remember(key, now_ms + decision.retry_after_ms)
+        raise LimitReached(refusal, retry_after_ms=decision.retry_after_ms)
+
+    def _remember(self, key: str, until_ms: int) -> None:
         if len(self._refused_until_ms) >= _REMEMBERED:
             self._refused_until_ms.pop(next(iter(self._refused_until_ms)))
-        self._refused_until_ms[key] = now_ms + decision.retry_after_ms
-        raise LimitReached(refusal, retry_after_ms=decision.retry_after_ms)
+        self._refused_until_ms[key] = until_ms
 
     def key(self, scope: str, raw_key: str) -> str:
         """The key under which the store counts these calls."""
