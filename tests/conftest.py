@@ -24,7 +24,7 @@ STACK = ("tests/e2e/",)
 #: layers), or measure, which two at once would disturb.
 TOGETHER = (*STACK, "tests/infra/", "tests/functions/test_imports.py", "tests/benchmarks/")
 #: Tests that take long, or whose place does.
-FIRST = (*STACK, "tests/benchmarks/", "tests/model/")
+FIRST = (*STACK, "tests/benchmarks/", "tests/model/", "tests/drill/test_drill.py")
 
 
 # A deadline of 200 ms per example measures how busy the machine is.
@@ -73,7 +73,21 @@ def _give_way() -> None:
 
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
-    """How much of the model was explored, also when workers explored it."""
+    """How much of the model was explored, and what the drill was answered, also when workers did it."""
+    _print_explored(terminalreporter)
+    drilled = [
+        str(value)
+        for outcome in ("passed", "failed")
+        for report in terminalreporter.getreports(outcome)
+        for name, value in report.user_properties
+        if name == "drill"
+    ]
+    if drilled:
+        terminalreporter.section("answers while a table fails, and as usual right afterwards")
+        terminalreporter.line("\n".join(drilled))
+
+
+def _print_explored(terminalreporter: TerminalReporter) -> None:
     explored: list[tuple[int, str]] = [
         value
         for report in terminalreporter.getreports("passed")
