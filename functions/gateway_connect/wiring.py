@@ -96,6 +96,7 @@ def message_services(env: Mapping[str, str] | None = None) -> MessageServices:
     from tidegate.usecases.gateway.handle_message import HandleMessage
     from tidegate.usecases.gateway.subscribe import Subscribe
     from tidegate.usecases.gateway.unsubscribe import Unsubscribe
+    from tidegate.usecases.limits.message_budget import MessageBudget
 
     container = DeliveryProviders(env)
     settings = container.settings
@@ -114,6 +115,12 @@ def message_services(env: Mapping[str, str] | None = None) -> MessageServices:
     )
     handle_message = HandleMessage(
         max_message_bytes=settings.max_message_bytes,
+        # Always in our own store: a remote API does not know our connections.
+        budget=MessageBudget(
+            rates=container.rates(settings.realtime_limiter_failure_mode),
+            per_minute=settings.message_rate_limit_connection_per_min,
+            clock=container.clock,
+        ),
         subscribe=subscribe,
         unsubscribe=Unsubscribe(
             connections=container.connections, subscriptions=container.subscriptions, observer=container.observer

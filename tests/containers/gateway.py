@@ -45,6 +45,7 @@ from tidegate.usecases.gateway.handle_message import HandleMessage
 from tidegate.usecases.gateway.subscribe import Subscribe, SubscribePolicy
 from tidegate.usecases.gateway.unsubscribe import Unsubscribe
 from tidegate.usecases.limits.connection_quota import ConnectionQuota
+from tidegate.usecases.limits.message_budget import MessageBudget
 from tidegate.usecases.limits.rate_limits import RateLimits
 
 DASHBOARD, DATASOURCE = "dash", "temp"
@@ -164,6 +165,7 @@ class GatewayContainer:
         )
         self.handle = HandleMessage(
             max_message_bytes=4000,
+            budget=self.new_budget(),
             subscribe=self.subscribe,
             unsubscribe=Unsubscribe(
                 connections=self.connections, subscriptions=self.subscriptions, observer=self.observer
@@ -211,6 +213,10 @@ class GatewayContainer:
         self.profiles.by_broker["b"] = BrokerProfile("b", "b", Transport.IOT_CORE, allow_public_use=True)
         self.access.users["member"] = UserAccess("member", Role.VIEWER, True, 1)
         self.add_dashboard(DASHBOARD)
+
+    def new_budget(self) -> MessageBudget:
+        """As one more process has it."""
+        return MessageBudget(rates=self.rates, per_minute=600, clock=self.clock)
 
     # --- the scene ----------------------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ from tidegate.usecases.gateway.end_connection import EndConnection
 from tidegate.usecases.gateway.handle_message import HandleMessage
 from tidegate.usecases.gateway.subscribe import Subscribe, SubscribePolicy
 from tidegate.usecases.gateway.unsubscribe import Unsubscribe
+from tidegate.usecases.limits.message_budget import MessageBudget
 from tidegate.usecases.revocation.evaluate import Evaluate
 from tidegate.usecases.revocation.revalidate import Revalidate
 from tidegate.usecases.revocation.terminate_subscriptions import TerminateSubscriptions
@@ -175,6 +176,7 @@ def first_value(actor: str, connection: str, version: int) -> Script:
         clock, unused = StepClock(answers), cast(Any, None)
         handle = HandleMessage(
             max_message_bytes=4000,
+            budget=MessageBudget(rates=unused, per_minute=600, clock=ManualClock()),
             subscribe=_subscribing(answers, actor, claims, clock),
             unsubscribe=unused,
             last_values=cast(Any, Store(answers, "last values")),

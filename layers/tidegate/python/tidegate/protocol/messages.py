@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from tidegate.errors import LimiterUnavailable, TidegateError, Unavailable
+from tidegate.errors import LimiterUnavailable, LimitReached, TidegateError, Unavailable
 
 
 class ErrorCode(StrEnum):
@@ -214,7 +214,12 @@ def code_for(failure: TidegateError) -> ErrorCode:
 
 
 def text_for(failure: TidegateError) -> str:
-    """The text for the client. It names a limiter that is down; other internal faults are not described."""
+    """The text for the client. It names a limiter that is down; other internal faults are not described.
+
+    A limit says when its window ends.
+    """
+    if isinstance(failure, LimitReached) and failure.retry_after_ms is not None:
+        return f"{failure.message}. Try again in {-(-failure.retry_after_ms // 1000)} seconds."
     if isinstance(failure, Unavailable) and not isinstance(failure, LimiterUnavailable):
         return "Subscription failed"
     return failure.message if failure.status < 500 or isinstance(failure, LimiterUnavailable) else "Subscription failed"

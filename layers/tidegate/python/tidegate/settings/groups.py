@@ -155,6 +155,12 @@ class GatewaySettings:
         "Connections that begin to watch one dashboard and share version in a minute, with public tokens that name no "
         "viewer, as a remote API may mint them. One address gets a twentieth.",
     )
+    message_rate_limit_connection_per_min: int = setting(
+        "REALTIME_MESSAGE_RATE_LIMIT_CONNECTION_PER_MIN",
+        600,
+        integer(100, 100_000),
+        "Messages of one connection in a minute, garbage included. Above it the connection is closed.",
+    )
     realtime_trust_proxy_hops: int = setting(
         "REALTIME_TRUST_PROXY_HOPS",
         0,

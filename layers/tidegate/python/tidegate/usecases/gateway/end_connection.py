@@ -54,3 +54,9 @@ class EndConnection:
         self.disconnected(connection_id)
         self._sender.close(connection_id)
         self._observer.count("viewers_gone")
+
+    def cut_off(self, connection_id: str) -> None:
+        """Remove a connection that sent too much, and ask the platform to close it."""
+        self.disconnected(connection_id)
+        self._sender.close(connection_id)
+        self._observer.count("connections_cut_off")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from tidegate.domain.access import FRESH_S
 from tidegate.domain.relay import partition_of
 from tidegate.domain.subscriptions import LastValue, Stream
-from tidegate.errors import TidegateError, Unavailable
+from tidegate.errors import LimiterUnavailable, LimitReached, TidegateError, Unavailable
 from tidegate.ports.delivery import CatchUpQueue, Delivery, Sender
 from tidegate.ports.gateway import LastValueStore
 from tidegate.ports.relay import RelayWorkers
@@ -18,6 +18,7 @@ from tidegate.protocol.messages import ErrorCode, Status
 from tidegate.usecases.gateway.end_connection import EndConnection
 from tidegate.usecases.gateway.subscribe import Subscribe, Subscribed
 from tidegate.usecases.gateway.unsubscribe import Unsubscribe
+from tidegate.usecases.limits.message_budget import MessageBudget
 
 #: Codes of refusals where a new session token may help.
 _FRESH_TOKEN_HELPS = frozenset({"token_expired", "token_intent_changed", "intent_changed", "connection_closed"})
@@ -34,6 +35,7 @@ class HandleMessage:
         self,
         *,
         max_message_bytes: int,
+        budget: MessageBudget,
         subscribe: Subscribe,
         unsubscribe: Unsubscribe,
         last_values: LastValueStore,
@@ -45,6 +47,7 @@ class HandleMessage:
         observer: Observer,
     ) -> None:
         self._max_bytes = max_message_bytes
+        self._budget = budget
         self._subscribe = subscribe
         self._unsubscribe = unsubscribe
         self._last_values = last_values
@@ -60,6 +63,11 @@ class HandleMessage:
         """Handle one text message of one connection."""
         self._observer.count("messages_in")
         try:
+            self._budget.spend(connection_id)
+        except (LimitReached, LimiterUnavailable) as refusal:
+            self._over_budget(connection_id, refusal)
+            return
+        try:
             message = messages.parse(text, self._max_bytes, self._clock.now())
         except messages.BadMessage as bad:
             self._send(connection_id, messages.encode(bad.answer))
@@ -71,6 +79,14 @@ class HandleMessage:
                 self._on_unsubscribe(connection_id, message)
             case messages.SubscribeMessage():
                 self._on_subscribe(connection_id, message)
+
+    def _over_budget(self, connection_id: str, refusal: LimitReached | LimiterUnavailable) -> None:
+        """Say so. Who sent too much is cut off; where it could not be counted, the connection stays."""
+        self._observer.count("refusals", code=refusal.code)
+        text, code = messages.text_for(refusal), messages.code_for(refusal)
+        self._send(connection_id, messages.encode(messages.error(None, code, text, self._clock.now(), retryable=True)))
+        if isinstance(refusal, LimitReached):
+            self._end_connection.cut_off(connection_id)
 
     def _on_subscribe(self, connection_id: str, message: messages.SubscribeMessage) -> None:
         try:
