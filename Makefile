@@ -2,6 +2,9 @@
 PYTHON ?= python3
 STAGE ?=
 EMAIL ?=
+# Of `make rotate-secret`: the secret, and options such as `--no-wait`, `--again`, `--json`.
+NAME ?=
+OPTIONS ?=
 # What `make bench` is to do: names of parts, and options. All parts when empty.
 PARTS ?=
 # Processes that share the tests among them.
@@ -11,7 +14,7 @@ export ROW ?=
 RUN = PATH="$$($(PYTHON) scripts/setup.py --print-path):$$PATH" PYTHONPATH=layers/tidegate/python:.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up smoke down integration unit test test-full check bench synth deploy admin full-revalidation full-pass requirements
+.PHONY: help setup up smoke down integration unit test test-full check bench synth deploy admin full-revalidation full-pass secrets rotate-secret requirements
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-17s %s\n", $$1, $$2}' Makefile
@@ -60,6 +63,13 @@ admin: setup  ## write the first admin: make admin STAGE=staging EMAIL=you@examp
 
 full-revalidation: setup  ## check every subscription again, now: make full-revalidation STAGE=staging
 	@$(RUN) python -m ops.deploy full-revalidation --stage "$(STAGE)"
+
+secrets: setup  ## show the values of each secret, their age and what is due: make secrets STAGE=staging
+	@$(RUN) python -m ops.rotate_secret --stage "$(STAGE)" $(OPTIONS)
+
+rotate-secret: setup  ## give a secret a new value, or go on with it: make rotate-secret STAGE=staging NAME=jwt-gateway
+	@test -n "$(NAME)" || { echo "error: NAME is missing; make secrets STAGE=... lists the names" >&2; exit 1; }
+	@$(RUN) python -m ops.rotate_secret --stage "$(STAGE)" --name "$(NAME)" $(OPTIONS)
 
 full-pass: full-revalidation  ## the former name of full-revalidation
 

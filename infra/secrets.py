@@ -8,6 +8,20 @@ from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
 from infra.stage import Stage
+from tidegate.settings import Settings
+
+
+def secret_waits(settings: Settings) -> dict[str, int]:
+    """What a rotation waits for, seconds: `cache` is how long processes keep a secret. The others say how long what a
+    secret made is in use. What is not named here is in use no longer than a request."""
+    session = settings.datasource_session_ttl_seconds
+    # Viewers of a remote API's upstreams come to a stream with a new fingerprint when they refresh their token.
+    return {
+        "cache": settings.secret_cache_seconds,
+        "jwt": settings.login_ttl_seconds,
+        "jwt-gateway": session,
+        "limiter-salt": session,
+    }
 
 
 class Secrets(Construct):

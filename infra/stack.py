@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import aws_cdk as cdk
@@ -15,7 +16,7 @@ from infra.http_api import HttpApi
 from infra.packaging import dependency_layer, shared_layer
 from infra.relay import Relay
 from infra.revalidation import Revalidation
-from infra.secrets import Secrets
+from infra.secrets import Secrets, secret_waits
 from infra.stage import Stage
 from infra.tables import Tables
 from tidegate.tables import ALL_TABLES
@@ -74,8 +75,11 @@ class TidegateStack(cdk.Stack):
         self._output("WebSocketUrl", f"{self.gateway.api.api_endpoint}/{STAGE_NAME}")
         self._output("HttpApiId", self.http_api.api.api_id)
         self._output("HttpApiUrl", self.http_api.api.api_endpoint)
+        self._output("JwtSecretArn", self.secrets.jwt.secret_arn)
         self._output("JwtGatewaySecretArn", self.secrets.jwt_gateway.secret_arn)
         self._output("GatewayServiceTokenArn", self.secrets.service_token.secret_arn)
+        self._output("LimiterHashSaltArn", self.secrets.limiter_salt.secret_arn)
+        self._output("SecretWaits", json.dumps(secret_waits(stage.settings), separators=(",", ":")))
         self._output("RevalidationQueueUrl", self.revalidation.queue.queue_url)
         self._output("DevicePolicyName", self.bridge.device_policy.ref)
         for table in ALL_TABLES:
@@ -92,6 +96,8 @@ class TidegateStack(cdk.Stack):
                 certificate_arn=certificate_arn,
             )
             self._output("EdgeUrl", f"https://{domain_name or edge.distribution.distribution_domain_name}")
+            self._output("OriginSecretArn", self.secrets.origin.secret_arn)
+            self._output("DistributionId", edge.distribution.distribution_id)
             self._output("ConsoleBucket", edge.console.bucket_name)
 
     def _output(self, name: str, value: str) -> None:

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from functions.api import internal, routes
 from functions.api.wiring import ApiServices
 from tidegate.domain.client_ip import ORIGIN_HEADER
-from tidegate.errors import Conflict, LimiterUnavailable, LimitReached, TidegateError, Unavailable
+from tidegate.errors import Conflict, KeyNotYetKnown, LimiterUnavailable, LimitReached, TidegateError, Unavailable
 
 #: Answers hold tokens and what one caller may see. So nobody keeps them, and no link in them tells where it was found.
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
@@ -103,7 +103,8 @@ async def _refused(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, LimitReached) and error.retry_after_ms is not None:
         further["retryAfterMs"] = error.retry_after_ms
     if isinstance(error, Unavailable) and not isinstance(error, LimiterUnavailable):
-        services.observer.fault("could not check", error, route=_route(request))
+        if not isinstance(error, KeyNotYetKnown):  # anybody can send a token that names an invented key
+            services.observer.fault("could not check", error, route=_route(request))
         message = "The service is temporarily unavailable. Try again."
     return _answer(error.status, error.code, message, **further)
 

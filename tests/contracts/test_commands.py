@@ -48,7 +48,9 @@ def test_help_lists_every_target() -> None:
 # --- python -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("module", ["local_stack", "ops.deploy", "fixtures.fake_upstreams", "benchmarks"])
+@pytest.mark.parametrize(
+    "module", ["local_stack", "ops.deploy", "ops.rotate_secret", "fixtures.fake_upstreams", "benchmarks"]
+)
 def test_modules_say_what_they_take(module: str) -> None:
     told = run(sys.executable, "-m", module, "--help")
     assert told.returncode == 0 and "usage" in told.stdout, told.stderr

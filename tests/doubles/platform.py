@@ -56,6 +56,9 @@ class PlainKeys(KeyHasher):
     def key(self, *parts: str) -> str:
         return "|".join(part.lower() for part in parts)
 
+    def known(self) -> list[Callable[..., str]]:
+        return [self.key]
+
 
 class MemorySender(Sender):
     """`answers` says what becomes of posts to a connection; without an entry they are

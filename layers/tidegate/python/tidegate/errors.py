@@ -11,6 +11,7 @@
     |-- Disabled                     the operator turned the feature off                                (404)
     |-- SecretUnreadable             a stored secret cannot be opened; trying again will not help       (500)
     `-- Unavailable                  nobody said no; a store or service that is needed did not answer   (503)
+        |-- KeyNotYetKnown           a token names a key that our copy of the secret may only lack
         |-- LimiterUnavailable       it was the limiter's store, and its failure mode is fail-closed
         |-- ApiBusy                  a remote API said that it is called too often
         `-- ApiTimeout               a remote API did not answer in time
@@ -132,6 +133,15 @@ class Unavailable(TidegateError):
     code = "unavailable"
     temporary = True
     status = 503
+
+
+class KeyNotYetKnown(Unavailable):
+    """A token names a signing key that is not known, and the secret was read too short a time ago to read it again.
+
+    The key may be a new one, so this says nothing about the token. It holds for seconds.
+    """
+
+    code = "token_key_unknown"
 
 
 class LimiterUnavailable(Unavailable):

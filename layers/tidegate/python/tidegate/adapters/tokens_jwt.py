@@ -1,18 +1,24 @@
 """Session and login tokens as JWTs, HS256.
 
-Invariant of this file: the algorithm is fixed and never taken from a token. To a client every failure is the same
-`Unauthenticated`, except expiry, because a new token cures it.
+A token that is signed here names its key in the header `kid`. So a token whose key is not known yet is told apart from
+one that is forged. Tokens of a remote API have no `kid`, and are tried with every value.
+
+Invariants of this file:
+
+- The algorithm is fixed and never taken from a token. `kid` only chooses among the secret's values.
+- To a client every failure is the same `Unauthenticated`. Two are not: expiry, because a new token cures it, and a key
+  that is not known yet (`KeyNotYetKnown`), because nothing was decided.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jwt
 from jwt.types import Options
 
-from tidegate.adapters.aws.secrets_manager import Secret
+from tidegate.adapters.aws.secrets_manager import Secret, key_id
 from tidegate.domain.tokens import (
     SessionClaims,
     UserClaims,
@@ -53,14 +59,13 @@ class _Tokens:
 
     def encode(self, payload: Mapping[str, object]) -> str:
         full = {**payload, "iss": self._issuer, "aud": self._audience}
-        return jwt.encode(full, self._secret.current(), algorithm=_ALGORITHM)
+        value = self._secret.current()
+        return jwt.encode(full, value, algorithm=_ALGORITHM, headers={"kid": key_id(value)})
 
     def decode(self, token: str, now: float) -> dict[str, Any]:
         if len(token) > _MAX_LENGTH or not token.isascii():
             raise Unauthenticated(self._invalid)
         payload = self._verified(token)
-        if payload is None and self._secret.refresh():
-            payload = self._verified(token)
         if payload is None:
             raise Unauthenticated(self._invalid)
         try:
@@ -74,7 +79,20 @@ class _Tokens:
         return payload
 
     def _verified(self, token: str) -> dict[str, Any] | None:
-        for value in self._secret.values():
+        try:
+            key = jwt.get_unverified_header(token).get("kid")
+        except jwt.InvalidTokenError:
+            return None
+        if key is not None:
+            value = self._secret.value_of(key)
+            return None if value is None else self._payload(token, (value,))
+        payload = self._payload(token, self._secret.values())
+        if payload is None and self._secret.refresh():
+            payload = self._payload(token, self._secret.values())
+        return payload
+
+    def _payload(self, token: str, values: Iterable[str]) -> dict[str, Any] | None:
+        for value in values:
             try:
                 payload: dict[str, Any] = jwt.decode(
                     token,
@@ -84,9 +102,10 @@ class _Tokens:
                     audience=self._audience,
                     options=_OPTIONS,
                 )
-                return payload
             except jwt.InvalidTokenError:
                 continue
+            self._secret.verified_with(value)
+            return payload
         return None
 
 

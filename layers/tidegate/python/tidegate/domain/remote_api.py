@@ -6,7 +6,7 @@ raised. Nothing of it is used, nobody is admitted by it, and no event in it is s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -84,6 +84,10 @@ class Introspection:
             Unavailable: the intent is malformed.
         """
         return stream_key(_stored(_own_form(self.intent)[0], fingerprint))
+
+    def is_of(self, key: str, fingerprints: Iterable[Fingerprint]) -> bool:
+        """Whether a stream of this key delivers the intent, under any of the fingerprints. Raises as `stream_key`."""
+        return any(self.stream_key(fingerprint) == key for fingerprint in fingerprints)
 
     def to_connect(self) -> Intent:
         """What the relay connects to, in the form of our own intents. Never logged, never stored.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -54,3 +54,6 @@ class CapStore(Protocol):
 class KeyHasher(Protocol):
     def key(self, *parts: str) -> str:
         """First 32 hex characters of HMAC-SHA256 over the lower-cased parts. For limiter keys and stored addresses."""
+
+    def known(self) -> Sequence[Callable[..., str]]:
+        """`key` under every value of the salt that is in use; more than one while the salt is rotated."""

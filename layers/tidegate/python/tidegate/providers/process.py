@@ -99,9 +99,17 @@ class ProcessProviders:
     def secret(self, variable: str) -> Secret:
         """The secret whose ARN the variable holds. It is read when it is first used."""
         from tidegate.adapters.aws.secrets_manager import Secret
+        from tidegate.domain.rotation import SECRETS
 
-        arn = self.variable(variable)
-        return Secret(lambda: self._secrets, arn, self.clock, must_be_strong=self.settings.production)
+        return Secret(
+            lambda: self._secrets,
+            self.variable(variable),
+            self.clock,
+            name=SECRETS[variable],
+            observer=self.observer,
+            ttl_s=self.settings.secret_cache_seconds,
+            must_be_strong=self.settings.production,
+        )
 
     @cached_property
     def origin(self) -> Secret | None:

@@ -113,6 +113,12 @@ class ProcessSettings:
         "Settings whose unusual value the stage file confirms. Set by the CDK app from `exceptions` and "
         "`hops_confirmed`, never under `settings`.",
     )
+    secret_cache_seconds: int = setting(
+        "SECRET_CACHE_SECONDS",
+        300,
+        integer(5, 300),
+        "How long a process uses a secret before it reads it again. The steps of a rotation wait for it.",
+    )
     db_backend: str = setting("DB_BACKEND", "dynamodb", choice("dynamodb"), "Where state is kept.")
 
 

@@ -1,26 +1,29 @@
 """Secrets, read when they are first needed and kept for minutes.
 
 They are not read at init, because SnapStart would freeze them then. They are read again, so that a rotation needs no
-deploy. The current version signs; the current and the previous one verify.
+deploy. The current value signs. The current, the previous and the pending one verify: `domain.rotation` has the steps
+by which a value becomes each of them.
 
 Invariant of this file: a secret's value is in no `repr`, log or error.
 """
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 from collections.abc import Callable
 from threading import Lock
 
 from tidegate.adapters.aws.json_client import AwsError, JsonClient
+from tidegate.domain.rotation import CURRENT, LABELS, PREVIOUS
 from tidegate.domain.secret_strength import weakness
-from tidegate.errors import Unavailable
-from tidegate.ports.runtime import Clock
+from tidegate.errors import KeyNotYetKnown, Unavailable
+from tidegate.ports.runtime import Clock, Observer
 
-#: How long values are used before they are read again, seconds.
-TTL_S = 300.0
+#: How long values are used before they are read again, seconds; the default of SECRET_CACHE_SECONDS.
+TTL_S = 300
 #: A failed verification may mean that the secret was rotated, so it is read again. Least time between two such reads,
-#: seconds.
+#: seconds. It is shorter where values are kept for less than ten times as long.
 REFRESH_S = 30.0
 
 
@@ -29,18 +32,38 @@ class WeakSecret(RuntimeError):
 
 
 class Secret:
-    """A secret: its current value, and the previous one while there is one."""
+    """A secret: its current value, and beside it those that still or already verify."""
 
     def __init__(
-        self, client: Callable[[], JsonClient], arn: str, clock: Clock, *, must_be_strong: bool = False
+        self,
+        client: Callable[[], JsonClient],
+        arn: str,
+        clock: Clock,
+        *,
+        name: str = "",
+        observer: Observer | None = None,
+        ttl_s: float = TTL_S,
+        must_be_strong: bool = False,
     ) -> None:
+        """
+        Args:
+            name: the secret's name in `domain.rotation`, as the metric shows it.
+            observer: counts uses of the previous value; None counts nothing.
+            ttl_s: how long values are used before they are read again, seconds.
+        """
         self._client = client
         self._arn = arn
         self._clock = clock
+        self._name = name
+        self._observer = observer
+        self._ttl_s = ttl_s
+        self._refresh_s = min(REFRESH_S, ttl_s / 10)
         self._must_be_strong = must_be_strong
         self._lock = Lock()
-        self._values: tuple[str, ...] = ()
+        self._labelled: dict[str, str] = {}
         self._read_at = 0.0
+        #: When a reading was last tried, whatever came of it.
+        self._tried_at = float("-inf")
 
     def current(self) -> str:
         """The value to sign with. Raises as `values` does."""
@@ -54,43 +77,93 @@ class Secret:
             WeakSecret: one of them is too weak, and they must be strong.
         """
         with self._lock:
-            if not self._values or self._clock.monotonic() - self._read_at >= TTL_S:
+            if not self._labelled or self._clock.monotonic() - self._read_at >= self._ttl_s:
                 self._read()
-            return self._values
+            return self._distinct()
 
     def accepts(self, given: str) -> bool:
         """Whether `given` is one of the values. It is compared with all of them, each in constant time."""
-        return sum(hmac.compare_digest(given.encode(), value.encode()) for value in self.values()) > 0
+        same = [value for value in self.values() if hmac.compare_digest(given.encode(), value.encode())]
+        for value in same:
+            self.verified_with(value)
+        return bool(same)
+
+    def value_of(self, key_id: str) -> str | None:
+        """The value that has this `key_id`; None when there is none.
+
+        Raises:
+            KeyNotYetKnown: no value has it, and it cannot be said whether a newer one does.
+            Unavailable, WeakSecret: as `values`.
+        """
+        value = _of(key_id, self.values())
+        if value is not None:
+            return value
+        with self._lock:
+            if not self._read_again():
+                raise KeyNotYetKnown("The token's key is not known yet")
+            return _of(key_id, self._distinct())
+
+    def verified_with(self, value: str) -> None:
+        """Note that `value` verified something, for the metric of previous values."""
+        if self._observer is None or value == self._labelled.get(CURRENT):
+            return
+        if value == self._labelled.get(PREVIOUS):
+            self._observer.count("secret_previous_used", secret=self._name)
 
     def refresh(self) -> bool:
         """Read again after a failed verification, unless they were read just now. True when the values changed."""
         with self._lock:
-            if self._clock.monotonic() - self._read_at < REFRESH_S:
-                return False
-            before = self._values
-            self._read()
-            return self._values != before
+            before = self._distinct()
+            return self._read_again() and self._distinct() != before
 
-    def _read(self) -> None:
+    def _read_again(self) -> bool:
+        """Read again, unless that was tried just now. True when the values were read."""
+        now = self._clock.monotonic()
+        if min(now - self._read_at, now - self._tried_at) < self._refresh_s:
+            return False
+        return self._read()
+
+    def _distinct(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(self._labelled.values()))
+
+    def _read(self) -> bool:
+        """Read all values. False when they could not be read and those of before stay in use."""
+        self._tried_at = self._clock.monotonic()
+        labelled = {}
         try:
-            values = [self._version("AWSCURRENT")]
-            try:
-                values.append(self._version("AWSPREVIOUS"))
-            except AwsError as error:
-                if error.code != "ResourceNotFoundException":
-                    raise
+            # In this order a rotation that goes on meanwhile hides no value: the new one is pending until after it has
+            # become current, and what is current becomes previous.
+            for label in LABELS:
+                try:
+                    labelled[label] = self._version(label)
+                except AwsError as error:
+                    if label == CURRENT or error.code != "ResourceNotFoundException":
+                        raise
         except AwsError as error:
-            if self._values:
-                # An old value is better than none. The first call after REFRESH_S tries again.
-                self._read_at = self._clock.monotonic() - TTL_S + REFRESH_S
-                return
+            if self._labelled:
+                # An old value is better than none. The first call after the refresh time tries again.
+                self._read_at = self._clock.monotonic() - self._ttl_s + self._refresh_s
+                return False
             raise Unavailable("A secret could not be read", code="secret_unavailable") from error
-        for value in values if self._must_be_strong else ():
+        for value in labelled.values() if self._must_be_strong else ():
             if why := weakness(value):
                 raise WeakSecret(f"Secret {self._arn} is too weak: {why}")
-        self._values = tuple(dict.fromkeys(values))
+        self._labelled = labelled
         self._read_at = self._clock.monotonic()
+        return True
 
     def _version(self, stage: str) -> str:
         answer = self._client().call("GetSecretValue", {"SecretId": self._arn, "VersionStage": stage})
         return str(answer["SecretString"])
+
+
+def key_id(value: str) -> str:
+    """A name of a signing key for the header of tokens: 16 hex characters of an HMAC under the key itself.
+
+    It says no more about the key than any signature made with it.
+    """
+    return hmac.new(value.encode(), b"tidegate key id", hashlib.sha256).hexdigest()[:16]
+
+
+def _of(wanted: str, values: tuple[str, ...]) -> str | None:
+    return next((value for value in values if key_id(value) == wanted), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
 from time import monotonic
 
 from tidegate.adapters.remote_api.client import CONSUME, INTROSPECT, REVOKED_TOKENS, RemoteApiClient, Reply
@@ -80,6 +81,9 @@ class RemoteApiKeys(KeyHasher):
     def key(self, *parts: str) -> str:
         """First 32 hex characters of the SHA-256 of the last part, trimmed and in lower case (see "Internal API")."""
         return hashlib.sha256(parts[-1].strip().lower().encode()).hexdigest()[:32]
+
+    def known(self) -> Sequence[Callable[..., str]]:
+        return [self.key]
 
 
 def _answered(reply: Reply) -> Reply:

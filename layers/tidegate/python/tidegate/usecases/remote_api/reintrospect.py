@@ -135,7 +135,7 @@ class Reintrospect:
             introspection = self._introspections.introspect(
                 row.session_token or "", key.dashboard_id, key.datasource_id
             )
-            same = introspection.stream_key(self._keys.key) == row.stream_key
+            same = introspection.is_of(row.stream_key, self._keys.known())
         except (Denied, NotFound, Unauthenticated) as error:
             self._answered()
             return _Verdict(error.code, Refusal.REVOKED, True)

@@ -89,7 +89,7 @@ class RemoteUpstreamRequests(UpstreamRequests):
 
     def _request(self, stream: Stream, introspection: Introspection) -> UpstreamRequest | MqttRequest:
         try:
-            same = introspection.stream_key(self._keys.key) == stream.stream_key
+            same = introspection.is_of(stream.stream_key, self._keys.known())
         except PolicyBlocked:
             same = False
         if not same:

@@ -1,0 +1,179 @@
+"""Rotate a secret of a stage, or show the state of all; `make rotate-secret` and `make secrets`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, cast
+
+import boto3
+import botocore.exceptions
+
+from infra.stage import StageError, names
+from local_stack import deployment
+from local_stack.config import StackError, read_config
+from ops.edge_header import EdgeHeader
+from ops.rotation import Event, Rotation, RotationRefused
+from ops.secret_versions import SecretVersions
+from tidegate.domain.rotation import SECRETS, Done, Refused, State, Step, Version, Wait, waits
+from tidegate.domain.secret_strength import weakness
+
+#: Something is left to wait for: run the command again later.
+UNFINISHED = 3
+
+
+class RotationError(Exception):
+    """One clear sentence that says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """A stage: boto3's clients by service, and its outputs."""
+
+    client: Callable[[str], Any]
+    outputs: Mapping[str, str]
+
+    def names(self) -> list[str]:
+        """The secrets that the stage has."""
+        return [name for variable, name in SECRETS.items() if _output(variable) in self.outputs]
+
+    def rotation(self, name: str, new_value: str | None = None) -> Rotation:
+        """One of its secrets. Raises `RotationError`."""
+        if name not in self.names():
+            raise RotationError(f"NAME={name!r} is no secret of this stage; it has: {', '.join(self.names())}.")
+        variable = next(variable for variable, each in SECRETS.items() if each == name)
+        use = json.loads(self.outputs["SecretWaits"])
+        versions = SecretVersions(self.client("secretsmanager"), self.outputs[_output(variable)], new_value=new_value)
+        edge = (
+            EdgeHeader(self.client("cloudfront"), self.outputs["DistributionId"])
+            if name == "origin" and "DistributionId" in self.outputs
+            else None
+        )
+        return Rotation(versions, waits(use["cache"], use.get(name, 0)), edge)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m ops.rotate_secret", description=__doc__)
+    parser.add_argument("--stage", default="")
+    parser.add_argument("--name", default="", help="the secret; without it, the state of all is shown")
+    parser.add_argument("--no-wait", action="store_true", help=f"do what is due, then end (exit code {UNFINISHED})")
+    parser.add_argument("--again", action="store_true", help="begin although the last rotation has only just ended")
+    parser.add_argument("--value-from-stdin", action="store_true", help="add this value instead of a random one")
+    parser.add_argument("--json", action="store_true", help="one JSON object in a line for each event")
+    options = parser.parse_args(arguments)
+    try:
+        stage = deployed(options.stage)
+        if not options.name:
+            _show(stage, as_json=options.json)
+            return 0
+        given = _given_value() if options.value_from_stdin else None
+        report = _reporter(options.name, as_json=options.json)
+        finished = stage.rotation(options.name, given).run(
+            report, time.sleep, again=options.again, wait=not options.no_wait
+        )
+        return 0 if finished else UNFINISHED
+    except RotationRefused as refused:
+        print(f"refused: {refused}", file=sys.stderr)
+    except (RotationError, StageError, StackError) as error:
+        print(f"error: {error}", file=sys.stderr)
+    except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
+        print(f"error: AWS did not do it: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("interrupted; run the command again to go on", file=sys.stderr)
+        return 130
+    return 1
+
+
+def deployed(stage: str) -> Deployed:
+    """A deployed stage. Raises `RotationError`."""
+    if stage not in names():
+        raise RotationError(f"STAGE={stage!r} does not exist; use STAGE=<one of: {', '.join(names())}>.")
+    if stage == "local":
+        config = read_config()
+        return described(lambda service: deployment.client(config, service), deployment.STACK)
+    session = boto3.session.Session()
+    return described(lambda service: cast(Any, session.client)(service), f"Tidegate-{stage}")
+
+
+def described(client: Callable[[str], Any], stack: str) -> Deployed:
+    """A stage by its stack. Raises `RotationError`."""
+    try:
+        (found,) = client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
+    except (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError) as error:
+        raise RotationError(f"{stack} cannot be read here ({error}); is it deployed?") from error
+    return Deployed(client, {output["OutputKey"]: output["OutputValue"] for output in found["Outputs"]})
+
+
+def _output(variable: str) -> str:
+    return variable.title().replace("_", "")
+
+
+def _given_value() -> str:
+    value = sys.stdin.read().strip()
+    if why := weakness(value):
+        raise RotationError(f"The value from standard input is too weak: {why}.")
+    if not value.isascii() or not value.isprintable() or " " in value:
+        raise RotationError("The value from standard input is not fit for a header: use visible ASCII characters.")
+    return value
+
+
+def _reporter(name: str, *, as_json: bool) -> Callable[[Event], None]:
+    def report(event: Event) -> None:
+        if as_json:
+            print(json.dumps({"secret": name, **asdict(event)}), flush=True)
+        else:
+            left = "" if event.seconds is None else f" ({round(event.seconds)} s left)"
+            print(f"  {name}: {'waiting ' if event.step == 'wait' else ''}{event.text}{left}", flush=True)
+
+    return report
+
+
+def _show(stage: Deployed, *, as_json: bool) -> None:
+    rows = [{"secret": name, **_row(*stage.rotation(name).next())} for name in stage.names()]
+    if as_json:
+        for row in rows:
+            print(json.dumps(row))
+        return
+    heads = ("secret", "current", "previous", "pending", "edge", "next")
+    table = [heads, *(tuple(str(row[head] or "-") for head in heads) for row in rows)]
+    widths = [max(len(line[column]) for line in table) for column in range(len(heads))]
+    for line in table:
+        print("  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _row(state: State, step: Step) -> dict[str, str | None]:
+    def since(version: Version | None) -> str | None:
+        return None if version is None else f"{round(state.now - version.created_at)} s old"
+
+    # The previous value has not signed since the current one took its place.
+    previous = None if state.previous is None else f"for {round(state.now - state.current.created_at)} s"
+    edge = None
+    if state.carrier is not None:
+        edge = state.carrier.value.value + ("" if state.carrier.deployed else ", not everywhere")
+    return {
+        "current": since(state.current),
+        "previous": previous,
+        "pending": None if state.switched else since(state.pending),
+        "edge": edge,
+        "next": _next(step),
+    }
+
+
+def _next(step: Step) -> str:
+    match step:
+        case Done():
+            return "nothing is under way"
+        case Wait(seconds, reason):
+            return f"wait{'' if seconds is None else f' {round(seconds)} s'} {reason}"
+        case Refused(reason):
+            return f"refused: {reason}"
+        case _:
+            return f"{type(step).__name__.lower()}, due now: run make rotate-secret"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
