@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from itertools import permutations
@@ -21,6 +22,7 @@ from local_stack import relay_workers
 from tidegate.adapters.aws.json_client import DEFAULT_TIMEOUT_S
 from tidegate.domain.client_ip import ORIGIN_HEADER
 from tidegate.domain.limits import LIMITED_FUNCTION_S, MOST_LIMITER_MS
+from tidegate.domain.rotation import SECRETS
 from tidegate.domain.time_limits import FUNCTION_S, MESSAGE_BUDGET_MS, UPSTREAM_S, function_s
 from tidegate.tables import ALL_TABLES
 from tidegate.usecases.relay.worker import HANDOVER_S
@@ -410,3 +412,19 @@ def test_what_nag_finds_stops_the_synth() -> None:
     s3.Bucket(build(app), "WithoutTls")
     with pytest.raises(RuntimeError, match=r"[Vv]alidation"):
         app.synth()
+
+
+def test_rotations_find_what_they_need(production: dict[str, Any], local: dict[str, Any]) -> None:
+    names = {variable: variable.title().replace("_", "") for variable in SECRETS}
+    assert set(names.values()) | {"DistributionId", "SecretWaits"} <= production["Outputs"].keys()
+    assert set(names.values()) - local["Outputs"].keys() == {"OriginSecretArn"}, "there is no edge"
+    settings = load_stage("production").settings
+    shown = json.loads(production["Outputs"]["SecretWaits"]["Value"])
+    assert shown["cache"] == settings.secret_cache_seconds and shown.keys() - {"cache"} <= set(SECRETS.values())
+    assert (shown["jwt"], shown["jwt-gateway"]) == (
+        settings.login_ttl_seconds,
+        settings.datasource_session_ttl_seconds,
+    )
+    for function in (each for each in production["Resources"].values() if each["Type"] == "AWS::Lambda::Function"):
+        variables = function["Properties"].get("Environment", {}).get("Variables", {})
+        assert {name for name in variables if re.fullmatch("(JWT|GATEWAY|LIMITER|ORIGIN)_.*_ARN", name)} <= SECRETS.keys()
