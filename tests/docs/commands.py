@@ -80,7 +80,9 @@ RUN_BY = (
     RunBy("python -m fixtures.fake_upstreams", "tests/fake_upstreams/test_process.py", '"fixtures.fake_upstreams"'),
     RunBy(r"\.venv/bin/python -m pytest -k extra_small tests/unit", "tests/docs/test_first_change.py", "extra_small"),
     RunBy(r"\.venv/bin/python -m pytest -k .*", "tests/contracts/test_commands.py", "def test_selections_of_tests"),
-    RunBy("make secrets( STAGE=(staging|…))?", "tests/contracts/test_rotate_secret.py", "def test_all_secrets_are_shown"),
+    RunBy(
+        "make secrets( STAGE=(staging|…))?", "tests/contracts/test_rotate_secret.py", "def test_all_secrets_are_shown"
+    ),
     RunBy(
         "make rotate-secret( STAGE=staging NAME=[a-z-]+)?", "tests/contracts/test_rotate_secret.py", "def test_a_secret"
     ),

@@ -427,4 +427,6 @@ def test_rotations_find_what_they_need(production: dict[str, Any], local: dict[s
     )
     for function in (each for each in production["Resources"].values() if each["Type"] == "AWS::Lambda::Function"):
         variables = function["Properties"].get("Environment", {}).get("Variables", {})
-        assert {name for name in variables if re.fullmatch("(JWT|GATEWAY|LIMITER|ORIGIN)_.*_ARN", name)} <= SECRETS.keys()
+        assert {
+            name for name in variables if re.fullmatch("(JWT|GATEWAY|LIMITER|ORIGIN)_.*_ARN", name)
+        } <= SECRETS.keys()
