@@ -99,7 +99,9 @@ def change_user(user_id: PathId, body: m.ChangeUser, user: CurrentUser, services
     """Change a user's role, or deactivate or activate the user. For admins.
 
     A field that is left out stays as it is. Deactivation ends the user's logins and streams. Who is an admin no longer
-    loses the streams that only an admin may see. Admins cannot take their own admin rights: that is answered with 400.
+    loses every login and stream, and logs in again. Admins cannot take their own admin rights: that is answered with 400.
+    The last active admin stays: 409 `last_admin`. Two admins cannot remove each other at once: the second is answered
+    with 409 `no_admin_any_more`.
     """
     return m.UserAnswer.of(services.users.change(user, user_id, role=body.role, active=body.active))
 
@@ -108,7 +110,8 @@ def change_user(user_id: PathId, body: m.ChangeUser, user: CurrentUser, services
 def reset_password(user_id: PathId, user: CurrentUser, services: Services) -> m.OneTimePassword:
     """Give a user a one-time password. For admins.
 
-    Every login and session token that the user was given before ends, and so do the streams they opened.
+    Every login and session token that the user was given before ends, and so do the streams they opened. One's own
+    password is changed with `POST /api/users/me/password`: here that is answered with 400 `own_password`.
     """
     return m.OneTimePassword(one_time_password=services.users.reset_password(user, user_id))
 

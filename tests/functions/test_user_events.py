@@ -47,4 +47,4 @@ def test_only_the_loss_of_admin_rights_is_an_event(admin: Api) -> None:
         admin.ok("PATCH", f"/api/users/{user_id}", {"role": role})
     assert told(admin.env) == []
     admin.ok("PATCH", f"/api/users/{user_id}", {"role": "viewer"})
-    assert told(admin.env) == [(RevocationReason.USER_DEACTIVATED, user_id)]
+    assert told(admin.env) == [(RevocationReason.ROLE_LOWERED, user_id)]

@@ -49,7 +49,7 @@ class Audit:
     ("change", "reason", "raised"),
     [
         (lambda manage: manage.change(ADMIN, "other", active=False), RevocationReason.USER_DEACTIVATED, True),
-        (lambda manage: manage.change(ADMIN, "other", role=Role.VIEWER), RevocationReason.USER_DEACTIVATED, False),
+        (lambda manage: manage.change(ADMIN, "other", role=Role.VIEWER), RevocationReason.ROLE_LOWERED, True),
         (lambda manage: manage.reset_password(ADMIN, "other"), RevocationReason.PASSWORD_RESET, True),
         (
             lambda manage: manage.change_password(OTHER, "old", "Long-enough-1"),

@@ -97,7 +97,7 @@ class UserAccess:
         user_id: its id.
         role: the global role.
         active: false once deactivated or deleted.
-        session_version: integer that a password reset and a deactivation raise by one.
+        session_version: integer that a password reset, a deactivation and the loss of admin rights raise by one.
     """
 
     user_id: str

@@ -20,6 +20,7 @@ class RevocationReason(StrEnum):
     DATASOURCES_CHANGED = "datasources_changed"
     ACL_REMOVED = "acl_removed"
     USER_DEACTIVATED = "user_deactivated"
+    ROLE_LOWERED = "role_lowered"
     PASSWORD_RESET = "password_reset"
     OTHER = "other"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tidegate.domain.access import Role, UserAccess
+from tidegate.domain.access import Role, UserAccess, is_admin
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +16,8 @@ class User:
         email: normalised (trimmed, lower case); unique.
         role: the global role.
         active: false once deactivated.
-        session_version: +1 on every change or reset of the password and on deactivation. Older login and session
-            tokens then end.
+        session_version: +1 on every change or reset of the password, on deactivation, and with the loss of admin
+            rights. Older login and session tokens then end.
         password_hash: Argon2id in PHC string format.
         must_change_password: set with a one-time password.
         shared_dashboards: ids of dashboards whose ACL names this user.
@@ -35,6 +35,11 @@ class User:
     row_version: int = 1
     created_at_ms: int = 0
     updated_at_ms: int = 0
+
+
+def is_active_admin(user: User) -> bool:
+    """Whether the user can act as an admin now. There is always one of whom this is true: see `UserStore.write`."""
+    return user.active and is_admin(user.role)
 
 
 def access_of(user: User) -> UserAccess:

@@ -124,11 +124,15 @@ class DashboardStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class UserWrite:
-    """Everything that one change of a user writes: the user, the access item, and the event when rights are lost."""
+    """Everything that one change of a user writes: the user, the access item, and the event when rights are lost.
+
+    `by`: id of the admin who changes somebody's rights; None for users themselves, and for the first admin.
+    """
 
     before: User | None
     after: User
     revocation: Revocation | None = None
+    by: str | None = None
 
 
 class UserStore(Protocol):
@@ -143,7 +147,9 @@ class UserStore(Protocol):
     def write(self, write: UserWrite, now_ms: int) -> int | None:
         """Carry out the write in one transaction. Returns the event's id, None without an event.
 
-        The condition is the row version; for a new user, that the e-mail is free. Raises `Conflict` otherwise.
+        The condition is the row version; for a new user, that the e-mail is free. A write that takes or gives admin
+        rights has two further ones: `by` is an active admin at that moment, and an active admin is left. Raises
+        `Conflict` otherwise.
         """
 
 

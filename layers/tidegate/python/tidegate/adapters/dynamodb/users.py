@@ -1,6 +1,8 @@
-"""The users table: `user#id` for users, and `email#address`, so that an e-mail address belongs to one user only.
+"""The users table: `user#id` for users, `email#address`, so that an e-mail address belongs to one user only, and
+`admins`, the ids of the active admins.
 
-Invariant of this file: user, e-mail item, access item and event are written in one transaction.
+Invariants of this file: user, e-mail item, access item, list of admins and event are written in one transaction. The
+last id never leaves the list.
 """
 
 from __future__ import annotations
@@ -12,12 +14,13 @@ from tidegate.adapters.dynamodb.access import put_user
 from tidegate.adapters.dynamodb.client import DynamoDb, Item, TransactionFailed, put_action, update_action
 from tidegate.adapters.dynamodb.revocations import DynamoRevocations
 from tidegate.domain.access import Role
-from tidegate.domain.users import User, access_of
+from tidegate.domain.users import User, access_of, is_active_admin
 from tidegate.errors import Conflict
 from tidegate.ports.control_plane import Page, UserStore, UserWrite
 
 _KIND = "user"
 _USER, _EMAIL = "user#", "email#"
+_ADMINS = {"key": "admins"}
 
 
 class DynamoUsers(UserStore):
@@ -55,15 +58,49 @@ class DynamoUsers(UserStore):
             else put_action(self._table, _item(user), "#row_version = :seen", {"seen": write.before.row_version})
         )
         actions: list[dict[str, Any]] = [own, put_user(self._access, access_of(user))]
+        email_at = admins_at = -1
         if write.before is None:
             email = _email_key(user.email) | {"user_id": user.user_id}
+            email_at = len(actions)
             actions.append(put_action(self._table, email, "attribute_not_exists(#key)"))
+        admins = self._admins_action(write)
+        if admins is not None:
+            admins_at = len(actions)
+            actions.append(admins)
         try:
             return self._revocations.write_with(actions, write.revocation, now_ms)
         except TransactionFailed as failure:
-            if 2 in failure.failed:
+            if email_at in failure.failed:
                 raise Conflict("A user with this e-mail exists already", code="email_taken") from failure
+            if 0 not in failure.failed and admins_at in failure.failed:
+                raise self._why_not(write) from failure
             raise Conflict("The user was changed meanwhile. Load it again.") from failure
+
+    def _admins_action(self, write: UserWrite) -> dict[str, Any] | None:
+        """The action that keeps the list of active admins. None when the write does not concern it.
+
+        A set of ids can be written twice without harm, which a counter cannot.
+        """
+        user, was = write.after, write.before is not None and is_active_admin(write.before)
+        values: Item = {"ids": {user.user_id}}
+        if is_active_admin(user):
+            # Also when nothing changes: so the list mends itself.
+            if was or write.by is None:
+                return update_action(self._table, _ADMINS, "ADD #ids :ids", values=values)
+            values["by"] = write.by
+            return update_action(self._table, _ADMINS, "ADD #ids :ids", "contains(#ids, :by)", values)
+        if not was:
+            return None
+        values |= {"user": user.user_id, "by": write.by or user.user_id, "one": 1}
+        condition = "contains(#ids, :by) AND contains(#ids, :user) AND size(#ids) > :one"
+        return update_action(self._table, _ADMINS, "DELETE #ids :ids", condition, values)
+
+    def _why_not(self, write: UserWrite) -> Conflict:
+        """Why the list of admins did not take the change. It is read afterwards, for the text only."""
+        ids = (self._db.get(self._table, _ADMINS) or {}).get("ids", frozenset())
+        if write.by is not None and write.by not in ids:
+            return Conflict("You are no administrator any more", code="no_admin_any_more")
+        return Conflict("The last active administrator stays. Make somebody else one first.", code="last_admin")
 
 
 def share_actions(table: str, dashboard_id: str, was: Set[str], now: Set[str]) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """Create users, change their roles and passwords, and deactivate them.
 
-Invariant of this file: a change that takes a right away writes its event in the same transaction. Deactivating a user
-and setting a password also raise the session version.
+Invariants of this file: a change that takes a right away writes its event in the same transaction, and raises the
+session version. An active admin is always left: the store's condition sees to it, not a look before the write.
 """
 
 from __future__ import annotations
@@ -57,12 +57,15 @@ class ManageUsers:
             created_at_ms=now_ms,
             updated_at_ms=now_ms,
         )
-        self._users.write(UserWrite(None, user), now_ms)
+        self._users.write(UserWrite(None, user, by=actor.user_id if actor else None), now_ms)
         self._record("user.admin_created", actor, user, {"role": role.value})
         return user, password
 
     def change(self, actor: User, user_id: str, *, role: Role | None = None, active: bool | None = None) -> User:
-        """Change the role, or activate or deactivate. Admins cannot take their own admin rights (`InvalidInput`)."""
+        """Change the role, or activate or deactivate. Admins cannot take their own admin rights (`InvalidInput`).
+
+        Raises `Conflict` when `actor` has lost the admin rights meanwhile, or no active admin would be left.
+        """
         check_admin(actor)
         user = self._get(user_id)
         if user_id == actor.user_id and (active is False or (role is not None and not is_admin(role))):
@@ -73,18 +76,26 @@ class ManageUsers:
         if changed == user:
             return user
         revocation = None
-        loses_right = (user.active and not changed.active) or (is_admin(user.role) and not is_admin(changed.role))
-        if loses_right:
-            revocation = Revocation(RevocationReason.USER_DEACTIVATED, user_id=user_id)
-            if not changed.active:
-                changed = replace(changed, session_version=user.session_version + 1)
-        changed = self._write(user, changed, revocation)
+        deactivated = user.active and not changed.active
+        if deactivated or (is_admin(user.role) and not is_admin(changed.role)):
+            reason = RevocationReason.USER_DEACTIVATED if deactivated else RevocationReason.ROLE_LOWERED
+            revocation = Revocation(reason, user_id=user_id)
+            changed = replace(changed, session_version=user.session_version + 1)
+        changed = self._write(user, changed, revocation, by=actor.user_id)
         self._record("user.admin_updated", actor, changed, {"role": changed.role.value, "active": changed.active})
         return changed
 
     def reset_password(self, actor: User, user_id: str) -> str:
-        """Give a user a one-time password and return it. All logins of the user end."""
+        """Give a user a one-time password and return it. All logins of the user end.
+
+        Raises `InvalidInput` for one's own: whoever finds an admin's login open would keep it that way.
+        """
         check_admin(actor)
+        if user_id == actor.user_id:
+            raise InvalidInput(
+                "Change your own password with POST /api/users/me/password, which asks for the current one",
+                code="own_password",
+            )
         user, password = self._get(user_id), one_time_password()
         self._set_password(user, password, must_change=True)
         self._record("password_reset.admin_issued", actor, user, {})
@@ -106,10 +117,10 @@ class ManageUsers:
         )
         self._write(user, changed, Revocation(RevocationReason.PASSWORD_RESET, user_id=user.user_id))
 
-    def _write(self, before: User, after: User, revocation: Revocation | None) -> User:
+    def _write(self, before: User, after: User, revocation: Revocation | None, *, by: str | None = None) -> User:
         now_ms = self._now_ms()
         after = replace(after, row_version=before.row_version + 1, updated_at_ms=now_ms)
-        self._users.write(UserWrite(before, after, revocation), now_ms)
+        self._users.write(UserWrite(before, after, revocation, by), now_ms)
         return after
 
     def _get(self, user_id: str) -> User:
