@@ -59,6 +59,8 @@ class Revalidation(Construct):
                 **END_CONNECTION,
                 # For a remote API's dashboards the worker itself writes which versions are revoked.
                 t.ACCESS: ["GetItem", "BatchGetItem", *(["UpdateItem"] if remote_api else [])],
+                # What a deactivated user shows to guests. A remote API's users are not known here.
+                **({} if remote_api else {t.DASHBOARDS: ["Query"]}),
                 t.SUBSCRIPTIONS: [
                     "GetItem",
                     "BatchGetItem",

@@ -98,10 +98,11 @@ def create_user(body: m.CreateUser, user: CurrentUser, services: Services) -> m.
 def change_user(user_id: PathId, body: m.ChangeUser, user: CurrentUser, services: Services) -> m.UserAnswer:
     """Change a user's role, or deactivate or activate the user. For admins.
 
-    A field that is left out stays as it is. Deactivation ends the user's logins and streams. Who is an admin no longer
-    loses every login and stream, and logs in again. Admins cannot take their own admin rights: that is answered with 400.
-    The last active admin stays: 409 `last_admin`. Two admins cannot remove each other at once: the second is answered
-    with 409 `no_admin_any_more`.
+    A field that is left out stays as it is. Deactivation ends the user's logins and streams. What the user's dashboards
+    show by link or to everybody ends too, and comes back with activation; members keep them. Who is an admin no longer
+    loses every login and stream, and logs in again. Admins cannot take their own admin rights: that is answered with
+    400. The last active admin stays: 409 `last_admin`. Two admins cannot remove each other at once: the second is
+    answered with 409 `no_admin_any_more`.
     """
     return m.UserAnswer.of(services.users.change(user, user_id, role=body.role, active=body.active))
 

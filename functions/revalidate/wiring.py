@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -79,6 +79,8 @@ def revalidate_services(env: Mapping[str, str] | None = None) -> RevalidateServi
         clock=clock,
         observer=observer,
         reintrospect=reintrospect,
+        shown_by=_shown_by(container),
+        access=container.gateway_access,
     )
     return RevalidateServices(revalidate, observer, container)
 
@@ -113,6 +115,16 @@ def _follow_feed(container: ControlPlaneProviders) -> Callable[[], int]:
         clock=container.clock,
         observer=container.observer,
     )
+
+
+def _shown_by(container: ControlPlaneProviders) -> Callable[[str], Iterable[str]] | None:
+    """Finds what a user shows to guests. None where a remote API is set: its users are not known here."""
+    if container.remote_api is not None:
+        return None
+    from tidegate import tables
+    from tidegate.adapters.dynamodb.owners import shown_by
+
+    return lambda user_id: shown_by(container.db, container.table(tables.DASHBOARDS), user_id)
 
 
 def _reintrospect(container: ControlPlaneProviders) -> Reintrospect | None:

@@ -211,6 +211,7 @@ class GatewayContainer:
             observer=self.observer,
         )
         self.profiles.by_broker["b"] = BrokerProfile("b", "b", Transport.IOT_CORE, allow_public_use=True)
+        self.access.users["owner"] = UserAccess("owner", Role.EDITOR, True, 1)
         self.access.users["member"] = UserAccess("member", Role.VIEWER, True, 1)
         self.add_dashboard(DASHBOARD)
 

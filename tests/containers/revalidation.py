@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.containers.gateway import DASHBOARD, DATASOURCE, GatewayContainer
 from tests.doubles.stores import MemoryFullRevalidationRuns
+from tidegate.domain.access import owner_that_counts
 from tidegate.domain.revocations import FeedPage, Revocation, RevocationEvent, Task, TaskKind
 from tidegate.domain.subscriptions import SubscriptionKey
 from tidegate.errors import Unavailable
@@ -105,6 +106,10 @@ class RevalidationContainer(GatewayContainer):
             tasks=self.tasks,
             clock=self.clock,
             observer=self.observer,
+            shown_by=lambda user_id: [
+                item.dashboard_id for item in self.access.dashboards.values() if owner_that_counts(item) == user_id
+            ],
+            access=self.access,
         )
 
     def run(self, task: Task = PASS, seconds: float = 100) -> int:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from threading import RLock
 from typing import TypeVar
 
-from tidegate.domain.access import DashboardAccess, UserAccess, remote_access_item
+from tidegate.domain.access import DashboardAccess, UserAccess, owner_that_counts, remote_access_item
 from tidegate.domain.subscriptions import (
     Connection,
     LastValue,
@@ -51,10 +51,11 @@ class MemoryAccess(AccessStore):
 
     def read(self, dashboard_ids: Iterable[str], user_ids: Iterable[str]) -> AccessSnapshot:
         self.reads += 1
-        return AccessSnapshot(
-            {identifier: self.dashboards[identifier] for identifier in dashboard_ids if identifier in self.dashboards},
-            {identifier: self.users[identifier] for identifier in user_ids if identifier in self.users},
-        )
+        found = {
+            identifier: self.dashboards[identifier] for identifier in dashboard_ids if identifier in self.dashboards
+        }
+        wanted = {*user_ids, *(owner_that_counts(dashboard) for dashboard in found.values())}
+        return AccessSnapshot(found, {key: user for key, user in self.users.items() if key in wanted})
 
     def intent(self, dashboard_id: str, datasource_id: str) -> Mapping[str, object] | None:
         return self.intents.get((dashboard_id, datasource_id))

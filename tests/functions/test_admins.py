@@ -93,7 +93,8 @@ def test_a_circle_of_admins_leaves_one(admin: Api, monkeypatch: pytest.MonkeyPat
 def test_who_loses_the_rights_meanwhile_makes_nobody_an_admin(admin: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     other, other_id = another(admin, "other")
     friend = admin.ok("POST", "/api/users", {"email": "friend@x.example", "role": "viewer"})["user"]["id"]
-    write, demoted = DynamoUsers.write, []
+    write = DynamoUsers.write
+    demoted: list[bool] = []
 
     def first_demoted(self: DynamoUsers, change: UserWrite, now_ms: int) -> int | None:
         if not demoted:

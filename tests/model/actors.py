@@ -30,10 +30,10 @@ from tidegate.usecases.revocation.evaluate import Evaluate
 from tidegate.usecases.revocation.revalidate import Revalidate
 from tidegate.usecases.revocation.terminate_subscriptions import TerminateSubscriptions
 
-DASHBOARD, DATASOURCE, HASH, MEMBER = "d", "s", "hash", "member"
+DASHBOARD, DATASOURCE, HASH, MEMBER, OWNER = "d", "s", "hash", "member", "owner"
 NOW = ManualClock().now()
 STREAM = Stream("stream", "mqtt", "json", "a/#", "a/b")
-USERS = {MEMBER: UserAccess(MEMBER, Role.VIEWER, True, 1)}
+USERS = {user_id: UserAccess(user_id, Role.VIEWER, True, 1) for user_id in (MEMBER, OWNER)}
 
 
 class AttemptIds:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tests.doubles.stores import MemoryConnections, MemorySubscriptions
-from tests.model.actors import DASHBOARD, DATASOURCE, HASH, MEMBER, NOW, USERS
+from tests.model.actors import DASHBOARD, DATASOURCE, HASH, MEMBER, NOW, OWNER, USERS
 from tests.model.explorer import Actor, Answer, Call, Scene, State, Violation
 from tidegate.domain.access import (
     PUBLIC_SUBJECT,
@@ -29,8 +29,8 @@ from tidegate.ports.gateway import AccessSnapshot
 BOUND_S = 1.0
 
 
-#: What a decision reads: the dashboard's item and the member's.
-Access = tuple[DashboardAccess, UserAccess]
+#: What a decision reads: the dashboard's item, the member's and the owner's.
+Access = tuple[DashboardAccess, UserAccess, UserAccess]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class ViewerStores:
         rows, connections, access: the tables.
         index: what index reads see, when it lags; None when it does not.
         after: the access items as each revocation left them.
-        user, known: the member's access item, and the rows there were when it changed.
+        user, owner, known: the member's access item, the owner's, and the rows there were when the member's changed.
         now: seconds since the start; `read_at` is when an actor last looked at the clock.
         revoked_at: when the access item last changed.
     """
@@ -52,6 +52,7 @@ class ViewerStores:
     index: Mapping[SubscriptionKey, Subscription] | None = None
     after: Mapping[str, Access] = field(default_factory=dict)
     user: UserAccess = USERS[MEMBER]
+    owner: UserAccess = USERS[OWNER]
     known: frozenset[SubscriptionKey] = frozenset()
     now: float = 0.0
     read_at: Mapping[str, float] = field(default_factory=dict)
@@ -108,7 +109,7 @@ class Viewers(Scene[ViewerStores]):
             )
             for connection_id in self._connections
         }
-        access = DashboardAccess(DASHBOARD, 1, Visibility.LINK, "owner", {MEMBER: AclLevel.VIEWER}, {DATASOURCE: HASH})
+        access = DashboardAccess(DASHBOARD, 1, Visibility.LINK, OWNER, {MEMBER: AclLevel.VIEWER}, {DATASOURCE: HASH})
         return ViewerStores(rows, connections, access, index=dict(rows) if self._lagging else None)
 
     def key(self, stores: ViewerStores) -> Hashable:
@@ -124,6 +125,7 @@ class Viewers(Scene[ViewerStores]):
             stores.access.share_version,
             len(stores.access.acl),
             stores.user.active,
+            stores.owner.active,
             stores.known,
             stores.now,
             stores.revoked_at,
@@ -175,12 +177,12 @@ class Viewers(Scene[ViewerStores]):
         return replace(stores, rows=rows.rows, connections=connections.rows), ("got", answer), None
 
     def _revoke(self, stores: ViewerStores, number: int) -> tuple[ViewerStores, Answer, str | None]:
-        access, user = changed = self._revocations[number]((stores.access, stores.user))
+        access, user, owner = changed = self._revocations[number](_access(stores))
         event = f"revocation {number}"
         changes: dict[str, Any] = {"after": {**stores.after, event: changed}, "revoked_at": stores.now}
         if user != stores.user:
             changes["known"] = frozenset(stores.rows)
-        return replace(stores, access=access, user=user, **changes), ("got", None), event
+        return replace(stores, access=access, user=user, owner=owner, **changes), ("got", None), event
 
     # --- what must hold -------------------------------------------------------------------------------------
 
@@ -239,7 +241,7 @@ class Viewers(Scene[ViewerStores]):
             if not outcome.startswith("acked") or connection_id in left:
                 continue
             version = int(outcome.split()[1])
-            if version not in (-1, stores.access.share_version):
+            if version not in (-1, stores.access.share_version) or (version != -1 and not stores.owner.active):
                 continue
             if version == -1 and (MEMBER not in stores.access.acl or not stores.user.active):
                 continue
@@ -252,19 +254,19 @@ def _found(stores: ViewerStores, store: str) -> object:
     """What reading a store gives."""
     match store:
         case "access":
-            return AccessSnapshot({DASHBOARD: stores.access}, {MEMBER: stores.user})
+            return AccessSnapshot({DASHBOARD: stores.access}, {MEMBER: stores.user, OWNER: stores.owner})
         case "tokens":
             return stores.access.share_version
     return LastValue("1", 0, "")
 
 
 def _access(stores: ViewerStores) -> Access:
-    return stores.access, stores.user
+    return stores.access, stores.user, stores.owner
 
 
 def _refused(row: Subscription, access: Access) -> bool:
-    dashboard, user = access
-    return allowed(row.claim, dashboard, None if row.claim.principal.is_public else user, NOW) is not None
+    dashboard, user, owner = access
+    return allowed(row.claim, dashboard, None if row.claim.principal.is_public else user, owner, NOW) is not None
 
 
 def _rows_key(rows: Mapping[SubscriptionKey, Subscription]) -> Hashable:
@@ -284,18 +286,24 @@ def _rows_key(rows: Mapping[SubscriptionKey, Subscription]) -> Hashable:
 
 
 def rotate(access: Access) -> Access:
-    dashboard, user = access
-    return replace(dashboard, share_version=dashboard.share_version + 1), user
+    dashboard, user, owner = access
+    return replace(dashboard, share_version=dashboard.share_version + 1), user, owner
 
 
 def remove_member(access: Access) -> Access:
-    dashboard, user = access
-    return replace(dashboard, acl={}), user
+    dashboard, user, owner = access
+    return replace(dashboard, acl={}), user, owner
 
 
 def deactivate(access: Access) -> Access:
-    dashboard, user = access
-    return dashboard, replace(user, active=False, session_version=user.session_version + 1)
+    dashboard, user, owner = access
+    return dashboard, replace(user, active=False, session_version=user.session_version + 1), owner
+
+
+def deactivate_owner(access: Access) -> Access:
+    """The guests' right ends with the owner's account, and the member's does not."""
+    dashboard, user, owner = access
+    return dashboard, user, replace(owner, active=False, session_version=owner.session_version + 1)
 
 
 def rotate_and_remove(access: Access) -> Access:

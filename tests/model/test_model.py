@@ -9,9 +9,19 @@ from typing import Any
 
 import pytest
 
-from tests.model.actors import MEMBER, disconnect, fan_out, first_value, revalidate, revoke, subscribe, unsubscribe
+from tests.model.actors import (
+    MEMBER,
+    OWNER,
+    disconnect,
+    fan_out,
+    first_value,
+    revalidate,
+    revoke,
+    subscribe,
+    unsubscribe,
+)
 from tests.model.explorer import Actor, Explored, Explorer, Violation
-from tests.model.scenes import Rows, Viewers, deactivate, remove_member, rotate, rotate_and_remove
+from tests.model.scenes import Rows, Viewers, deactivate, deactivate_owner, remove_member, rotate, rotate_and_remove
 from tidegate.domain.access import allowed
 from tidegate.domain.revocations import Task, TaskKind
 from tidegate.domain.subscriptions import Subscription, SubscriptionKey, TerminationClaim, same_authorization
@@ -112,6 +122,14 @@ SCENES = {
         lambda: Viewers([viewer("c", 1), viewer("c", -1), *revoking(0)], revocations=[rotate], lagging=True), 1
     ),
     "a user is deactivated, the index lags": Explorable(lambda: deactivation(2)),
+    "an owner is deactivated, a guest and a member watch": Explorable(
+        lambda: Viewers(
+            [viewer("a", 1), viewer("b", None), *revoking(0, BOTH)],
+            connections=BOTH,
+            live={"a": 1},
+            revocations=[deactivate_owner],
+        )
+    ),
     "two subscribes of one grant, one dies or hears nothing": Explorable(
         lambda: Viewers([viewer("c", 1, "1"), viewer("c", 1, "2", **FAULTY)], faults=1)
     ),
@@ -119,6 +137,14 @@ SCENES = {
         lambda: Viewers(
             [Actor("first value", first_value("first value", "c", 1)), Actor("revoke 0", revoke(0))],
             revocations=[rotate],
+            ticks=4,
+        )
+    ),
+    "fan-out while the owner is deactivated": Explorable(
+        lambda: Viewers(
+            [Actor("fan-out", fan_out(2)), Actor("revoke 0", revoke(0))],
+            live={"c": 1},
+            revocations=[deactivate_owner],
             ticks=4,
         )
     ),
@@ -327,4 +353,5 @@ def test_once_over_a_user_is_not_enough(monkeypatch: pytest.MonkeyPatch) -> None
 def allows_without_looking_again(access: FreshAccess, row: Subscription) -> bool:
     """What was loaded for the message is used for all of its viewers, however long that takes."""
     dashboard = access._dashboards[row.key.dashboard_id]
-    return allowed(row.claim, dashboard[1], None, access._clock.now()) is None
+    owner = access._users[OWNER]
+    return allowed(row.claim, dashboard[1], None, owner[1], access._clock.now()) is None

@@ -19,6 +19,8 @@ from tidegate.domain.access import (
     allowed,
     is_member,
     may_see,
+    open_to_guests,
+    owner_that_counts,
     remote_access_item,
 )
 
@@ -28,6 +30,9 @@ PUBLIC = Principal(PUBLIC_SUBJECT, 3)
 
 def user(user_id: str, role: Role = Role.VIEWER, *, active: bool = True, session_version: int = 1) -> UserAccess:
     return UserAccess(user_id, role, active, session_version)
+
+
+OWNER = user("owner", Role.EDITOR)
 
 
 def claim(principal: Principal, **changes: object) -> Claim:
@@ -62,20 +67,42 @@ def claim(principal: Principal, **changes: object) -> Claim:
     ],
 )
 def test_who_may_see(visibility: Visibility, principal: Principal, who: UserAccess | None, expected: bool) -> None:
-    assert may_see(replace(DASHBOARD, visibility=visibility), who, principal) is expected
+    assert may_see(replace(DASHBOARD, visibility=visibility), who, OWNER, principal) is expected
+
+
+GUESTS = [(PUBLIC, None), (Principal("stranger", 3), user("stranger"))]
+MEMBERS = [(Principal("member"), user("member")), (Principal("boss"), user("boss", Role.ADMIN))]
+
+
+@pytest.mark.parametrize("visibility", [Visibility.LINK, Visibility.PUBLIC])
+@pytest.mark.parametrize("owner", [None, user("owner", active=False), user("stranger")], ids=["none", "gone", "other"])
+def test_guests_see_what_an_active_owner_shows(visibility: Visibility, owner: UserAccess | None) -> None:
+    dashboard = replace(DASHBOARD, visibility=visibility)
+    for principal, who in GUESTS:
+        assert may_see(dashboard, who, OWNER, principal) and not may_see(dashboard, who, owner, principal)
+        assert allowed(claim(principal), dashboard, who, owner, 0) is Refusal.REVOKED
+    for principal, who in MEMBERS:
+        assert may_see(dashboard, who, owner, principal), "a member needs no owner"
+
+
+def test_whose_owner_counts() -> None:
+    assert owner_that_counts(DASHBOARD) == "owner"
+    closed = [replace(DASHBOARD, visibility=Visibility.PRIVATE), replace(DASHBOARD, deleted=True)]
+    for dashboard in [*closed, remote_access_item("d", 3)]:
+        assert owner_that_counts(dashboard) is None and not open_to_guests(dashboard, OWNER)
 
 
 def test_missing_and_deleted_are_denied() -> None:
-    assert not may_see(None, user("boss", Role.ADMIN), Principal("boss"))
-    assert not may_see(replace(DASHBOARD, deleted=True), user("owner"), Principal("owner"))
+    assert not may_see(None, user("boss", Role.ADMIN), OWNER, Principal("boss"))
+    assert not may_see(replace(DASHBOARD, deleted=True), user("owner"), OWNER, Principal("owner"))
 
 
 def test_why_not() -> None:
-    assert allowed(claim(PUBLIC), DASHBOARD, None, 99.9) is None
-    assert allowed(claim(PUBLIC), DASHBOARD, None, 100) is Refusal.EXPIRED
-    assert allowed(claim(PUBLIC, intent_hash="old"), DASHBOARD, None, 0) is Refusal.INTENT_CHANGED
-    assert allowed(claim(PUBLIC, datasource_id="x"), DASHBOARD, None, 0) is Refusal.INTENT_CHANGED
-    assert allowed(claim(PUBLIC), replace(DASHBOARD, share_version=4), None, 1000) is Refusal.REVOKED
+    assert allowed(claim(PUBLIC), DASHBOARD, None, OWNER, 99.9) is None
+    assert allowed(claim(PUBLIC), DASHBOARD, None, OWNER, 100) is Refusal.EXPIRED
+    assert allowed(claim(PUBLIC, intent_hash="old"), DASHBOARD, None, OWNER, 0) is Refusal.INTENT_CHANGED
+    assert allowed(claim(PUBLIC, datasource_id="x"), DASHBOARD, None, OWNER, 0) is Refusal.INTENT_CHANGED
+    assert allowed(claim(PUBLIC), replace(DASHBOARD, share_version=4), None, OWNER, 1000) is Refusal.REVOKED
     assert not Refusal.REVOKED.retryable
     assert Refusal.EXPIRED.retryable and Refusal.INTENT_CHANGED.retryable
 
@@ -93,8 +120,8 @@ def test_no_version_survives_its_revocation(
     before = replace(DASHBOARD, visibility=visibility, share_version=version)
     after = replace(before, share_version=version + revocations)
     for principal, who in ((Principal(PUBLIC_SUBJECT, held), None), (Principal("stranger", held), user("stranger"))):
-        if may_see(before, who, principal):
-            assert not may_see(after, who, principal)
+        if may_see(before, who, OWNER, principal):
+            assert not may_see(after, who, OWNER, principal)
 
 
 @pytest.mark.parametrize(
@@ -127,17 +154,17 @@ def test_who_is_a_member_whatever_the_visibility(who: UserAccess | None, expecte
     ],
 )
 def test_of_a_remote_apis_dashboard_only_what_it_revoked_is_known(principal: Principal, expected: bool) -> None:
-    assert may_see(remote_access_item("d", 3), None, principal) is expected
-    assert not may_see(replace(remote_access_item("d", 3), deleted=True), None, principal)
-    refusal = allowed(claim(principal, intent_hash="the API compares it"), remote_access_item("d", 3), None, 99)
+    assert may_see(remote_access_item("d", 3), None, None, principal) is expected
+    assert not may_see(replace(remote_access_item("d", 3), deleted=True), None, None, principal)
+    refusal = allowed(claim(principal, intent_hash="the API compares it"), remote_access_item("d", 3), None, None, 99)
     assert refusal is (None if expected else Refusal.REVOKED)
     if expected:
-        assert allowed(claim(principal), remote_access_item("d", 3), None, 100) is Refusal.EXPIRED
+        assert allowed(claim(principal), remote_access_item("d", 3), None, None, 100) is Refusal.EXPIRED
 
 
 @given(st.one_of(st.none(), st.integers(0, 5)), st.integers(0, 5), st.integers(0, 5))
 def test_an_attested_item_only_ever_loses_viewers(held: int | None, version: int, more: int) -> None:
     for subject in (PUBLIC_SUBJECT, "user"):
         principal = Principal(subject, held)
-        if may_see(remote_access_item("d", version + more), None, principal):
-            assert may_see(remote_access_item("d", version), None, principal)
+        if may_see(remote_access_item("d", version + more), None, None, principal):
+            assert may_see(remote_access_item("d", version), None, None, principal)

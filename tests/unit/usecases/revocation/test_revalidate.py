@@ -8,7 +8,7 @@ import pytest
 from tests.containers.gateway import DASHBOARD, DATASOURCE
 from tests.containers.revalidation import KEY, PASS, RevalidationContainer
 from tests.doubles.platform import Died
-from tidegate.domain.access import Role, UserAccess
+from tidegate.domain.access import Role, UserAccess, Visibility
 from tidegate.domain.revocations import Task, TaskKind
 from tidegate.domain.subscriptions import NOTIFY_WITHIN_S, TERMINATION_CLAIM_S, TerminationClaim
 from tidegate.errors import Unavailable
@@ -63,6 +63,38 @@ def test_signed_in_viewers(how: str) -> None:
             task = Task(TaskKind.USER, "member")
     assert container.run(task) == 1
     assert [key.connection_id for key in container.subscriptions.rows] == ["other"]
+
+
+@pytest.mark.parametrize("dies_after", [None, 0, 1], ids=["lives", "dies at once", "dies after one"])
+def test_what_a_deactivated_owner_shows_to_guests_is_checked(dies_after: int | None) -> None:
+    container = RevalidationContainer()
+    container.subscribed("guest")
+    container.subscribed("member", user="member")
+    shown = replace(container.access.dashboards[DASHBOARD], dashboard_id="second")
+    container.access.dashboards |= {"second": shown, "mine": replace(shown, visibility=Visibility.PRIVATE)}
+    task = Task(TaskKind.USER, "owner", since_ms=7)
+    assert container.run(task) == 0 and container.tasks.queued == [], "an active owner's are left alone"
+    container.access.users["owner"] = UserAccess("owner", Role.EDITOR, False, 2)
+    queue, queued = container.tasks.queue, container.tasks.queued
+    if dies_after is not None:
+
+        def dying(task: Task, delay_s: int = 0) -> None:
+            if len(queued) == dies_after:
+                raise Died
+            queue(task, delay_s)
+
+        container.tasks.queue = dying  # type: ignore[method-assign]
+        with pytest.raises(Died):
+            container.run(task)
+        container.tasks.queue = queue  # type: ignore[method-assign]
+    container.run(task)
+    tasks = [asked for asked, _delay_s in queued]
+    assert {found.target for found in tasks} == {DASHBOARD, "second"}
+    assert {(found.kind, found.since_ms) for found in tasks} == {(TaskKind.DASHBOARD, 7)}
+    assert container.run(PASS) == 1
+    assert [key.connection_id for key in container.subscriptions.rows] == ["member"], "a member needs no owner"
+    error = container.sender.sent["guest"][0]
+    assert (error["errorCode"], error["retryable"]) == ("STREAM_AUTH_FAILED", False)
 
 
 def test_what_cannot_be_checked_is_kept_and_counted() -> None:

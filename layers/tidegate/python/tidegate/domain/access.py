@@ -7,7 +7,8 @@ It decides from little data, on purpose. An *access item* mirrors the few facts 
 decision reads. It is written in the same transaction as the record it mirrors. A missing access item means denied.
 
 Whoever may see a dashboard is a *member* or a *guest* of it. `is_member` is the only place that tells them apart. A
-member needs neither link nor publicity. A guest, with a login or without, is bound to the share version.
+member needs neither link nor publicity. A guest, with a login or without, is bound to the share version, and to the
+owner: what a deactivated owner shows to guests is shown no longer.
 """
 
 from __future__ import annotations
@@ -158,12 +159,30 @@ class Refusal(StrEnum):
         return self is not Refusal.REVOKED
 
 
-def may_see(dashboard: DashboardAccess | None, user: UserAccess | None, principal: Principal) -> bool:
+def owner_that_counts(dashboard: DashboardAccess) -> str | None:
+    """The user id of the owner, without whose access item guests are denied. None when no guest is admitted anyway."""
+    no_guests = dashboard.deleted or dashboard.remote or dashboard.visibility is Visibility.PRIVATE
+    return None if no_guests else dashboard.owner_id
+
+
+def open_to_guests(dashboard: DashboardAccess, owner: UserAccess | None) -> bool:
+    """Whether the dashboard is shown to anybody who is not a member: by link or to everybody, by an active owner.
+
+    `owner`: the owner's access item. None is an unknown owner: nobody is shown anything.
+    """
+    counts = owner_that_counts(dashboard)
+    return counts is not None and owner is not None and owner.user_id == counts and owner.active
+
+
+def may_see(
+    dashboard: DashboardAccess | None, user: UserAccess | None, owner: UserAccess | None, principal: Principal
+) -> bool:
     """Whether `principal` may see the dashboard at all, whatever the datasource.
 
     Args:
         dashboard: its access item. None when there is none, which means denied.
         user: the access item of a signed-in principal; ignored for public ones. None is an unknown user: denied.
+        owner: the access item of the dashboard's owner, for guests: see `open_to_guests`.
         principal: the viewer.
     """
     if dashboard is None or dashboard.deleted:
@@ -174,7 +193,7 @@ def may_see(dashboard: DashboardAccess | None, user: UserAccess | None, principa
             return not principal.is_public
         return principal.share_version >= dashboard.share_version
     as_guest = (
-        dashboard.visibility is not Visibility.PRIVATE
+        open_to_guests(dashboard, owner)
         and principal.share_version is not None
         and principal.share_version == dashboard.share_version
     )
@@ -218,20 +237,23 @@ def is_member(dashboard: HasMembers, user: MayBeMember | None) -> bool:
     return is_admin(user.role) or user.user_id == dashboard.owner_id or user.user_id in dashboard.acl
 
 
-def allowed(claim: Claim, dashboard: DashboardAccess | None, user: UserAccess | None, now: float) -> Refusal | None:
+def allowed(
+    claim: Claim, dashboard: DashboardAccess | None, user: UserAccess | None, owner: UserAccess | None, now: float
+) -> Refusal | None:
     """Decide whether the subscription that rests on `claim` may receive data at `now`.
 
     Args:
         claim: what the subscription rests on.
         dashboard: access item of `claim.dashboard_id`. None when none is stored, which means denied.
         user: access item of the principal when signed in; None for public viewers.
+        owner: access item of the dashboard's owner, where `owner_that_counts` names one.
         now: epoch seconds.
 
     Returns:
         None when allowed, else why not. Revocation is reported before expiry: a viewer who lost the right learns
         it even if the token has run out meanwhile.
     """
-    if not may_see(dashboard, user, claim.principal):
+    if not may_see(dashboard, user, owner, claim.principal):
         return Refusal.REVOKED
     assert dashboard is not None  # may_see denies a missing one
     if not dashboard.remote and dashboard.intents.get(claim.datasource_id) != claim.intent_hash:

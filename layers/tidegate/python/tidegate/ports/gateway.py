@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
+from tidegate.domain.access import owner_that_counts
+
 if TYPE_CHECKING:
     from tidegate.domain.access import DashboardAccess, UserAccess
     from tidegate.domain.subscriptions import (
@@ -26,17 +28,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class AccessSnapshot:
-    """Access items that were read together. Ids without an item are absent from the maps."""
+    """Access items that were read together. Ids without an item are absent from the maps.
+
+    `users` also has the owner of every dashboard that guests are shown: see `owner_that_counts`.
+    """
 
     dashboards: Mapping[str, DashboardAccess]
     users: Mapping[str, UserAccess]
+
+    def owner_of(self, dashboard_id: str) -> UserAccess | None:
+        """The access item of the owner, where guests of the dashboard depend on it."""
+        dashboard = self.dashboards.get(dashboard_id)
+        owner_id = owner_that_counts(dashboard) if dashboard else None
+        return self.users.get(owner_id) if owner_id else None
 
 
 class AccessStore(Protocol):
     """Reads access items and intents."""
 
     def read(self, dashboard_ids: Iterable[str], user_ids: Iterable[str]) -> AccessSnapshot:
-        """Read access items, strongly consistent, in as few calls as the store allows."""
+        """Read access items, strongly consistent, in as few calls as the store allows.
+
+        Owners are known only once the dashboards are read. Those that count take one more call.
+        """
 
     def intent(self, dashboard_id: str, datasource_id: str) -> Mapping[str, object] | None:
         """The canonical intent stored for a datasource (see `domain.intents`); None when there is none."""

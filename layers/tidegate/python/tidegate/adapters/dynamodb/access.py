@@ -10,12 +10,20 @@ transaction that changes what they mirror. The version in `revoked#id` only grow
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from tidegate.adapters.dynamodb.client import ConditionFailed, DynamoDb, Item, put_action, update_action
-from tidegate.domain.access import AclLevel, DashboardAccess, Role, UserAccess, Visibility, remote_access_item
+from tidegate.domain.access import (
+    AclLevel,
+    DashboardAccess,
+    Role,
+    UserAccess,
+    Visibility,
+    owner_that_counts,
+    remote_access_item,
+)
 from tidegate.ports.gateway import AccessSnapshot, AccessStore
 from tidegate.ports.remote_api import RevokedVersions
 
@@ -30,22 +38,27 @@ class DynamoAccess(AccessStore):
         self._table = table
 
     def read(self, dashboard_ids: Iterable[str], user_ids: Iterable[str]) -> AccessSnapshot:
+        asked = dict.fromkeys(user_ids)
         keys = [f"{_DASHBOARD}{dashboard_id}" for dashboard_id in dict.fromkeys(dashboard_ids)]
-        keys += [f"{_USER}{user_id}" for user_id in dict.fromkeys(user_ids)]
-        if len(keys) == 1:
-            item = self._db.get(self._table, {"key": keys[0]})
-            items = [item] if item else []
-        else:
-            items = self._db.get_many(self._table, [{"key": key} for key in keys])
+        keys += [f"{_USER}{user_id}" for user_id in asked]
         dashboards, users = {}, {}
-        for item in items:
+        for item in self._items(keys):
             if item["key"].startswith(_DASHBOARD):
                 dashboard = _dashboard(item)
                 dashboards[dashboard.dashboard_id] = dashboard
             else:
                 user = _user(item)
                 users[user.user_id] = user
+        owners = dict.fromkeys(owner_that_counts(dashboard) for dashboard in dashboards.values())
+        for item in self._items([f"{_USER}{owner}" for owner in owners if owner is not None and owner not in asked]):
+            users[_user(item).user_id] = _user(item)
         return AccessSnapshot(dashboards, users)
+
+    def _items(self, keys: Sequence[str]) -> list[Item]:
+        if len(keys) == 1:
+            item = self._db.get(self._table, {"key": keys[0]})
+            return [item] if item else []
+        return self._db.get_many(self._table, [{"key": key} for key in keys])
 
     def intent(self, dashboard_id: str, datasource_id: str) -> Mapping[str, object] | None:
         return stored_intents(self._db, self._table, dashboard_id, only=datasource_id).get(datasource_id)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from tidegate.domain import rights
-from tidegate.domain.access import AclLevel, Visibility
+from tidegate.domain.access import AclLevel, Visibility, is_member
 from tidegate.domain.dashboards import AclEntry, Dashboard, DashboardSummary, access_of
 from tidegate.domain.documents import check_document
 from tidegate.domain.intents import intent_hash, profile_ids
@@ -65,15 +65,14 @@ class ManageDashboards:
         dashboard = self._dashboards.get(dashboard_id)
         if dashboard is None:
             raise NotFound("Dashboard not found")
-        public = dashboard.visibility is Visibility.PUBLIC
-        if not public and (user is None or not rights.may_read(dashboard, user)):
+        if not is_member(dashboard, user) and not self._shown_to_guests(dashboard, Visibility.PUBLIC):
             raise NotFound("Dashboard not found")
         return dashboard
 
     def by_share_token(self, share_token: str) -> Dashboard:
-        """The dashboard that a link leads to. Raises `NotFound`, also when it is private now."""
+        """The dashboard that a link leads to. Raises `NotFound`, also when it is private or has no active owner."""
         dashboard = self._dashboards.by_share_token(share_token)
-        if dashboard is None or dashboard.visibility is Visibility.PRIVATE:
+        if dashboard is None or not self._shown_to_guests(dashboard, Visibility.LINK, Visibility.PUBLIC):
             raise NotFound("Dashboard not found")
         return dashboard
 
@@ -247,7 +246,16 @@ class ManageDashboards:
         dashboard = self._dashboards.get(dashboard_id)
         if dashboard is None or not rights.may_read(dashboard, user):
             raise NotFound("Dashboard not found")
+        if not is_member(dashboard, user) and not self._shown_to_guests(dashboard, Visibility.PUBLIC):
+            raise NotFound("Dashboard not found")
         return dashboard
+
+    def _shown_to_guests(self, dashboard: Dashboard, *visible: Visibility) -> bool:
+        """Whether guests are shown the dashboard: it is visible in one of these ways, and its owner is active."""
+        if dashboard.visibility not in visible:
+            return False
+        owner = self._users.get(dashboard.owner_id)
+        return owner is not None and owner.active
 
     def _shareable(self, user: User, dashboard_id: str) -> Dashboard:
         dashboard = self._readable(user, dashboard_id)

@@ -21,6 +21,7 @@ from tidegate.domain.access import (
     Visibility,
     is_member,
     may_see,
+    open_to_guests,
 )
 from tidegate.domain.intents import Intent
 from tidegate.domain.stream_policy import check_destination, check_public_use
@@ -132,7 +133,7 @@ class Mint:
         opened = request.share_token is not None and self._opens(request.dashboard_id, request.share_token)
         if held is not None and request.share_token is not None and not opened:
             spend("public-ip", request.address, self._policy.new_per_address)
-        principal = self._principal(request, access, user, opened)
+        principal = self._principal(request, access, user, snapshot.owner_of(request.dashboard_id), opened)
         intent_hash = access.intents.get(request.datasource_id)
         if intent_hash is None:
             raise NotFound("Datasource not found")
@@ -195,23 +196,28 @@ class Mint:
         return dashboard is not None and hmac.compare_digest(dashboard.share_token.encode(), share_token.encode())
 
     def _principal(
-        self, request: MintRequest, access: DashboardAccess, user: UserAccess | None, opened: bool
+        self,
+        request: MintRequest,
+        access: DashboardAccess,
+        user: UserAccess | None,
+        owner: UserAccess | None,
+        opened: bool,
     ) -> Principal:
         """The principal that the token will speak for. `opened`: the caller holds the link. Raises `Denied`."""
         by_link = access.visibility is Visibility.PUBLIC or opened
         version = access.share_version if by_link else None
         if request.user is None:
-            if access.visibility is Visibility.PRIVATE:
+            if not open_to_guests(access, owner):
                 raise Denied("Dashboard is not externally visible")
             principal = Principal(PUBLIC_SUBJECT, version)
-            if not may_see(access, None, principal):
+            if not may_see(access, None, owner, principal):
                 raise Denied("Dashboard share token is invalid")
             return principal
         member = Principal(request.user.user_id, None, request.user.session_version)
-        if may_see(access, user, member):
+        if may_see(access, user, owner, member):
             return member
         guest = Principal(request.user.user_id, version, request.user.session_version)
-        if may_see(access, user, guest):
+        if may_see(access, user, owner, guest):
             return guest
         raise Denied("Dashboard access denied")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from threading import Lock
 
-from tidegate.domain.access import FRESH_S, DashboardAccess, UserAccess, allowed
+from tidegate.domain.access import FRESH_S, DashboardAccess, UserAccess, allowed, owner_that_counts
 from tidegate.domain.subscriptions import Subscription
 from tidegate.errors import Unavailable
 from tidegate.ports.gateway import AccessStore
@@ -36,13 +36,21 @@ class FreshAccess:
         with self._changing:
             self._dashboards = {key: kept for key, kept in self._dashboards.items() if started - kept[0] < FRESH_S}
             self._users = {key: kept for key, kept in self._users.items() if started - kept[0] < FRESH_S}
+            users |= {owner for key in dashboards if (owner := self._owner_of(key)) is not None}
             dashboards -= self._dashboards.keys()
             users -= self._users.keys()
         if dashboards or users:
             snapshot = self._access.read(sorted(dashboards), sorted(users))
             with self._changing:
                 self._dashboards |= {key: (started, snapshot.dashboards.get(key)) for key in dashboards}
-                self._users |= {key: (started, snapshot.users.get(key)) for key in users}
+                self._users |= {key: (started, snapshot.users.get(key)) for key in users | snapshot.users.keys()}
+                owners = {owner for key in dashboards if (owner := self._owner_of(key)) is not None}
+                self._users |= dict.fromkeys(owners - snapshot.users.keys(), (started, None))
+
+    def _owner_of(self, dashboard_id: str) -> str | None:
+        """The owner whose access item guests of a dashboard need, as far as the dashboard is known."""
+        known = self._dashboards.get(dashboard_id)
+        return owner_that_counts(known[1]) if known is not None and known[1] is not None else None
 
     def allows(self, row: Subscription) -> bool:
         """Whether the row may be sent data now. Items that are too old are read again.
@@ -55,14 +63,18 @@ class FreshAccess:
             dashboard = self._dashboards.get(row.key.dashboard_id)
             public = row.claim.principal.is_public
             user = None if public else self._users.get(row.claim.principal.subject)
+            owner_id = owner_that_counts(dashboard[1]) if dashboard is not None and dashboard[1] is not None else None
+            owner = self._users.get(owner_id) if owner_id is not None else None
             # The age is checked last, so that nothing but the sending comes after it.
             oldest_allowed = self._clock.monotonic() - FRESH_S
             if (
                 dashboard is not None
                 and dashboard[0] > oldest_allowed
                 and (public or (user is not None and user[0] > oldest_allowed))
+                and (owner_id is None or (owner is not None and owner[0] > oldest_allowed))
             ):
-                return allowed(row.claim, dashboard[1], user[1] if user else None, now) is None
+                found_user, found_owner = user[1] if user else None, owner[1] if owner else None
+                return allowed(row.claim, dashboard[1], found_user, found_owner, now) is None
             if not last_try:
                 self.load([row])
         raise Unavailable("The access items were not read in time", code="access_too_old")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from tidegate.domain.access import Claim, Refusal, Visibility, allowed, is_member
+from tidegate.domain.access import Claim, Refusal, allowed, is_member, open_to_guests
 from tidegate.domain.intents import Intent, intent_hash
 from tidegate.domain.profiles import BrokerProfile, CredentialProfile
 from tidegate.domain.stream_policy import StreamPolicy, check_destination, check_public_use, stream_for
@@ -84,6 +84,7 @@ class LocalAuthorizer:
             claim,
             snapshot.dashboards.get(claim.dashboard_id),
             snapshot.users.get(claim.principal.subject),
+            snapshot.owner_of(claim.dashboard_id),
             now,
         )
 
@@ -123,14 +124,15 @@ def _checked(claims: SessionClaims, snapshot: AccessSnapshot, now: float) -> Adm
     dashboard = snapshot.dashboards.get(claims.dashboard_id)
     if dashboard is None or dashboard.deleted:
         raise NotFound("Dashboard not found")
+    owner = snapshot.owner_of(claims.dashboard_id)
     if claims.principal.is_public:
-        if dashboard.visibility is Visibility.PRIVATE:
+        if not open_to_guests(dashboard, owner):
             raise Denied("Dashboard is not externally visible")
         if claims.principal.share_version != dashboard.share_version:
             raise Denied("Share token is stale", code="share_token_stale")
     claim = claims.claim(dashboard.intents.get(claims.datasource_id, ""))
     user = snapshot.users.get(claim.principal.subject)
-    refusal = allowed(claim, dashboard, user, now)
+    refusal = allowed(claim, dashboard, user, owner, now)
     if refusal is Refusal.REVOKED:
         raise Denied("Dashboard access denied")
     if refusal is Refusal.EXPIRED:

@@ -59,4 +59,4 @@ class RemoteAuthorizer:
     def recheck(self, claim: Claim, now: float) -> Refusal | None:
         """Read the access item now and ask `allowed` again. None when the claim holds."""
         snapshot = self._access.read([claim.dashboard_id], [])
-        return allowed(claim, snapshot.dashboards.get(claim.dashboard_id), None, now)
+        return allowed(claim, snapshot.dashboards.get(claim.dashboard_id), None, None, now)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tidegate.domain.access import DashboardAccess, Refusal, UserAccess, allowed
+from tidegate.domain.access import DashboardAccess, Refusal, UserAccess, allowed, owner_that_counts
 from tidegate.domain.subscriptions import Subscription, Termination
 from tidegate.errors import Unavailable
 from tidegate.ports.gateway import AccessStore
@@ -49,7 +49,9 @@ class Evaluate:
         for row in rows:
             dashboard = found_dashboards.get(row.key.dashboard_id)
             user = found_users.get(row.claim.principal.subject)
-            refusal = allowed(row.claim, dashboard, user, now)
+            owner_id = owner_that_counts(dashboard) if dashboard else None
+            owner = found_users.get(owner_id) if owner_id else None
+            refusal = allowed(row.claim, dashboard, user, owner, now)
             if row.termination:
                 # Claimed by a run that died before it had notified the viewer: notify and delete. A viewer who is
                 # allowed again is told to come back, never that the right was revoked.

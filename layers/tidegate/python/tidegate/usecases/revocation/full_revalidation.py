@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from threading import Lock
 
-from tidegate.domain.access import DashboardAccess, UserAccess
+from tidegate.domain.access import DashboardAccess, UserAccess, owner_that_counts
 from tidegate.domain.revocations import Task, TaskKind
 from tidegate.domain.subscriptions import Connection, Subscription, Termination
 from tidegate.errors import Unavailable
@@ -72,7 +72,10 @@ class ReadOnceAccess:
             if new_dashboards or new_users:
                 found = self._access.read(new_dashboards, new_users)
                 self._dashboards |= {key: found.dashboards.get(key) for key in new_dashboards}
-                self._users |= {key: found.users.get(key) for key in new_users}
+                owners = [owner for item in found.dashboards.values() if (owner := owner_that_counts(item)) is not None]
+                self._users |= {key: found.users.get(key) for key in [*new_users, *owners]}
+            known = [item for key in dashboards if (item := self._dashboards[key]) is not None]
+            users += [owner for item in known if (owner := owner_that_counts(item)) is not None]
             return AccessSnapshot(
                 {key: item for key in dashboards if (item := self._dashboards[key]) is not None},
                 {key: user for key in users if (user := self._users[key]) is not None},

@@ -6,12 +6,12 @@ the change. A row that cannot be checked is kept and counted as `indeterminate`,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from tidegate.domain.revocations import Task, TaskKind
 from tidegate.domain.subscriptions import TERMINATION_CLAIM_S, Subscription
-from tidegate.ports.gateway import SubscriptionStore
+from tidegate.ports.gateway import AccessStore, SubscriptionStore
 from tidegate.ports.revocation import RevalidationQueue
 from tidegate.ports.runtime import Clock, Observer
 from tidegate.usecases.remote_api.reintrospect import Reintrospect
@@ -36,10 +36,15 @@ class Revalidate:
         clock: Clock,
         observer: Observer,
         reintrospect: Reintrospect | None = None,
+        shown_by: Callable[[str], Iterable[str]] | None = None,
+        access: AccessStore | None = None,
     ) -> None:
         """
         Args:
             follow_feed: reads our own feed, or that of a remote API.
+            shown_by: ids of the dashboards that a user owns and shows to guests. *Index.* None with a remote API, whose
+                users are not known here.
+            access: where it is looked up whether that user is still active. Needed with `shown_by`.
             replace_relay_workers: is here because the tasks of the schedule come by this queue.
             reintrospect: asks a remote API about rows, because its feed does not report every lost right. None without
                 a remote API.
@@ -54,6 +59,8 @@ class Revalidate:
         self._clock = clock
         self._observer = observer
         self._reintrospect = reintrospect
+        self._shown_by = shown_by
+        self._access = access
 
     def __call__(self, task: Task, deadline: float) -> int:
         """Carry out one task. Returns how many subscriptions were terminated.
@@ -79,7 +86,21 @@ class Revalidate:
             case TaskKind.DASHBOARD:
                 return self._check(task, list(self._subscriptions.of_dashboard(task.target)), deadline)
             case TaskKind.USER:
+                self._ask_for_what_they_show(task)
                 return self._check(task, list(self._subscriptions.of_user(task.target)), deadline)
+
+    def _ask_for_what_they_show(self, task: Task) -> None:
+        """Queue a task for each dashboard that a deactivated user shows to guests, who are denied with its owner.
+
+        Repeating is harmless, so a run that dies in between is carried out again.
+        """
+        if self._shown_by is None or self._access is None:
+            return
+        user = self._access.read([], [task.target]).users.get(task.target)
+        if user is not None and user.active:
+            return
+        for dashboard_id in self._shown_by(task.target):
+            self._tasks.queue(Task(TaskKind.DASHBOARD, dashboard_id, task.since_ms))
 
     def _check(self, task: Task, rows: Sequence[Subscription], deadline: float) -> int:
         """Terminate the rows that are not allowed any more, and queue the task again for what is left over.
