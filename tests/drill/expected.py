@@ -51,10 +51,10 @@ LIMITER: Mapping[str, Limited] = {
     "mint, public": Limited(
         _LIMITER, "201", "429 limit_reached", ("datasource-mint-public-ip", "datasource-mint-public-share")
     ),
-    "mint, user": Limited(
-        _LIMITER, "201", "429 limit_reached", ("datasource-mint-user", "datasource-mint-user-dashboard")
+    "mint, user": Limited(_LIMITER, "201", "429 limit_reached", ("datasource-mint-user",)),
+    "mint, refresh": Limited(
+        _LIMITER, "201", "429 limit_reached", ("datasource-mint-public-viewer", "datasource-mint-public-following-ip")
     ),
-    "mint, refresh": Limited(_LIMITER, "201", "429 limit_reached", ("datasource-mint-public-share",)),
     "internal consume": Limited(
         "503 backend_fail_closed",
         "200 backend_fail_open",
@@ -66,15 +66,10 @@ LIMITER: Mapping[str, Limited] = {
         _TOLD,
         "ack",
         "STREAM_RATE_LIMITED, retryable",
-        ("realtime-public-subscribe-ip", "realtime-public-subscribe-share", "cap-dash"),
+        ("realtime-public-subscribe-ip", "cap-dash"),
     ),
     "subscribe, private": Limited(_TOLD, "ack", "STREAM_RATE_LIMITED, retryable", ("cap-dash",)),
-    "subscribe, refresh": Limited(
-        _TOLD,
-        "ack",
-        "STREAM_RATE_LIMITED, retryable",
-        ("realtime-public-subscribe-ip", "realtime-public-subscribe-share"),
-    ),
+    "subscribe, refresh": Limited("ack", "ack", "ack", ()),
 }
 
 #: The cause that `backend_error` is counted with.
