@@ -39,7 +39,7 @@ settings. **Holds** says how soon a change holds, counted from the end of the de
 | holds | meaning |
 | --- | --- |
 | at once | for every call that begins after it. One that has begun ends with the old value, within {longest} seconds. |
-| two minutes | as above, and in the relay within two minutes. A worker hands over to one with the new settings. |
+| two minutes | as above, and in the relay within two minutes, when a worker hands over to one with new settings. |
 | at the start | it is only checked, when a function starts. |
 | something *after* | for what is made after it. What is there already keeps the old value. |
 

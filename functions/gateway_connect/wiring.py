@@ -84,6 +84,7 @@ def subscribe_policy(settings: Settings) -> SubscribePolicy:
     from tidegate.usecases.gateway.subscribe import SubscribePolicy
 
     return SubscribePolicy(
+        enabled=settings.realtime_enabled,
         subscriptions_per_connection=settings.max_subscriptions_per_connection,
         connections_per_dashboard=settings.max_connections_per_dashboard,
         rate_per_ip=settings.public_subscribe_rate_limit_ip_per_min,

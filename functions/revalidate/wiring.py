@@ -44,6 +44,7 @@ def revalidate_services(env: Mapping[str, str] | None = None) -> RevalidateServi
         clock=clock,
         ids=ids,
         observer=observer,
+        switches=container.switches,
     )
     reintrospect = _reintrospect(container)
     full_revalidation = FullRevalidation(
@@ -62,10 +63,11 @@ def revalidate_services(env: Mapping[str, str] | None = None) -> RevalidateServi
         ids=ids,
         observer=observer,
         reintrospect=reintrospect,
+        switches=container.switches,
     )
     revalidate = Revalidate(
         subscriptions=container.subscriptions,
-        evaluate=Evaluate(access=container.gateway_access, clock=clock, observer=observer),
+        evaluate=Evaluate(access=container.gateway_access, clock=clock, observer=observer, switches=container.switches),
         terminate=terminate,
         follow_feed=_follow_feed(container),
         full_revalidation=full_revalidation,

@@ -6,6 +6,7 @@ from tests.containers.gateway import DASHBOARD, DATASOURCE, GatewayContainer
 from tests.doubles.stores import MemoryFullRevalidationRuns
 from tidegate.domain.access import owner_that_counts
 from tidegate.domain.revocations import FeedPage, Revocation, RevocationEvent, Task, TaskKind
+from tidegate.domain.stream_policy import ALL_ON, Switches
 from tidegate.domain.subscriptions import SubscriptionKey
 from tidegate.errors import Unavailable
 from tidegate.usecases.revocation.evaluate import Evaluate
@@ -58,7 +59,7 @@ class LocalFeed:
 
 
 class RevalidationContainer(GatewayContainer):
-    def __init__(self, batch: int = 100) -> None:
+    def __init__(self, batch: int = 100, switches: Switches = ALL_ON) -> None:
         super().__init__()
         self.feed, self.tasks, self.runs = LocalFeed(), Tasks(), MemoryFullRevalidationRuns()
         self.terminate = TerminateSubscriptions(
@@ -69,6 +70,7 @@ class RevalidationContainer(GatewayContainer):
             clock=self.clock,
             ids=self.ids,
             observer=self.observer,
+            switches=switches,
         )
         self.follow = FollowFeed(
             feed=self.feed,
@@ -79,7 +81,7 @@ class RevalidationContainer(GatewayContainer):
             clock=self.clock,
             observer=self.observer,
         )
-        self.evaluate = Evaluate(access=self.access, clock=self.clock, observer=self.observer)
+        self.evaluate = Evaluate(access=self.access, clock=self.clock, observer=self.observer, switches=switches)
         self.full_revalidation = FullRevalidation(
             connections=self.connections,
             subscriptions=self.subscriptions,
@@ -95,6 +97,7 @@ class RevalidationContainer(GatewayContainer):
             clock=self.clock,
             ids=self.ids,
             observer=self.observer,
+            switches=switches,
         )
         self.revalidate = Revalidate(
             subscriptions=self.subscriptions,

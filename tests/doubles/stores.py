@@ -368,15 +368,17 @@ class MemoryFullRevalidationRuns(FullRevalidationRuns):
         self.began: int | None = None
         self.progress: dict[str, str] | None = None
         self.demanded = False
+        self.switches = ""
 
-    def begin(self, owner: str, now: int, interval_s: int, life_s: int) -> RevalidationRun | None:
+    def begin(self, owner: str, now: int, interval_s: int, life_s: int, switches: str = "") -> RevalidationRun | None:
         with self._lock:
             if self.until is not None and self.until >= now and self.owner != owner:
                 return None
             if self.progress is None:
-                if self.began is not None and self.began > now - interval_s and not self.demanded:
+                changed = self.began is not None and self.switches != switches
+                if self.began is not None and self.began > now - interval_s and not self.demanded and not changed:
                     return None
-                self.began, self.progress, self.demanded = now, {}, False
+                self.began, self.progress, self.demanded, self.switches = now, {}, changed, switches
             assert self.began is not None
             self.owner, self.until = owner, now + life_s
             return RevalidationRun(owner, self.began, dict(self.progress))

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from functions.revalidate import wiring as revalidate_wiring
 from functions.revalidate.dispatch import make_handler as make_stream_handler
 from functions.revalidate.profiles import make_handler as make_profiles_handler
@@ -114,6 +116,36 @@ def test_the_full_revalidation_by_worker(deployed: Mapping[str, str], management
     assert work({"Records": [record]}, Context()) == {"batchItemFailures": []}
     assert [frame["type"] for frame in gateway.frames("c1=")][-2:] == ["error", "status"]
     assert gateway.publish(b"1") == 0
+
+
+@pytest.mark.parametrize(
+    ("switch", "text"),
+    [("REALTIME_MQTT_ENABLED", "MQTT protocol is disabled"), ("REALTIME_ENABLED", "Realtime is disabled")],
+)
+def test_a_switch_ends_who_is_there_and_refuses_who_comes(
+    deployed: Mapping[str, str], management: ManagementServer, demo: Demo, switch: str, text: str
+) -> None:
+    """IoT Core's viewers: nobody but the full revalidation could tell them, because the bridge only idles."""
+    full = {"Records": [{"messageId": "m1", "body": json.dumps({"kind": "full", "target": ""})}]}
+    gateway = gateway_over(deployed, management)
+    gateway.open("c1=")
+    gateway.say("c1=", demo.subscribe())
+    work = make_handler(revalidate_wiring.revalidate_services(gateway.env))
+    assert work(full, Context()) == {"batchItemFailures": []} and gateway.frames("c1=")[-1]["type"] == "status"
+    off = {**deployed, switch: "false"}
+    late = gateway_over(off, management)
+    gateway.open("c2=")  # before its handshakes were refused
+    late.say("c2=", demo.subscribe())
+    (ack,) = [frame for frame in late.frames("c2=") if frame["type"] == "ack"]
+    assert (ack["ok"], ack["errorCode"], ack["message"]) == (False, "STREAM_POLICY_BLOCKED", text)
+    work = make_handler(revalidate_wiring.revalidate_services(late.env))
+    assert work(full, Context()) == {"batchItemFailures": []}, "at once, although the interval is not over"
+    error, status = gateway.frames("c1=")[-2:]
+    assert (error["type"], error["errorCode"], error["message"]) == ("error", "STREAM_POLICY_BLOCKED", text)
+    assert error["retryable"] is False
+    assert (status["type"], status["status"], status["errorCode"]) == ("status", "error", "STREAM_POLICY_BLOCKED")
+    assert gateway.publish(b"1") == 0 and ("DELETE", "c1=") in management.requests
+    assert ControlPlaneProviders(deployed).connections.get("c1=") is None
 
 
 def test_a_dead_relay_is_found_by_worker(deployed: Mapping[str, str], management: ManagementServer) -> None:

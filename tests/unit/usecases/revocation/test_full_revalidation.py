@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from threading import Lock
 from typing import Any
@@ -12,6 +13,7 @@ from tests.containers.revalidation import RevalidationContainer
 from tests.doubles.platform import Died
 from tidegate.domain.access import Visibility
 from tidegate.domain.revocations import Task, TaskKind
+from tidegate.domain.stream_policy import Switches
 from tidegate.domain.subscriptions import Subscription
 from tidegate.errors import Unavailable
 from tidegate.ports.delivery import Delivery
@@ -48,6 +50,52 @@ def test_it_runs_when_due_and_alone() -> None:
     assert container.run(FULL) == 0, "another run holds the lease"
     container.clock.advance(6)
     assert container.run(FULL) == 1, "a run that died is replaced when its lease ends"
+
+
+def test_only_what_is_switched_off_ends() -> None:
+    container = RevalidationContainer(switches=Switches(off=frozenset({"mqtt"})))
+    container.subscribed("mqtt")
+    container.subscribed("sse")
+    key = next(key for key in container.subscriptions.rows if key.connection_id == "sse")
+    container.subscriptions.rows[key] = replace(container.subscriptions.rows[key], protocol="sse")
+    assert container.run(FULL) == 1 and list(container.connections.rows) == ["sse"]
+    error, status = container.sender.sent["mqtt"]
+    assert (error["errorCode"], error["message"]) == ("STREAM_POLICY_BLOCKED", "MQTT protocol is disabled")
+    assert not error["retryable"] and status["status"] == "error"
+
+
+def test_who_lost_the_right_is_told_that_and_not_of_the_switch() -> None:
+    container = RevalidationContainer(switches=Switches(realtime=False))
+    container.subscribed()
+    container.revoke()
+    assert container.run(FULL) == 1
+    assert container.sender.sent["c"][0]["errorCode"] == "STREAM_AUTH_FAILED"
+
+
+def test_without_realtime_no_connection_waits_for_a_subscribe() -> None:
+    container = RevalidationContainer(switches=Switches(realtime=False))
+    container.subscribed("watching")
+    container.open("waiting")
+    container.clock.advance(2)
+    assert container.run(FULL) == 1 and not container.connections.rows
+    assert container.sender.sent["watching"][0]["message"] == "Realtime is disabled"
+
+
+def test_a_run_that_dies_while_it_ends_what_is_off_is_repeated() -> None:
+    container = RevalidationContainer(switches=Switches(off=frozenset({"mqtt"})))
+    container.subscribed(ttl=3000)
+    container.subscriptions.remove = partial(_die, container.subscriptions.remove)  # type: ignore[method-assign]
+    with suppress(Died):
+        container.run(FULL)
+    del container.subscriptions.remove
+    assert container.subscriptions.rows, "notified, not deleted"
+    container.clock.advance(600)
+    assert container.run(FULL) == 1 and not container.subscriptions.rows
+    assert container.sender.sent["c"][-2]["errorCode"] == "STREAM_POLICY_BLOCKED"
+
+
+def _die(*_: object) -> bool:
+    raise Died
 
 
 def test_each_access_item_is_read_once_however_many_viewers() -> None:

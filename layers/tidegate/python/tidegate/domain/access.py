@@ -152,11 +152,14 @@ class Refusal(StrEnum):
     EXPIRED = "expired"
     REVOKED = "revoked"
     INTENT_CHANGED = "intent_changed"
+    #: Not an answer of `allowed`: the operator switched the protocol off, or realtime as a whole. See `Switches`.
+    SWITCHED_OFF = "switched_off"
 
     @property
     def retryable(self) -> bool:
-        """Whether a new session token, minted now, may help. For a revoked viewer it does not."""
-        return self is not Refusal.REVOKED
+        """Whether a new session token, minted now, may help. It does not for a revoked viewer, nor while a switch is
+        off."""
+        return self not in (Refusal.REVOKED, Refusal.SWITCHED_OFF)
 
 
 def owner_that_counts(dashboard: DashboardAccess) -> str | None:

@@ -50,6 +50,40 @@ def disabled_text(protocol: str) -> str:
     return f"{names.get(protocol, 'This')} protocol is disabled"
 
 
+REALTIME_OFF = "Realtime is disabled"
+
+
+@dataclass(frozen=True, slots=True)
+class Switches:
+    """What the operator switched on.
+
+    Attributes:
+        realtime: false ends everything, whatever its protocol.
+        off: protocols that are switched off, of `sse`, `websocket`, `mqtt`.
+    """
+
+    realtime: bool = True
+    off: frozenset[str] = frozenset()
+
+    def refuse(self, protocol: str) -> bool:
+        """Whether no subscription of the protocol may stay."""
+        return not self.realtime or protocol in self.off
+
+    def text(self, protocol: str) -> str:
+        """The message to viewers of a subscription that is refused."""
+        return disabled_text(protocol) if self.realtime else REALTIME_OFF
+
+    @property
+    def digest(self) -> str:
+        """Equal for equal switches, in every process."""
+        return " ".join(
+            [f"realtime={str(self.realtime).lower()}", *(f"{protocol}=false" for protocol in sorted(self.off))]
+        )
+
+
+ALL_ON = Switches()
+
+
 def check_public_use(broker: BrokerProfile | None, credential: CredentialProfile | None, *, member: bool) -> None:
     """Refuse everybody but members a profile that is not for public use.
 

@@ -84,6 +84,7 @@ class Subscription:
         visible: whether fan-out may see it. Only then the row is in the stream index.
         termination: the claim of the run that is terminating it, until the row is deleted. None when no run is.
         batch: whether the connection asked for batch frames. Copied here, so that fan-out reads no connections.
+        protocol: of the stream: `mqtt`, `sse` or `websocket`. Copied here, so that switches need not read streams.
         session_token: the newest token of this authorization. It is kept only where a remote API has to be asked
             again with it. A bearer credential: never logged, never sent to a client.
     """
@@ -95,6 +96,7 @@ class Subscription:
     visible: bool = False
     termination: TerminationClaim | None = None
     batch: bool = False
+    protocol: str = ""
     session_token: str | None = field(default=None, repr=False)
 
     @property

@@ -47,8 +47,11 @@ class RevalidationRun:
 class FullRevalidationRuns(Protocol):
     """The state of the full revalidation: when it is due, who runs it, how far it is. There is only one at a time."""
 
-    def begin(self, owner: str, now: int, interval_s: int, life_s: int) -> RevalidationRun | None:
+    def begin(self, owner: str, now: int, interval_s: int, life_s: int, switches: str = "") -> RevalidationRun | None:
         """Begin a full revalidation that is due, or carry on an unfinished one.
+
+        It is also due when `switches` differ from those that the last one began with. Then another one is demanded as
+        well, for the subscribes that functions with the old settings still admit while a deployment goes on.
 
         It is due when the last one began `interval_s` seconds ago or more, or when one was demanded since. The writes
         are conditional, so of several callers at the same time only one gets the run. A repetition by the same owner
@@ -59,6 +62,7 @@ class FullRevalidationRuns(Protocol):
             now: epoch seconds.
             interval_s: least time between two beginnings, seconds.
             life_s: how long the run's lease holds, seconds.
+            switches: the digest of what the operator switched on.
 
         Returns:
             The run; None when nothing is due or unfinished, or while the lease of another run holds.

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tidegate.adapters.remote_api.adapters import HttpIntrospections
     from tidegate.adapters.remote_api.client import RemoteApiClient
     from tidegate.domain.egress import EgressPolicy
-    from tidegate.domain.stream_policy import StreamPolicy
+    from tidegate.domain.stream_policy import StreamPolicy, Switches
     from tidegate.ports.gateway import AccessStore
     from tidegate.usecases.gateway.authorizer import Authorizer
     from tidegate.usecases.limits.rate_limits import RateLimits
@@ -54,6 +54,15 @@ class RemoteApiProviders(LimitProviders):
             settings.egress_allow_private_destinations,
             settings.production,
         )
+
+    @cached_property
+    def switches(self) -> Switches:
+        """What the operator switched on."""
+        from tidegate.domain.stream_policy import Switches
+
+        settings = self.settings
+        on = {"sse": settings.sse_enabled, "websocket": settings.ws_enabled, "mqtt": settings.mqtt_enabled}
+        return Switches(settings.realtime_enabled, frozenset(protocol for protocol in on if not on[protocol]))
 
     @cached_property
     def stream_policy(self) -> StreamPolicy:

@@ -127,7 +127,12 @@ class GatewaySettings:
     """The handshake, subscribing, and what one connection may do."""
 
     realtime_enabled: bool = setting(
-        "REALTIME_ENABLED", True, boolean, "Off: the handshake answers 404, and bridge and relay idle."
+        "REALTIME_ENABLED",
+        True,
+        boolean,
+        "Off: the handshake answers 404, subscribes are refused with STREAM_POLICY_BLOCKED, every subscription and "
+        "connection is ended within two minutes, and bridge and relay idle.",
+        holds="two minutes",
     )
     max_client_connections_per_ip: int = setting(
         "REALTIME_MAX_CLIENT_CONNECTIONS_PER_IP", 25, _count, "Open connections of one address, over all functions."
@@ -296,20 +301,22 @@ class UpstreamSettings:
         "REALTIME_SSE_ENABLED",
         True,
         boolean,
-        "Off: SSE datasources are refused with STREAM_POLICY_BLOCKED. Running streams end within two minutes.",
+        "Off: SSE datasources are refused with STREAM_POLICY_BLOCKED. Subscriptions to them are told so "
+        "and end within two minutes.",
     )
     ws_enabled: bool = setting(
         "REALTIME_WS_ENABLED",
         True,
         boolean,
-        "Off: WebSocket datasources are refused with STREAM_POLICY_BLOCKED. Running streams end within two minutes.",
+        "Off: WebSocket datasources are refused with STREAM_POLICY_BLOCKED. Subscriptions to them are told so "
+        "and end within two minutes.",
     )
     mqtt_enabled: bool = setting(
         "REALTIME_MQTT_ENABLED",
         True,
         boolean,
-        "Off: MQTT datasources are refused with STREAM_POLICY_BLOCKED, and the bridge idles. Running streams end "
-        "within two minutes.",
+        "Off: MQTT datasources are refused with STREAM_POLICY_BLOCKED, and the bridge idles. Subscriptions to "
+        "them, IoT Core's included, are told so and end within two minutes.",
     )
     sse_idle_timeout_ms: int = setting(
         "REALTIME_SSE_IDLE_TIMEOUT_MS", 120_000, _upstream_ms, "How long an SSE upstream may be silent.", holds=_saved

@@ -90,9 +90,9 @@ class DynamoRevocations(RevocationFeed, CursorStore, FullRevalidationRuns):
             return False
         return True
 
-    def begin(self, owner: str, now: int, interval_s: int, life_s: int) -> RevalidationRun | None:
+    def begin(self, owner: str, now: int, interval_s: int, life_s: int, switches: str = "") -> RevalidationRun | None:
         """Attributes of the item: `owner` and `until` say who works on the run. `began`, `progress` and `open` are the
-        run itself. `demanded` asks for a run before it is due."""
+        run itself. `demanded` asks for a run before it is due. `switches` are those that the run began with."""
         free = "(attribute_not_exists(#until) OR #until < :now OR #owner = :owner)"
         lease = {"now": now, "owner": owner, "until": now + life_s}
         try:
@@ -107,19 +107,24 @@ class DynamoRevocations(RevocationFeed, CursorStore, FullRevalidationRuns):
             return RevalidationRun(owner, item["began"], item["progress"])
         except ConditionFailed:
             pass
+        values = lease | {"none": {}, "yes": True, "switches": switches}
+        begun = (
+            "#owner = :owner, #until = :until, #began = :now, #progress = :none, #open = :yes, #switches = :switches"
+        )
+        closed = f"attribute_not_exists(#open) AND {free}"
         due = "(attribute_not_exists(#began) OR #began <= :due OR attribute_exists(#demanded))"
-        values = lease | {"due": now - interval_s, "none": {}, "yes": True}
-        try:
-            self._db.update(
-                self._table,
-                _FULL,
-                "SET #owner = :owner, #until = :until, #began = :now, #progress = :none, #open = :yes REMOVE #demanded",
-                f"attribute_not_exists(#open) AND {due} AND {free}",
-                values,
-            )
-        except ConditionFailed:
-            return None
-        return RevalidationRun(owner, now, {})
+        changed = "attribute_exists(#switches) AND #switches <> :switches"
+        # After a change of the switches a second run is demanded.
+        for update, condition, more in (
+            (f"SET {begun}, #demanded = :now", f"{closed} AND {changed}", {}),
+            (f"SET {begun} REMOVE #demanded", f"{closed} AND {due}", {"due": now - interval_s}),
+        ):
+            try:
+                self._db.update(self._table, _FULL, update, condition, values | more)
+            except ConditionFailed:
+                continue
+            return RevalidationRun(owner, now, {})
+        return None
 
     def note(self, run: RevalidationRun, step: str, position: str) -> bool:
         return self._of(run, "SET #progress.#step = :position", {"position": position}, {"step": step})

@@ -204,6 +204,7 @@ def _item(row: Subscription) -> Item:
         "stream_key": row.stream_key,
         "visible": False,
         "batch": row.batch,
+        "protocol": row.protocol,
         "ttl": claim.expires_at + ROW_LIFE_S,
     }
     if claim.principal.share_version is not None:
@@ -234,5 +235,6 @@ def _row(item: Item) -> Subscription:
         visible=item["visible"],
         termination=TerminationClaim(item["terminated_by"], item["terminated_at"]) if "terminated_by" in item else None,
         batch=item["batch"],
+        protocol=item["protocol"],
         session_token=item.get("session_token"),
     )

@@ -9,6 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from tidegate.domain.limits import CONNECT_IP_SCOPE
+from tidegate.domain.stream_policy import REALTIME_OFF
 from tidegate.domain.subscriptions import Connection
 from tidegate.errors import Denied, Disabled
 from tidegate.ports.gateway import ConnectionStore
@@ -78,7 +79,7 @@ class Connect:
         """
         policy = self._policy
         if not policy.enabled:
-            raise Disabled("Realtime is disabled")
+            raise Disabled(REALTIME_OFF)
         if policy.allowed_origins and (handshake.origin or "").lower() not in policy.allowed_origins:
             raise Denied("Origin is not allowed", code="origin_not_allowed")
         deadline = self._rates.deadline()

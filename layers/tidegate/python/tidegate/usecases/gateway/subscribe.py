@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from tidegate.domain.access import Refusal
 from tidegate.domain.budgets import address_part
 from tidegate.domain.limits import PUBLIC_SUBSCRIBE_IP_SCOPE, PUBLIC_SUBSCRIBE_SHARE_SCOPE
+from tidegate.domain.stream_policy import REALTIME_OFF
 from tidegate.domain.subscriptions import Connection, Stream, Subscription, SubscriptionKey, same_authorization
 from tidegate.domain.tokens import SessionClaims
-from tidegate.errors import Denied, LimitReached, TidegateError, Unauthenticated, Unavailable
+from tidegate.errors import Denied, Disabled, LimitReached, TidegateError, Unauthenticated, Unavailable
 from tidegate.ports.gateway import ConnectionStore, Reservation, SessionTokens, StreamStore, SubscriptionStore
 from tidegate.ports.runtime import Clock, Ids, Observer
 from tidegate.usecases.gateway.authorizer import Authorization, Authorizer
@@ -43,6 +44,7 @@ class SubscribePolicy:
     """Settings of subscribing.
 
     Attributes:
+        enabled: whether realtime is switched on.
         subscriptions_per_connection: the most at the same time.
         connections_per_dashboard: the most that hold a subscription of it at the same time.
         rate_per_ip: new subscriptions with public tokens of an address in a minute. A refresh is none.
@@ -54,6 +56,7 @@ class SubscribePolicy:
     connections_per_dashboard: int
     rate_per_ip: int
     rate_per_share_version: int
+    enabled: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,8 @@ class Subscribe:
         Raises:
             TidegateError: the refusal. It does not change a subscription that is already there.
         """
+        if not self._policy.enabled:
+            raise Disabled(REALTIME_OFF)
         claims = self._tokens.verify(token, self._clock.now())
         if (claims.dashboard_id, claims.datasource_id) != (dashboard_id, datasource_id):
             raise Denied("Datasource identifiers do not match token claims")
@@ -172,6 +177,7 @@ class Subscribe:
             claim=authorization.claim,
             stream_key=stream.stream_key,
             batch=connection.batch,
+            protocol=stream.protocol,
             session_token=authorization.session_token,
         )
         if not self._subscriptions.put_hidden(row):

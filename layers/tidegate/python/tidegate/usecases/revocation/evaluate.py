@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tidegate.domain.access import DashboardAccess, Refusal, UserAccess, allowed, owner_that_counts
+from tidegate.domain.stream_policy import ALL_ON, Switches
 from tidegate.domain.subscriptions import Subscription, Termination
 from tidegate.errors import Unavailable
 from tidegate.ports.gateway import AccessStore
@@ -21,8 +22,10 @@ _READ = 90
 class Evaluate:
     """Evaluates rows. Each access item is read once, however many rows need it."""
 
-    def __init__(self, *, access: AccessStore, clock: Clock, observer: Observer) -> None:
+    def __init__(self, *, access: AccessStore, clock: Clock, observer: Observer, switches: Switches = ALL_ON) -> None:
+        """`switches`: what the operator switched on. A row of what is off is terminated, unless for another reason."""
         self._access = access
+        self._switches = switches
         self._clock = clock
         self._observer = observer
 
@@ -52,6 +55,8 @@ class Evaluate:
             owner_id = owner_that_counts(dashboard) if dashboard else None
             owner = found_users.get(owner_id) if owner_id else None
             refusal = allowed(row.claim, dashboard, user, owner, now)
+            if refusal is None and self._switches.refuse(row.protocol):
+                refusal = Refusal.SWITCHED_OFF
             if row.termination:
                 # Claimed by a run that died before it had notified the viewer: notify and delete. A viewer who is
                 # allowed again is told to come back, never that the right was revoked.

@@ -15,6 +15,7 @@ from threading import Lock
 
 from tidegate.domain.access import DashboardAccess, UserAccess, owner_that_counts
 from tidegate.domain.revocations import Task, TaskKind
+from tidegate.domain.stream_policy import ALL_ON, Switches
 from tidegate.domain.subscriptions import Connection, Subscription, Termination
 from tidegate.errors import Unavailable
 from tidegate.ports.delivery import Sender
@@ -106,6 +107,7 @@ class FullRevalidation:
         ids: Ids,
         observer: Observer,
         reintrospect: Reintrospect | None = None,
+        switches: Switches = ALL_ON,
     ) -> None:
         """
         Args:
@@ -113,20 +115,23 @@ class FullRevalidation:
             idle_timeout_s: how old a connection without subscriptions may become, seconds.
             reintrospect: asks a remote API about rows, because its feed does not report every lost right. None without
                 a remote API.
+            switches: what the operator switched on. When they differ from those of the last run, a run is due at once.
         """
         self._connections = connections
         self._subscriptions = subscriptions
         self._caps = caps
         self._runs = runs
         self._access = access
-        self._evaluate = Evaluate(access=access, clock=clock, observer=observer)
+        self._switches = switches
+        self._evaluate = Evaluate(access=access, clock=clock, observer=observer, switches=switches)
         self._terminate = terminate
         self._terminating = Lock()
         self._end_connection = end_connection
         self._sender = sender
         self._tasks = tasks
         self._interval_s = interval_s
-        self._idle_timeout_s = idle_timeout_s
+        # Without realtime no connection may wait for a subscribe.
+        self._idle_timeout_s = idle_timeout_s if switches.realtime else 0
         self._clock = clock
         self._ids = ids
         self._observer = observer
@@ -141,7 +146,8 @@ class FullRevalidation:
             Unavailable: a table could not be read. The full revalidation stays unfinished and is continued later.
         """
         life_s = max(1, int(deadline - self._clock.monotonic())) + _LEASE_MARGIN_S
-        run = self._runs.begin(self._ids.new_id(), int(self._clock.now()), self._interval_s, life_s)
+        now, switches = int(self._clock.now()), self._switches.digest
+        run = self._runs.begin(self._ids.new_id(), now, self._interval_s, life_s, switches)
         if run is None:
             return 0
         terminated = [0] * SEGMENTS
@@ -167,7 +173,12 @@ class FullRevalidation:
         # Connections are read before rows. So a row whose connection was not found is an orphan, or newer than that
         # reading; its connection is read once more.
         connections = self._all_connections(deadline)
-        read_once = Evaluate(access=ReadOnceAccess(self._access), clock=self._clock, observer=self._observer)
+        read_once = Evaluate(
+            access=ReadOnceAccess(self._access),
+            clock=self._clock,
+            observer=self._observer,
+            switches=self._switches,
+        )
 
         def segment(number: int) -> None:
             self._check_segment(run, number, read_once, connections.keys(), deadline, terminated)

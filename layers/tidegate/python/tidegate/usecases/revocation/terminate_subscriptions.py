@@ -19,6 +19,7 @@ from dataclasses import replace
 from itertools import islice
 
 from tidegate.domain.access import Refusal
+from tidegate.domain.stream_policy import ALL_ON, Switches
 from tidegate.domain.subscriptions import NOTIFY_WITHIN_S, Subscription, Termination, TerminationClaim
 from tidegate.ports.delivery import Delivery, OutboundMessage, Sender
 from tidegate.ports.gateway import ConnectionStore, SubscriptionStore
@@ -54,7 +55,9 @@ class TerminateSubscriptions:
         clock: Clock,
         ids: Ids,
         observer: Observer,
+        switches: Switches = ALL_ON,
     ) -> None:
+        self._switches = switches
         self._subscriptions = subscriptions
         self._connections = connections
         self._sender = sender
@@ -113,9 +116,10 @@ class TerminateSubscriptions:
 
         errors, states = [], []
         for row, refusal in claimed:
-            datasource_id, text = row.key.datasource_id, _TEXTS[refusal]
-            error = messages.error(datasource_id, ErrorCode.AUTH_FAILED, text, now, refusal.retryable)
-            state = messages.status(datasource_id, Status.ERROR, now, ErrorCode.AUTH_FAILED, text)
+            datasource_id = row.key.datasource_id
+            code, text = self._reason(row, refusal)
+            error = messages.error(datasource_id, code, text, now, refusal.retryable)
+            state = messages.status(datasource_id, Status.ERROR, now, code, text)
             errors.append(OutboundMessage(row.key.connection_id, messages.encode(error)))
             states.append(OutboundMessage(row.key.connection_id, messages.encode(state)))
         gone: set[str] = set()
@@ -128,6 +132,11 @@ class TerminateSubscriptions:
                     # The row is deleted all the same: a viewer must not stay subscribed for not being reachable.
                     self._observer.count("viewers_not_notified", delivery=result.delivery.value)
         return late
+
+    def _reason(self, row: Subscription, refusal: Refusal) -> tuple[ErrorCode, str]:
+        if refusal is Refusal.SWITCHED_OFF:
+            return ErrorCode.POLICY_BLOCKED, self._switches.text(row.protocol)
+        return ErrorCode.AUTH_FAILED, _TEXTS[refusal]
 
     def _delete(self, row: Subscription) -> None:
         self._subscriptions.remove(row)
