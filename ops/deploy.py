@@ -16,7 +16,7 @@ from infra.stage import StageError, load_stage, names
 from local_stack.config import ROOT
 from ops.admin import first_admin
 from ops.full_revalidation import demand_full_revalidation
-from tidegate.domain.passwords import normalise_email
+from tidegate.domain.emails import normalise_email
 from tidegate.errors import TidegateError
 from tidegate.tables import ALL_TABLES
 

@@ -88,7 +88,8 @@ def create_user(body: m.CreateUser, user: CurrentUser, services: Services) -> m.
     """Create a user. For admins.
 
     Without a password, the answer holds a one-time password. It is never shown again. An e-mail that is in use is
-    answered with 409 `email_taken`.
+    answered with 409 `email_taken`, however it is written. Before the @ it has ASCII characters only. A domain in
+    another script gets its `xn--` form. Anything else, such as an invisible character, is 400 `invalid_email`.
     """
     created, password = services.users.create(user, body.email, body.role, body.password)
     return m.CreatedUser(user=m.UserAnswer.of(created), one_time_password=password if body.password is None else None)
@@ -327,8 +328,8 @@ def grant(
 ) -> m.DashboardAnswer:
     """Give a user a right on a dashboard, or change it. For its managers and its owner.
 
-    An e-mail that no active user has is answered with 404 `user_not_found`. The owner needs no right: that is answered
-    with 400.
+    An e-mail that no active user has is answered with 404 `user_not_found`, what is no e-mail with 400. The owner needs
+    no right: that is answered with 400.
     """
     return _shown(services.dashboards.grant(user, dashboard_id, body.email, body.level), user, response)
 

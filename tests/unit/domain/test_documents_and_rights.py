@@ -8,7 +8,8 @@ from tidegate.domain import rights
 from tidegate.domain.access import AclLevel, Role, Visibility
 from tidegate.domain.dashboards import AclEntry, Dashboard, access_of
 from tidegate.domain.documents import InvalidDocument, check_document
-from tidegate.domain.passwords import check_password, normalise_email
+from tidegate.domain.emails import normalise_email
+from tidegate.domain.passwords import check_password
 from tidegate.domain.users import User
 from tidegate.errors import InvalidInput
 

@@ -1,14 +1,11 @@
-"""What a password and an e-mail address must look like."""
+"""What a password must look like."""
 
 from __future__ import annotations
-
-import re
 
 from tidegate.errors import InvalidInput
 
 #: Argon2 hashes texts of any length. The bound keeps one request from costing too much.
 MAX_LENGTH = 256
-_EMAIL = re.compile(r"^[^@\s]{1,64}@[^@\s.]+(\.[^@\s.]+)+$")
 
 
 def check_password(password: str) -> str:
@@ -21,11 +18,3 @@ def check_password(password: str) -> str:
             code="weak_password",
         )
     return password
-
-
-def normalise_email(email: str) -> str:
-    """The address trimmed and in lower case. Raises `InvalidInput`."""
-    normal = email.strip().lower()
-    if len(normal) > 254 or not _EMAIL.match(normal):
-        raise InvalidInput("E-mail must look like name@example.com", code="invalid_email")
-    return normal

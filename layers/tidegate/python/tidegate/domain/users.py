@@ -13,7 +13,7 @@ class User:
 
     Attributes:
         user_id: 21 URL-safe characters.
-        email: normalised (trimmed, lower case); unique.
+        email: as `domain.emails.normalise_email` spells it; unique.
         role: the global role.
         active: false once deactivated.
         session_version: +1 on every change or reset of the password, on deactivation, and with the loss of admin

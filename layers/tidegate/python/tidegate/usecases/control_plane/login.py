@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tidegate.domain.emails import address_or_nobody
 from tidegate.domain.tokens import UserClaims
 from tidegate.domain.users import User
 from tidegate.errors import LimitReached, Unauthenticated, Unavailable
@@ -80,7 +81,7 @@ class Login:
         deadline = self._rates.deadline()
         refusal = "Too many login attempts"
         self._rates.consume("login-ip", address, ATTEMPTS_PER_IP, deadline=deadline, refusal=refusal)
-        email = email.strip().lower()
+        email = address_or_nobody(email)
         key = self._rates.key(_SCOPE, f"{email}|{address}")
         self._refuse_locked(key, email, deadline)
         user = self._users.by_email(email)

@@ -15,6 +15,7 @@ from tidegate.domain import rights
 from tidegate.domain.access import AclLevel, Visibility, is_member
 from tidegate.domain.dashboards import AclEntry, Dashboard, DashboardSummary, access_of
 from tidegate.domain.documents import check_document
+from tidegate.domain.emails import normalise_email
 from tidegate.domain.intents import intent_hash, profile_ids
 from tidegate.domain.profiles import BrokerProfile, CredentialProfile
 from tidegate.domain.revocations import Revocation, RevocationReason
@@ -183,7 +184,7 @@ class ManageDashboards:
     def grant(self, user: User, dashboard_id: str, email: str, level: AclLevel) -> Dashboard:
         """Add a user to the ACL, or change the user's level."""
         before = self._shareable(user, dashboard_id)
-        member = self._users.by_email(email.strip().lower())
+        member = self._users.by_email(normalise_email(email))
         if member is None or not member.active:
             raise NotFound("No active user has this e-mail", code="user_not_found")
         if member.user_id == before.owner_id:

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from tidegate.domain.access import Role, is_admin
-from tidegate.domain.passwords import check_password, normalise_email
+from tidegate.domain.emails import normalise_email
+from tidegate.domain.passwords import check_password
 from tidegate.domain.revocations import Revocation, RevocationReason
 from tidegate.domain.rights import check_admin
 from tidegate.domain.users import User
