@@ -15,8 +15,8 @@ from tidegate.adapters.upstreams.by_protocol import UpstreamsByProtocol
 from tidegate.adapters.upstreams.mqtt_brokers import BrokerLimits, MqttUpstreams
 from tidegate.domain.egress import EgressPolicy
 from tidegate.domain.relay import PARTITIONS
-from tidegate.domain.stream_policy import disabled_text
 from tidegate.domain.subscriptions import Stream
+from tidegate.domain.switches import disabled_text
 from tidegate.ports.relay import MqttRequest, UpstreamRequest, UpstreamRequests
 from tidegate.protocol.messages import ErrorCode
 from tidegate.providers.control_plane import ControlPlaneProviders

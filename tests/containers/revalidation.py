@@ -6,8 +6,8 @@ from tests.containers.gateway import DASHBOARD, DATASOURCE, GatewayContainer
 from tests.doubles.stores import MemoryFullRevalidationRuns
 from tidegate.domain.access import owner_that_counts
 from tidegate.domain.revocations import FeedPage, Revocation, RevocationEvent, Task, TaskKind
-from tidegate.domain.stream_policy import ALL_ON, Switches
 from tidegate.domain.subscriptions import SubscriptionKey
+from tidegate.domain.switches import ALL_ON, Switches
 from tidegate.errors import Unavailable
 from tidegate.usecases.revocation.evaluate import Evaluate
 from tidegate.usecases.revocation.follow_feed import FollowFeed

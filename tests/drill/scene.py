@@ -31,6 +31,7 @@ from tidegate.adapters import json_observer
 from tidegate.adapters.aws.json_client import JsonClient
 from tidegate.providers.process import Handler
 from tidegate.providers.stores import StoreProviders
+from tidegate.usecases.limits.message_budget import CHUNK
 
 EMAIL, PASSWORD = "admin@x.example", "Long-enough-1"
 _RATES = (
@@ -161,6 +162,7 @@ class Scene:
         self._made = made
         self._platform = platform
         self._opened: dict[str, str] = {}
+        self._sent: dict[str, int] = defaultdict(int)
         env = {
             **made.env,
             **_LIMITS,
@@ -267,27 +269,35 @@ class Scene:
 
     def _subscribe(self, name: str, token: str) -> Callable[[], str]:
         """A subscribe of a connection that is open and has no subscription."""
-        connection_id = self._opened.get(name)
+        connection_id = self._fresh(name)
         if connection_id is None:
             connection_id = self._opened[name] = self._connection()
             assert self._open(connection_id) == 200
         else:
-            asks = {"type": "unsubscribe", "requestId": "u", "datasourceId": "t"}
-            self._messages[connection_id](message(connection_id, asks), None)
+            self._send(connection_id, {"type": "unsubscribe", "requestId": "u", "datasourceId": "t"})
         return lambda: self._answer(connection_id, token)
 
     def _refresh(self) -> Callable[[], str]:
         name, token = "subscribe, refresh", self._made.public_token
-        if name not in self._opened:
+        if self._fresh(name) is None:
             assert self._subscribe(name, token)() == "ack"
         connection_id = self._opened[name]
         return lambda: self._answer(connection_id, token)
+
+    def _fresh(self, name: str) -> str | None:
+        """The call's connection, unless it has sent so much that its next messages are counted in the store."""
+        connection_id = self._opened.get(name)
+        return connection_id if self._sent[connection_id or ""] < CHUNK // 2 else None
+
+    def _send(self, connection_id: str, asks: Mapping[str, object]) -> None:
+        self._sent[connection_id] += 1
+        self._messages[connection_id](message(connection_id, asks), None)
 
     def _answer(self, connection_id: str, token: str) -> str:
         """The answer to a subscribe: `ack`, or the code of the refusal, whether to come back, and what it says."""
         before = len(self._frames(connection_id))
         asks = {"type": "subscribe", "requestId": "r", **self._asks(), "sessionToken": token}
-        self._messages[connection_id](message(connection_id, asks), None)
+        self._send(connection_id, asks)
         frame = next(each for each in self._frames(connection_id)[before:] if each["type"] == "ack")
         if frame["ok"]:
             return "ack"

@@ -207,7 +207,7 @@ EXAMPLES: Mapping[str, tuple[Example, ...]] = {
     "POST /api/users/{user_id}/password:reset": (Example(path=_USER),),
     "GET /api/credential-profiles": (Example(),),
     "POST /api/credential-profiles": (Example(_named(type="none")),),
-    "PUT /api/credential-profiles/{profile_id}": (Example(_named(type="none"), _CREDENTIAL),),
+    "PUT /api/credential-profiles/{profile_id}": (Example(_named(type="none", destinations=[]), _CREDENTIAL),),
     "DELETE /api/credential-profiles/{profile_id}": (Example(path=_CREDENTIAL),),
     "GET /api/broker-profiles": (Example(),),
     "POST /api/broker-profiles": (Example(_named(transport="iot-core")),),

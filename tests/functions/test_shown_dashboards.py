@@ -23,6 +23,7 @@ class Scene:
             self._person(name) for name in ("acl-viewer", "acl-editor", "acl-manager", "outsider")
         )
         secret = {"name": "key", "type": "bearer", "secret": {"token": "Members-secret"}, "allowPublicUse": True}
+        secret |= {"destinations": ["https://data.example.com"]}
         self.credential = admin.ok("POST", "/api/credential-profiles", secret)["id"]
         self.broker = broker(admin)
         self.document = {

@@ -13,8 +13,8 @@ from tests.containers.revalidation import RevalidationContainer
 from tests.doubles.platform import Died
 from tidegate.domain.access import Visibility
 from tidegate.domain.revocations import Task, TaskKind
-from tidegate.domain.stream_policy import Switches
 from tidegate.domain.subscriptions import Subscription
+from tidegate.domain.switches import Switches
 from tidegate.errors import Unavailable
 from tidegate.ports.delivery import Delivery
 from tidegate.ports.gateway import AccessSnapshot

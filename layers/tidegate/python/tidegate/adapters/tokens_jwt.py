@@ -80,9 +80,14 @@ class _Tokens:
 
     def _verified(self, token: str) -> dict[str, Any] | None:
         try:
-            key = jwt.get_unverified_header(token).get("kid")
+            # Nothing of this is believed. It only tells what is not for us at all from what we may have no key for yet.
+            unverified = jwt.decode_complete(token, options={"verify_signature": False})
         except jwt.InvalidTokenError:
             return None
+        audience = unverified["payload"].get("aud")
+        if self._audience not in (audience if isinstance(audience, list) else [audience]):
+            return None
+        key = unverified["header"].get("kid")
         if key is not None:
             value = self._secret.value_of(key)
             return None if value is None else self._payload(token, (value,))

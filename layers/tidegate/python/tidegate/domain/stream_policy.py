@@ -14,6 +14,7 @@ from tidegate.domain.egress import EgressPolicy, check_url
 from tidegate.domain.intents import Intent, stream_key
 from tidegate.domain.profiles import BrokerProfile, CredentialProfile, Transport
 from tidegate.domain.subscriptions import Stream
+from tidegate.domain.switches import disabled_text
 from tidegate.errors import Denied, PolicyBlocked
 from tidegate.protocol.topics import first_covering
 
@@ -42,46 +43,6 @@ def iot_topics(allowed_topics: Iterable[str], prefix: str) -> tuple[str, ...]:
     topics are for external brokers only.
     """
     return tuple(topic for topic in allowed_topics if topic.startswith(f"{prefix}/"))
-
-
-def disabled_text(protocol: str) -> str:
-    """The message to viewers of a protocol that is switched off."""
-    names = {"sse": "SSE", "websocket": "WebSocket", "mqtt": "MQTT"}
-    return f"{names.get(protocol, 'This')} protocol is disabled"
-
-
-REALTIME_OFF = "Realtime is disabled"
-
-
-@dataclass(frozen=True, slots=True)
-class Switches:
-    """What the operator switched on.
-
-    Attributes:
-        realtime: false ends everything, whatever its protocol.
-        off: protocols that are switched off, of `sse`, `websocket`, `mqtt`.
-    """
-
-    realtime: bool = True
-    off: frozenset[str] = frozenset()
-
-    def refuse(self, protocol: str) -> bool:
-        """Whether no subscription of the protocol may stay."""
-        return not self.realtime or protocol in self.off
-
-    def text(self, protocol: str) -> str:
-        """The message to viewers of a subscription that is refused."""
-        return disabled_text(protocol) if self.realtime else REALTIME_OFF
-
-    @property
-    def digest(self) -> str:
-        """Equal for equal switches, in every process."""
-        return " ".join(
-            [f"realtime={str(self.realtime).lower()}", *(f"{protocol}=false" for protocol in sorted(self.off))]
-        )
-
-
-ALL_ON = Switches()
 
 
 def check_public_use(broker: BrokerProfile | None, credential: CredentialProfile | None, *, member: bool) -> None:

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from tidegate.adapters.remote_api.adapters import HttpIntrospections
     from tidegate.adapters.remote_api.client import RemoteApiClient
     from tidegate.domain.egress import EgressPolicy
-    from tidegate.domain.stream_policy import StreamPolicy, Switches
+    from tidegate.domain.stream_policy import StreamPolicy
+    from tidegate.domain.switches import Switches
     from tidegate.ports.gateway import AccessStore
     from tidegate.usecases.gateway.authorizer import Authorizer
     from tidegate.usecases.limits.rate_limits import RateLimits
@@ -58,7 +59,7 @@ class RemoteApiProviders(LimitProviders):
     @cached_property
     def switches(self) -> Switches:
         """What the operator switched on."""
-        from tidegate.domain.stream_policy import Switches
+        from tidegate.domain.switches import Switches
 
         settings = self.settings
         on = {"sse": settings.sse_enabled, "websocket": settings.ws_enabled, "mqtt": settings.mqtt_enabled}

@@ -9,8 +9,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from tidegate.domain.limits import CONNECT_IP_SCOPE
-from tidegate.domain.stream_policy import REALTIME_OFF
 from tidegate.domain.subscriptions import Connection
+from tidegate.domain.switches import REALTIME_OFF
 from tidegate.errors import Denied, Disabled
 from tidegate.ports.gateway import ConnectionStore
 from tidegate.ports.limits import KeyHasher

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from tidegate.domain.access import Refusal
 from tidegate.domain.budgets import address_part
 from tidegate.domain.limits import PUBLIC_SUBSCRIBE_IP_SCOPE, PUBLIC_SUBSCRIBE_SHARE_SCOPE
-from tidegate.domain.stream_policy import REALTIME_OFF
 from tidegate.domain.subscriptions import Connection, Stream, Subscription, SubscriptionKey, same_authorization
+from tidegate.domain.switches import REALTIME_OFF
 from tidegate.domain.tokens import SessionClaims
 from tidegate.errors import Denied, Disabled, LimitReached, TidegateError, Unauthenticated, Unavailable
 from tidegate.ports.gateway import ConnectionStore, Reservation, SessionTokens, StreamStore, SubscriptionStore

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tidegate.domain.access import DashboardAccess, Refusal, UserAccess, allowed, owner_that_counts
-from tidegate.domain.stream_policy import ALL_ON, Switches
 from tidegate.domain.subscriptions import Subscription, Termination
+from tidegate.domain.switches import ALL_ON, Switches
 from tidegate.errors import Unavailable
 from tidegate.ports.gateway import AccessStore
 from tidegate.ports.runtime import Clock, Observer

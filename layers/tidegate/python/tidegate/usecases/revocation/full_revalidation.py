@@ -15,8 +15,8 @@ from threading import Lock
 
 from tidegate.domain.access import DashboardAccess, UserAccess, owner_that_counts
 from tidegate.domain.revocations import Task, TaskKind
-from tidegate.domain.stream_policy import ALL_ON, Switches
 from tidegate.domain.subscriptions import Connection, Subscription, Termination
+from tidegate.domain.switches import ALL_ON, Switches
 from tidegate.errors import Unavailable
 from tidegate.ports.delivery import Sender
 from tidegate.ports.gateway import AccessSnapshot, AccessStore, ConnectionStore, SubscriptionStore

@@ -19,8 +19,8 @@ from dataclasses import replace
 from itertools import islice
 
 from tidegate.domain.access import Refusal
-from tidegate.domain.stream_policy import ALL_ON, Switches
 from tidegate.domain.subscriptions import NOTIFY_WITHIN_S, Subscription, Termination, TerminationClaim
+from tidegate.domain.switches import ALL_ON, Switches
 from tidegate.ports.delivery import Delivery, OutboundMessage, Sender
 from tidegate.ports.gateway import ConnectionStore, SubscriptionStore
 from tidegate.ports.runtime import Clock, Ids, Observer
