@@ -11,7 +11,7 @@ import pytest
 from local_stack.config import Config
 from tests.containers.gateway import DASHBOARD, DATASOURCE, GatewayContainer
 from tests.doubles.platform import MemoryObserver, MemorySender, PlainKeys
-from tidegate.adapters.dynamodb.access import put_dashboard
+from tidegate.adapters.dynamodb.access import put_dashboard, put_user
 from tidegate.domain.limits import FailureMode
 from tidegate.domain.subscriptions import Connection
 from tidegate.errors import TidegateError
@@ -89,7 +89,9 @@ class RealTables(GatewayContainer):
     def write_access(self) -> None:
         access = self.access.dashboards[DASHBOARD]
         intents = {DATASOURCE: self.access.intents[(DASHBOARD, DATASOURCE)]}
-        self.control_plane.db.transact(put_dashboard(self.control_plane.env["TIDEGATE_TABLE_ACCESS"], access, intents))
+        table = self.control_plane.env["TIDEGATE_TABLE_ACCESS"]
+        owner = self.access.users[access.owner_id]
+        self.control_plane.db.transact([*put_dashboard(table, access, intents), put_user(table, owner)])
 
     def run_pass(self) -> None:
         rows = list(self.control_plane.subscriptions.of_dashboard(DASHBOARD))
