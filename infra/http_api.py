@@ -47,7 +47,7 @@ class HttpApi(Construct):
                 t.ACCESS: ["GetItem", "BatchGetItem", "PutItem", "UpdateItem"],
                 t.PROFILES: [*_READ_WRITE, "BatchWriteItem"],
                 t.USERS: _READ_WRITE,
-                t.AUDIT: ["PutItem", "Query"],
+                t.AUDIT: ["PutItem", "UpdateItem", "Query", "BatchGetItem"],
                 t.REVOCATIONS: ["GetItem", "Query", "PutItem", "UpdateItem"],
                 t.SUBSCRIPTIONS: ["GetItem"],
                 t.LIMITERS: ["GetItem", "UpdateItem", "DeleteItem"],

@@ -8,11 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from tidegate.domain.access import AclLevel, Role, Visibility
+from tidegate.domain.audit import UNKNOWN, AuditRow
 from tidegate.domain.dashboards import DashboardSummary
 from tidegate.domain.destinations import MAX_DESTINATIONS
 from tidegate.domain.profiles import BrokerProfile, CredentialProfile, CredentialType, Transport
 from tidegate.domain.projection import ShownDashboard, shown_owner
 from tidegate.domain.users import User
+from tidegate.protocol import messages
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 
@@ -326,13 +328,40 @@ class SessionAnswer(ApiModel):
 
 
 class AuditAnswer(ApiModel):
+    """An event, or how often the same happened in the five minutes that begin at `at`.
+
+    `firstAt` and `lastAt` are when it happened first and last. `targetId` is `unknown` where the caller only named a
+    target. `metadata.cut` is true where something was too long to be kept.
+    """
+
     action: str
     actor_id: str | None
     target_type: str
     target_id: str
     at: str
+    count: int
+    first_at: str
+    last_at: str
     metadata: dict[str, Any]
+
+    @staticmethod
+    def of(row: AuditRow) -> AuditAnswer:
+        event = row.event
+        return AuditAnswer(
+            action=event.action,
+            actor_id=event.actor_id,
+            target_type=event.target_type,
+            target_id=event.target_id or UNKNOWN,
+            at=messages.timestamp(event.at_ms / 1000),
+            count=row.count,
+            first_at=messages.timestamp(row.first_ms / 1000),
+            last_at=messages.timestamp(row.last_ms / 1000),
+            metadata=dict(event.metadata),
+        )
 
 
 class AuditList(ApiModel):
+    """`cursor` gets the next page, which is older; it is null on the last one."""
+
     events: list[AuditAnswer]
+    cursor: str | None

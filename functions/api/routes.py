@@ -9,8 +9,9 @@ from fastapi import APIRouter, Header, Query, Response
 
 from functions.api import models as m
 from functions.api.deps import Address, CurrentUser, MaybeUser, PathId, Services, StrictRoute
-from tidegate.domain import rights
+from tidegate.domain.audit import MAX_ACTION
 from tidegate.domain.dashboards import Dashboard
+from tidegate.domain.identifiers import MAX_IDENTIFIER
 from tidegate.domain.profiles import BROKER, CREDENTIAL
 from tidegate.domain.projection import shown_dashboard
 from tidegate.domain.users import User
@@ -385,27 +386,28 @@ def mint(body: m.SessionRequest, user: MaybeUser, services: Services, address: A
 def audit(
     user: CurrentUser,
     services: Services,
-    limit: Annotated[int, Query(ge=1, le=500)] = 100,
-    action_prefix: Annotated[str, Query(alias="actionPrefix", max_length=100)] = "",
+    limit: Annotated[int, Query(ge=1, le=200)] = 100,
+    cursor: Cursor = None,
+    action: Annotated[str | None, Query(min_length=1, max_length=MAX_ACTION)] = None,
+    actor: Annotated[str | None, Query(min_length=1, max_length=MAX_IDENTIFIER)] = None,
+    target: Annotated[str | None, Query(min_length=1, max_length=MAX_IDENTIFIER)] = None,
+    begin: Annotated[str | None, Query(alias="from", max_length=30)] = None,
+    end: Annotated[str | None, Query(alias="to", max_length=30)] = None,
 ) -> m.AuditList:
-    """Audit events, the newest first. For admins.
+    """Audit events, the newest first, page by page. For admins.
 
-    They go back 14 months at most. `actionPrefix` keeps those whose action begins with it, such as `dashboard.`.
+    Events are kept 400 days. What somebody without rights can repeat, such as refused logins, is counted: one entry for
+    each action, actor, target and five minutes.
+
+    `action`, `actor` and `target` keep events with just this action, user id, or id of what it was done to. `from` and
+    `to` keep what is at or after one moment and before the other, in the form that answers have. All of them may be
+    combined. A page reads `limit` events that one of the three selects. With more than one of them it may show fewer,
+    or none, while there is a `cursor`. A cursor is a place in the log, and stays good while new events come.
     """
-    rights.check_admin(user)
-    return m.AuditList(
-        events=[
-            m.AuditAnswer(
-                action=event.action,
-                actor_id=event.actor_id,
-                target_type=event.target_type,
-                target_id=event.target_id,
-                at=messages.timestamp(event.at_ms / 1000),
-                metadata=dict(event.metadata),
-            )
-            for event in services.audit.newest(limit, action_prefix)
-        ]
+    page = services.read_audit(
+        user, limit=limit, cursor=cursor, action=action, actor_id=actor, target_id=target, begin=begin, end=end
     )
+    return m.AuditList(events=[m.AuditAnswer.of(row) for row in page.items], cursor=page.cursor)
 
 
 def _revision(if_match: str | None) -> int:

@@ -13,7 +13,6 @@ from tidegate.adapters.json_observer import JsonObserver
 from tidegate.adapters.password_argon2 import Argon2Passwords
 from tidegate.adapters.tokens_jwt import JwtUserTokens
 from tidegate.domain.budgets import address_part, tokens_of_address, tokens_of_viewer
-from tidegate.ports.control_plane import AuditLog
 from tidegate.providers.control_plane import ControlPlaneProviders
 from tidegate.settings import Settings
 from tidegate.usecases.control_plane.internal_api import ConsumeRateLimit, Introspect, ReadRevokedTokens
@@ -22,6 +21,7 @@ from tidegate.usecases.control_plane.manage_dashboards import ManageDashboards
 from tidegate.usecases.control_plane.manage_profiles import ManageProfiles
 from tidegate.usecases.control_plane.manage_users import ManageUsers
 from tidegate.usecases.control_plane.mint import Mint, MintPolicy
+from tidegate.usecases.control_plane.read_audit import ReadAudit
 from tidegate.usecases.gateway.authorizer import LocalAuthorizer
 from tidegate.usecases.limits.rate_limits import RateLimits
 
@@ -42,7 +42,7 @@ class ApiServices:
     revoked_tokens: ReadRevokedTokens
     consume_rate_limit: ConsumeRateLimit
     rates: RateLimits
-    audit: AuditLog
+    read_audit: ReadAudit
     service_token: Secret
     origin: Secret | None
 
@@ -139,7 +139,7 @@ def api_services(env: Mapping[str, str] | None = None) -> ApiServices:
         revoked_tokens=ReadRevokedTokens(feed=revocations, max_batch=settings.revoked_tokens_max_batch, clock=clock),
         consume_rate_limit=ConsumeRateLimit(rates=rates),
         rates=rates,
-        audit=audit,
+        read_audit=ReadAudit(audit=audit, clock=clock),
         service_token=container.secret("GATEWAY_SERVICE_TOKEN_ARN"),
         origin=container.origin,
     )

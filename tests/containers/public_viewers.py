@@ -40,7 +40,7 @@ class Viewer:
 class PublicViewers:
     """The API and the gateway, with one dashboard of `datasources`."""
 
-    def __init__(self, datasources: int, settings: Settings | None = None) -> None:
+    def __init__(self, datasources: int, settings: Settings | None = None, audit: Any = None) -> None:
         self.settings = settings or default_settings()
         self.gateway = GatewayContainer(
             connect_policy=replace(connect_policy(self.settings), enabled=True),
@@ -57,7 +57,7 @@ class PublicViewers:
             profiles=self.gateway.profiles,  # type: ignore[arg-type]
             tokens=self.gateway.tokens,
             rates=self.gateway.rates,
-            audit=SimpleNamespace(record=lambda _event: None),
+            audit=audit or SimpleNamespace(record=lambda _event: None),
             clock=self.clock,
             ids=self.gateway.ids,
         )

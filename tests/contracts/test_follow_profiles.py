@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -17,7 +17,7 @@ from tidegate.domain.dashboards import Dashboard, access_of
 from tidegate.domain.profiles import BROKER, BrokerProfile, Transport
 from tidegate.domain.users import User
 from tidegate.errors import Unavailable
-from tidegate.ports.control_plane import DashboardWrite
+from tidegate.ports.control_plane import DashboardWrite, Page
 from tidegate.providers.control_plane import ControlPlaneProviders
 from tidegate.usecases.control_plane.follow_profiles import FollowProfiles
 from tidegate.usecases.control_plane.manage_profiles import ManageProfiles
@@ -38,8 +38,8 @@ class Requests:
 class Audit:
     def record(self, event: object) -> None: ...
 
-    def newest(self, limit: int, action_prefix: str = "") -> Sequence[Any]:
-        return []
+    def page(self, query: object) -> Page[Any]:
+        return Page([], None)
 
 
 class ProfilesContainer:

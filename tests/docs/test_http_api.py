@@ -7,8 +7,7 @@ import re
 
 from scripts import http_api_doc
 from tests.docs.pages import code_words, headings, section
-from tidegate.adapters.dynamodb import audit
-from tidegate.domain import documents
+from tidegate.domain import audit, documents
 from tidegate.settings import documented
 from tidegate.usecases.control_plane.login import ATTEMPTS_PER_IP
 
@@ -39,7 +38,8 @@ def test_what_the_routes_say_of_settings_and_numbers_is_true() -> None:
     assert f"may try {ATTEMPTS_PER_IP} times in a minute" in section(page, "POST /api/auth/login")
     limits = f"{documents.MAX_BYTES} bytes, {documents.MAX_DATASOURCES} datasources and {documents.MAX_PANES} panes"
     assert limits in section(page, "POST /api/dashboards")
-    assert f"go back {audit._MONTHS} months" in section(page, "GET /api/operations/audit")
+    described = section(page, "GET /api/operations/audit")
+    assert f"kept {audit.LIFE_S // 86_400} days" in described and audit.WINDOW_MS == 5 * 60_000
 
 
 def test_every_code_that_a_route_names_is_explained() -> None:

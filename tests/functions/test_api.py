@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlencode
 
 import jwt
 import pytest
@@ -112,8 +113,64 @@ def test_the_fifth_failure_locks(admin: Api, anonymous: Api) -> None:
     assert status == 429 and "seconds" in answer["error"]["message"] and answer["error"]["retryAfterMs"] > 0
     elsewhere = Api(anonymous.handler, anonymous.env, headers={"x-forwarded-for": "9.9.9.9"})
     assert elsewhere("POST", "/api/auth/login", wrong)[0] == 429, "no trusted hop: the header changes nothing"
-    actions = [event["action"] for event in admin.ok("GET", "/api/operations/audit?actionPrefix=auth.")["events"]]
-    assert actions[-1] == "auth.login.locked" and "auth.login.blocked" in actions
+    user_id = admin.ok("GET", "/api/users/me")["id"]
+    for action, target in (("auth.login.locked", user_id), ("auth.login.blocked", "unknown")):
+        (event,) = admin.ok("GET", f"/api/operations/audit?action={action}")["events"]
+        assert (event["targetId"], event["count"]) == (target, 1 if target == user_id else 2)
+
+
+def audit_query(admin: Api, **query: str | int) -> tuple[int, Any]:
+    return admin("GET", f"/api/operations/audit?{urlencode(query)}")
+
+
+def test_the_audit_log_is_read_page_by_page_and_through_filters(admin: Api) -> None:
+    profile = broker(admin)
+    ids = [dashboard(admin, mqtt("t", profile, "demo/x"))["id"] for _ in range(3)]
+    admin.ok("PUT", f"/api/dashboards/{ids[1]}/visibility", {"visibility": "link"})
+    everything = admin.ok("GET", "/api/operations/audit")
+    assert everything["cursor"] is None
+    paged: list[Any] = []
+    cursor: dict[str, str | int] = {}
+    while len(paged) < 50:
+        _, page = audit_query(admin, limit=2, **cursor)
+        paged += page["events"]
+        if page["cursor"] is None:
+            break
+        cursor = {"cursor": page["cursor"]}
+    assert paged == everything["events"]
+    actor = admin.ok("GET", "/api/users/me")["id"]
+
+    def found(**query: str | int) -> list[tuple[str, str]]:
+        status, page = audit_query(admin, **query)
+        assert status == 200, page
+        return [(event["action"], event["targetId"]) for event in page["events"]]
+
+    assert found(action="dashboard.created") == [("dashboard.created", each) for each in reversed(ids)]
+    assert found(target=ids[1]) == [("dashboard.visibility.updated", ids[1]), ("dashboard.created", ids[1])]
+    assert found(target=ids[1], action="dashboard.created", actor=actor) == [("dashboard.created", ids[1])]
+    assert found(actor="nobody") == found(target=ids[1], actor="nobody") == []
+    assert len(found(actor=actor)) >= 4
+    created = paged[-1]["at"]
+    assert found(to=created) == [] and len(found(**{"from": created})) == len(paged)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"cursor": "x"},
+        {"cursor": "1700000000000.a#b"},
+        {"cursor": "١700000000000.a"},
+        {"from": "yesterday"},
+        {"from": "2026-02-30T00:00:00Z"},
+        {"to": "2026-01-01T00:00:00"},
+        {"from": "2026-01-02T00:00:00Z", "to": "2026-01-02T00:00:00.000Z"},
+        {"limit": 201},
+        {"action": ""},
+        {"target": "x" * 201},
+    ],
+)
+def test_a_question_to_the_audit_log_that_is_none_is_refused(admin: Api, query: dict[str, str | int]) -> None:
+    assert audit_query(admin, **query)[0] == 400
 
 
 def test_users_are_managed_by_admins_only(admin: Api) -> None:

@@ -100,7 +100,7 @@ def test_a_fault_would_be_seen(
     def broken(*_: object) -> None:
         raise RuntimeError("broken on purpose")
 
-    monkeypatch.setattr("functions.api.routes.rights.check_admin", broken)
+    monkeypatch.setattr("tidegate.usecases.control_plane.read_audit.check_admin", broken)
     operation = described(deployed)["/api/operations/audit"]["GET"]
 
     @settings(BOUNDED, max_examples=1)

@@ -169,7 +169,7 @@ def test_the_audit_log_tells_which_destinations_came_and_went(admin: Api) -> Non
     changed = bearer(destinations=["https://new.example.com"], secret={"token": SECRET + "2"})
     admin.ok("PUT", f"/api/credential-profiles/{credential}", changed, if_match="1")
     admin.ok("PUT", f"/api/credential-profiles/{credential}", changed, if_match="2")
-    events = admin.ok("GET", "/api/operations/audit?actionPrefix=credential_profile.")["events"]
+    events = admin.ok("GET", f"/api/operations/audit?target={credential}")["events"]
     added, removed = ["https://new.example.com:443"], ["https://api.example.com:443"]
     assert [event["metadata"] for event in events] == [
         {"allowPublicUse": False},

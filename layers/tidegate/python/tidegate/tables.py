@@ -76,7 +76,19 @@ DASHBOARDS = Table(
 ACCESS = Table("access", Key("key"), backed_up=True)
 PROFILES = Table("profiles", Key("kind"), Key("id"), backed_up=True)
 USERS = Table("users", Key("key"), indexes=(Index("all", Key("kind"), Key("email"), projection="ALL"),), backed_up=True)
-AUDIT = Table("audit", Key("month"), Key("at"), ttl=True, backed_up=True)
+#: Its indexes have keys only: a row whose count grows writes none of them.
+AUDIT = Table(
+    "audit",
+    Key("month"),
+    Key("at"),
+    indexes=(
+        Index("by_action", Key("action"), Key("at")),
+        Index("by_actor", Key("actor_id"), Key("at")),
+        Index("by_target", Key("target_id"), Key("at")),
+    ),
+    ttl=True,
+    backed_up=True,
+)
 #: The partition of the revocations table that holds the events. The table's stream pushes each new event.
 REVOCATION_EVENTS = "feed"
 REVOCATIONS = Table("revocations", Key("feed"), Key("event_id", "N"), ttl=True, stream=True, backed_up=True)

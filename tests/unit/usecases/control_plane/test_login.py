@@ -11,11 +11,12 @@ import pytest
 from tests.doubles.platform import CountingIds, ManualClock, MemoryObserver, PlainKeys
 from tidegate.adapters.memory_rates import MemoryRates
 from tidegate.domain.access import Role
+from tidegate.domain.audit import AuditEvent
 from tidegate.domain.limits import FailureMode
 from tidegate.domain.tokens import UserClaims
 from tidegate.domain.users import User
 from tidegate.errors import LimiterUnavailable, LimitReached, Unauthenticated, Unavailable
-from tidegate.ports.control_plane import AuditEvent, AuditLog, UserStore, UserTokens
+from tidegate.ports.control_plane import AuditLog, UserStore, UserTokens
 from tidegate.ports.limits import RateStore
 from tidegate.usecases.control_plane.login import Login, LoginPolicy
 from tidegate.usecases.limits.rate_limits import RateLimits
@@ -71,6 +72,7 @@ def a_login(
     mode: FailureMode,
     observer: MemoryObserver,
     clock: ManualClock | None = None,
+    audit: AuditLog | None = None,
 ) -> Login:
     clock, ids = clock or ManualClock(), CountingIds()
     rates = RateLimits(
@@ -90,7 +92,7 @@ def a_login(
         tokens=cast(UserTokens, Tokens()),
         rates=rates,
         store=store,
-        audit=cast(AuditLog, Audit()),
+        audit=audit or cast(AuditLog, Audit()),
         clock=clock,
         ids=ids,
     )

@@ -9,9 +9,10 @@ import pytest
 
 from tests.doubles.platform import CountingIds, ManualClock
 from tidegate.domain.access import Role
+from tidegate.domain.audit import AuditEvent
 from tidegate.domain.revocations import RevocationReason
 from tidegate.domain.users import User
-from tidegate.ports.control_plane import AuditEvent, AuditLog, PasswordHasher, UserStore, UserWrite
+from tidegate.ports.control_plane import AuditLog, PasswordHasher, UserStore, UserWrite
 from tidegate.usecases.control_plane.manage_users import ManageUsers
 
 ADMIN = User("admin", "admin@x.example", Role.ADMIN, True, 1, "old")

@@ -12,6 +12,7 @@ import pytest
 
 from tests.doubles.platform import CountingIds, ManualClock
 from tidegate.domain.access import AclLevel, Role, Visibility
+from tidegate.domain.audit import AuditEvent
 from tidegate.domain.dashboards import Dashboard, DashboardSummary
 from tidegate.domain.intents import Intent, IntentDefaults, profile_uses
 from tidegate.domain.profiles import (
@@ -26,7 +27,7 @@ from tidegate.domain.profiles import (
 from tidegate.domain.revocations import RevocationReason
 from tidegate.domain.users import User
 from tidegate.errors import Denied, InvalidInput
-from tidegate.ports.control_plane import AuditEvent, DashboardWrite, Page
+from tidegate.ports.control_plane import DashboardWrite, Page
 from tidegate.usecases.control_plane.manage_dashboards import ManageDashboards
 from tidegate.usecases.control_plane.resolve_intents import ResolveIntents
 

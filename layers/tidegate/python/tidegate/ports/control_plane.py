@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from tidegate.domain.access import DashboardAccess
+    from tidegate.domain.audit import AuditEvent, AuditQuery, AuditRow
     from tidegate.domain.dashboards import Dashboard, DashboardSummary
     from tidegate.domain.intents import Intent
     from tidegate.domain.profiles import BrokerProfile, CredentialProfile, ProfileChange
@@ -209,20 +210,16 @@ class ProfileStore(Protocol):
         """Ids of the dashboards that use the profile; for a credential profile, also through a broker profile."""
 
 
-@dataclass(frozen=True, slots=True)
-class AuditEvent:
-    """Who did what, to what, and when. `metadata` never holds a secret."""
-
-    action: str
-    actor_id: str | None
-    target_type: str
-    target_id: str
-    at_ms: int
-    metadata: Mapping[str, object] = field(default_factory=dict)
-
-
 class AuditLog(Protocol):
     def record(self, event: AuditEvent) -> None:
-        """Record the event if possible. A failure is counted and logged, never raised."""
+        """Record the event if possible. A failure is counted and logged, never raised.
 
-    def newest(self, limit: int, action_prefix: str = "") -> Sequence[AuditEvent]: ...
+        Events that somebody without rights can repeat are counted in one row: see `domain.audit`.
+        """
+
+    def page(self, query: AuditQuery) -> Page[AuditRow]:
+        """The newest rows that the query wants. *Index*, where the query has a `key`.
+
+        It reads `query.limit` rows and shows those that pass all filters. So with more than one filter a page may have
+        fewer rows, even none, and a cursor.
+        """

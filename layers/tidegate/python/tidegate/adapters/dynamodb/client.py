@@ -212,10 +212,12 @@ class DynamoDb:
         item: Mapping[str, Any],
         condition: str | None = None,
         values: Mapping[str, Any] | None = None,
+        *,
+        deadline: float | None = None,
     ) -> None:
         """Write one item whole. Raises `ConditionFailed`, without the item."""
         parts = expressions(values, None, ConditionExpression=condition)
-        self._call("PutItem", {"TableName": table, "Item": encode_item(item), **parts})
+        self._call("PutItem", {"TableName": table, "Item": encode_item(item), **parts}, deadline=deadline)
 
     def update(
         self,

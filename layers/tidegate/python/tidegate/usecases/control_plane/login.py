@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tidegate.domain.audit import AuditEvent
 from tidegate.domain.emails import address_or_nobody
 from tidegate.domain.tokens import UserClaims
 from tidegate.domain.users import User
 from tidegate.errors import LimitReached, Unauthenticated, Unavailable
-from tidegate.ports.control_plane import AuditEvent, AuditLog, PasswordHasher, UserStore, UserTokens
+from tidegate.ports.control_plane import AuditLog, PasswordHasher, UserStore, UserTokens
 from tidegate.ports.limits import RateStore
 from tidegate.ports.runtime import Clock, Ids
 from tidegate.usecases.limits.deadline import LimiterDeadline
@@ -83,11 +84,11 @@ class Login:
         self._rates.consume("login-ip", address, ATTEMPTS_PER_IP, deadline=deadline, refusal=refusal)
         email = address_or_nobody(email)
         key = self._rates.key(_SCOPE, f"{email}|{address}")
-        self._refuse_locked(key, email, deadline)
+        self._refuse_locked(key, deadline)
         user = self._users.by_email(email)
         right = self._passwords.verify(user.password_hash if user else self._hash_of_nobody, password)
         if user is None or not right or not user.active:
-            self._count_failure(key, email, deadline)
+            self._count_failure(key, user, deadline)
             raise Unauthenticated("Invalid credentials", code="invalid_credentials")
         now = int(self._clock.now())
         self._forget_failures(key, deadline)
@@ -95,7 +96,7 @@ class Login:
         claims = UserClaims(user.user_id, user.email, user.role, user.session_version, now, expires_at)
         return LoggedIn(self._tokens.sign(claims), expires_at, user)
 
-    def _refuse_locked(self, key: str, email: str, deadline: LimiterDeadline) -> None:
+    def _refuse_locked(self, key: str, deadline: LimiterDeadline) -> None:
         try:
             with deadline.running() as until_s:
                 until_ms = self._store.locked_until_ms(key, until_s)
@@ -104,11 +105,11 @@ class Login:
             return
         left_ms = until_ms - int(self._clock.now() * 1000)
         if left_ms > 0:
-            self._record("auth.login.blocked", email)
+            self._record("auth.login.blocked", None)
             seconds = -(-left_ms // 1000)
             raise LimitReached(f"Too many login attempts. Try again in {seconds} seconds.", retry_after_ms=left_ms)
 
-    def _count_failure(self, key: str, email: str, deadline: LimiterDeadline) -> None:
+    def _count_failure(self, key: str, user: User | None, deadline: LimiterDeadline) -> None:
         policy, now_ms = self._policy, int(self._clock.now() * 1000)
         try:
             with deadline.running() as until_s:
@@ -121,7 +122,7 @@ class Login:
             self._rates.unanswered(_SCOPE, error, _UNAVAILABLE)
             return
         if decision.remaining == 0:
-            self._record("auth.login.locked", email)
+            self._record("auth.login.locked", user)
 
     def _forget_failures(self, key: str, deadline: LimiterDeadline) -> None:
         try:
@@ -130,8 +131,10 @@ class Login:
         except Unavailable as error:  # the failures end with their window
             self._rates.not_cleaned_up(_SCOPE, error)
 
-    def _record(self, action: str, email: str) -> None:
-        self._audit.record(AuditEvent(action, None, "user", email, int(self._clock.now() * 1000)))
+    def _record(self, action: str, user: User | None) -> None:
+        """Record what happened to an account. An e-mail that nobody has is none, so that nobody can fill the log."""
+        target_id = user.user_id if user else None
+        self._audit.record(AuditEvent(action, None, "user", target_id, int(self._clock.now() * 1000)))
 
 
 class Authenticate:

@@ -13,6 +13,7 @@ from typing import Any
 
 from tidegate.domain import rights
 from tidegate.domain.access import AclLevel, Visibility, is_member
+from tidegate.domain.audit import AuditEvent
 from tidegate.domain.dashboards import AclEntry, Dashboard, DashboardSummary, access_of
 from tidegate.domain.documents import check_document
 from tidegate.domain.emails import normalise_email
@@ -22,7 +23,6 @@ from tidegate.domain.revocations import Revocation, RevocationReason
 from tidegate.domain.users import User
 from tidegate.errors import Conflict, Denied, InvalidInput, NotFound
 from tidegate.ports.control_plane import (
-    AuditEvent,
     AuditLog,
     DashboardStore,
     DashboardWrite,

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from tidegate.domain.audit import AuditEvent
 from tidegate.domain.ca_bundles import check_ca
 from tidegate.domain.destinations import check_destinations
 from tidegate.domain.egress import EgressPolicy
@@ -31,7 +32,7 @@ from tidegate.domain.profiles import (
 from tidegate.domain.rights import check_admin, check_author
 from tidegate.domain.users import User
 from tidegate.errors import Conflict, InvalidInput, NotFound, SecretUnreadable, Unavailable
-from tidegate.ports.control_plane import AuditEvent, AuditLog, CredentialCipher, FollowRequests, ProfileStore
+from tidegate.ports.control_plane import AuditLog, CredentialCipher, FollowRequests, ProfileStore
 from tidegate.ports.runtime import Clock, Ids
 from tidegate.protocol.topics import check_filter
 from tidegate.usecases.control_plane.follow_profiles import FollowProfiles

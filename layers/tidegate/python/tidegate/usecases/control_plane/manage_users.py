@@ -12,13 +12,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from tidegate.domain.access import Role, is_admin
+from tidegate.domain.audit import AuditEvent
 from tidegate.domain.emails import normalise_email
 from tidegate.domain.passwords import check_password
 from tidegate.domain.revocations import Revocation, RevocationReason
 from tidegate.domain.rights import check_admin
 from tidegate.domain.users import User
 from tidegate.errors import Denied, InvalidInput, NotFound
-from tidegate.ports.control_plane import AuditEvent, AuditLog, Page, PasswordHasher, UserStore, UserWrite
+from tidegate.ports.control_plane import AuditLog, Page, PasswordHasher, UserStore, UserWrite
 from tidegate.ports.runtime import Clock, Ids
 
 

@@ -23,12 +23,13 @@ from tidegate.domain.access import (
     may_see,
     open_to_guests,
 )
+from tidegate.domain.audit import AuditEvent
 from tidegate.domain.intents import Intent
 from tidegate.domain.stream_policy import check_destination, check_public_use
 from tidegate.domain.tokens import STREAM_SCOPE, SessionClaims
 from tidegate.domain.users import User
 from tidegate.errors import Denied, LimiterUnavailable, NotFound, TidegateError
-from tidegate.ports.control_plane import AuditEvent, AuditLog, DashboardStore, ProfileStore
+from tidegate.ports.control_plane import AuditLog, DashboardStore, ProfileStore
 from tidegate.ports.gateway import AccessStore, SessionTokens
 from tidegate.ports.runtime import Clock, Ids
 from tidegate.usecases.limits.rate_limits import RateLimits
@@ -129,6 +130,7 @@ class Mint:
         access = snapshot.dashboards.get(request.dashboard_id)
         if access is None or access.deleted:
             raise NotFound("Dashboard not found")
+        spend.dashboard_id = request.dashboard_id
         user = snapshot.users.get(request.user.user_id) if request.user else None
         opened = request.share_token is not None and self._opens(request.dashboard_id, request.share_token)
         if held is not None and request.share_token is not None and not opened:
@@ -233,7 +235,11 @@ class Mint:
 
 
 class _Spending:
-    """Spends the budgets of one request, under one deadline, and tells the audit log what was refused."""
+    """Spends the budgets of one request, under one deadline, and tells the audit log what was refused.
+
+    `dashboard_id`: of the dashboard, once it was found. Until then the audit log is told no id: a client would choose
+    how many rows there are.
+    """
 
     def __init__(self, rates: RateLimits, audit: AuditLog, request: MintRequest, now: int) -> None:
         self._rates = rates
@@ -241,6 +247,7 @@ class _Spending:
         self._request = request
         self._now = now
         self._deadline = rates.deadline()
+        self.dashboard_id: str | None = None
 
     def __call__(self, scope: str, key: str, limit: int) -> None:
         """Count one token. Raises `LimitReached` or `LimiterUnavailable`."""
@@ -255,5 +262,5 @@ class _Spending:
 
     def _record(self, action: str, scope: str) -> None:
         actor = self._request.user.user_id if self._request.user else None
-        target, at_ms = self._request.dashboard_id, self._now * 1000
-        self._audit.record(AuditEvent(action, actor, "dashboard", target, at_ms, {"scope": scope}))
+        event = AuditEvent(action, actor, "dashboard", self.dashboard_id, self._now * 1000, {"scope": scope})
+        self._audit.record(event)
