@@ -56,6 +56,8 @@ _TOGETHER = """
 Each of these stops the synthesis and the functions, as a single wrong value does.
 
 - `REALTIME_TRUST_PROXY_HOPS` and `API_TRUST_PROXY_HOPS` must be equal: the same proxies stand before both.
+- `AUTH_LOGIN_TTL_SECONDS` must not be above `AUTH_LOGIN_MAX_SECONDS`.
+- `AUTH_LOGIN_MAX_ATTEMPTS` must not be above `AUTH_LOGIN_ACCOUNT_MAX_ATTEMPTS`.
 - `REALTIME_RECONNECT_MIN_MS` must not be above `REALTIME_RECONNECT_MAX_MS`.
 - In production, `EGRESS_ALLOWED_HOSTS` is needed, unless `REALTIME_SSE_ENABLED` and `REALTIME_WS_ENABLED` are both
   off. A production stage may not connect just anywhere.

@@ -12,9 +12,11 @@ from starlette.exceptions import HTTPException
 from functions.api.wiring import ApiServices
 from tidegate.domain.client_ip import client_ip, ip_key
 from tidegate.domain.identifiers import MAX_IDENTIFIER
+from tidegate.domain.logins import check_password_is_own
 from tidegate.domain.users import User
 from tidegate.errors import InvalidInput, Unauthenticated
 from tidegate.protocol import strict_json
+from tidegate.usecases.control_plane.logins import UsedLogin
 
 #: An identifier in a path. A longer one is answered with 404, because nothing has it.
 PathId = Annotated[str, Path(max_length=MAX_IDENTIFIER)]
@@ -51,15 +53,30 @@ def services_of(request: Request) -> ApiServices:
 Services = Annotated[ApiServices, Depends(services_of)]
 
 
-def optional_user(services: Services, authorization: Annotated[str | None, Header()] = None) -> User | None:
-    """The signed-in user; None without a login. An expired or wrong login raises `Unauthenticated`: such a caller is
+def any_login(services: Services, authorization: Annotated[str | None, Header()] = None) -> UsedLogin | None:
+    """The login of the call; None without one. An expired or wrong login raises `Unauthenticated`: such a caller is
     never treated as anonymous."""
     if authorization is None:
         return None
     scheme, _, token = authorization.partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise Unauthenticated("Authorization must be: Bearer <token>")
-    return services.authenticate(token.strip())
+    return services.logins.use(token.strip())
+
+
+def own_password(login: Annotated[UsedLogin | None, Depends(any_login)]) -> UsedLogin | None:
+    """The login of the call. Raises `Denied` while its password is a one-time password.
+
+    Every other dependency that gives a user comes through here, but for `OneTimeLogin`.
+    """
+    if login is not None:
+        check_password_is_own(login.user)
+    return login
+
+
+def optional_user(login: Annotated[UsedLogin | None, Depends(own_password)]) -> User | None:
+    """The signed-in user; None without a login."""
+    return None if login is None else login.user
 
 
 def required_user(user: Annotated[User | None, Depends(optional_user)]) -> User:
@@ -68,8 +85,25 @@ def required_user(user: Annotated[User | None, Depends(optional_user)]) -> User:
     return user
 
 
+def required_login(login: Annotated[UsedLogin | None, Depends(own_password)]) -> UsedLogin:
+    return _signed_in(login)
+
+
+def one_time_login(login: Annotated[UsedLogin | None, Depends(any_login)]) -> UsedLogin:
+    return _signed_in(login)
+
+
+def _signed_in(login: UsedLogin | None) -> UsedLogin:
+    if login is None:
+        raise Unauthenticated("Log in first")
+    return login
+
+
 MaybeUser = Annotated[User | None, Depends(optional_user)]
 CurrentUser = Annotated[User, Depends(required_user)]
+CurrentLogin = Annotated[UsedLogin, Depends(required_login)]
+#: A login that may be with a one-time password. Only for changing it, for signing out, and for reading oneself.
+OneTimeLogin = Annotated[UsedLogin, Depends(one_time_login)]
 
 
 def address_of(request: Request, services: Services) -> str:

@@ -15,6 +15,7 @@ from tidegate.domain.profiles import BrokerProfile, CredentialProfile, Credentia
 from tidegate.domain.projection import ShownDashboard, shown_owner
 from tidegate.domain.users import User
 from tidegate.protocol import messages
+from tidegate.usecases.control_plane.login import LoggedIn
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 
@@ -63,6 +64,12 @@ class LoginAnswer(ApiModel):
     token: str
     expires_at: str
     user: UserAnswer
+
+    @staticmethod
+    def of(done: LoggedIn) -> LoginAnswer:
+        return LoginAnswer(
+            token=done.token, expires_at=messages.timestamp(done.expires_at), user=UserAnswer.of(done.user)
+        )
 
 
 class CreateUser(ApiModel):

@@ -8,7 +8,16 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Response
 
 from functions.api import models as m
-from functions.api.deps import Address, CurrentUser, MaybeUser, PathId, Services, StrictRoute
+from functions.api.deps import (
+    Address,
+    CurrentLogin,
+    CurrentUser,
+    MaybeUser,
+    OneTimeLogin,
+    PathId,
+    Services,
+    StrictRoute,
+)
 from tidegate.domain.audit import MAX_ACTION
 from tidegate.domain.dashboards import Dashboard
 from tidegate.domain.identifiers import MAX_IDENTIFIER
@@ -47,33 +56,68 @@ Cursor = Annotated[str | None, Query(max_length=254)]
 def login(body: m.LoginRequest, services: Services, address: Address) -> m.LoginAnswer:
     """Log in with e-mail and password. The token goes into `Authorization: Bearer` of every other call.
 
-    The token is valid for `AUTH_LOGIN_TTL_SECONDS`. An unknown e-mail, a wrong password and a deactivated account get
-    the same answer, 401 `invalid_credentials`.
+    The token is valid for `AUTH_LOGIN_TTL_SECONDS`, and can be renewed. An unknown e-mail, a wrong password, a one-time
+    password that is older than a day, and a deactivated account get the same answer, 401 `invalid_credentials`.
+
+    After a login with a one-time password, `mustChangePassword` is true. Then every call is answered with 403
+    `password_change_required`, but for `GET /api/users/me`, `POST /api/users/me/password` and the two sign-outs.
 
     After `AUTH_LOGIN_MAX_ATTEMPTS` failures within `AUTH_LOGIN_WINDOW_SECONDS`, with one e-mail from one address, both
-    together are locked for `AUTH_LOGIN_LOCK_SECONDS`. An address may try 30 times in a minute. Above either limit the
-    answer is 429.
+    together are locked for `AUTH_LOGIN_LOCK_SECONDS`. `AUTH_LOGIN_ACCOUNT_MAX_ATTEMPTS` limits one e-mail over all
+    addresses. Addresses where somebody logged in with it before are not held to that. Above a limit the answer is 429.
+
+    Whatever the e-mails, an address may try 30 times in a minute.
     """
-    done = services.login(body.email, body.password, address)
-    return m.LoginAnswer(
-        token=done.token, expires_at=messages.timestamp(done.expires_at), user=m.UserAnswer.of(done.user)
-    )
+    return m.LoginAnswer.of(services.login(body.email, body.password, address))
+
+
+@router.post("/auth/renew", tags=["users"])
+def renew(login: CurrentLogin, services: Services) -> m.LoginAnswer:
+    """Renew a login while it is used. Best asked when half of the token's life is over.
+
+    The new token is valid for `AUTH_LOGIN_TTL_SECONDS`, but not beyond `AUTH_LOGIN_MAX_SECONDS` after signing in. The
+    old one stays valid until it expires. Both belong to the same login: a sign-out ends both.
+    """
+    return m.LoginAnswer.of(services.logins.renew(login))
+
+
+@router.post("/auth/logout", tags=["users"], status_code=204)
+def logout(login: OneTimeLogin, services: Services) -> Response:
+    """Sign out: end this login, and no other.
+
+    Its tokens are answered with 401 from now on, also those it was renewed with. A call that is repeated is too.
+    Session tokens that were minted with it stay valid until they expire, and cannot be renewed.
+    """
+    services.logins.end(login)
+    return Response(status_code=204)
+
+
+@router.post("/auth/logout-everywhere", tags=["users"], status_code=204)
+def logout_everywhere(login: OneTimeLogin, services: Services) -> Response:
+    """Sign out everywhere: every login and session token that the user was given before ends, and so do the streams
+    they opened."""
+    services.logins.end_all(login.user)
+    return Response(status_code=204)
 
 
 @router.get("/users/me", tags=["users"])
-def me(user: CurrentUser) -> m.UserAnswer:
+def me(login: OneTimeLogin) -> m.UserAnswer:
     """The user who is logged in."""
-    return m.UserAnswer.of(user)
+    return m.UserAnswer.of(login.user)
 
 
 @router.post("/users/me/password", tags=["users"], status_code=204)
-def change_password(body: m.ChangePassword, user: CurrentUser, services: Services) -> Response:
+def change_password(body: m.ChangePassword, login: OneTimeLogin, services: Services) -> Response:
     """Change one's own password.
 
     Every login and session token that the user was given before ends, the one of this call too. A wrong current
-    password is answered with 403 `wrong_password`, a new one that is too easy with 400 `weak_password`.
+    password is answered with 403 `wrong_password`, a one-time password that is older than a day with 403
+    `one_time_password_expired`. Wrong ones of a user count like failed logins, up to 429.
+
+    A password has 12 to 256 characters of any kind. One that is used often, repeats itself, or is the e-mail address is
+    answered with 400 `weak_password`. The current one is answered with 400 `password_unchanged`.
     """
-    services.users.change_password(user, body.current_password, body.new_password)
+    services.change_own_password(login.user, body.current_password, body.new_password)
     return Response(status_code=204)
 
 
@@ -88,9 +132,10 @@ def users(user: CurrentUser, services: Services, limit: Limit = 50, cursor: Curs
 def create_user(body: m.CreateUser, user: CurrentUser, services: Services) -> m.CreatedUser:
     """Create a user. For admins.
 
-    Without a password, the answer holds a one-time password. It is never shown again. An e-mail that is in use is
-    answered with 409 `email_taken`, however it is written. Before the @ it has ASCII characters only. A domain in
-    another script gets its `xn--` form. Anything else, such as an invisible character, is 400 `invalid_email`.
+    Without a password, the answer holds a one-time password. It is never shown again, works for a day, and has to be
+    changed first. An e-mail that is in use is answered with 409 `email_taken`, however it is written. Before the @ it
+    has ASCII characters only. A domain in another script gets its `xn--` form. Anything else, such as an invisible
+    character, is 400 `invalid_email`.
     """
     created, password = services.users.create(user, body.email, body.role, body.password)
     return m.CreatedUser(user=m.UserAnswer.of(created), one_time_password=password if body.password is None else None)
@@ -111,7 +156,7 @@ def change_user(user_id: PathId, body: m.ChangeUser, user: CurrentUser, services
 
 @router.post("/users/{user_id}/password:reset", tags=["users"])
 def reset_password(user_id: PathId, user: CurrentUser, services: Services) -> m.OneTimePassword:
-    """Give a user a one-time password. For admins.
+    """Give a user a one-time password, which works for a day. For admins.
 
     Every login and session token that the user was given before ends, and so do the streams they opened. One's own
     password is changed with `POST /api/users/me/password`: here that is answered with 400 `own_password`.
@@ -348,12 +393,15 @@ def revoke(
 
 
 @router.get("/share/{share_token}", tags=["sharing"])
-def shared(share_token: PathId, services: Services, response: Response) -> m.DashboardAnswer:
+def shared(share_token: PathId, services: Services, address: Address, response: Response) -> m.DashboardAnswer:
     """The dashboard that a share token opens, as viewers by link see it. A login changes nothing.
 
     A token that was replaced, and one of a dashboard that is private now, are answered with 404.
+
+    After 30 wrong tokens in a minute an address is answered with 429.
     """
-    return _shown(services.dashboards.by_share_token(share_token), None, response)
+    found = services.share_guesses(address, lambda: services.dashboards.by_share_token(share_token))
+    return _shown(found, None, response)
 
 
 @router.post("/datasource-sessions", tags=["sessions"], status_code=201)

@@ -12,16 +12,21 @@ from tidegate.adapters.dynamodb.users import DynamoUsers
 from tidegate.adapters.json_observer import JsonObserver
 from tidegate.adapters.password_argon2 import Argon2Passwords
 from tidegate.adapters.tokens_jwt import JwtUserTokens
+from tidegate.domain.attempts import AttemptPolicy
 from tidegate.domain.budgets import address_part, tokens_of_address, tokens_of_viewer
+from tidegate.domain.logins import LoginLife
 from tidegate.providers.control_plane import ControlPlaneProviders
 from tidegate.settings import Settings
 from tidegate.usecases.control_plane.internal_api import ConsumeRateLimit, Introspect, ReadRevokedTokens
-from tidegate.usecases.control_plane.login import Authenticate, Login, LoginPolicy
+from tidegate.usecases.control_plane.login import Login, LoginPolicy
+from tidegate.usecases.control_plane.logins import Logins
 from tidegate.usecases.control_plane.manage_dashboards import ManageDashboards
 from tidegate.usecases.control_plane.manage_profiles import ManageProfiles
 from tidegate.usecases.control_plane.manage_users import ManageUsers
 from tidegate.usecases.control_plane.mint import Mint, MintPolicy
+from tidegate.usecases.control_plane.own_password import ChangeOwnPassword
 from tidegate.usecases.control_plane.read_audit import ReadAudit
+from tidegate.usecases.control_plane.share_guesses import ShareGuesses
 from tidegate.usecases.gateway.authorizer import LocalAuthorizer
 from tidegate.usecases.limits.rate_limits import RateLimits
 
@@ -33,11 +38,13 @@ class ApiServices:
     settings: Settings
     observer: JsonObserver
     login: Login
-    authenticate: Authenticate
+    logins: Logins
+    change_own_password: ChangeOwnPassword
     users: ManageUsers
     profiles: ManageProfiles
     dashboards: ManageDashboards
     mint: Mint
+    share_guesses: ShareGuesses
     introspect: Introspect
     revoked_tokens: ReadRevokedTokens
     consume_rate_limit: ConsumeRateLimit
@@ -71,6 +78,8 @@ def api_services(env: Mapping[str, str] | None = None) -> ApiServices:
     )
     audit = DynamoAudit(db, container.table(tables.AUDIT), ids, container.observer)
     rates = container.rates(settings.security_limiter_failure_mode)
+    attempts = container.attempts(rates)
+    share_guesses = ShareGuesses(attempts=attempts)
     passwords = Argon2Passwords()
     user_tokens = JwtUserTokens(container.secret("JWT_SECRET_ARN"), settings.session_token_issuer)
     cipher = container.cipher
@@ -83,18 +92,22 @@ def api_services(env: Mapping[str, str] | None = None) -> ApiServices:
         clock=clock,
         ids=ids,
     )
+    life = LoginLife(settings.login_ttl_seconds, settings.login_max_seconds)
+    guesses_here = AttemptPolicy(
+        settings.login_max_attempts, settings.login_window_seconds, settings.login_lock_seconds
+    )
     login = Login(
         policy=LoginPolicy(
-            max_attempts=settings.login_max_attempts,
-            window_s=settings.login_window_seconds,
-            lock_s=settings.login_lock_seconds,
-            token_ttl_s=settings.login_ttl_seconds,
+            here=guesses_here,
+            account=AttemptPolicy(settings.login_account_max_attempts, settings.login_account_window_seconds),
+            known_s=settings.login_known_address_seconds,
+            life=life,
         ),
         users=users,
         passwords=passwords,
         tokens=user_tokens,
         rates=rates,
-        store=container.rate_store,
+        attempts=attempts,
         audit=audit,
         clock=clock,
         ids=ids,
@@ -115,7 +128,10 @@ def api_services(env: Mapping[str, str] | None = None) -> ApiServices:
         settings=settings,
         observer=container.observer,
         login=login,
-        authenticate=Authenticate(users=users, tokens=user_tokens, clock=clock),
+        logins=Logins(users=users, tokens=user_tokens, life=life, audit=audit, clock=clock),
+        change_own_password=ChangeOwnPassword(
+            policy=guesses_here, users=users, passwords=passwords, attempts=attempts, audit=audit, clock=clock
+        ),
         users=ManageUsers(users=users, passwords=passwords, audit=audit, clock=clock, ids=ids),
         profiles=ManageProfiles(
             profiles=container.profiles,
@@ -129,6 +145,7 @@ def api_services(env: Mapping[str, str] | None = None) -> ApiServices:
         ),
         dashboards=manage_dashboards,
         mint=mint,
+        share_guesses=share_guesses,
         introspect=Introspect(
             tokens=container.session_tokens,
             authorizer=authorizer,

@@ -244,7 +244,7 @@ def test_tokens_of_others_are_refused() -> None:
     claims = SessionClaims("u", "d", "s", "datasource:stream", now, now + 300)
     tokens = JwtSessionTokens(one, "iss", "aud")
     users = JwtUserTokens(one, "iss")
-    login = users.sign(UserClaims("u", "e@x.example", Role.ADMIN, 1, now, now + 300))
+    login = users.sign(UserClaims("u", "e@x.example", Role.ADMIN, 1, now, now + 300, "login", now))
     none_header = "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0"
     signed = tokens.sign(claims)
     unsigned = f"{none_header}.{signed.split('.')[1]}."

@@ -20,10 +20,13 @@ from tests.doubles.stores import (
 )
 from tidegate import tables
 from tidegate.adapters.dynamodb.access import DynamoRemoteAccess
+from tidegate.adapters.dynamodb.attempts import DynamoAttempts
 from tidegate.adapters.dynamodb.limits import DynamoCaps, DynamoRates
 from tidegate.adapters.dynamodb.revocations import DynamoRemoteCursor, DynamoRevocations
+from tidegate.adapters.memory_attempts import MemoryAttempts
 from tidegate.adapters.memory_rates import MemoryRates
 from tidegate.domain.access import PUBLIC_SUBJECT, Claim, Principal
+from tidegate.domain.attempts import AttemptDecision, AttemptPolicy
 from tidegate.domain.subscriptions import (
     TERMINATION_CLAIM_S,
     Connection,
@@ -34,7 +37,7 @@ from tidegate.domain.subscriptions import (
     TerminationClaim,
 )
 from tidegate.ports.gateway import ConnectionStore, LastValueStore, Reservation, StreamStore, SubscriptionStore
-from tidegate.ports.limits import CapStore, RateStore
+from tidegate.ports.limits import AttemptStore, CapStore, RateCounter
 from tidegate.ports.revocation import FullRevalidationRuns, RevalidationRun
 from tidegate.providers.control_plane import ControlPlaneProviders
 
@@ -48,7 +51,8 @@ class Stores:
     subscriptions: SubscriptionStore
     streams: StreamStore
     last_values: LastValueStore
-    rates: RateStore
+    rates: RateCounter
+    attempts: AttemptStore
     caps: CapStore
     #: How many threads may ask at once. moto checks a condition and writes in two steps, so it is asked one by one;
     #: `tests/e2e` asks the emulator, which is atomic, in parallel.
@@ -65,6 +69,7 @@ def stores(request: pytest.FixtureRequest) -> Stores:
             MemoryStreams(),
             MemoryLastValues(),
             MemoryRates(),
+            MemoryAttempts(),
             MemoryCaps(),
             8,
         )
@@ -76,6 +81,7 @@ def stores(request: pytest.FixtureRequest) -> Stores:
         control_plane.streams,
         control_plane.last_values,
         DynamoRates(control_plane.db, control_plane.table(tables.LIMITERS)),
+        DynamoAttempts(control_plane.db, control_plane.table(tables.LIMITERS)),
         DynamoCaps(control_plane.db, control_plane.table(tables.LIMITERS), "t"),
         1,
     )
@@ -355,16 +361,68 @@ def test_a_repeated_request_counts_once(stores: Stores) -> None:
     count = counted(stores, 2)
     assert count("a") and count("a") and count("b") and count("b")
     assert not count("c")
-    stores.rates.clear("k", 60_000, 60_000, monotonic() + 5)
-    assert count("c")
 
 
-def test_locks_only_get_longer(stores: Stores) -> None:
-    until = monotonic() + 5
-    assert stores.rates.locked_until_ms("k", until) == 0
-    stores.rates.lock("k", 500, until)
-    stores.rates.lock("k", 400, until)
-    assert stores.rates.locked_until_ms("k", until) == 500
+GUESSES = AttemptPolicy(limit=3, window_s=60, lock_s=100)
+
+
+def begun(stores: Stores, attempt_id: str, now_ms: int = 1000, key: str = "k") -> AttemptDecision:
+    return stores.attempts.begin(key, attempt_id, GUESSES, now_ms, monotonic() + 30)
+
+
+def given_back(stores: Stores, attempt_id: str, known_until_ms: int = 0) -> None:
+    stores.attempts.right("k", attempt_id, monotonic() + 30, known_until_ms=known_until_ms)
+
+
+def was_wrong(stores: Stores, attempt_id: str, now_ms: int) -> bool:
+    return stores.attempts.wrong("k", attempt_id, GUESSES, now_ms, monotonic() + 30)
+
+
+def test_attempts_are_exact_under_concurrency(stores: Stores) -> None:
+    with ThreadPoolExecutor(stores.parallel) as pool:
+        decisions = list(pool.map(lambda number: begun(stores, f"a{number}"), range(14)))
+    assert [decision.allowed for decision in decisions].count(True) == 3
+    assert [decision.last for decision in decisions if decision.allowed].count(True) == 1
+    assert {decision.retry_after_ms for decision in decisions} == {0, 60_000}
+
+
+def test_attempts_are_counted_and_given_back_once(stores: Stores) -> None:
+    for _ in range(2):
+        assert begun(stores, "a").allowed and begun(stores, "b").allowed
+    for _ in range(2):
+        given_back(stores, "a")
+    assert begun(stores, "c").allowed and begun(stores, "d").allowed, "a is free, and b is not"
+    assert not begun(stores, "e").allowed
+    given_back(stores, "e")
+    given_back(stores, "never begun")
+    assert not begun(stores, "e").allowed
+
+
+def test_a_wrong_attempt_that_uses_up_the_window_lengthens_it(stores: Stores) -> None:
+    for attempt_id in "abc":
+        assert begun(stores, attempt_id).last == (attempt_id == "c")
+        assert was_wrong(stores, attempt_id, 2000) == (attempt_id == "c")
+    assert was_wrong(stores, "c", 2000), "repeated"
+    assert begun(stores, "d", 101_999) == AttemptDecision(False, retry_after_ms=1)
+    assert not was_wrong(stores, "d", 3000), "it was never counted"
+    assert begun(stores, "d", 102_000).allowed, "and a new window begins"
+    assert begun(stores, "e", 102_000).allowed
+
+
+def test_a_right_attempt_frees_a_window_that_others_used_up(stores: Stores) -> None:
+    for attempt_id in "abc":
+        begun(stores, attempt_id)
+    was_wrong(stores, "c", 2000)
+    given_back(stores, "b")
+    assert begun(stores, "d", 50_000).allowed and not begun(stores, "e", 50_000).allowed
+
+
+def test_a_key_is_known_for_a_while(stores: Stores) -> None:
+    assert not begun(stores, "a").known
+    given_back(stores, "a", known_until_ms=200_000)
+    assert begun(stores, "b").known and begun(stores, "c", 199_999).known
+    assert not begun(stores, "d", 200_000).known
+    assert not begun(stores, "d", 1000, key="other").known
 
 
 def test_a_cap_is_exact_and_idempotent(stores: Stores) -> None:

@@ -16,7 +16,7 @@ ADAPTERS = PACKAGE / "adapters/dynamodb"
 MODULES = {
     "streams": ("streams", "relay_leases"),
     "last_values": ("streams",),
-    "limiters": ("limits",),
+    "limiters": ("limits", "attempts"),
 }
 #: Placeholders of names that are not attributes, but keys inside one.
 INSIDE = {"datasource", "step"}
@@ -181,5 +181,7 @@ def test_every_write_is_described_and_no_other(owner: str) -> None:
     other = {
         "streams": writers(ast.parse((ADAPTERS / "relay_leases.py").read_text())),
         "relay_leases": writers(ast.parse((ADAPTERS / "streams.py").read_text())),
+        "limits": writers(ast.parse((ADAPTERS / "attempts.py").read_text())),
+        "attempts": writers(ast.parse((ADAPTERS / "limits.py").read_text())),
     }
     assert described - other.get(owner, set()) == writers(ast.parse((ADAPTERS / f"{owner}.py").read_text()))

@@ -8,8 +8,10 @@ import re
 from scripts import http_api_doc
 from tests.docs.pages import code_words, headings, section
 from tidegate.domain import audit, documents
+from tidegate.domain.passwords import MAX_LENGTH, MIN_LENGTH
 from tidegate.settings import documented
 from tidegate.usecases.control_plane.login import ATTEMPTS_PER_IP
+from tidegate.usecases.control_plane.share_guesses import GUESSES_PER_IP
 
 
 def test_the_page_is_current() -> None:
@@ -36,6 +38,9 @@ def test_what_the_routes_say_of_settings_and_numbers_is_true() -> None:
     named = {word for word in code_words(page) if word.isupper()}
     assert named <= {setting.variable for setting in documented()} and "AUTH_LOGIN_MAX_ATTEMPTS" in named
     assert f"may try {ATTEMPTS_PER_IP} times in a minute" in section(page, "POST /api/auth/login")
+    guesses = f"After {GUESSES_PER_IP} wrong tokens"
+    assert guesses in section(page, "GET /api/share/{share_token}")
+    assert f"{MIN_LENGTH} to {MAX_LENGTH} characters" in section(page, "POST /api/users/me/password")
     limits = f"{documents.MAX_BYTES} bytes, {documents.MAX_DATASOURCES} datasources and {documents.MAX_PANES} panes"
     assert limits in section(page, "POST /api/dashboards")
     described = section(page, "GET /api/operations/audit")

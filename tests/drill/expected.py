@@ -47,7 +47,7 @@ class Limited:
 
 
 LIMITER: Mapping[str, Limited] = {
-    "login": Limited(_LIMITER, "200", "429 limit_reached", ("login-ip", "login")),
+    "login": Limited(_LIMITER, "200", "429 limit_reached", ("login-ip", "login", "login-account")),
     "mint, public": Limited(
         _LIMITER, "201", "429 limit_reached", ("datasource-mint-public-ip", "datasource-mint-public-share")
     ),

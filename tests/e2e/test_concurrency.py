@@ -1,9 +1,10 @@
-"""Subscribing and revoking at the same time on a real table API: 200 subscribes during 20 rotations."""
+"""Many at the same time on a real table API: subscribing and revoking, and refusals that the audit log counts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,10 @@ import pytest
 from local_stack.config import Config
 from tests.containers.gateway import DASHBOARD, DATASOURCE, GatewayContainer
 from tests.doubles.platform import MemoryObserver, MemorySender, PlainKeys
+from tidegate import tables
 from tidegate.adapters.dynamodb.access import put_dashboard, put_user
+from tidegate.adapters.dynamodb.audit import DynamoAudit
+from tidegate.domain.audit import WINDOW_MS, AuditEvent, AuditQuery, place_of
 from tidegate.domain.limits import FailureMode
 from tidegate.domain.subscriptions import Connection
 from tidegate.errors import TidegateError
@@ -138,3 +142,23 @@ def test_no_stale_row_and_no_lost_slot(scene: RealTables) -> None:
     held = {holder for cap, _shard, holder in caps if cap == f"dash#{DASHBOARD}"}
     open_connections = {row.connection_id for page in scene.control_plane.connections.scan(0, 1) for row in page.items}
     assert {row.key.connection_id for row in rows} <= held <= open_connections
+
+
+def test_refusals_at_the_same_time_are_one_row_with_their_number(scene: RealTables) -> None:
+    control_plane, observer = scene.control_plane, MemoryObserver()
+    audit = DynamoAudit(control_plane.db, control_plane.table(tables.AUDIT), control_plane.ids, observer)
+    now_ms = int(control_plane.clock.now() * 1000)
+    refusal = AuditEvent("auth.login.counted", None, "user", None, now_ms)
+
+    def refuse(number: int) -> None:
+        audit.record(replace(refusal, at_ms=now_ms - number % 2 * WINDOW_MS))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(refuse, range(200)))
+    assert not observer.counts
+    query = AuditQuery(1, 0, now_ms + 1, action=refusal.action)
+    newer = audit.page(query)
+    assert newer.cursor is not None
+    older = audit.page(replace(query, before=place_of(newer.cursor)))
+    assert [row.count for row in (*newer.items, *older.items)] == [100, 100] and older.cursor is None
+    assert {row.event.action for row in audit.page(AuditQuery(200, 0, now_ms + 1)).items} >= {refusal.action}

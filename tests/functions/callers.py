@@ -34,7 +34,9 @@ CALLERS: Mapping[str, tuple[str | None, str | None]] = {
     "admin": ("admin", None),
 }
 VISIBILITIES = ("private", "link", "public")
-#: No limit is what is looked at here. One address makes all calls.
+#: No limit is what is looked at here. One address makes all calls, but each login comes from another one: how many an
+#: address may have is no setting.
+_PROXIES = {"API_TRUST_PROXY_HOPS": "1", "REALTIME_TRUST_PROXY_HOPS": "1"}
 _LIMITS = dict.fromkeys(
     (
         "REALTIME_CONNECT_RATE_LIMIT_IP_PER_MIN",
@@ -48,7 +50,7 @@ _LIMITS = dict.fromkeys(
     ),
     "500",
 )
-_NUMBERS = count(1)
+_NUMBERS, _ADDRESSES = count(1), count(1)
 
 
 class World:
@@ -58,7 +60,7 @@ class World:
     """
 
     def __init__(self, moto_url: str, management: ManagementServer) -> None:
-        env = {**deployment(moto_url), **_LIMITS}
+        env = {**deployment(moto_url), **_LIMITS, **_PROXIES}
         first_admin(env, "admin@x.example", PASSWORD)
         self.nobody = Api(make_handler(api_services(env)), env)
         self.gateway: Gateway = gateway_over(env, management)
@@ -82,7 +84,10 @@ class World:
     def log_in(self, caller: str) -> None:
         """Give the caller a fresh login. Nothing for who has no account."""
         if caller in self.passwords:
-            self.people[caller] = self.nobody.login(email(caller), self.passwords[caller])
+            elsewhere = {"x-forwarded-for": f"203.0.113.{next(_ADDRESSES) % 256}"}
+            there = Api(self.nobody.handler, self.nobody.env, headers=elsewhere)
+            token = there.login(email(caller), self.passwords[caller]).token
+            self.people[caller] = Api(self.nobody.handler, self.nobody.env, token)
 
     def make_broker(self, *, public: bool) -> str:
         body = {"name": f"b{next(_NUMBERS)}", "transport": "iot-core", "allowPublicUse": public}
@@ -199,6 +204,9 @@ EXAMPLES: Mapping[str, tuple[Example, ...]] = {
     "POST /api/auth/login": (
         Example(lambda call: {"email": email(call.caller), "password": call.world.passwords.get(call.caller, "none")}),
     ),
+    "POST /api/auth/renew": (Example(),),
+    "POST /api/auth/logout": (Example(ends_login=True),),
+    "POST /api/auth/logout-everywhere": (Example(ends_login=True),),
     "GET /api/users/me": (Example(),),
     "POST /api/users/me/password": (Example(_change_password, ends_login=True),),
     "GET /api/users": (Example(),),

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any, cast
 
 import pytest
 
 from tests.doubles.platform import CountingIds, ManualClock, MemoryObserver, PlainKeys
 from tidegate.adapters.aws.json_client import AwsError, JsonClient
+from tidegate.adapters.dynamodb.attempts import DynamoAttempts
 from tidegate.adapters.dynamodb.client import DynamoDb
 from tidegate.adapters.dynamodb.limits import DynamoCaps, DynamoRates
+from tidegate.domain.attempts import AttemptPolicy
 from tidegate.domain.limits import FailureMode
 from tidegate.errors import LimiterUnavailable, LimitReached, Unavailable
+from tidegate.usecases.limits.attempts import Attempts
 from tidegate.usecases.limits.rate_limits import RateLimits
 
 LATER = 1e12
@@ -171,14 +175,57 @@ def test_a_flood_is_refused_for_the_moment_and_not_remembered(mode: FailureMode,
     assert client.calls == 2, "asked again"
 
 
+@pytest.mark.parametrize("answer", FLOODED)
+@pytest.mark.parametrize("mode", list(FailureMode))
+def test_a_flood_of_guesses_is_refused_for_the_moment_and_locks_nobody(mode: FailureMode, answer: AwsError) -> None:
+    client, observer = Answers(answer), MemoryObserver()
+    attempts = Attempts(
+        store=DynamoAttempts(DynamoDb(cast(JsonClient, client)), "limiters"),
+        rates=rates(answer, mode, observer),
+        clock=ManualClock(),
+        ids=CountingIds(),
+    )
+    policy = AttemptPolicy(3, 300, 300)
+    for _ in range(2):
+        with pytest.raises(LimitReached, match="in 1 second\\.") as refused:
+            attempts.begin("s", "k", policy, deadline=attempts.deadline(), refusal="No")
+        assert refused.value.retry_after_ms == 1000
+    assert client.calls == 2, "asked again"
+    assert observer.counts == {("limiter", "rejected", "s"): 2}
+
+
 @pytest.mark.parametrize(
     "answer",
-    [{"Item": 7}, {"Item": {"until": {"S": "x"}}}, {"Item": {"until": {"N": "x"}}}, {"Item": {"a": {"S": "b"}}}],
+    [
+        {"Attributes": 7},
+        {"Attributes": {"key": {"S": "attempts#another"}, "attempts": {"SS": ["x"]}}},
+        {"Attributes": {"key": {"S": "attempts#k"}, "attempts": {"S": "x"}}},
+        {"Attributes": {"key": {"S": "attempts#k"}, "attempts": {"SS": ["x"]}, "known_until": {"S": "x"}}},
+        failed("ConditionalCheckFailedException", Item={"until": {"S": "x"}}),
+    ],
 )
-def test_a_lock_that_cannot_be_read_is_not_none(answer: Mapping[str, Any]) -> None:
+def test_attempts_that_cannot_be_read_are_not_none(answer: AwsError | Mapping[str, Any]) -> None:
     with pytest.raises(Unavailable) as unavailable:
-        DynamoRates(database(answer), "limiters").locked_until_ms("k", LATER)
+        DynamoAttempts(database(answer), "limiters").begin("k", "a", AttemptPolicy(3, 60), 0, LATER)
     assert unavailable.value.code == "store_malformed"
+
+
+@every_failure
+@pytest.mark.parametrize("mode", list(FailureMode))
+def test_attempts_that_cannot_be_counted_are_for_the_failure_mode(
+    answer: AwsError | Mapping[str, Any], cause: str, mode: FailureMode
+) -> None:
+    observer = MemoryObserver()
+    limits = rates(answer, mode, observer)
+    store = DynamoAttempts(database(answer), "limiters")
+    attempts = Attempts(store=store, rates=limits, clock=ManualClock(), ids=CountingIds())
+    deadline = attempts.deadline()
+    with nullcontext() if mode is FailureMode.OPEN else pytest.raises(LimiterUnavailable):
+        attempt = attempts.begin("s", "k", AttemptPolicy(3, 60), deadline=deadline, refusal="No")
+        assert not attempts.wrong(attempt, deadline)
+        attempts.give_back(attempt, deadline)
+    outcome = "fail_open" if mode is FailureMode.OPEN else "fail_closed"
+    assert observer.counts == {("limiter", cause, "backend_error", "s"): 1, ("limiter", outcome, "s"): 1}
 
 
 OPERATIONS: dict[str, Callable[[DynamoDb], object]] = {
@@ -310,11 +357,11 @@ class Deadlines:
 def test_cleaning_up_has_a_deadline() -> None:
     client = Deadlines()
     db = DynamoDb(cast(JsonClient, client))
-    DynamoRates(db, "limiters").clear("k", 0, 60_000, 7.0)
+    DynamoAttempts(db, "limiters").right("k", "a", 7.0)
     DynamoCaps(db, "limiters", "t").release("dash#d", 0, "c", 8.0)
     assert client.given == [7.0, 8.0]
     with pytest.raises(Unavailable, match="in time"):
-        DynamoRates(db, "limiters").clear("k", 0, 60_000, -1.0)
+        DynamoAttempts(db, "limiters").right("k", "a", -1.0)
     with pytest.raises(Unavailable, match="in time"):
         DynamoCaps(db, "limiters", "t").release("dash#d", 0, "c", -1.0)
     assert len(client.given) == 2

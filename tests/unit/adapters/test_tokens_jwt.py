@@ -136,7 +136,7 @@ def test_claims_that_nobody_should_write(changed: dict[str, object]) -> None:
 
 def test_a_session_token_is_no_login() -> None:
     logins = JwtUserTokens(SECRET, "api")
-    login = UserClaims("u", "u@x.example", Role.VIEWER, 0, NOW, NOW + 60)
+    login = UserClaims("u", "u@x.example", Role.VIEWER, 0, NOW, NOW + 60, "l", NOW - 60)
     assert logins.verify(logins.sign(login), NOW) == login
     refuse(logins.sign(login))
     with pytest.raises(Unauthenticated):

@@ -9,7 +9,8 @@ from tidegate.domain.access import AclLevel, Role, Visibility
 from tidegate.domain.dashboards import AclEntry, Dashboard, access_of
 from tidegate.domain.documents import InvalidDocument, check_document
 from tidegate.domain.emails import normalise_email
-from tidegate.domain.passwords import check_password
+from tidegate.domain.known_passwords import KNOWN_PASSWORDS
+from tidegate.domain.passwords import MIN_LENGTH, check_password
 from tidegate.domain.users import User
 from tidegate.errors import InvalidInput
 
@@ -120,15 +121,41 @@ def test_a_tombstone_knows_nobody() -> None:
 
 
 @pytest.mark.parametrize(
-    "weak", ["short-A1", "alllowercase-123", "ALLUPPERCASE-123", "NoDigitsHere--", "NoSymbols1234"]
+    "weak",
+    [
+        "elevenchars",
+        "x" * 257,
+        "qwertyuiop123",
+        "QwertyUiop123",
+        "aaaaaaaaaaaa",
+        "Tide-Tide-Tide-",
+        "somebody@x.example",
+        "SOMEBODY@x.example",
+    ],
 )
 def test_weak_passwords(weak: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        check_password(weak, "somebody@x.example")
+    assert refused.value.code == "weak_password"
+
+
+@pytest.mark.parametrize("good", ["Long-enough-1", "correct horse battery", "nurkleinebuchstaben", "ж" * 11 + "у"])
+def test_no_kind_of_character_is_asked_for(good: str) -> None:
+    assert check_password(good, "somebody@x.example") == good
+
+
+def test_known_passwords_are_ones_that_could_be_chosen() -> None:
+    assert len(KNOWN_PASSWORDS) > 300
+    assert all(len(known) >= MIN_LENGTH and known == known.casefold() for known in KNOWN_PASSWORDS)
+
+
+def test_a_first_part_of_the_address_is_no_password() -> None:
     with pytest.raises(InvalidInput):
-        check_password(weak)
+        check_password("Firstname.Lastname", "firstname.lastname@x.example")
 
 
 def test_good_ones() -> None:
-    assert check_password("Long-enough-1") and normalise_email(" A@B.example ") == "a@b.example"
+    assert normalise_email(" A@B.example ") == "a@b.example"
     for bad in ("", "a", "a@b", "a b@c.d", "@x.y"):
         with pytest.raises(InvalidInput):
             normalise_email(bad)

@@ -5,16 +5,15 @@ from __future__ import annotations
 from threading import RLock
 
 from tidegate.domain.limits import RateDecision, decide_rate, window_of
-from tidegate.ports.limits import RateStore
+from tidegate.ports.limits import RateCounter
 
 
-class MemoryRates(RateStore):
+class MemoryRates(RateCounter):
     """Rates in a dict, for one process only."""
 
     def __init__(self) -> None:
         self._lock = RLock()
         self._counts: dict[tuple[str, int, int], tuple[int, str]] = {}
-        self._locks: dict[str, int] = {}
 
     def count(
         self, key: str, limit: int, now_ms: int, window_ms: int, request_id: str, deadline: float
@@ -28,12 +27,3 @@ class MemoryRates(RateStore):
                 return decide_rate(limit + 1, limit, now_ms, window_ms)
             self._counts[window] = (count + 1, request_id)
             return decide_rate(count + 1, limit, now_ms, window_ms)
-
-    def clear(self, key: str, now_ms: int, window_ms: int, deadline: float) -> None:
-        self._counts.pop((key, window_ms, window_of(now_ms, window_ms)), None)
-
-    def lock(self, key: str, until_ms: int, deadline: float) -> None:
-        self._locks[key] = max(until_ms, self._locks.get(key, 0))
-
-    def locked_until_ms(self, key: str, deadline: float) -> int:
-        return self._locks.get(key, 0)

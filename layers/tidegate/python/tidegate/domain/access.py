@@ -98,7 +98,8 @@ class UserAccess:
         user_id: its id.
         role: the global role.
         active: false once deactivated or deleted.
-        session_version: integer that a password reset, a deactivation and the loss of admin rights raise by one.
+        session_version: integer that a password reset, a deactivation, the loss of admin rights and a sign-out
+            everywhere raise by one.
     """
 
     user_id: str

@@ -22,6 +22,7 @@ class RevocationReason(StrEnum):
     USER_DEACTIVATED = "user_deactivated"
     ROLE_LOWERED = "role_lowered"
     PASSWORD_RESET = "password_reset"
+    SIGNED_OUT = "signed_out"
     OTHER = "other"
 
     @classmethod

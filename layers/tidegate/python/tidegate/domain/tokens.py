@@ -73,7 +73,13 @@ class SessionClaims:
 
 @dataclass(frozen=True, slots=True)
 class UserClaims:
-    """Claims of a login token. The user is read again on every request; its `session_version` must still be equal."""
+    """Claims of a login token. The user is read again on every request; its `session_version` must still be equal.
+
+    Attributes:
+        issued_at, expires_at: of this token, epoch seconds.
+        login_id: of the login, `lid` in the token. A token that renews another has the same.
+        logged_in_at: when the login began, epoch seconds; `auth_time` in the token. A renewal keeps it.
+    """
 
     user_id: str
     email: str
@@ -81,6 +87,8 @@ class UserClaims:
     session_version: int
     issued_at: int
     expires_at: int
+    login_id: str
+    logged_in_at: int
 
 
 def session_payload(claims: SessionClaims) -> dict[str, object]:
@@ -135,6 +143,8 @@ def user_payload(claims: UserClaims) -> dict[str, object]:
         "email": claims.email,
         "role": claims.role.value,
         "sv": claims.session_version,
+        "lid": claims.login_id,
+        "auth_time": claims.logged_in_at,
         "iat": claims.issued_at,
         "exp": claims.expires_at,
     }
@@ -153,6 +163,8 @@ def user_claims(payload: Mapping[str, object]) -> UserClaims:
         session_version=_integer(payload, "sv"),
         issued_at=int(moment(payload, "iat") or 0),
         expires_at=_expiry(payload),
+        login_id=_text(payload, "lid"),
+        logged_in_at=_integer(payload, "auth_time"),
     )
 
 

@@ -16,10 +16,12 @@ class User:
         email: as `domain.emails.normalise_email` spells it; unique.
         role: the global role.
         active: false once deactivated.
-        session_version: +1 on every change or reset of the password, on deactivation, and with the loss of admin
-            rights. Older login and session tokens then end.
+        session_version: +1 on every change or reset of the password, on deactivation, with the loss of admin rights,
+            and on a sign-out everywhere. Older login and session tokens then end.
         password_hash: Argon2id in PHC string format.
-        must_change_password: set with a one-time password.
+        must_change_password: set with a one-time password. Until it is changed, the login is good for little else.
+        password_set_at_ms: when the password was set or issued, epoch milliseconds.
+        ended_logins: notes of logins that were ended one by one. See `domain.logins`.
         shared_dashboards: ids of dashboards whose ACL names this user.
         row_version: +1 per write. Stores put their conditions on it.
     """
@@ -31,6 +33,8 @@ class User:
     session_version: int
     password_hash: str = field(repr=False)
     must_change_password: bool = False
+    password_set_at_ms: int = 0
+    ended_logins: frozenset[str] = frozenset()
     shared_dashboards: frozenset[str] = frozenset()
     row_version: int = 1
     created_at_ms: int = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
@@ -151,6 +151,12 @@ class UserStore(Protocol):
         The condition is the row version; for a new user, that the e-mail is free. A write that takes or gives admin
         rights has two further ones: `by` is an active admin at that moment, and an active admin is left. Raises
         `Conflict` otherwise.
+        """
+
+    def end_login(self, user_id: str, note: str, forget: Set[str]) -> None:
+        """Add a note to the user's `ended_logins`, then drop those of `forget`. Repeating changes nothing.
+
+        The row version grows, so that a write of the user that was read before starts over.
         """
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from tidegate.domain.attempts import AttemptDecision, AttemptPolicy
     from tidegate.domain.limits import RateDecision
     from tidegate.ports.runtime import ScanPage
 
@@ -26,15 +27,25 @@ class RateCounter(Protocol):
         """
 
 
-class RateStore(RateCounter, Protocol):
-    def clear(self, key: str, now_ms: int, window_ms: int, deadline: float) -> None:
-        """Forget the key's current window. A successful login clears its failures this way."""
+class AttemptStore(Protocol):
+    """Attempts that are counted before they are judged. Repeating any of the calls changes nothing."""
 
-    def lock(self, key: str, until_ms: int, deadline: float) -> None:
-        """Lock the key until `until_ms`. A lock that lasts longer stays."""
+    def begin(self, key: str, attempt_id: str, policy: AttemptPolicy, now_ms: int, deadline: float) -> AttemptDecision:
+        """Count an attempt if the window has room.
 
-    def locked_until_ms(self, key: str, deadline: float) -> int:
-        """Until when the key is locked, epoch milliseconds; 0 when it never was."""
+        Args:
+            key: whose attempts are counted; already an HMAC.
+            attempt_id: id of this attempt.
+            deadline: monotonic seconds after which `Unavailable` is raised.
+
+        A key that the store throttles because that very key is flooded is refused for a second, and nothing is stored.
+        """
+
+    def wrong(self, key: str, attempt_id: str, policy: AttemptPolicy, now_ms: int, deadline: float) -> bool:
+        """The attempt was wrong. If the window is used up, it lasts `lock_s` from now at least. Returns whether so."""
+
+    def right(self, key: str, attempt_id: str, deadline: float, *, known_until_ms: int = 0) -> None:
+        """Give the attempt back. With `known_until_ms` (epoch milliseconds) later attempts are `known` until then."""
 
 
 class CapStore(Protocol):

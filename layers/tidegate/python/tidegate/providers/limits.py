@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from tidegate.adapters.dynamodb.limits import DynamoCaps
     from tidegate.adapters.key_hasher import SaltedKeys
     from tidegate.domain.limits import FailureMode
-    from tidegate.ports.limits import KeyHasher, RateCounter, RateStore
+    from tidegate.ports.limits import AttemptStore, KeyHasher, RateCounter
+    from tidegate.usecases.limits.attempts import Attempts
     from tidegate.usecases.limits.connection_quota import ConnectionQuota
     from tidegate.usecases.limits.rate_limits import RateLimits
 
@@ -27,7 +28,7 @@ class LimitProviders(StoreProviders):
         return SaltedKeys(self.secret("LIMITER_HASH_SALT_ARN"))
 
     @cached_property
-    def rate_store(self) -> RateStore:
+    def rate_store(self) -> RateCounter:
         """Where rates are counted. In memory each process counts for itself: never in production."""
         if self.settings.limiter_backend == "memory":
             from tidegate.adapters.memory_rates import MemoryRates
@@ -36,6 +37,23 @@ class LimitProviders(StoreProviders):
         from tidegate.adapters.dynamodb.limits import DynamoRates
 
         return DynamoRates(self.db, self.table(tables.LIMITERS))
+
+    @cached_property
+    def attempt_store(self) -> AttemptStore:
+        """Where attempts are counted. In memory as `rate_store`."""
+        if self.settings.limiter_backend == "memory":
+            from tidegate.adapters.memory_attempts import MemoryAttempts
+
+            return MemoryAttempts()
+        from tidegate.adapters.dynamodb.attempts import DynamoAttempts
+
+        return DynamoAttempts(self.db, self.table(tables.LIMITERS))
+
+    def attempts(self, rates: RateLimits) -> Attempts:
+        """Limits of guesses. The failure mode is that of `rates`."""
+        from tidegate.usecases.limits.attempts import Attempts
+
+        return Attempts(store=self.attempt_store, rates=rates, clock=self.clock, ids=self.ids)
 
     def rates(self, failure_mode: FailureMode) -> RateLimits:
         """Limits counted in our own store."""

@@ -425,7 +425,17 @@ class ControlPlaneSettings:
         "DATASOURCE_SESSION_TTL_SECONDS", 300, integer(60, 3600), "Life of a session token.", holds=_issued
     )
     login_ttl_seconds: int = setting(
-        "AUTH_LOGIN_TTL_SECONDS", 7200, integer(60, 604_800), "Life of a login token.", holds=_issued
+        "AUTH_LOGIN_TTL_SECONDS",
+        7200,
+        integer(60, 604_800),
+        "Life of a login token that is not renewed.",
+        holds=_issued,
+    )
+    login_max_seconds: int = setting(
+        "AUTH_LOGIN_MAX_SECONDS",
+        43_200,
+        integer(60, 2_592_000),
+        "How long a login may be renewed, from signing in on. Not below AUTH_LOGIN_TTL_SECONDS.",
     )
     mint_rate_limit_user_per_min: int = setting(
         "DATASOURCE_TOKEN_MINT_RATE_LIMIT_USER_PER_MIN",
@@ -450,13 +460,29 @@ class ControlPlaneSettings:
     login_max_attempts: int = setting(
         "AUTH_LOGIN_MAX_ATTEMPTS",
         5,
-        integer(1, 1000),
-        "Failed logins with one e-mail from one address before the lock.",
+        integer(1, 100),
+        "Wrong passwords with one e-mail from one address before the lock; also wrong current passwords of one user.",
     )
     login_window_seconds: int = setting(
-        "AUTH_LOGIN_WINDOW_SECONDS", 300, integer(1, 86_400), "Window in which failed logins are counted."
+        "AUTH_LOGIN_WINDOW_SECONDS", 300, integer(1, 86_400), "Window in which they are counted, from the first on."
     )
     login_lock_seconds: int = setting("AUTH_LOGIN_LOCK_SECONDS", 300, integer(1, 86_400), "How long the lock holds.")
+    login_account_max_attempts: int = setting(
+        "AUTH_LOGIN_ACCOUNT_MAX_ATTEMPTS",
+        100,
+        integer(1, 500),
+        "Wrong passwords with one e-mail from all addresses together, where nobody logged in with it. Not below "
+        "AUTH_LOGIN_MAX_ATTEMPTS.",
+    )
+    login_account_window_seconds: int = setting(
+        "AUTH_LOGIN_ACCOUNT_WINDOW_SECONDS", 3600, integer(60, 86_400), "Window in which those are counted."
+    )
+    login_known_address_seconds: int = setting(
+        "AUTH_LOGIN_KNOWN_ADDRESS_SECONDS",
+        2_592_000,
+        integer(60, 31_536_000),
+        "How long, after a login with an e-mail, its address is not held to AUTH_LOGIN_ACCOUNT_MAX_ATTEMPTS.",
+    )
     api_trust_proxy_hops: int = setting(
         "API_TRUST_PROXY_HOPS", 0, integer(0, 16), "As REALTIME_TRUST_PROXY_HOPS, for the HTTP API. Both must be equal."
     )

@@ -39,6 +39,16 @@ def _of_every_stage(settings: Settings) -> list[str]:
             f"REALTIME_RECONNECT_MIN_MS={settings.reconnect_min_ms}: must not be above "
             f"REALTIME_RECONNECT_MAX_MS={settings.reconnect_max_ms}"
         )
+    if settings.login_ttl_seconds > settings.login_max_seconds:
+        problems.append(
+            f"AUTH_LOGIN_TTL_SECONDS={settings.login_ttl_seconds}: must not be above "
+            f"AUTH_LOGIN_MAX_SECONDS={settings.login_max_seconds}"
+        )
+    if settings.login_max_attempts > settings.login_account_max_attempts:
+        problems.append(
+            f"AUTH_LOGIN_MAX_ATTEMPTS={settings.login_max_attempts}: must not be above "
+            f"AUTH_LOGIN_ACCOUNT_MAX_ATTEMPTS={settings.login_account_max_attempts}"
+        )
     least_s = -(-POLLS_KEPT * settings.public_revalidate_interval_ms // 1000)
     if settings.revoke_event_retention_seconds < least_s:
         problems.append(

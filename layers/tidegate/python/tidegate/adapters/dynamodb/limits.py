@@ -14,14 +14,14 @@ from time import monotonic
 from tidegate.adapters.dynamodb.client import ConditionFailed, DynamoDb, KeyFlooded
 from tidegate.domain.limits import FLOODED, RateDecision, decide_rate, window_of
 from tidegate.errors import Unavailable
-from tidegate.ports.limits import CapStore, RateStore
+from tidegate.ports.limits import CapStore, RateCounter
 from tidegate.ports.runtime import ScanPage
 
 _RATE, _CAP = "rate#", "cap#"
 _UNREADABLE = "The limiter's answer cannot be read"
 
 
-class DynamoRates(RateStore):
+class DynamoRates(RateCounter):
     """Rates, one item for each key and window."""
 
     def __init__(self, db: DynamoDb, table: str) -> None:
@@ -33,7 +33,7 @@ class DynamoRates(RateStore):
     ) -> RateDecision:
         refused = decide_rate(limit + 1, limit, now_ms, window_ms)
         window = window_of(now_ms, window_ms)
-        _in_time(deadline)
+        in_time(deadline)
         try:
             item = self._db.update(
                 self._table,
@@ -52,37 +52,11 @@ class DynamoRates(RateStore):
             )
         except ConditionFailed as failed:
             if failed.item and failed.item.get("last") == request_id:
-                return decide_rate(_number(failed.item.get("count")), limit, now_ms, window_ms)
+                return decide_rate(number(failed.item.get("count")), limit, now_ms, window_ms)
             return refused
         except KeyFlooded:
             return FLOODED
-        return decide_rate(_number(item.get("count")), limit, now_ms, window_ms)
-
-    def clear(self, key: str, now_ms: int, window_ms: int, deadline: float) -> None:
-        _in_time(deadline)
-        window = window_of(now_ms, window_ms)
-        self._db.delete(self._table, {"key": f"{_RATE}{key}#{window_ms}#{window}"}, deadline=deadline)
-
-    def lock(self, key: str, until_ms: int, deadline: float) -> None:
-        """Lock the key until `until_ms`, epoch milliseconds. A lock that lasts longer stays as it is."""
-        _in_time(deadline)
-        try:
-            self._db.update(
-                self._table,
-                {"key": f"lock#{key}"},
-                "SET #until = :until, #ttl = :ttl",
-                "attribute_not_exists(#until) OR #until < :until",
-                {"until": until_ms, "ttl": until_ms // 1000 + 60},
-                deadline=deadline,
-            )
-        except ConditionFailed:
-            return
-
-    def locked_until_ms(self, key: str, deadline: float) -> int:
-        """The end of the key's lock, epoch milliseconds; 0 when it has none."""
-        _in_time(deadline)
-        item = self._db.get(self._table, {"key": f"lock#{key}"}, deadline=deadline)
-        return 0 if item is None else _number(item.get("until"))
+        return decide_rate(number(item.get("count")), limit, now_ms, window_ms)
 
 
 class DynamoCaps(CapStore):
@@ -95,7 +69,7 @@ class DynamoCaps(CapStore):
 
     def take(self, cap: str, shard: int, limit: int, holder: str, deadline: float | None = None) -> bool:
         if deadline is not None:
-            _in_time(deadline)
+            in_time(deadline)
         if limit < 1:
             return False
         try:
@@ -127,7 +101,7 @@ class DynamoCaps(CapStore):
 
     def release(self, cap: str, shard: int, holder: str, deadline: float | None = None) -> None:
         if deadline is not None:
-            _in_time(deadline)
+            in_time(deadline)
         self._db.update(
             self._table,
             self._key(cap, shard),
@@ -140,12 +114,14 @@ class DynamoCaps(CapStore):
         return {"key": f"{_CAP}{self._namespace}#{cap}#{shard}"}
 
 
-def _number(value: object) -> int:
+def number(value: object) -> int:
+    """The number. Raises `Unavailable` when the stored value is none."""
     if not isinstance(value, int) or isinstance(value, bool):
         raise Unavailable(_UNREADABLE, code="store_malformed")
     return value
 
 
-def _in_time(deadline: float) -> None:
+def in_time(deadline: float) -> None:
+    """Raises `Unavailable` when the deadline, monotonic seconds, is over."""
     if monotonic() >= deadline:
         raise Unavailable("The limiter did not answer in time", code="limiter_timeout")

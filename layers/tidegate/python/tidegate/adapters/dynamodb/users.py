@@ -102,6 +102,16 @@ class DynamoUsers(UserStore):
             return Conflict("You are no administrator any more", code="no_admin_any_more")
         return Conflict("The last active administrator stays. Make somebody else one first.", code="last_admin")
 
+    def end_login(self, user_id: str, note: str, forget: Set[str]) -> None:
+        self._change_ended(user_id, "ADD #ended_logins :notes, #row_version :one", frozenset({note}))
+        if forget:
+            self._change_ended(user_id, "DELETE #ended_logins :notes ADD #row_version :one", forget)
+
+    def _change_ended(self, user_id: str, update: str, notes: Set[str]) -> None:
+        # Users are never deleted, so the condition holds: it only keeps an update from making half a user.
+        values = {"notes": frozenset(notes), "one": 1}
+        self._db.update(self._table, _key(user_id), update, "attribute_exists(#key)", values)
+
 
 def share_actions(table: str, dashboard_id: str, was: Set[str], now: Set[str]) -> list[dict[str, Any]]:
     """The actions that keep, with each user, the dashboards whose ACL names them.
@@ -139,12 +149,15 @@ def _item(user: User) -> Item:
         "session_version": user.session_version,
         "password_hash": user.password_hash,
         "must_change_password": user.must_change_password,
+        "password_set_at_ms": user.password_set_at_ms,
         "row_version": user.row_version,
         "created_at_ms": user.created_at_ms,
         "updated_at_ms": user.updated_at_ms,
     }
     if user.shared_dashboards:
         item["shared_dashboards"] = user.shared_dashboards
+    if user.ended_logins:
+        item["ended_logins"] = user.ended_logins
     return item
 
 
@@ -157,6 +170,8 @@ def _user(item: Item) -> User:
         session_version=item["session_version"],
         password_hash=item["password_hash"],
         must_change_password=item["must_change_password"],
+        password_set_at_ms=item["password_set_at_ms"],
+        ended_logins=item.get("ended_logins", frozenset()),
         shared_dashboards=item.get("shared_dashboards", frozenset()),
         row_version=item["row_version"],
         created_at_ms=item["created_at_ms"],

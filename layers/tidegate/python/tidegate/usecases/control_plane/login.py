@@ -1,38 +1,52 @@
-"""Log in, and find the user of a login token.
+"""Log in.
 
-Invariant of this file: an unknown e-mail, a wrong password and a deactivated account take the same time and count the
-same towards the lock. So nobody learns which accounts exist.
+Invariant of this file: an unknown e-mail, a wrong password, a one-time password that ended and a deactivated account
+take the same time, count the same, and get the same answer. So nobody learns which accounts exist, or what was right.
+
+Every attempt is counted before its password is verified. `domain.attempts` says how.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tidegate.domain.attempts import AttemptPolicy
 from tidegate.domain.audit import AuditEvent
 from tidegate.domain.emails import address_or_nobody
+from tidegate.domain.logins import LoginLife
+from tidegate.domain.passwords import one_time_password_ended
 from tidegate.domain.tokens import UserClaims
 from tidegate.domain.users import User
-from tidegate.errors import LimitReached, Unauthenticated, Unavailable
+from tidegate.errors import LimitReached, TidegateError, Unauthenticated
 from tidegate.ports.control_plane import AuditLog, PasswordHasher, UserStore, UserTokens
-from tidegate.ports.limits import RateStore
 from tidegate.ports.runtime import Clock, Ids
+from tidegate.usecases.limits.attempts import Attempt, Attempts
 from tidegate.usecases.limits.deadline import LimiterDeadline
 from tidegate.usecases.limits.rate_limits import RateLimits
 
 #: Login attempts of one address that are allowed in a minute, over all e-mails.
 ATTEMPTS_PER_IP = 30
-_SCOPE = "login"
+_REFUSAL = "Too many login attempts"
 _UNAVAILABLE = "Login is temporarily unavailable. Try again shortly."
+#: The same for everybody, so it says nothing about the account that was tried.
+_INVALID = "Invalid credentials. A one-time password works for one day. After that, ask an admin for a new one."
 
 
 @dataclass(frozen=True, slots=True)
 class LoginPolicy:
-    """Settings of the login limits. Durations in seconds."""
+    """Settings of the login limits.
 
-    max_attempts: int
-    window_s: int
-    lock_s: int
-    token_ttl_s: int
+    Attributes:
+        here: attempts with one e-mail from one address.
+        account: attempts with one e-mail from all addresses where nobody logged in with it.
+        known_s: how long an address is known after a login, seconds.
+        life: how long a login lasts.
+    """
+
+    here: AttemptPolicy
+    account: AttemptPolicy
+    known_s: int
+    life: LoginLife
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +69,7 @@ class Login:
         passwords: PasswordHasher,
         tokens: UserTokens,
         rates: RateLimits,
-        store: RateStore,
+        attempts: Attempts,
         audit: AuditLog,
         clock: Clock,
         ids: Ids,
@@ -65,7 +79,7 @@ class Login:
         self._passwords = passwords
         self._tokens = tokens
         self._rates = rates
-        self._store = store
+        self._attempts = attempts
         self._audit = audit
         self._clock = clock
         self._ids = ids
@@ -75,81 +89,74 @@ class Login:
         """Log in.
 
         Raises:
-            Unauthenticated: e-mail or password is wrong, or the account is deactivated.
+            Unauthenticated: e-mail or password is wrong, the one-time password ended, or the account is deactivated.
             LimitReached: too many attempts.
             LimiterUnavailable: the limits could not be checked and the failure mode is fail-closed.
         """
         deadline = self._rates.deadline()
-        refusal = "Too many login attempts"
-        self._rates.consume("login-ip", address, ATTEMPTS_PER_IP, deadline=deadline, refusal=refusal)
+        self._rates.consume("login-ip", address, ATTEMPTS_PER_IP, deadline=deadline, refusal=_REFUSAL)
         email = address_or_nobody(email)
-        key = self._rates.key(_SCOPE, f"{email}|{address}")
-        self._refuse_locked(key, deadline)
-        user = self._users.by_email(email)
-        right = self._passwords.verify(user.password_hash if user else self._hash_of_nobody, password)
-        if user is None or not right or not user.active:
-            self._count_failure(key, user, deadline)
-            raise Unauthenticated("Invalid credentials", code="invalid_credentials")
+        attempts = self._begin(email, address, deadline)
+        try:
+            user = self._users.by_email(email)
+            right = self._right(user, password)
+        except TidegateError:  # a store did not answer: nothing was judged
+            self._give_back(attempts, deadline)
+            raise
+        if user is None or not right:
+            if self._attempts.wrong(attempts[0], deadline):
+                self._record("auth.login.locked", user)
+            raise Unauthenticated(_INVALID, code="invalid_credentials")
+        self._give_back(attempts, deadline, known_s=self._policy.known_s)
         now = int(self._clock.now())
-        self._forget_failures(key, deadline)
-        expires_at = now + self._policy.token_ttl_s
-        claims = UserClaims(user.user_id, user.email, user.role, user.session_version, now, expires_at)
-        return LoggedIn(self._tokens.sign(claims), expires_at, user)
+        claims = UserClaims(
+            user_id=user.user_id,
+            email=user.email,
+            role=user.role,
+            session_version=user.session_version,
+            issued_at=now,
+            expires_at=self._policy.life.expires_at(now, now),
+            login_id=self._ids.new_id(),
+            logged_in_at=now,
+        )
+        return LoggedIn(self._tokens.sign(claims), claims.expires_at, user)
 
-    def _refuse_locked(self, key: str, deadline: LimiterDeadline) -> None:
-        try:
-            with deadline.running() as until_s:
-                until_ms = self._store.locked_until_ms(key, until_s)
-        except Unavailable as error:
-            self._rates.unanswered(_SCOPE, error, _UNAVAILABLE)
-            return
-        left_ms = until_ms - int(self._clock.now() * 1000)
-        if left_ms > 0:
-            self._record("auth.login.blocked", None)
-            seconds = -(-left_ms // 1000)
-            raise LimitReached(f"Too many login attempts. Try again in {seconds} seconds.", retry_after_ms=left_ms)
+    def _right(self, user: User | None, password: str) -> bool:
+        """Whether everything is right. For an e-mail that nobody has it takes as long."""
+        right = self._passwords.verify(user.password_hash if user else self._hash_of_nobody, password)
+        return user is not None and right and user.active and not one_time_password_ended(user, self._now_ms())
 
-    def _count_failure(self, key: str, user: User | None, deadline: LimiterDeadline) -> None:
-        policy, now_ms = self._policy, int(self._clock.now() * 1000)
+    def _begin(self, email: str, address: str, deadline: LimiterDeadline) -> list[Attempt]:
+        """Count the attempt. The account's own limit is not asked where somebody logged in with it before."""
+        policy = self._policy
+        attempts: list[Attempt] = []
         try:
-            with deadline.running() as until_s:
-                decision = self._store.count(
-                    key, policy.max_attempts, now_ms, policy.window_s * 1000, self._ids.new_id(), until_s
+            for scope, key, limits in (
+                ("login", f"{email}|{address}", policy.here),
+                ("login-account", email, policy.account),
+            ):
+                attempts.append(
+                    self._attempts.begin(
+                        scope, key, limits, deadline=deadline, refusal=_REFUSAL, unavailable=_UNAVAILABLE
+                    )
                 )
-                if decision.remaining == 0:
-                    self._store.lock(key, now_ms + policy.lock_s * 1000, until_s)
-        except Unavailable as error:
-            self._rates.unanswered(_SCOPE, error, _UNAVAILABLE)
-            return
-        if decision.remaining == 0:
-            self._record("auth.login.locked", user)
+                if attempts[0].known:
+                    break
+        except TidegateError as error:
+            self._give_back(attempts, deadline)
+            if isinstance(error, LimitReached):
+                self._record("auth.login.blocked", None)
+            raise
+        return attempts
 
-    def _forget_failures(self, key: str, deadline: LimiterDeadline) -> None:
-        try:
-            with deadline.running() as until_s:
-                self._store.clear(key, int(self._clock.now() * 1000), self._policy.window_s * 1000, until_s)
-        except Unavailable as error:  # the failures end with their window
-            self._rates.not_cleaned_up(_SCOPE, error)
+    def _give_back(self, attempts: list[Attempt], deadline: LimiterDeadline, known_s: int = 0) -> None:
+        for attempt in attempts:
+            self._attempts.give_back(attempt, deadline, known_s=known_s if attempt is attempts[0] else 0)
 
     def _record(self, action: str, user: User | None) -> None:
         """Record what happened to an account. An e-mail that nobody has is none, so that nobody can fill the log."""
         target_id = user.user_id if user else None
-        self._audit.record(AuditEvent(action, None, "user", target_id, int(self._clock.now() * 1000)))
+        self._audit.record(AuditEvent(action, None, "user", target_id, self._now_ms()))
 
-
-class Authenticate:
-    """Finds the user of a login token. The user is read every time, so a password reset or a deactivation takes effect
-    at once."""
-
-    def __init__(self, *, users: UserStore, tokens: UserTokens, clock: Clock) -> None:
-        self._users = users
-        self._tokens = tokens
-        self._clock = clock
-
-    def __call__(self, token: str) -> User:
-        """Returns the user. Raises `Unauthenticated`."""
-        claims = self._tokens.verify(token, self._clock.now())
-        user = self._users.get(claims.user_id)
-        if user is None or not user.active or user.session_version != claims.session_version:
-            raise Unauthenticated("Invalid or expired login")
-        return user
+    def _now_ms(self) -> int:
+        return int(self._clock.now() * 1000)

@@ -1,4 +1,4 @@
-"""Create users, change their roles and passwords, and deactivate them.
+"""Create users, change their roles, reset their passwords, and deactivate them.
 
 Invariants of this file: a change that takes a right away writes its event in the same transaction, and raises the
 session version. An active admin is always left: the store's condition sees to it, not a look before the write.
@@ -18,13 +18,13 @@ from tidegate.domain.passwords import check_password
 from tidegate.domain.revocations import Revocation, RevocationReason
 from tidegate.domain.rights import check_admin
 from tidegate.domain.users import User
-from tidegate.errors import Denied, InvalidInput, NotFound
+from tidegate.errors import InvalidInput, NotFound
 from tidegate.ports.control_plane import AuditLog, Page, PasswordHasher, UserStore, UserWrite
 from tidegate.ports.runtime import Clock, Ids
 
 
 class ManageUsers:
-    """What admins do with accounts, and what users do with their own."""
+    """What admins do with accounts."""
 
     def __init__(self, *, users: UserStore, passwords: PasswordHasher, audit: AuditLog, clock: Clock, ids: Ids) -> None:
         self._users = users
@@ -46,16 +46,18 @@ class ManageUsers:
         if actor is not None:
             check_admin(actor)
         one_time = password is None
-        password = one_time_password() if password is None else check_password(password)
+        email = normalise_email(email)
+        password = one_time_password() if password is None else check_password(password, email)
         now_ms = self._now_ms()
         user = User(
             user_id=self._ids.new_id(),
-            email=normalise_email(email),
+            email=email,
             role=role,
             active=True,
             session_version=1,
             password_hash=self._passwords.hash(password),
             must_change_password=one_time,
+            password_set_at_ms=now_ms,
             created_at_ms=now_ms,
             updated_at_ms=now_ms,
         )
@@ -99,25 +101,17 @@ class ManageUsers:
                 code="own_password",
             )
         user, password = self._get(user_id), one_time_password()
-        self._set_password(user, password, must_change=True)
-        self._record("password_reset.admin_issued", actor, user, {})
-        return password
-
-    def change_password(self, user: User, current: str, new: str) -> None:
-        """Change the user's own password. Raises `Denied` when `current` is wrong."""
-        if not self._passwords.verify(user.password_hash, current):
-            raise Denied("The current password is wrong", code="wrong_password")
-        self._set_password(user, check_password(new), must_change=False)
-        self._record("password_reset.completed", user, user, {})
-
-    def _set_password(self, user: User, password: str, *, must_change: bool) -> None:
         changed = replace(
             user,
             password_hash=self._passwords.hash(password),
-            must_change_password=must_change,
+            must_change_password=True,
+            password_set_at_ms=self._now_ms(),
             session_version=user.session_version + 1,
+            ended_logins=frozenset(),
         )
-        self._write(user, changed, Revocation(RevocationReason.PASSWORD_RESET, user_id=user.user_id))
+        self._write(user, changed, Revocation(RevocationReason.PASSWORD_RESET, user_id=user_id))
+        self._record("password_reset.admin_issued", actor, user, {})
+        return password
 
     def _write(self, before: User, after: User, revocation: Revocation | None, *, by: str | None = None) -> User:
         now_ms = self._now_ms()
@@ -140,6 +134,6 @@ class ManageUsers:
 
 
 def one_time_password() -> str:
-    """20 random characters that satisfy `check_password`."""
+    """20 random characters."""
     alphabet = string.ascii_letters + string.digits
-    return "".join(secrets.choice(alphabet) for _ in range(16)) + "-aZ7"
+    return "".join(secrets.choice(alphabet) for _ in range(20))

@@ -73,7 +73,7 @@ class RateLimits:
         now_ms = int(self._clock.now() * 1000)
         until = self._refused_until_ms.get(key, 0)
         if now_ms < until:
-            self._count(scope, Outcome.REJECTED)
+            self.decided(scope, Outcome.REJECTED)
             raise LimitReached(refusal, retry_after_ms=until - now_ms)
         try:
             with (deadline or self.deadline()).running() as until_s:
@@ -83,12 +83,12 @@ class RateLimits:
             return RateDecision(True, limit, 0, counted=False)
         if decision.allowed:
             if decision.counted:
-                self._count(scope, Outcome.ALLOWED)
+                self.decided(scope, Outcome.ALLOWED)
             else:
                 self._count_failure(scope, "api_fail_open")
-                self._count(scope, Outcome.FAIL_OPEN)
+                self.decided(scope, Outcome.FAIL_OPEN)
             return decision
-        self._count(scope, Outcome.REJECTED)
+        self.decided(scope, Outcome.REJECTED)
         if decision.counted:
             self._remember(key, now_ms + decision.retry_after_ms)
         raise LimitReached(refusal, retry_after_ms=decision.retry_after_ms)
@@ -112,9 +112,9 @@ class RateLimits:
         """
         self._count_failure(scope, error.code)
         if self._failure_mode is FailureMode.OPEN:
-            self._count(scope, Outcome.FAIL_OPEN)
+            self.decided(scope, Outcome.FAIL_OPEN)
             return
-        self._count(scope, Outcome.FAIL_CLOSED)
+        self.decided(scope, Outcome.FAIL_CLOSED)
         raise LimiterUnavailable(refusal) from error
 
     def not_cleaned_up(self, scope: str, error: Unavailable) -> None:
@@ -124,5 +124,6 @@ class RateLimits:
     def _count_failure(self, scope: str, cause: str) -> None:
         self._observer.count("limiter", scope=scope, outcome=Outcome.BACKEND_ERROR.value, cause=cause)
 
-    def _count(self, scope: str, outcome: Outcome) -> None:
+    def decided(self, scope: str, outcome: Outcome) -> None:
+        """Count a decision under its outcome."""
         self._observer.count("limiter", scope=scope, outcome=outcome.value)
