@@ -81,6 +81,11 @@ class Smoke:
             self._signed_in[role] = RowApi.signed_in(self.stack["edge_url"], self.stack["users"][role])
         return self._signed_in[role]
 
+    def sign_out_everywhere(self, role: str) -> None:
+        """End every login of the role's user. The next row that needs the user signs in anew."""
+        self.user(role).call("POST", "/api/auth/logout-everywhere")
+        del self._signed_in[role]
+
     def anonymous(self) -> Api:
         return Api(self.stack["edge_url"], address=self.address())
 

@@ -74,6 +74,10 @@ def acl_removal(scene: Scene) -> None:
     scene.change("DELETE", f"acl/{scene.demo['memberId']}")
 
 
+def signed_out_everywhere(scene: Scene) -> None:
+    scene.smoke.sign_out_everywhere("viewer")
+
+
 def broker_withdrawn(scene: Scene) -> None:
     body = scene.broker_body | {"allowPublicUse": False}
     scene.admin.call("PUT", f"/api/broker-profiles/{scene.broker_id}", body, {"If-Match": "1"})
@@ -86,6 +90,7 @@ def broker_withdrawn(scene: Scene) -> None:
         pytest.param("public", to_private, marks=row("terminated: visibility changed to private")),
         pytest.param("public", broker_withdrawn, marks=row("terminated: broker profile withdrawn from public use")),
         pytest.param("private", acl_removal, marks=row("terminated: ACL entry removed")),
+        pytest.param("private", signed_out_everywhere, marks=row("terminated: signed out everywhere")),
         pytest.param("public", deletion, marks=row("terminated: dashboard deleted")),
     ],
 )
