@@ -17,7 +17,8 @@ from local_stack import emulator
 from local_stack.config import Config
 from local_stack.deployment import client
 from local_stack.processes import Processes
-from tidegate.domain.access import PUBLIC_SUBJECT, Claim, Principal
+from tidegate.adapters.dynamodb.access import put_user
+from tidegate.domain.access import PUBLIC_SUBJECT, Claim, Principal, Role, UserAccess
 from tidegate.domain.revocations import Task
 from tidegate.domain.subscriptions import Connection, Subscription, SubscriptionKey
 from tidegate.providers.control_plane import ControlPlaneProviders
@@ -80,6 +81,9 @@ class Tables:
         for table in ALL_TABLES:
             create_table(self._dynamodb, table, self.env[table.variable])
         self.container = ControlPlaneProviders(self.env)
+        # What a dashboard shows to guests ends with its owner, so there is one.
+        owner = UserAccess("owner", Role.EDITOR, True, 0)
+        self.container.db.transact([put_user(self.env[ACCESS.variable], owner)])
 
     # --- what is in them ----------------------------------------------------------------------------------------
 
