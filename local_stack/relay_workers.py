@@ -19,7 +19,8 @@ from tidegate.domain.subscriptions import Stream
 from tidegate.providers.control_plane import ControlPlaneProviders
 
 RELAY, MESSAGES, API = "relay.worker", "gateway_connect.messages", "api.main"
-SCHEDULE = "revalidate.schedule"
+CONNECT, BRIDGE = "gateway_connect.connect", "mqtt_bridge.bridge"
+SCHEDULE, REVALIDATION = "revalidate.schedule", "revalidate.worker"
 
 
 class LocalRelayWorkers:
@@ -111,13 +112,14 @@ class LocalRelayWorkers:
             for name, was in kept.items():
                 timeout = timeout_s if name == RELAY and timeout_s else was["Timeout"]
                 self._configure(was["FunctionName"], {**was["Environment"]["Variables"], **variables}, timeout)
-            if self._version is None:
+            if RELAY in kept and self._version is None:
                 self._release()
             yield
         finally:
             for was in kept.values():
                 self._configure(was["FunctionName"], was["Environment"]["Variables"], was["Timeout"])
-            self._release()
+            if RELAY in kept:
+                self._release()
 
     def _configure(self, name: str, variables: Mapping[str, str], timeout_s: int) -> None:
         environment = {"Variables": dict(variables)}

@@ -43,6 +43,9 @@ settings. **Holds** says how soon a change holds, counted from the end of the de
 | at the start | it is only checked, when a function starts. |
 | something *after* | for what is made after it. What is there already keeps the old value. |
 
+[Switches](../concepts/revocation.md#switches) says how viewers of what is switched off are told, and what happens to
+those whom a function with the old settings admits late.
+
 This page is generated. After a change of the settings, run:
 
     PYTHONPATH=layers/tidegate/python:. .venv/bin/python scripts/settings_doc.py

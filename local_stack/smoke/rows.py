@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-#: Modules of this folder in the table's order. Those about relay workers take the longest; the last looks back.
-MODULES = ("test_gateway", "test_devices", "test_relay", "test_revocation", "test_relay_workers", "test_demo_data")
+#: Modules of this folder in the table's order. Those about relay workers take the longest. Those about switches make
+#: full revalidations due each minute for a while. The last looks back.
+MODULES = (
+    "test_gateway",
+    "test_devices",
+    "test_relay",
+    "test_revocation",
+    "test_relay_workers",
+    "test_switches",
+    "test_demo_data",
+)
 
 #: Messages of the latency figure.
 SAMPLES = 60

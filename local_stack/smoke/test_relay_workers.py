@@ -20,7 +20,7 @@ from tidegate.usecases.relay.worker import GRACE_S
 #: How long functions that start anew may take to the first message on the local stack, seconds.
 _START_S = 30.0
 #: The same where the worker before was killed: its lease ends, and somebody looks who does not renew.
-_REPLACED_S = LEASE_S + CLAIM_AFTER_S + RELAYS_S + _START_S
+REPLACED_S = LEASE_S + CLAIM_AFTER_S + RELAYS_S + _START_S
 #: More than the sixteen rounds after which platforms stop a function that calls itself.
 HANDOVERS = 17
 #: Messages a second meanwhile.
@@ -38,29 +38,29 @@ async def test_switched_off(smoke: Smoke, note: Note) -> None:
     workers, demo = LocalRelayWorkers(smoke.stack), smoke.stack["demo"]["public"]
     viewer, other = await smoke.watching("public", "sse"), await smoke.watching("public", "websocket")
     with workers.staying():
-        await _data_again(viewer, other)
+        await data_again(viewer, other)
         with workers.settings({"REALTIME_SSE_ENABLED": "false"}, MESSAGES, API, RELAY):
             started = time.monotonic()
             ack = await smoke.refused(smoke.mint(smoke.anonymous(), demo, "sse"), demo["dashboardId"], "sse")
             expect(ack.get("errorCode") == "STREAM_POLICY_BLOCKED", f"{ack}")
-            await _data_again(viewer)  # so it is the worker's end, not the gateway's, that ends it
+            await data_again(viewer)  # so it is the worker's end, not the gateway's, that ends it
             await (await smoke.watching("public", "websocket")).close()
             workers.schedule()
             error = await viewer.until(lambda frame: frame["type"] == "error", _START_S + LEASE_S)
             expect(error["errorCode"] == "STREAM_POLICY_BLOCKED", f"{error}")
             await viewer.until(lambda frame: frame["type"] == "status" and frame["status"] == "error")
             await settled(lambda: smoke.control()["sse"]["now"] == 0, LEASE_S, "the end of the upstream")
-            await _data_again(other)
+            await data_again(other)
     workers.schedule()
     # The emulator killed the last workers. A renewal that was on its way then can keep a lease for the dead.
-    await _data_again(viewer, other, within_s=_REPLACED_S)
+    await data_again(viewer, other, within_s=REPLACED_S)
     expect(not [frame for frame in other.frames if frame["type"] == "error"], "the other protocol was interrupted")
     await viewer.close()
     await other.close()
     note(f"{error['errorCode']}, running stream ended {error['at'] - started:.1f} s after the change")
 
 
-async def _data_again(*viewers: Viewer, within_s: float = _START_S) -> None:
+async def data_again(*viewers: Viewer, within_s: float = _START_S) -> None:
     """Each has data that came after now."""
     now = time.monotonic()
     for viewer in viewers:
@@ -100,7 +100,7 @@ async def test_changed(smoke: Smoke, note: Note) -> None:
     came, within_s = time.monotonic(), 3 * GRACE_S + LEASE_S
     await settled(lambda: workers.connected(url).count(True) == 1, within_s, "the end of the old upstream")
     took = time.monotonic() - came
-    await _data_again(third)
+    await data_again(third)
     await third.close()
     note(f"wrong secret {error['errorCode']}; the old upstream ended {took:.0f} s after the change")
 
@@ -117,7 +117,7 @@ async def test_killed(smoke: Smoke, note: Note) -> None:
     if not count:
         note("left out: the emulator is not this stack's own")
         return
-    await settled(lambda: workers.fence(partition) > fence, _REPLACED_S, "another worker")
+    await settled(lambda: workers.fence(partition) > fence, REPLACED_S, "another worker")
     claimed = time.monotonic()
     back = await viewer.until(lambda frame: frame["type"] == "data" and frame["at"] > claimed, _START_S)
     numbers = [payload["n"] for payload in viewer.payloads("telemetry")]
@@ -136,7 +136,7 @@ async def test_handed_over(smoke: Smoke, note: Note) -> None:
     with workers.settings({"REALTIME_MAX_UPDATES_PER_SECOND": "0"}, RELAY, timeout_s=LIMIT_S):
         viewer = await smoke.own(stream("sse", url, None, "telemetry"))
         workers.schedule()  # the gateway may have asked for a worker just before this one's settings were changed
-        await _data_again(viewer)
+        await data_again(viewer)
         partition = workers.partition_of(url)
         fence, started = workers.fence(partition), time.monotonic()
         within_s = HANDOVERS * _HANDOVER_S

@@ -36,6 +36,7 @@ from tidegate.domain.subscriptions import (
     SubscriptionKey,
     TerminationClaim,
 )
+from tidegate.domain.switches import SETTLING_S
 from tidegate.ports.gateway import ConnectionStore, LastValueStore, Reservation, StreamStore, SubscriptionStore
 from tidegate.ports.limits import AttemptStore, CapStore, RateCounter
 from tidegate.ports.revocation import FullRevalidationRuns, RevalidationRun
@@ -523,24 +524,26 @@ def test_a_pass_that_is_demanded_is_due(passes: FullRevalidationRuns) -> None:
     assert passes.begin("c", 1003, 300, 50) is None
 
 
-def test_other_switches_make_two_runs_due(passes: FullRevalidationRuns) -> None:
+def test_other_switches_make_runs_due_until_they_settle(passes: FullRevalidationRuns) -> None:
     first = passes.begin("a", 1000, 300, 50, "on")
     assert first is not None
     assert passes.begin("b", 1001, 300, 50, "off") is None, "the lease of the first holds"
     passes.end(first)
     assert passes.begin("b", 1002, 300, 50, "on") is None, "not due"
-    for owner in ("c", "d"):  # the second for what old functions admitted during the deployment
-        run = passes.begin(owner, 1003, 300, 50, "off")
-        assert run == RevalidationRun(owner, 1003, {})
-        assert passes.begin(owner, 1003, 300, 50, "off") == run, "its answer was lost, and it asks again"
+    last = 1003 + SETTLING_S
+    for owner, now in (("c", 1003), ("d", 1003), ("e", 1063), ("f", last - 60), ("g", last)):  # for late subscribes
+        run = passes.begin(owner, now, 300, 50, "off")
+        assert run == RevalidationRun(owner, now, {})
+        assert passes.begin(owner, now, 300, 50, "off") == run, "its answer was lost, and it asks again"
         passes.end(run)
-    assert passes.begin("e", 1004, 300, 50, "off") is None
-    back = passes.begin("f", 1005, 300, 50, "on")
+    assert passes.begin("h", last + 1, 300, 50, "off") is None, "settled"
+    back = passes.begin("i", last + 2, 300, 50, "on")
     assert back is not None, "on again"
     passes.pause(back)
-    assert passes.begin("g", 1005, 300, 50, "off") == RevalidationRun("g", 1005, {}), "an open run is carried on"
-    passes.end(RevalidationRun("g", 1005, {}))
-    assert passes.begin("h", 1005, 300, 50, "off") is not None, "then it is the turn of the new switches"
+    again = RevalidationRun("j", last + 2, {})
+    assert passes.begin("j", last + 2, 300, 50, "off") == again, "an open run is carried on"
+    passes.end(again)
+    assert passes.begin("k", last + 2, 300, 50, "off") is not None, "then it is the turn of the new switches"
 
 
 def test_the_cursor_moves_from_where_it_was_seen(deployed: Mapping[str, str]) -> None:

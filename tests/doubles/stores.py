@@ -22,6 +22,7 @@ from tidegate.domain.subscriptions import (
     TerminationClaim,
     same_authorization,
 )
+from tidegate.domain.switches import SETTLING_S
 from tidegate.ports.gateway import (
     AccessSnapshot,
     AccessStore,
@@ -369,6 +370,7 @@ class MemoryFullRevalidationRuns(FullRevalidationRuns):
         self.progress: dict[str, str] | None = None
         self.demanded = False
         self.switches = ""
+        self.settling = 0
 
     def begin(self, owner: str, now: int, interval_s: int, life_s: int, switches: str = "") -> RevalidationRun | None:
         with self._lock:
@@ -376,9 +378,12 @@ class MemoryFullRevalidationRuns(FullRevalidationRuns):
                 return None
             if self.progress is None:
                 changed = self.began is not None and self.switches != switches
-                if self.began is not None and self.began > now - interval_s and not self.demanded and not changed:
+                if changed:
+                    self.settling = now + SETTLING_S
+                asked = self.demanded or self.settling >= now
+                if self.began is not None and self.began > now - interval_s and not asked:
                     return None
-                self.began, self.progress, self.demanded, self.switches = now, {}, changed, switches
+                self.began, self.progress, self.demanded, self.switches = now, {}, False, switches
             assert self.began is not None
             self.owner, self.until = owner, now + life_s
             return RevalidationRun(owner, self.began, dict(self.progress))

@@ -56,7 +56,7 @@ GATEWAY = {
     "functions.revalidate.worker": 86,
     "functions.revalidate.dispatch": 47,
     "functions.revalidate.schedule": 51,
-    "functions.revalidate.profiles": 59,
+    "functions.revalidate.profiles": 60,
 }
 
 

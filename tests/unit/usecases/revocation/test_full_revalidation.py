@@ -14,7 +14,7 @@ from tests.doubles.platform import Died
 from tidegate.domain.access import Visibility
 from tidegate.domain.revocations import Task, TaskKind
 from tidegate.domain.subscriptions import Subscription
-from tidegate.domain.switches import Switches
+from tidegate.domain.switches import ALL_ON, SETTLING_S, Switches
 from tidegate.errors import Unavailable
 from tidegate.ports.delivery import Delivery
 from tidegate.ports.gateway import AccessSnapshot
@@ -79,6 +79,24 @@ def test_without_realtime_no_connection_waits_for_a_subscribe() -> None:
     container.clock.advance(2)
     assert container.run(FULL) == 1 and not container.connections.rows
     assert container.sender.sent["watching"][0]["message"] == "Realtime is disabled"
+
+
+def test_what_functions_with_the_old_settings_admit_late_ends_with_the_next_minute() -> None:
+    container = RevalidationContainer(switches=Switches(off=frozenset({"mqtt"})))
+    before = container.runs.begin("before", int(container.clock.now()), 300, 5, ALL_ON.digest)
+    assert before is not None
+    container.runs.end(before)
+    container.clock.advance(1)
+    assert container.run(FULL) == 0
+    for minute in range(SETTLING_S // 60):
+        container.subscribed(f"late {minute}")
+        container.clock.advance(60)
+        assert container.run(FULL) == 1, minute
+    container.subscribed("later")
+    container.clock.advance(60)
+    assert container.run(FULL) == 0, "settled: the next one is due after the interval"
+    container.clock.advance(240)
+    assert container.run(FULL) == 1
 
 
 def test_a_run_that_dies_while_it_ends_what_is_off_is_repeated() -> None:

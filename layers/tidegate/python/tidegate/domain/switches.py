@@ -16,6 +16,10 @@ def disabled_text(protocol: str) -> str:
 
 REALTIME_OFF = "Realtime is disabled"
 
+#: How long after a change of the switches functions may still have the old ones, seconds: the rest of a deployment.
+#: Meanwhile a full revalidation is due each time that the schedule asks for one.
+SETTLING_S = 900
+
 
 @dataclass(frozen=True, slots=True)
 class Switches:

@@ -50,8 +50,9 @@ class FullRevalidationRuns(Protocol):
     def begin(self, owner: str, now: int, interval_s: int, life_s: int, switches: str = "") -> RevalidationRun | None:
         """Begin a full revalidation that is due, or carry on an unfinished one.
 
-        It is also due when `switches` differ from those that the last one began with. Then another one is demanded as
-        well, for the subscribes that functions with the old settings still admit while a deployment goes on.
+        It is also due when `switches` differ from those that the last one began with. From then on, for `SETTLING_S`,
+        one is due whenever it is asked for, because functions with the old settings may still admit subscribes while a
+        deployment goes on.
 
         It is due when the last one began `interval_s` seconds ago or more, or when one was demanded since. The writes
         are conditional, so of several callers at the same time only one gets the run. A repetition by the same owner

@@ -23,6 +23,7 @@ from tidegate.adapters.dynamodb.client import (
     update_action,
 )
 from tidegate.domain.revocations import FeedPage, Revocation, RevocationEvent, RevocationReason
+from tidegate.domain.switches import SETTLING_S
 from tidegate.errors import Unavailable
 from tidegate.ports.remote_api import RemoteCursors
 from tidegate.ports.revocation import CursorStore, FullRevalidationRuns, RevalidationRun, RevocationFeed
@@ -92,7 +93,8 @@ class DynamoRevocations(RevocationFeed, CursorStore, FullRevalidationRuns):
 
     def begin(self, owner: str, now: int, interval_s: int, life_s: int, switches: str = "") -> RevalidationRun | None:
         """Attributes of the item: `owner` and `until` say who works on the run. `began`, `progress` and `open` are the
-        run itself. `demanded` asks for a run before it is due. `switches` are those that the run began with."""
+        run itself. `demanded` asks for a run before it is due. `switches` are those that the run began with. Until
+        `settling`, epoch seconds, functions may still have others."""
         free = "(attribute_not_exists(#until) OR #until < :now OR #owner = :owner)"
         lease = {"now": now, "owner": owner, "until": now + life_s}
         try:
@@ -112,15 +114,15 @@ class DynamoRevocations(RevocationFeed, CursorStore, FullRevalidationRuns):
             "#owner = :owner, #until = :until, #began = :now, #progress = :none, #open = :yes, #switches = :switches"
         )
         closed = f"attribute_not_exists(#open) AND {free}"
-        due = "(attribute_not_exists(#began) OR #began <= :due OR attribute_exists(#demanded))"
+        asked = "#began <= :due OR attribute_exists(#demanded) OR #settling >= :now"
+        due = f"(attribute_not_exists(#began) OR {asked})"
         changed = "attribute_exists(#switches) AND #switches <> :switches"
-        # After a change of the switches a second run is demanded.
         for update, condition, more in (
-            (f"SET {begun}, #demanded = :now", f"{closed} AND {changed}", {}),
-            (f"SET {begun} REMOVE #demanded", f"{closed} AND {due}", {"due": now - interval_s}),
+            (f"SET {begun}, #settling = :settling REMOVE #demanded", changed, {"settling": now + SETTLING_S}),
+            (f"SET {begun} REMOVE #demanded", due, {"due": now - interval_s}),
         ):
             try:
-                self._db.update(self._table, _FULL, update, condition, values | more)
+                self._db.update(self._table, _FULL, update, f"{closed} AND {condition}", values | more)
             except ConditionFailed:
                 continue
             return RevalidationRun(owner, now, {})
