@@ -44,7 +44,7 @@ class HttpApi(Construct):
             handler="api.main.handler",
             actions={
                 t.DASHBOARDS: _READ_WRITE,
-                t.ACCESS: ["GetItem", "BatchGetItem", "PutItem", "UpdateItem"],
+                t.ACCESS: ["GetItem", "BatchGetItem", "PutItem", "UpdateItem", "ConditionCheckItem"],
                 t.PROFILES: [*_READ_WRITE, "BatchWriteItem"],
                 t.USERS: _READ_WRITE,
                 t.AUDIT: ["PutItem", "UpdateItem", "Query", "BatchGetItem"],

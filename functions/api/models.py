@@ -320,6 +320,10 @@ class AclRequest(ApiModel):
     level: AclLevel
 
 
+class OwnerRequest(ApiModel):
+    email: Annotated[str, Field(max_length=254)]
+
+
 class SessionRequest(ApiModel):
     """`currentToken` is a valid session token of the same dashboard. With it a public viewer does not count as new."""
 

@@ -146,10 +146,10 @@ def change_user(user_id: PathId, body: m.ChangeUser, user: CurrentUser, services
     """Change a user's role, or deactivate or activate the user. For admins.
 
     A field that is left out stays as it is. Deactivation ends the user's logins and streams. What the user's dashboards
-    show by link or to everybody ends too, and comes back with activation; members keep them. Who is an admin no longer
-    loses every login and stream, and logs in again. Admins cannot take their own admin rights: that is answered with
-    400. The last active admin stays: 409 `last_admin`. Two admins cannot remove each other at once: the second is
-    answered with 409 `no_admin_any_more`.
+    show by link or to everybody ends too, and comes back with activation, or with another owner; members keep them. Who
+    is an admin no longer loses every login and stream, and logs in again. Admins cannot take their own admin rights:
+    that is answered with 400. The last active admin stays: 409 `last_admin`. Two admins cannot remove each other at
+    once: the second is answered with 409 `no_admin_any_more`.
     """
     return m.UserAnswer.of(services.users.change(user, user_id, role=body.role, active=body.active))
 
@@ -390,6 +390,20 @@ def revoke(
     nothing changes.
     """
     return _shown(services.dashboards.revoke(user, dashboard_id, member_id), user, response)
+
+
+@router.put("/dashboards/{dashboard_id}/owner", tags=["sharing"])
+def set_owner(
+    dashboard_id: PathId, body: m.OwnerRequest, user: CurrentUser, services: Services, response: Response
+) -> m.DashboardAnswer:
+    """Make another user the owner of a dashboard. For admins.
+
+    What it shows by link and to everybody goes on, or comes back if the owner before was deactivated. That owner loses
+    the dashboard, and the streams of it that were opened as its owner, and gets a right only if somebody gives one. The
+    new owner must be an active user, else it is 404 `user_not_found`, and an editor or an admin, else it is 400
+    `owner_not_editor`. For who is the owner already, nothing changes.
+    """
+    return _shown(services.dashboards.set_owner(user, dashboard_id, body.email), user, response)
 
 
 @router.get("/share/{share_token}", tags=["sharing"])

@@ -234,6 +234,7 @@ EXAMPLES: Mapping[str, tuple[Example, ...]] = {
     "DELETE /api/dashboards/{dashboard_id}/acl/{member_id}": (
         Example(path={"member_id": lambda call: call.world.spare_id}),
     ),
+    "PUT /api/dashboards/{dashboard_id}/owner": (Example(lambda call: {"email": email("other editor")}),),
     "GET /api/share/{share_token}": (Example(),),
     "POST /api/datasource-sessions": (
         Example(Call.session, note="by id", by_dashboard=True, changes=False),

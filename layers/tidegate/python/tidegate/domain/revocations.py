@@ -19,6 +19,7 @@ class RevocationReason(StrEnum):
     PROFILE_POLICY_CHANGED = "profile_policy_changed"
     DATASOURCES_CHANGED = "datasources_changed"
     ACL_REMOVED = "acl_removed"
+    OWNER_CHANGED = "owner_changed"
     USER_DEACTIVATED = "user_deactivated"
     ROLE_LOWERED = "role_lowered"
     PASSWORD_RESET = "password_reset"

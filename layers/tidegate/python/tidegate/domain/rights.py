@@ -49,6 +49,11 @@ def may_delete(dashboard: Dashboard, user: User) -> bool:
     return is_admin(user.role) or user.user_id == dashboard.owner_id
 
 
+def may_own(user: User) -> bool:
+    """Whether the user may be made the owner: somebody active who might have made the dashboard."""
+    return user.active and may_create(user)
+
+
 def may_know_owner(summary: DashboardSummary, user: User) -> bool:
     """Whether a list tells the user who the owner is. It does not know who else may edit."""
     return is_admin(user.role) or user.user_id == summary.owner_id

@@ -80,6 +80,7 @@ class DashboardWrite:
             profiles end. A write of other intents in between is noticed: it changes the row version.
         follows: the change of a profile that this write follows. `Conflict` when the dashboard has followed it already.
         revocation: the event to record; None when nobody loses a right.
+        relies_on: id of a user who must be active at the moment of the write, else `Conflict`. None for nobody.
     """
 
     before: Dashboard | None
@@ -89,6 +90,7 @@ class DashboardWrite:
     intents_before: Mapping[str, Intent] = field(default_factory=dict)
     follows: ProfileChange | None = None
     revocation: Revocation | None = None
+    relies_on: str | None = None
 
 
 class DashboardStore(Protocol):

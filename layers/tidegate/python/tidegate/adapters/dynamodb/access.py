@@ -14,7 +14,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from tidegate.adapters.dynamodb.client import ConditionFailed, DynamoDb, Item, put_action, update_action
+from tidegate.adapters.dynamodb.client import (
+    ConditionFailed,
+    DynamoDb,
+    Item,
+    check_action,
+    put_action,
+    update_action,
+)
 from tidegate.domain.access import (
     AclLevel,
     DashboardAccess,
@@ -144,6 +151,12 @@ def put_dashboard(
             },
         ),
     ]
+
+
+def active_user_action(table: str, user_id: str) -> dict[str, Any]:
+    """The action that lets a transaction fail unless the user is active. It looks at the access item, because another
+    action of the same transaction may write the user's own."""
+    return check_action(table, {"key": _USER + user_id}, "#active = :active", {"active": True})
 
 
 def _fields(access: DashboardAccess) -> Item:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tidegate.adapters.dynamodb.access import put_dashboard, stored_intents
+from tidegate.adapters.dynamodb.access import active_user_action, put_dashboard, stored_intents
 from tidegate.adapters.dynamodb.client import DynamoDb, Item, TransactionFailed, delete_action, put_action
 from tidegate.adapters.dynamodb.profiles import follow_action, use_actions
 from tidegate.adapters.dynamodb.revocations import DynamoRevocations
@@ -91,6 +91,8 @@ class DynamoDashboards(DashboardStore):
         actions += share_actions(self._users, write.access.dashboard_id, was, now)
         if write.follows is not None:
             actions.append(follow_action(self._profiles, write.follows, write.access.dashboard_id))
+        if write.relies_on is not None:
+            actions.append(active_user_action(self._access, write.relies_on))
         if len(actions) > _MAX_ACTIONS - 2:
             raise Conflict("The change touches too many profiles or users at once; make it in smaller steps")
         try:

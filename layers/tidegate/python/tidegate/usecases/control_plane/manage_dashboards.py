@@ -184,9 +184,7 @@ class ManageDashboards:
     def grant(self, user: User, dashboard_id: str, email: str, level: AclLevel) -> Dashboard:
         """Add a user to the ACL, or change the user's level."""
         before = self._shareable(user, dashboard_id)
-        member = self._users.by_email(normalise_email(email))
-        if member is None or not member.active:
-            raise NotFound("No active user has this e-mail", code="user_not_found")
+        member = self._active_user(email)
         if member.user_id == before.owner_id:
             raise InvalidInput("The owner needs no entry")
         entry = AclEntry(member.user_id, level, user.user_id, self._now_ms())
@@ -205,16 +203,53 @@ class ManageDashboards:
         self._record("dashboard.acl.revoked", user, after, {"userId": member_id})
         return after
 
+    def set_owner(self, user: User, dashboard_id: str, email: str) -> Dashboard:
+        """Make somebody else the owner. What guests are shown goes on, by the new owner. The old one is no member any
+        longer, unless an admin. No change when the user is the owner already.
+
+        The new owner is active at the moment of the write, so no deactivation is overlooked.
+
+        Raises:
+            Denied: for anybody but admins.
+            NotFound: `user_not_found`, no active user has this e-mail.
+            InvalidInput: `owner_not_editor`, the user might not have made the dashboard.
+        """
+        before = self._readable(user, dashboard_id)
+        rights.check_admin(user)
+        owner = self._active_user(email)
+        if owner.user_id == before.owner_id:
+            return before
+        if not rights.may_own(owner):
+            raise InvalidInput("The owner must be an editor or an administrator", code="owner_not_editor")
+        acl = {user_id: entry for user_id, entry in before.acl.items() if user_id != owner.user_id}
+        after = self._write(
+            before,
+            replace(before, owner_id=owner.user_id, acl=acl),
+            RevocationReason.OWNER_CHANGED,
+            member_id=before.owner_id,
+            relies_on=owner.user_id,
+        )
+        self._record("dashboard.owner.updated", user, after, {"from": before.owner_id, "to": owner.user_id})
+        return after
+
     # --- helpers ----------------------------------------------------------------------------------------------
 
     def _write(
-        self, before: Dashboard, after: Dashboard, reason: RevocationReason | None, *, member_id: str | None = None
+        self,
+        before: Dashboard,
+        after: Dashboard,
+        reason: RevocationReason | None,
+        *,
+        member_id: str | None = None,
+        relies_on: str | None = None,
     ) -> Dashboard:
         """Write a change that leaves the document alone. The stored intents stay."""
         now_ms = self._now_ms()
         after = replace(after, row_version=before.row_version + 1, updated_at_ms=now_ms)
         revocation = _event(reason, after, member_id) if reason else None
-        self._dashboards.write(DashboardWrite(before, after, access_of(after, {}), None, revocation=revocation), now_ms)
+        access = access_of(after, {})
+        write = DashboardWrite(before, after, access, None, revocation=revocation, relies_on=relies_on)
+        self._dashboards.write(write, now_ms)
         return after
 
     def _write_document(self, user: User, before: Dashboard, after: Dashboard) -> Dashboard:
@@ -257,6 +292,13 @@ class ManageDashboards:
             return False
         owner = self._users.get(dashboard.owner_id)
         return owner is not None and owner.active
+
+    def _active_user(self, email: str) -> User:
+        """The active user with this e-mail. Raises `NotFound`, or `InvalidInput` when it is no e-mail."""
+        user = self._users.by_email(normalise_email(email))
+        if user is None or not user.active:
+            raise NotFound("No active user has this e-mail", code="user_not_found")
+        return user
 
     def _shareable(self, user: User, dashboard_id: str) -> Dashboard:
         dashboard = self._readable(user, dashboard_id)
