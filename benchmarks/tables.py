@@ -19,6 +19,7 @@ from local_stack.deployment import client
 from local_stack.processes import Processes
 from tidegate.adapters.dynamodb.access import put_user
 from tidegate.domain.access import PUBLIC_SUBJECT, Claim, Principal, Role, UserAccess
+from tidegate.domain.budgets import ConnectionRoom
 from tidegate.domain.revocations import Task
 from tidegate.domain.subscriptions import Connection, Subscription, SubscriptionKey
 from tidegate.providers.control_plane import ControlPlaneProviders
@@ -96,8 +97,9 @@ class Tables:
     def viewer(self, key: SubscriptionKey, intent_hash: str, stream_key: str) -> None:
         """A live subscription on a new connection."""
         now = int(time.time())
-        self.container.connections.open(Connection(key.connection_id, "ip", now))
-        self.container.connections.reserve(key, 1, f"{key.dashboard_id}#0")
+        connection = Connection(key.connection_id, "ip", now)
+        self.container.connections.open(connection)
+        self.container.connections.reserve(key, connection, ConnectionRoom(1, 0, 1), f"{key.dashboard_id}#0")
         claim = Claim(key.dashboard_id, key.datasource_id, Principal(PUBLIC_SUBJECT, 0), intent_hash, now + 3000)
         row = Subscription(key, "generation", claim, stream_key)
         self.container.subscriptions.put_hidden(row)

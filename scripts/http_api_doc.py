@@ -59,10 +59,11 @@ With `API_DOCS_ENABLED`, the API serves the same description as OpenAPI at `/api
 """
 _ERRORS = """## Errors
 
-Every refusal has one form. `retryAfterMs` is there when a rate refused, `currentRevision` when another revision stands.
+Every refusal has one form. `retryAfterMs` is there when a limit refused: so long it makes no sense to try again. The
+message says it in seconds. `currentRevision` is there when another revision stands.
 
 ```json
-{"error": {"code": "limit_reached", "message": "Too many login attempts", "retryAfterMs": 41000}}
+{"error": {"code": "limit_reached", "message": "Too many login attempts. Try again in 1 second.", "retryAfterMs": 840}}
 ```
 
 Decide by `code`, and show `message` to people. The codes of each status, when nothing more special is said:

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from functions.api.deps import address_of, services_of
 from functions.api.wiring import ApiServices
-from tidegate.errors import InvalidInput, LimiterUnavailable, TidegateError, Unauthenticated, Unavailable
+from tidegate.errors import InvalidInput, LimiterUnavailable, LimitReached, TidegateError, Unauthenticated, Unavailable
 from tidegate.protocol import strict_json
 
 
@@ -140,6 +140,8 @@ async def _handle(request: Request, answer: Any, failed: str) -> JSONResponse:
         return JSONResponse(body, 503)
     except _TooLarge:
         return JSONResponse({"error": "Request body is too large"}, 413)
+    except LimitReached as error:
+        return JSONResponse({"error": error.refusal}, error.status)
     except TidegateError as error:
         if error.status < 500 and not isinstance(error, Unavailable):
             return JSONResponse({"error": error.message}, error.status)

@@ -27,6 +27,7 @@ from tidegate.adapters.memory_attempts import MemoryAttempts
 from tidegate.adapters.memory_rates import MemoryRates
 from tidegate.domain.access import PUBLIC_SUBJECT, Claim, Principal
 from tidegate.domain.attempts import AttemptDecision, AttemptPolicy
+from tidegate.domain.budgets import ConnectionRoom
 from tidegate.domain.subscriptions import (
     TERMINATION_CLAIM_S,
     Connection,
@@ -98,20 +99,29 @@ def opened(stores: Stores, connection_id: str = "c=") -> None:
     stores.connections.open(Connection(connection_id, "ip", 1000, slots=frozenset({"ip#x#0"})))
 
 
+ROOM = ConnectionRoom(5, 0, 100)
+
+
+def reserved(stores: Stores, key: SubscriptionKey, room: ConnectionRoom = ROOM, slot: str = "x") -> Reservation:
+    """As `Subscribe` asks: with the connection as it was read last, which may be gone by now."""
+    seen = stores.connections.get(key.connection_id) or Connection(key.connection_id, "ip", 1000)
+    return stores.connections.reserve(key, seen, room, slot)
+
+
 # --- connections -------------------------------------------------------------------------------------------
 
 
 def test_a_connection_comes_and_goes(stores: Stores) -> None:
     assert stores.connections.get("c=") is None
     opened(stores)
-    assert stores.connections.reserve(KEY, 5, "dash#d#0") is Reservation.RESERVED
+    assert reserved(stores, KEY, slot="dash#d#0") is Reservation.RESERVED
     opened(stores)  # repeated: keeps what it holds
     connection = stores.connections.get("c=")
     assert connection is not None
     assert dict(connection.subscriptions) == {"s#1": "d"} and connection.slots == {"ip#x#0", "dash#d#0"}
     assert stores.connections.remove("c=") == connection
     assert stores.connections.remove("c=") is None
-    assert stores.connections.reserve(KEY, 5, "x") is Reservation.GONE
+    assert reserved(stores, KEY) is Reservation.GONE
     assert not stores.connections.note_slot("c=", "x")
     stores.connections.forget_slots("c=", ["x"])
     assert stores.connections.get("c=") is None
@@ -121,12 +131,53 @@ def test_the_cap_of_a_connection_is_exact(stores: Stores) -> None:
     opened(stores)
     keys = [SubscriptionKey("d", "c=", f"s{number}") for number in range(20)]
     with ThreadPoolExecutor(stores.parallel) as pool:
-        results = list(pool.map(lambda key: stores.connections.reserve(key, 7, "slot"), keys))
+        results = list(pool.map(lambda key: reserved(stores, key, ConnectionRoom(7, 0, 100)), keys))
     assert results.count(Reservation.RESERVED) == 7 and results.count(Reservation.FULL) == 13
     held = keys[results.index(Reservation.RESERVED)]
-    assert stores.connections.reserve(held, 7, "slot") is Reservation.RESERVED
+    assert reserved(stores, held, ConnectionRoom(7, 0, 100)) is Reservation.RESERVED
     other = replace(held, dashboard_id="other")
-    assert stores.connections.reserve(other, 7, "slot") is Reservation.OTHER_DASHBOARD
+    assert reserved(stores, other, ConnectionRoom(7, 0, 100)) is Reservation.OTHER_DASHBOARD
+
+
+def test_new_subscriptions_of_a_window_are_exact(stores: Stores) -> None:
+    """Of many at once, no more begin than may begin. Ending one gives nothing back, and the next window is free."""
+    opened(stores)
+    room = ConnectionRoom(50, 7, 13)
+    keys = [SubscriptionKey("d", "c=", f"s{number}") for number in range(30)]
+    with ThreadPoolExecutor(stores.parallel) as pool:
+        results = list(pool.map(lambda key: reserved(stores, key, room), keys))
+    assert results.count(Reservation.RESERVED) == 13 and results.count(Reservation.TOO_OFTEN) == 17
+    held = keys[results.index(Reservation.RESERVED)]
+    stores.subscriptions.release_key(held)
+    assert reserved(stores, held, room) is Reservation.TOO_OFTEN
+    assert reserved(stores, held, replace(room, window=8)) is Reservation.RESERVED
+    assert reserved(stores, keys[-1], replace(room, at_once=13)) is Reservation.FULL, "that is the older limit"
+
+
+def test_a_subscription_that_is_there_is_not_counted(stores: Stores) -> None:
+    """Whatever was read before: a repetition finds the key, and a key that has gone meanwhile is new."""
+    opened(stores)
+    before = stores.connections.get("c=")
+    assert before is not None
+    room = ConnectionRoom(5, 7, 2)
+    for _ in range(5):
+        assert stores.connections.reserve(KEY, before, room, "x") is Reservation.RESERVED
+        assert reserved(stores, KEY, room) is Reservation.RESERVED
+    after = stores.connections.get("c=")
+    assert after is not None and after.begun == {7: 1}
+    stores.subscriptions.release_key(KEY)
+    assert stores.connections.reserve(KEY, after, room, "x") is Reservation.RESERVED
+    assert reserved(stores, replace(KEY, datasource_id="other"), room) is Reservation.TOO_OFTEN
+
+
+def test_windows_that_are_over_are_forgotten(stores: Stores) -> None:
+    """But for the last one: another process may count in it, because its clock is behind."""
+    opened(stores)
+    for window in (5, 6, 9, 8, 9):
+        stores.subscriptions.release_key(KEY)
+        assert reserved(stores, KEY, ConnectionRoom(5, window, 2)) is Reservation.RESERVED
+    connection = stores.connections.get("c=")
+    assert connection is not None and connection.begun == {8: 1, 9: 2}
 
 
 def test_slots_are_noted_and_forgotten(stores: Stores) -> None:
@@ -139,11 +190,11 @@ def test_slots_are_noted_and_forgotten(stores: Stores) -> None:
 
 def test_only_an_empty_connection_closes(stores: Stores) -> None:
     opened(stores)
-    stores.connections.reserve(KEY, 5, "x")
+    reserved(stores, KEY)
     assert not stores.connections.close_if_empty("c=")
     stores.subscriptions.release_key(KEY)
     assert stores.connections.close_if_empty("c=") and stores.connections.close_if_empty("c=")
-    assert stores.connections.reserve(KEY, 5, "x") is Reservation.GONE
+    assert reserved(stores, KEY) is Reservation.GONE
     assert not stores.connections.close_if_empty("unknown")
 
 
@@ -245,7 +296,7 @@ def test_the_session_token_kept_is_that_of_the_latest_expiry(stores: Stores) -> 
 
 def test_removing_takes_the_key_along(stores: Stores) -> None:
     opened(stores)
-    stores.connections.reserve(KEY, 5, "x")
+    reserved(stores, KEY)
     stores.subscriptions.put_hidden(row())
     stores.subscriptions.release_key(KEY)  # the row still needs it
     held = stores.connections.get("c=")
@@ -270,7 +321,7 @@ def test_rows_are_found_by_dashboard_user_and_connection(stores: Stores) -> None
     for key in keys:
         stores.subscriptions.put_hidden(row(key=key))
     mine = SubscriptionKey("d2", "c=", "t")
-    stores.connections.reserve(mine, 5, "x")
+    reserved(stores, mine)
     stores.subscriptions.put_hidden(row("a", None, mine))
     assert {row.key for row in stores.subscriptions.of_dashboard("d")} == set(keys)
     assert [row.key for row in stores.subscriptions.of_user("user")] == [mine]

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from tests.containers.gateway import DASHBOARD, DATASOURCE
 from tests.containers.revalidation import RevalidationContainer
 from tests.docs.pages import REFERENCE
+from tidegate.domain.budgets import new_subscriptions
 from tidegate.domain.intents import build_intent, intent_hash
 from tidegate.domain.revocations import Task, TaskKind
 from tidegate.ports.delivery import Delivery
@@ -72,6 +73,7 @@ def frames() -> dict[str, str]:
     return {
         **_watching(),
         **_refused(),
+        **_limited(),
         **_ended("revoked", lambda scene: scene.container.revoke()),
         **_ended("expired", lambda scene: scene.container.clock.advance(301)),
         **_upstream(),
@@ -102,6 +104,19 @@ def _refused() -> dict[str, str]:
     (found["ack refused"],) = scene.taken()
     scene.says(type="hello")
     (found["error without a datasource"],) = scene.taken()
+    return found
+
+
+def _limited() -> dict[str, str]:
+    scene, found = Scene(), {}
+    for _ in range(new_subscriptions(50)):
+        scene.subscribes()
+        scene.says(type="unsubscribe", requestId="r-2", datasourceId=DATASOURCE)
+    scene.subscribes()
+    found["ack limited"] = scene.taken()[-1]
+    for _ in range(600):
+        scene.says(type="hello")
+    found["error limited"] = scene.taken()[-1]
     return found
 
 

@@ -19,7 +19,7 @@ MODULES = {
     "limiters": ("limits", "attempts"),
 }
 #: Placeholders of names that are not attributes, but keys inside one.
-INSIDE = {"datasource", "step"}
+INSIDE = {"datasource", "step", "window"}
 ACTIONS = {"put", "update", "delete", "delete_many", "transact"}
 ACTION_FUNCTIONS = {"put_action", "update_action", "delete_action", "check_action"}
 

@@ -55,9 +55,9 @@ def server_frames() -> dict[str, list[dict[str, Any]]]:
     """Frames of each kind, with the fewest fields and with the most."""
     ack, code = messages.ack(None, None, NOW), ErrorCode.AUTH_FAILED
     return {
-        "ack": [ack, messages.refused("r", "d", code, "m", NOW, retryable=True)],
+        "ack": [ack, messages.refused("r", "d", code, "m", NOW, True, 1)],
         "status": [messages.status("d", Status.CONNECTED, NOW), messages.status("d", Status.ERROR, NOW, code, "m")],
-        "error": [messages.error(None, code, "m", NOW), messages.error("d", code, "m", NOW, retryable=False)],
+        "error": [messages.error(None, code, "m", NOW), messages.error("d", code, "m", NOW, True, 1)],
         "pong": [messages.pong(None, NOW), messages.pong("r", NOW)],
         "data": [json.loads(messages.data("d", "1", NOW)), json.loads(messages.data("d", "{}", NOW, retained=True))],
         "batch": [json.loads(batches.joined([messages.encode(ack), messages.encode(ack)]))],

@@ -13,6 +13,7 @@ from threading import RLock
 from typing import TypeVar
 
 from tidegate.domain.access import DashboardAccess, UserAccess, owner_that_counts, remote_access_item
+from tidegate.domain.budgets import ConnectionRoom
 from tidegate.domain.subscriptions import (
     Connection,
     LastValue,
@@ -116,7 +117,7 @@ class MemoryConnections(ConnectionStore):
     def get(self, connection_id: str) -> Connection | None:
         return self.rows.get(connection_id)
 
-    def reserve(self, key: SubscriptionKey, cap: int, slot: str) -> Reservation:
+    def reserve(self, key: SubscriptionKey, seen: Connection, room: ConnectionRoom, slot: str) -> Reservation:
         with self.lock:
             row = self.rows.get(key.connection_id)
             if row is None or row.closing:
@@ -124,13 +125,14 @@ class MemoryConnections(ConnectionStore):
             held = row.subscriptions.get(key.datasource_id)
             if held is not None and held != key.dashboard_id:
                 return Reservation.OTHER_DASHBOARD
-            if held is None and len(row.subscriptions) >= cap:
-                return Reservation.FULL
-            self.rows[key.connection_id] = replace(
-                row,
-                subscriptions={**row.subscriptions, key.datasource_id: key.dashboard_id},
-                slots=row.slots | {slot},
-            )
+            if held is None:
+                if not room.may_hold(len(row.subscriptions)):
+                    return Reservation.FULL
+                if not room.may_begin(row.begun):
+                    return Reservation.TOO_OFTEN
+                held_now = {**row.subscriptions, key.datasource_id: key.dashboard_id}
+                row = replace(row, subscriptions=held_now, begun=room.counted(row.begun))
+            self.rows[key.connection_id] = replace(row, slots=row.slots | {slot})
             return Reservation.RESERVED
 
     def note_slot(self, connection_id: str, slot: str) -> bool:

@@ -25,6 +25,7 @@ from local_stack.up import down, up
 from tidegate import tables
 from tidegate.adapters.dynamodb.limits import DynamoCaps, DynamoRates
 from tidegate.domain.access import PUBLIC_SUBJECT, Claim, Principal
+from tidegate.domain.budgets import ConnectionRoom
 from tidegate.domain.subscriptions import Connection, Subscription, SubscriptionKey
 from tidegate.ports.gateway import Reservation
 from tidegate.providers.control_plane import ControlPlaneProviders
@@ -137,11 +138,12 @@ def test_limits_are_exact_on_a_real_table_api(control_plane: ControlPlaneProvide
 
 
 def test_transactions_keep_rows_and_keys_together(control_plane: ControlPlaneProviders) -> None:
-    control_plane.connections.open(Connection("e2e", "ip", int(control_plane.clock.now())))
+    seen = Connection("e2e", "ip", int(control_plane.clock.now()))
+    control_plane.connections.open(seen)
     keys = [SubscriptionKey("e2e-dash", "e2e", f"s{number}") for number in range(60)]
 
     def through(key: SubscriptionKey) -> Reservation:
-        held = control_plane.connections.reserve(key, 40, "dash#e2e-dash#0")
+        held = control_plane.connections.reserve(key, seen, ConnectionRoom(40, 0, 1000), "dash#e2e-dash#0")
         if held is Reservation.RESERVED:
             claim = Claim(key.dashboard_id, key.datasource_id, Principal(PUBLIC_SUBJECT, 1), "h", 100)
             row = Subscription(key, "a", claim, "e2e-stream#0")

@@ -113,14 +113,14 @@ def test_fail_closed_refuses_as_unavailable_and_remembers_nothing(
     limits = rates(answer, FailureMode.CLOSED, observer)
     for _ in range(2):
         with pytest.raises(LimiterUnavailable, match="temporarily unavailable"):
-            limits.consume("s", "k", 5)
+            limits.consume("s", "k", 5, refusal="Too many")
     assert observer.counts == {("limiter", cause, "backend_error", "s"): 2, ("limiter", "fail_closed", "s"): 2}
 
 
 @every_failure
 def test_fail_open_admits_and_counts(answer: AwsError | Mapping[str, Any], cause: str) -> None:
     observer = MemoryObserver()
-    decision = rates(answer, FailureMode.OPEN, observer).consume("s", "k", 5)
+    decision = rates(answer, FailureMode.OPEN, observer).consume("s", "k", 5, refusal="Too many")
     assert decision.allowed and not decision.counted
     assert observer.counts == {("limiter", cause, "backend_error", "s"): 1, ("limiter", "fail_open", "s"): 1}
 
@@ -137,7 +137,7 @@ FLOODED = [
 def test_only_a_condition_or_a_flood_of_the_key_is_a_refusal(mode: FailureMode, answer: AwsError) -> None:
     observer = MemoryObserver()
     with pytest.raises(LimitReached):
-        rates(answer, mode, observer).consume("s", "k", 5)
+        rates(answer, mode, observer).consume("s", "k", 5, refusal="Too many")
     assert observer.counts == {("limiter", "rejected", "s"): 1}
     assert not DynamoCaps(database(answer), "limiters", "t").take("dash#d", 0, 5, "c")
 
@@ -170,7 +170,7 @@ def test_a_flood_is_refused_for_the_moment_and_not_remembered(mode: FailureMode,
     limits = rates_of(DynamoRates(DynamoDb(cast(JsonClient, client)), "limiters"), mode, MemoryObserver())
     for _ in range(2):
         with pytest.raises(LimitReached) as refused:
-            limits.consume("s", "k", 5)
+            limits.consume("s", "k", 5, refusal="Too many")
         assert refused.value.retry_after_ms == 1000
     assert client.calls == 2, "asked again"
 

@@ -102,19 +102,29 @@ class PolicyBlocked(TidegateError):
 
 
 class LimitReached(TidegateError):
-    """A rate limit or a cap refused.
+    """A rate limit or a cap refused. The message says which, and when to come back.
 
     Attributes:
-        retry_after_ms: milliseconds until the window ends. None for a cap: nobody knows when a slot becomes free.
+        refusal: which limit, without when to come back.
+        retry_after_ms: when it makes sense to come back, milliseconds from now: for a rate, when its window ends. None
+            when no waiting helps, because the client itself has to give something up.
     """
 
     code = "limit_reached"
     temporary = True
     status = 429
 
-    def __init__(self, message: str, *, code: str | None = None, retry_after_ms: int | None = None) -> None:
-        super().__init__(message, code=code)
+    def __init__(self, refusal: str, *, code: str | None = None, retry_after_ms: int | None = None) -> None:
+        """`refusal`: which limit, without a full stop."""
+        come_back = "" if retry_after_ms is None else f". Try again in {_in_words(retry_after_ms)}."
+        super().__init__(f"{refusal}{come_back}", code=code)
+        self.refusal = refusal
         self.retry_after_ms = retry_after_ms
+
+
+def _in_words(ms: int) -> str:
+    seconds = -(-ms // 1000)
+    return "1 second" if seconds == 1 else f"{seconds} seconds"
 
 
 class SecretUnreadable(TidegateError):

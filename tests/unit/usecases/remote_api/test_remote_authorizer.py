@@ -252,7 +252,7 @@ def test_a_token_without_an_intent_is_of_the_one_told() -> None:
 def test_what_another_admitted_uncounted_is_admitted_and_counted_so(mode: FailureMode) -> None:
     container = GatewayContainer(failure_mode=mode)
     container.rate_store.count = lambda *_args: RateDecision(True, 9, 0, counted=False)  # type: ignore[method-assign]
-    assert container.rates.consume("s", "k", 10).allowed
+    assert container.rates.consume("s", "k", 10, refusal="Too many").allowed
     counts = container.observer.counts
     assert counts[("limiter", "api_fail_open", "backend_error", "s")] == counts[("limiter", "fail_open", "s")] == 1
     assert ("limiter", "allowed", "s") not in counts

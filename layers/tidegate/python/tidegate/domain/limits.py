@@ -34,6 +34,9 @@ LIMITED_FUNCTION_S = min(FUNCTION_S[function] for function in ASK_LIMITER)
 #: enough for one other call of a store that hangs, which takes five seconds, and for the answer.
 MOST_LIMITER_MS = (LIMITED_FUNCTION_S - 6) * 1000
 
+#: Nobody knows when a place of a cap becomes free. Who finds none is told to ask again after so many milliseconds.
+CAP_RETRY_MS = 60_000
+
 #: Holders per counter shard. A connection id has 16 characters, and an attribute set some overhead. 40 of them stay
 #: below 1 KiB, which DynamoDB bills as one write unit.
 HOLDERS_PER_SHARD = 40
@@ -83,11 +86,16 @@ def window_of(now_ms: int, window_ms: int = WINDOW_MS) -> int:
     return now_ms // window_ms
 
 
+def window_left_ms(now_ms: int, window_ms: int = WINDOW_MS) -> int:
+    """Milliseconds until the window of `now_ms` (epoch milliseconds) ends. At least 1."""
+    return window_ms - now_ms % window_ms
+
+
 def decide_rate(count: int, limit: int, now_ms: int, window_ms: int = WINDOW_MS) -> RateDecision:
     """Decide from the count *after* this call was counted."""
     if count <= limit:
         return RateDecision(True, limit - count, 0)
-    return RateDecision(False, 0, max(1, window_ms - now_ms % window_ms))
+    return RateDecision(False, 0, window_left_ms(now_ms, window_ms))
 
 
 @dataclass(frozen=True, slots=True)

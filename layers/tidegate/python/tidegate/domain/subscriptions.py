@@ -24,6 +24,7 @@ class Connection:
         subscriptions: datasource id -> dashboard id, one pair for each of its subscription keys.
         slots: slots of caps that it has taken or is about to take. Each is named after the cap, `#` and the number of
             the counter shard.
+        begun: window -> new subscriptions that were counted in it. Windows that are over may be missing.
         closing: set when the platform is about to be asked to close it. Nothing new is accepted then.
     """
 
@@ -33,6 +34,7 @@ class Connection:
     batch: bool = False
     subscriptions: Mapping[str, str] = field(default_factory=dict)
     slots: frozenset[str] = frozenset()
+    begun: Mapping[int, int] = field(default_factory=dict)
     closing: bool = False
 
 

@@ -14,6 +14,7 @@ from tidegate.domain.access import owner_that_counts
 
 if TYPE_CHECKING:
     from tidegate.domain.access import DashboardAccess, UserAccess
+    from tidegate.domain.budgets import ConnectionRoom
     from tidegate.domain.subscriptions import (
         Connection,
         LastValue,
@@ -61,7 +62,8 @@ class Reservation(StrEnum):
 
     RESERVED = "reserved"
     GONE = "gone"  # no such connection, or it is closing
-    FULL = "full"  # the connection's set of keys is at the cap
+    FULL = "full"  # the connection has as many keys as it may have
+    TOO_OFTEN = "too_often"  # the connection has begun as many subscriptions in this window as it may begin
     OTHER_DASHBOARD = "other_dashboard"  # the connection has this datasource id for another dashboard
 
 
@@ -71,11 +73,16 @@ class ConnectionStore(Protocol):
 
     def get(self, connection_id: str) -> Connection | None: ...
 
-    def reserve(self, key: SubscriptionKey, cap: int, slot: str) -> Reservation:
-        """Add the key to the connection's set, and note the slot that will be taken next, in one conditional write.
+    def reserve(self, key: SubscriptionKey, seen: Connection, room: ConnectionRoom, slot: str) -> Reservation:
+        """Add the key to the connection's set, count it, and note the slot that will be taken next, in one conditional
+        write.
 
-        The condition: the connection is open and not closing, and it has the key already or its set is smaller than
-        `cap`. Repeating changes nothing.
+        Args:
+            seen: the connection as it was read last. It decides nothing, and only saves a request.
+            room: how many keys the connection may have, and how many it may add in the window.
+
+        The condition: the connection is open and not closing, and it has the key already or has room for one more. A
+        key that it has already is not counted. So repeating changes nothing.
         """
 
     def note_slot(self, connection_id: str, slot: str) -> bool:

@@ -129,14 +129,26 @@ def refused(
     message: str,
     now: float,
     retryable: bool | None = None,
+    retry_after_ms: int | None = None,
 ) -> dict[str, object]:
     """A negative ack."""
     frame = ack(request_id, datasource_id, now) | {"ok": False, "errorCode": code.value, "message": message}
-    return frame if retryable is None else frame | {"retryable": retryable}
+    return frame | _again(retryable, retry_after_ms)
+
+
+def _again(retryable: bool | None, retry_after_ms: int | None) -> dict[str, object]:
+    """Whether it makes sense to try again, and after how many milliseconds."""
+    said = {"retryable": retryable, "retryAfterMs": retry_after_ms}
+    return {name: value for name, value in said.items() if value is not None}
 
 
 def error(
-    datasource_id: str | None, code: ErrorCode, message: str, now: float, retryable: bool | None = None
+    datasource_id: str | None,
+    code: ErrorCode,
+    message: str,
+    now: float,
+    retryable: bool | None = None,
+    retry_after_ms: int | None = None,
 ) -> dict[str, object]:
     frame: dict[str, object] = {
         "type": "error",
@@ -145,7 +157,7 @@ def error(
         "message": message,
         "timestamp": timestamp(now),
     }
-    return frame if retryable is None else frame | {"retryable": retryable}
+    return frame | _again(retryable, retry_after_ms)
 
 
 #: The message to viewers in place of a frame or payload that is too large.
@@ -213,13 +225,13 @@ def code_for(failure: TidegateError) -> ErrorCode:
             return ErrorCode.CONNECT_FAILED
 
 
-def text_for(failure: TidegateError) -> str:
-    """The text for the client. It names a limiter that is down; other internal faults are not described.
+def retry_after_ms(failure: Exception) -> int | None:
+    """After how many milliseconds it makes sense to try again, where a limit says so."""
+    return failure.retry_after_ms if isinstance(failure, LimitReached) else None
 
-    A limit says when its window ends.
-    """
-    if isinstance(failure, LimitReached) and failure.retry_after_ms is not None:
-        return f"{failure.message}. Try again in {-(-failure.retry_after_ms // 1000)} seconds."
+
+def text_for(failure: TidegateError) -> str:
+    """The text for the client. It names a limiter that is down; other internal faults are not described."""
     if isinstance(failure, Unavailable) and not isinstance(failure, LimiterUnavailable):
         return "Subscription failed"
     return failure.message if failure.status < 500 or isinstance(failure, LimiterUnavailable) else "Subscription failed"

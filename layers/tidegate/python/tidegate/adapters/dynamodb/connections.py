@@ -1,7 +1,8 @@
 """The connections table.
 
 Invariant of this file: a row's `subscriptions` map (datasource id -> dashboard id) is its set of subscription keys.
-Only `reserve` adds to it: up to the cap, and while the row exists and is not closing.
+Only `reserve` adds to it: while there is room, and the row exists and is not closing. It counts what it adds in the map
+`begun` (window -> count), in the same write.
 """
 
 from __future__ import annotations
@@ -10,13 +11,18 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tidegate.adapters.dynamodb.client import ConditionFailed, DynamoDb, Item, update_action
+from tidegate.domain.budgets import ConnectionRoom
 from tidegate.domain.subscriptions import Connection, SubscriptionKey
+from tidegate.errors import Unavailable
 from tidegate.ports.gateway import ConnectionStore, Reservation
 from tidegate.ports.runtime import ScanPage
 
 #: How long a row is kept, seconds. A connection lives two hours at most. If its `$disconnect` was missed, the row is
 #: gone soon after that all the same.
 ROW_LIFE_S = 4 * 3600
+
+#: How often a reservation is tried while others change the same key.
+_RESERVE_ATTEMPTS = 8
 
 _OPEN = "attribute_exists(#connection_id) AND attribute_not_exists(#closing)"
 
@@ -35,6 +41,7 @@ class DynamoConnections(ConnectionStore):
             "opened_at": connection.opened_at,
             "batch": connection.batch,
             "subscriptions": {},
+            "begun": {},
             "ttl": connection.opened_at + ROW_LIFE_S,
         }
         if connection.slots:
@@ -48,26 +55,49 @@ class DynamoConnections(ConnectionStore):
         item = self._db.get(self._table, {"connection_id": connection_id})
         return _connection(item) if item else None
 
-    def reserve(self, key: SubscriptionKey, cap: int, slot: str) -> Reservation:
-        try:
-            self._db.update(
-                self._table,
-                {"connection_id": key.connection_id},
-                "SET #subscriptions.#datasource = :dashboard ADD #slots :slot",
-                f"{_OPEN} AND (#subscriptions.#datasource = :dashboard OR "
-                "(attribute_not_exists(#subscriptions.#datasource) AND size(#subscriptions) < :cap))",
-                {"dashboard": key.dashboard_id, "slot": {slot}, "cap": cap},
-                {"datasource": key.datasource_id},
-            )
-        except ConditionFailed:
-            # The row as it is now tells which part of the condition failed. If it has changed since, only the wording
-            # of the refusal is wrong.
-            connection = self.get(key.connection_id)
-            if connection is None or connection.closing:
-                return Reservation.GONE
-            other = connection.subscriptions.get(key.datasource_id)
-            return Reservation.OTHER_DASHBOARD if other not in (None, key.dashboard_id) else Reservation.FULL
-        return Reservation.RESERVED
+    def reserve(self, key: SubscriptionKey, seen: Connection, room: ConnectionRoom, slot: str) -> Reservation:
+        now: Connection | None = seen
+        for _ in range(_RESERVE_ATTEMPTS):
+            try:
+                if now is not None and now.subscriptions.get(key.datasource_id) == key.dashboard_id:
+                    self._reserve_again(key, slot)
+                else:
+                    self._reserve_new(key, room, room.over(now.begun if now else {}), slot)
+            except ConditionFailed as failed:
+                now = _connection(failed.item) if failed.item else None
+                refused = _refusal(key, now, room)
+                if refused is not None:
+                    return refused
+            else:
+                return Reservation.RESERVED
+        raise Unavailable("The connection is being changed", code="store_busy")
+
+    def _reserve_new(self, key: SubscriptionKey, room: ConnectionRoom, over: list[int], slot: str) -> None:
+        limits = {"at_once": room.at_once, "in_window": room.in_window}
+        names = {"datasource": key.datasource_id, "window": str(room.window)}
+        names |= {f"window{number}": str(window) for number, window in enumerate(over)}
+        forget = " REMOVE " + ", ".join(f"#begun.#window{number}" for number in range(len(over))) if over else ""
+        self._db.update(
+            self._table,
+            {"connection_id": key.connection_id},
+            "SET #subscriptions.#datasource = :dashboard, #begun.#window = if_not_exists(#begun.#window, :none) + :one "
+            f"ADD #slots :slot{forget}",
+            f"{_OPEN} AND attribute_not_exists(#subscriptions.#datasource) AND size(#subscriptions) < :at_once "
+            "AND (attribute_not_exists(#begun.#window) OR #begun.#window < :in_window)",
+            {"dashboard": key.dashboard_id, "slot": {slot}, "none": 0, "one": 1} | limits,
+            names,
+        )
+
+    def _reserve_again(self, key: SubscriptionKey, slot: str) -> None:
+        """Note the slot for a key that is there."""
+        self._db.update(
+            self._table,
+            {"connection_id": key.connection_id},
+            "ADD #slots :slot",
+            f"{_OPEN} AND #subscriptions.#datasource = :dashboard",
+            {"dashboard": key.dashboard_id, "slot": {slot}},
+            {"datasource": key.datasource_id},
+        )
 
     def note_slot(self, connection_id: str, slot: str) -> bool:
         try:
@@ -124,6 +154,18 @@ def drop_key_action(table: str, key: SubscriptionKey) -> dict[str, Any]:
     )
 
 
+def _refusal(key: SubscriptionKey, now: Connection | None, room: ConnectionRoom) -> Reservation | None:
+    """Why the connection, as it was when the condition failed, gets no new key. None when it may be tried again."""
+    if now is None or now.closing:
+        return Reservation.GONE
+    held = now.subscriptions.get(key.datasource_id)
+    if held is not None:
+        return None if held == key.dashboard_id else Reservation.OTHER_DASHBOARD
+    if not room.may_hold(len(now.subscriptions)):
+        return Reservation.FULL
+    return None if room.may_begin(now.begun) else Reservation.TOO_OFTEN
+
+
 def _connection(item: Item) -> Connection:
     return Connection(
         connection_id=item["connection_id"],
@@ -132,5 +174,6 @@ def _connection(item: Item) -> Connection:
         batch=item["batch"],
         subscriptions=item["subscriptions"],
         slots=item.get("slots", frozenset()),
+        begun={int(window): count for window, count in item["begun"].items()},
         closing=item.get("closing", False),
     )

@@ -199,7 +199,7 @@ class ConsumeRateLimit:
         if isinstance(limit, int | float) and not isinstance(limit, bool):
             per_minute = int(min(max(limit, 1), MAX_GATEWAY_LIMIT))
         try:
-            decision = self._rates.consume(f"gateway-{scope_text}", key_text, per_minute)
+            decision = self._rates.consume(f"gateway-{scope_text}", key_text, per_minute, refusal="Limited")
         except LimitReached as refused:
             return _answer(RateDecision(False, 0, refused.retry_after_ms or 1), "limited")
         return _answer(decision, "allowed" if decision.counted else "backend_fail_open")

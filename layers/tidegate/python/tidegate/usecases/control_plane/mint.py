@@ -34,7 +34,14 @@ from tidegate.ports.gateway import AccessStore, SessionTokens
 from tidegate.ports.runtime import Clock, Ids
 from tidegate.usecases.limits.rate_limits import RateLimits
 
-_REFUSAL = "Too many datasource session token requests"
+#: Whose tokens a scope counts, as a refusal says it.
+_WHOSE = {
+    "user": "of this user",
+    "public-ip": "from this address",
+    "public-viewer": "of this viewer",
+    "public-following-ip": "from this address",
+    "public-share": "for this dashboard",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,8 +258,9 @@ class _Spending:
 
     def __call__(self, scope: str, key: str, limit: int) -> None:
         """Count one token. Raises `LimitReached` or `LimiterUnavailable`."""
+        refusal = f"Too many datasource session token requests {_WHOSE[scope]}: at most {limit} in a minute"
         try:
-            self._rates.consume(f"datasource-mint-{scope}", key, limit, deadline=self._deadline, refusal=_REFUSAL)
+            self._rates.consume(f"datasource-mint-{scope}", key, limit, refusal=refusal, deadline=self._deadline)
         except LimiterUnavailable as error:
             self._record("datasource.session_token.limiter_unavailable", scope)
             raise LimiterUnavailable("Datasource session token limiter is temporarily unavailable") from error

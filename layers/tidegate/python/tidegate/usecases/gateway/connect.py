@@ -83,13 +83,19 @@ class Connect:
         if policy.allowed_origins and (handshake.origin or "").lower() not in policy.allowed_origins:
             raise Denied("Origin is not allowed", code="origin_not_allowed")
         deadline = self._rates.deadline()
-        self._rates.consume(CONNECT_IP_SCOPE, handshake.ip_key, policy.rate_per_minute, deadline=deadline)
+        self._rates.consume(
+            CONNECT_IP_SCOPE,
+            handshake.ip_key,
+            policy.rate_per_minute,
+            refusal=f"Too many handshakes from this address: at most {policy.rate_per_minute} in a minute",
+            deadline=deadline,
+        )
         ip = self._keys.key("ip", handshake.ip_key)
         slot = self._quota.take(
             f"ip#{ip}",
             handshake.connection_id,
             policy.connections_per_ip,
-            refusal="Too many open connections",
+            refusal=f"Too many open connections from this address: at most {policy.connections_per_ip}",
             deadline=deadline,
         )
         taken = frozenset() if slot is None else frozenset({slot})

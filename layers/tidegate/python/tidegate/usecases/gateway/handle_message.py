@@ -83,8 +83,15 @@ class HandleMessage:
     def _over_budget(self, connection_id: str, refusal: LimitReached | LimiterUnavailable) -> None:
         """Say so. Who sent too much is cut off; where it could not be counted, the connection stays."""
         self._observer.count("refusals", code=refusal.code)
-        text, code = messages.text_for(refusal), messages.code_for(refusal)
-        self._send(connection_id, messages.encode(messages.error(None, code, text, self._clock.now(), retryable=True)))
+        frame = messages.error(
+            None,
+            messages.code_for(refusal),
+            messages.text_for(refusal),
+            self._clock.now(),
+            retryable=True,
+            retry_after_ms=messages.retry_after_ms(refusal),
+        )
+        self._send(connection_id, messages.encode(frame))
         if isinstance(refusal, LimitReached):
             self._end_connection.cut_off(connection_id)
 
@@ -177,7 +184,8 @@ class HandleMessage:
         else:
             self._observer.count("faults")
             self._observer.fault("message failed", error, connection_id=connection_id)
-        frame = messages.refused(request_id, datasource_id, code, text, self._clock.now(), retryable)
+        wait_ms = messages.retry_after_ms(error)
+        frame = messages.refused(request_id, datasource_id, code, text, self._clock.now(), retryable, wait_ms)
         self._send(connection_id, messages.encode(frame))
 
     def _fitting(self, frame: bytes) -> bytes:

@@ -15,8 +15,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tidegate.domain.access import Refusal
-from tidegate.domain.budgets import address_part
-from tidegate.domain.limits import PUBLIC_SUBSCRIBE_IP_SCOPE, PUBLIC_SUBSCRIBE_SHARE_SCOPE
+from tidegate.domain.budgets import ConnectionRoom, address_part, new_subscriptions
+from tidegate.domain.limits import (
+    PUBLIC_SUBSCRIBE_IP_SCOPE,
+    PUBLIC_SUBSCRIBE_SHARE_SCOPE,
+    window_left_ms,
+    window_of,
+)
 from tidegate.domain.subscriptions import Connection, Stream, Subscription, SubscriptionKey, same_authorization
 from tidegate.domain.switches import REALTIME_OFF
 from tidegate.domain.tokens import SessionClaims
@@ -45,7 +50,8 @@ class SubscribePolicy:
 
     Attributes:
         enabled: whether realtime is switched on.
-        subscriptions_per_connection: the most at the same time.
+        subscriptions_per_connection: the most at the same time. `domain.budgets` derives how many may begin in a
+            minute.
         connections_per_dashboard: the most that hold a subscription of it at the same time.
         rate_per_ip: new subscriptions with public tokens of an address in a minute. A refresh is none.
         rate_per_share_version: connections of a dashboard and share version that begin to watch it in a minute, with
@@ -137,16 +143,17 @@ class Subscribe:
     def _limit(self, claims: SessionClaims, connection: Connection, deadline: LimiterDeadline) -> None:
         """Count a new subscription of a public viewer. A refresh is bounded by its own connection alone."""
 
-        def consume(scope: str, key: str, limit: int) -> None:
-            refusal = "Too many public realtime subscribe requests"
+        def consume(scope: str, key: str, limit: int, whose: str) -> None:
+            refusal = f"Too many public realtime subscribe requests {whose}: at most {limit} in a minute"
             self._rates.consume(scope, key, limit, deadline=deadline, refusal=refusal)
 
-        consume(PUBLIC_SUBSCRIBE_IP_SCOPE, connection.ip, self._policy.rate_per_ip)
+        consume(PUBLIC_SUBSCRIBE_IP_SCOPE, connection.ip, self._policy.rate_per_ip, "from this address")
         if claims.viewer_id is not None or claims.dashboard_id in connection.subscriptions.values():
             return
         shared, limit = f"{claims.dashboard_id}:{claims.principal.share_version}", self._policy.rate_per_share_version
-        consume(PUBLIC_SUBSCRIBE_IP_SCOPE, f"{connection.ip}|{shared}", address_part(limit))
-        consume(PUBLIC_SUBSCRIBE_SHARE_SCOPE, shared, limit)
+        here = "for this dashboard from this address"
+        consume(PUBLIC_SUBSCRIBE_IP_SCOPE, f"{connection.ip}|{shared}", address_part(limit), here)
+        consume(PUBLIC_SUBSCRIBE_SHARE_SCOPE, shared, limit, "for this dashboard")
 
     def _open_connection(self, connection_id: str) -> Connection:
         connection = self._connections.get(connection_id)
@@ -195,15 +202,7 @@ class Subscribe:
         cap, limit = f"dash#{key.dashboard_id}", self._policy.connections_per_dashboard
         noted = {slot for slot in connection.slots if slot.rpartition("#")[0] == cap}
         noted = noted or {home_slot(cap, key.connection_id, limit)}
-        match self._connections.reserve(key, self._policy.subscriptions_per_connection, min(noted)):
-            case Reservation.GONE:
-                raise Unauthenticated("The connection is closed", code="connection_closed")
-            case Reservation.FULL:
-                raise LimitReached("Realtime subscription limit reached for this connection", code="cap_reached")
-            case Reservation.OTHER_DASHBOARD:
-                raise Denied("Datasource token dashboard mismatch")
-            case Reservation.RESERVED:
-                pass
+        self._reserve(key, connection, min(noted))
 
         def note(slot: str) -> bool:
             noted.add(slot)
@@ -214,7 +213,7 @@ class Subscribe:
                 cap,
                 key.connection_id,
                 limit,
-                refusal="Realtime dashboard connection limit reached",
+                refusal=f"Realtime dashboard connection limit reached: at most {limit} connections",
                 noted=frozenset(noted),
                 note=note,
                 deadline=deadline,
@@ -226,6 +225,24 @@ class Subscribe:
             # Other slots were full. If they stayed noted, the next subscribe could take one of them in addition.
             self._connections.forget_slots(key.connection_id, noted - {slot})
         return slot
+
+    def _reserve(self, key: SubscriptionKey, connection: Connection, slot: str) -> None:
+        """Reserve the key, or raise the refusal."""
+        at_once, now_ms = self._policy.subscriptions_per_connection, int(self._clock.now() * 1000)
+        room = ConnectionRoom(at_once, window_of(now_ms), new_subscriptions(at_once))
+        match self._connections.reserve(key, connection, room, slot):
+            case Reservation.GONE:
+                raise Unauthenticated("The connection is closed", code="connection_closed")
+            case Reservation.FULL:
+                refusal = f"Realtime subscription limit reached for this connection: at most {room.at_once}"
+                raise LimitReached(f"{refusal}, so unsubscribe from another datasource first", code="cap_reached")
+            case Reservation.TOO_OFTEN:
+                refusal = f"Too many new subscriptions on this connection: at most {room.in_window} in a minute"
+                raise LimitReached(refusal, code="new_subscriptions", retry_after_ms=window_left_ms(now_ms))
+            case Reservation.OTHER_DASHBOARD:
+                raise Denied("Datasource token dashboard mismatch")
+            case Reservation.RESERVED:
+                pass
 
     def _verified(self, row: Subscription, slot: str | None, deadline: LimiterDeadline) -> bool:
         """Read everything again, strongly consistent, now that the row is put. If it does not hold, take the row back.

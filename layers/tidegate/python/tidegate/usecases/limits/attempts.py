@@ -81,9 +81,7 @@ class Attempts:
             return Attempt(scope, key, policy, None)
         if not decision.allowed:
             self._rates.decided(scope, Outcome.REJECTED)
-            seconds = -(-decision.retry_after_ms // 1000)
-            wait = "1 second" if seconds == 1 else f"{seconds} seconds"
-            raise LimitReached(f"{refusal}. Try again in {wait}.", retry_after_ms=decision.retry_after_ms)
+            raise LimitReached(refusal, retry_after_ms=decision.retry_after_ms)
         self._rates.decided(scope, Outcome.ALLOWED)
         return Attempt(scope, key, policy, attempt_id, decision.last, decision.known)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 
-from tidegate.domain.limits import FailureMode, Outcome, counter_shards
+from tidegate.domain.limits import CAP_RETRY_MS, FailureMode, Outcome, counter_shards
 from tidegate.errors import LimiterUnavailable, LimitReached, Unavailable
 from tidegate.ports.limits import CapStore
 from tidegate.ports.runtime import Clock, Observer
@@ -56,7 +56,7 @@ class ConnectionQuota:
         Args:
             cap: what is capped, for example `dash#<id>`.
             limit: holders allowed in all shards together.
-            refusal: what to tell the client when every shard is full.
+            refusal: what to tell the client when every shard is full: which cap, without a full stop.
             noted: slots that are noted on the connection. Taking one that it has already takes nothing more.
             note: called with the name of every other slot before that slot is tried. False when the connection that
                 should own it is gone; then the search ends.
@@ -91,7 +91,7 @@ class ConnectionQuota:
             self._count(scope, Outcome.FAIL_CLOSED)
             raise LimiterUnavailable("The connection limiter is temporarily unavailable") from error
         self._count(scope, Outcome.REJECTED)
-        raise LimitReached(refusal, code="cap_reached")
+        raise LimitReached(refusal, code="cap_reached", retry_after_ms=CAP_RETRY_MS)
 
     def free(self, slots: Iterable[str], holder: str, deadline: LimiterDeadline | None = None) -> None:
         """Free the named slots. Repeating is harmless.

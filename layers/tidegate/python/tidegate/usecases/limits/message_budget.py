@@ -7,7 +7,7 @@ its messages through uncounted.
 
 from __future__ import annotations
 
-from tidegate.domain.limits import WINDOW_MS, window_of
+from tidegate.domain.limits import window_left_ms, window_of
 from tidegate.errors import LimitReached
 from tidegate.ports.runtime import Clock
 from tidegate.usecases.limits.rate_limits import RateLimits
@@ -41,11 +41,10 @@ class MessageBudget:
         sent = self._sent[connection_id] = self._sent.get(connection_id, 0) + 1
         if connection_id not in self._refused and sent % CHUNK:
             return
-        left_ms = WINDOW_MS - now_ms % WINDOW_MS
         refusal = f"Too many messages on this connection: at most {self._per_minute} in a minute"
         try:
             if connection_id in self._refused:
-                raise LimitReached(refusal, retry_after_ms=left_ms)
+                raise LimitReached(refusal, retry_after_ms=window_left_ms(now_ms))
             self._rates.consume(SCOPE, connection_id, self._per_minute // CHUNK, refusal=refusal)
         except LimitReached:
             self._refused.add(connection_id)

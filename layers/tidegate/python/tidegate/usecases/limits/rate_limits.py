@@ -51,9 +51,9 @@ class RateLimits:
         raw_key: str,
         limit: int,
         *,
+        refusal: str,
         deadline: LimiterDeadline | None = None,
         window_ms: int = WINDOW_MS,
-        refusal: str = "Too many requests",
     ) -> RateDecision:
         """Count one call and return the decision that allowed it.
 
@@ -61,9 +61,9 @@ class RateLimits:
             scope: what is limited, as metrics show it.
             raw_key: whose calls are counted. Only its HMAC is stored.
             limit: calls per window.
+            refusal: what a refused client is told: which limit, without a full stop.
             deadline: shared by all limiter calls of one request; None when this is the only one.
             window_ms: length of the window, milliseconds.
-            refusal: what a refused client is told.
 
         Raises:
             LimitReached: the limit is reached.
