@@ -42,6 +42,7 @@ def run(config: Config, size: Size) -> list[Table]:
     unlimited = str(10**6)
     settings = {
         "REALTIME_PUBLIC_SUBSCRIBE_RATE_LIMIT_SHARE_TOKEN_PER_MIN": unlimited,
+        "DATASOURCE_TOKEN_MINT_RATE_LIMIT_SHARE_TOKEN_PER_MIN": unlimited,
         "REALTIME_MAX_CONNECTIONS_PER_DASHBOARD": str(size.viewers),
     }
     stack = up(config, settings)

@@ -70,6 +70,10 @@ Each of these stops the synthesis and the functions, as a single wrong value doe
   travel in clear.
 - `REALTIME_REVOKE_EVENT_RETENTION_SECONDS` must be at least {polls} times `REALTIME_PUBLIC_REVALIDATE_INTERVAL_MS`. One
   poll may be late, and one may fail.
+- `DATASOURCE_TOKEN_MINT_RATE_LIMIT_SHARE_TOKEN_PER_MIN` must be at least twice
+  `REALTIME_MAX_CONNECTIONS_PER_DASHBOARD`. All connections of a dashboard may come at once, and hostile addresses may
+  spend as much. With `GATEWAY_API_BASE_URL` the same holds for
+  `REALTIME_PUBLIC_SUBSCRIBE_RATE_LIMIT_SHARE_TOKEN_PER_MIN`.
 - In production, `EGRESS_ALLOWED_HOSTS` must not have `*`, which matches nothing there.
 - `REALTIME_TRUST_PROXY_HOPS` and `API_TRUST_PROXY_HOPS` must be what `TIDEGATE_PROXIES` says is in front, unless the
   stage file has `"hops_confirmed": true`. It may not have it when they are.

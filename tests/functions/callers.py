@@ -37,7 +37,7 @@ VISIBILITIES = ("private", "link", "public")
 #: No limit is what is looked at here. One address makes all calls, but each login comes from another one: how many an
 #: address may have is no setting.
 _PROXIES = {"API_TRUST_PROXY_HOPS": "1", "REALTIME_TRUST_PROXY_HOPS": "1"}
-_LIMITS = dict.fromkeys(
+_RATES = dict.fromkeys(
     (
         "REALTIME_CONNECT_RATE_LIMIT_IP_PER_MIN",
         "REALTIME_PUBLIC_SUBSCRIBE_RATE_LIMIT_IP_PER_MIN",
@@ -46,10 +46,10 @@ _LIMITS = dict.fromkeys(
         "DATASOURCE_TOKEN_MINT_RATE_LIMIT_PUBLIC_IP_PER_MIN",
         "DATASOURCE_TOKEN_MINT_RATE_LIMIT_SHARE_TOKEN_PER_MIN",
         "REALTIME_MAX_CLIENT_CONNECTIONS_PER_IP",
-        "REALTIME_MAX_CONNECTIONS_PER_DASHBOARD",
     ),
     "500",
 )
+_LIMITS = {**_RATES, "REALTIME_MAX_CONNECTIONS_PER_DASHBOARD": "250"}
 _NUMBERS, _ADDRESSES = count(1), count(1)
 
 

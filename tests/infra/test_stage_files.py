@@ -97,6 +97,26 @@ def test_other_kinds_of_values_are_named_with_what_is_allowed(stages: Path, valu
             ["at least 180"],
         ),
         ({"REALTIME_PUBLIC_REVALIDATE_INTERVAL_MS": 60001}, ["1000 to 60000", "every minute"]),
+        (
+            {"REALTIME_MAX_CONNECTIONS_PER_DASHBOARD": 1251},
+            [
+                "REALTIME_MAX_CONNECTIONS_PER_DASHBOARD=1251",
+                "DATASOURCE_TOKEN_MINT_RATE_LIMIT_SHARE_TOKEN_PER_MIN=2500",
+                "at most 1250 connections, or at least 2502 new viewers in a minute",
+            ],
+        ),
+        (
+            {"DATASOURCE_TOKEN_MINT_RATE_LIMIT_SHARE_TOKEN_PER_MIN": 101},
+            ["REALTIME_MAX_CONNECTIONS_PER_DASHBOARD=1250", "at most 50 connections, or at least 2500"],
+        ),
+        (
+            {
+                "REALTIME_MAX_CONNECTIONS_PER_DASHBOARD": 5001,
+                "DATASOURCE_TOKEN_MINT_RATE_LIMIT_SHARE_TOKEN_PER_MIN": 100_000,
+                "GATEWAY_API_BASE_URL": "https://api.example",
+            },
+            ["REALTIME_PUBLIC_SUBSCRIBE_RATE_LIMIT_SHARE_TOKEN_PER_MIN=2500", "at least 10002"],
+        ),
         *[
             ({variable: 840_001 if variable.endswith("MS") else 841}, [variable, "after 900 seconds"])
             for variable in (
@@ -117,6 +137,16 @@ def test_a_wrong_setting_is_named_with_what_is_allowed(
     told = problem(stages, settings)
     for name in [*names, "qa.json", "allowed" if "unknown settings" not in names else "docs/reference/settings.md"]:
         assert name in told
+
+
+def test_connections_and_new_viewers_are_raised_together(stages: Path) -> None:
+    """At the API that mints, where we mint; and at the subscribe, where a remote API does."""
+    connections = {"REALTIME_MAX_CONNECTIONS_PER_DASHBOARD": 2000}
+    made = stage(stages, connections | {"DATASOURCE_TOKEN_MINT_RATE_LIMIT_SHARE_TOKEN_PER_MIN": 4000})
+    assert made.settings.max_connections_per_dashboard == 2000
+    elsewhere = {"GATEWAY_API_BASE_URL": "https://api.example"}
+    made = stage(stages, connections | {"REALTIME_PUBLIC_SUBSCRIBE_RATE_LIMIT_SHARE_TOKEN_PER_MIN": 4000} | elsewhere)
+    assert made.settings.max_connections_per_dashboard == 2000
 
 
 def test_hops_follow_from_what_is_in_front(stages: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tidegate.domain.budgets import HOSTILE_ADDRESSES, connections_for, shared_by_viewers
 from tidegate.domain.limits import MAX_GATEWAY_LIMIT, FailureMode
 from tidegate.domain.stage_rules import HOPS, HOPS_OF, Proxies, unconfirmed, unneeded
 from tidegate.domain.time_limits import MESSAGE_BUDGET_MS
@@ -56,7 +57,26 @@ def _of_every_stage(settings: Settings) -> list[str]:
             f"{least_s}, {POLLS_KEPT} times REALTIME_PUBLIC_REVALIDATE_INTERVAL_MS="
             f"{settings.public_revalidate_interval_ms}, because a poll may be late or fail"
         )
-    return problems
+    return problems + _new_viewers(settings)
+
+
+def _new_viewers(settings: Settings) -> list[str]:
+    """Whether all connections of a dashboard may come at once, whatever hostile addresses spend."""
+    connections = settings.max_connections_per_dashboard
+    if settings.api_base_url:  # its viewers are not counted when their tokens are minted, but here
+        variable = "REALTIME_PUBLIC_SUBSCRIBE_RATE_LIMIT_SHARE_TOKEN_PER_MIN"
+        shared = settings.public_subscribe_rate_limit_share_token_per_min
+    else:
+        variable = "DATASOURCE_TOKEN_MINT_RATE_LIMIT_SHARE_TOKEN_PER_MIN"
+        shared = settings.mint_rate_limit_share_token_per_min
+    if shared >= shared_by_viewers(connections):
+        return []
+    problem = (
+        f"REALTIME_MAX_CONNECTIONS_PER_DASHBOARD={connections} and {variable}={shared}: allowed: at most "
+        f"{connections_for(shared)} connections, or at least {shared_by_viewers(connections)} new viewers in a minute, "
+        f"because all may come at once while {HOSTILE_ADDRESSES} hostile addresses spend one half"
+    )
+    return [problem]
 
 
 def _of_the_stage(settings: Settings) -> list[str]:
