@@ -107,6 +107,7 @@ def message_services(env: Mapping[str, str] | None = None) -> MessageServices:
         rates=container.gateway_rates,
         authorizer=container.authorizer,
         quota=container.quota,
+        upstreams=container.upstream_quota,
         connections=container.connections,
         subscriptions=container.subscriptions,
         streams=container.streams,

@@ -22,6 +22,7 @@ from tests.doubles.stores import (
     MemoryLastValues,
     MemoryStreams,
     MemorySubscriptions,
+    MemoryUpstreamHolds,
 )
 from tidegate.adapters.memory_rates import MemoryRates
 from tidegate.domain.access import PUBLIC_SUBJECT, AclLevel, DashboardAccess, Role, UserAccess, Visibility
@@ -47,6 +48,7 @@ from tidegate.usecases.gateway.unsubscribe import Unsubscribe
 from tidegate.usecases.limits.connection_quota import ConnectionQuota
 from tidegate.usecases.limits.message_budget import MessageBudget
 from tidegate.usecases.limits.rate_limits import RateLimits
+from tidegate.usecases.limits.upstream_quota import UpstreamQuota
 
 DASHBOARD, DATASOURCE = "dash", "temp"
 #: Upstreams may be anywhere but inside.
@@ -103,6 +105,7 @@ class GatewayContainer:
         enabled: bool = True,
         connect_policy: ConnectPolicy | None = None,
         subscribe_policy: SubscribePolicy | None = None,
+        upstreams_per_owner: int = 100,
     ) -> None:
         self.clock, self.ids, self.observer = ManualClock(), CountingIds(), MemoryObserver()
         self.access, self.connections = MemoryAccess(), MemoryConnections()
@@ -126,6 +129,15 @@ class GatewayContainer:
             store=self.caps,
             failure_mode=failure_mode,
             timeout_ms=3000,
+            clock=self.clock,
+            observer=self.observer,
+        )
+        self.holds = MemoryUpstreamHolds()
+        self.upstreams = UpstreamQuota(
+            holds=self.holds,
+            keys=PlainKeys(),
+            limit=upstreams_per_owner,
+            failure_mode=failure_mode,
             clock=self.clock,
             observer=self.observer,
         )
@@ -156,6 +168,7 @@ class GatewayContainer:
             rates=self.rates,
             authorizer=self.authorizer,
             quota=self.slots,
+            upstreams=self.upstreams,
             connections=self.connections,
             subscriptions=self.subscriptions,
             streams=self.streams,

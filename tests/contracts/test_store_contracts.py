@@ -17,12 +17,14 @@ from tests.doubles.stores import (
     MemoryRemoteAccess,
     MemoryStreams,
     MemorySubscriptions,
+    MemoryUpstreamHolds,
 )
 from tidegate import tables
 from tidegate.adapters.dynamodb.access import DynamoRemoteAccess
 from tidegate.adapters.dynamodb.attempts import DynamoAttempts
 from tidegate.adapters.dynamodb.limits import DynamoCaps, DynamoRates
 from tidegate.adapters.dynamodb.revocations import DynamoRemoteCursor, DynamoRevocations
+from tidegate.adapters.dynamodb.upstream_holds import DynamoUpstreamHolds
 from tidegate.adapters.memory_attempts import MemoryAttempts
 from tidegate.adapters.memory_rates import MemoryRates
 from tidegate.domain.access import PUBLIC_SUBJECT, Claim, Principal
@@ -39,7 +41,7 @@ from tidegate.domain.subscriptions import (
 )
 from tidegate.domain.switches import SETTLING_S
 from tidegate.ports.gateway import ConnectionStore, LastValueStore, Reservation, StreamStore, SubscriptionStore
-from tidegate.ports.limits import AttemptStore, CapStore, RateCounter
+from tidegate.ports.limits import AttemptStore, CapStore, RateCounter, UpstreamHolds
 from tidegate.ports.revocation import FullRevalidationRuns, RevalidationRun
 from tidegate.providers.control_plane import ControlPlaneProviders
 
@@ -56,6 +58,7 @@ class Stores:
     rates: RateCounter
     attempts: AttemptStore
     caps: CapStore
+    holds: UpstreamHolds
     #: How many threads may ask at once. moto checks a condition and writes in two steps, so it is asked one by one;
     #: `tests/e2e` asks the emulator, which is atomic, in parallel.
     parallel: int
@@ -73,6 +76,7 @@ def stores(request: pytest.FixtureRequest) -> Stores:
             MemoryRates(),
             MemoryAttempts(),
             MemoryCaps(),
+            MemoryUpstreamHolds(),
             8,
         )
     env: Mapping[str, str] = request.getfixturevalue("deployed")
@@ -85,6 +89,7 @@ def stores(request: pytest.FixtureRequest) -> Stores:
         DynamoRates(control_plane.db, control_plane.table(tables.LIMITERS)),
         DynamoAttempts(control_plane.db, control_plane.table(tables.LIMITERS)),
         DynamoCaps(control_plane.db, control_plane.table(tables.LIMITERS), "t"),
+        DynamoUpstreamHolds(control_plane.db, control_plane.table(tables.LIMITERS), "t"),
         1,
     )
 
@@ -524,6 +529,55 @@ def test_a_scan_goes_on_where_it_was(stores: Stores) -> None:
             if position is None:
                 break
     assert resumed == whole and len(whole) == 40
+
+
+def held(
+    stores: Stores, name: str, until: int, *, now: int = 1000, limit: int | None = 3, owner: str = "o"
+) -> int | None:
+    return stores.holds.hold(owner, name, until, now, limit, monotonic() + 30)
+
+
+def test_holds_of_an_owner_are_exact_under_concurrency(stores: Stores) -> None:
+    with ThreadPoolExecutor(stores.parallel) as pool:
+        results = list(pool.map(lambda number: held(stores, f"s{number}", 2000 + number, limit=7), range(20)))
+    assert results.count(None) == 7
+    first = min(2000 + number for number, result in enumerate(results) if result is None)
+    assert {result for result in results if result is not None} == {first}, "then the first of them ends"
+    for number, result in enumerate(results):
+        if result is None:
+            assert held(stores, f"s{number}", 3000, limit=7) is None, "who holds it already, holds it"
+    assert held(stores, "of another", 2000, limit=7, owner="p") is None
+
+
+def test_a_hold_is_only_lengthened(stores: Stores) -> None:
+    for until in (2000, 3000, 2500, 3000):
+        assert held(stores, "s", until, limit=1) is None
+    assert held(stores, "t", 4000, limit=1) == 3000
+
+
+def test_holds_that_have_ended_make_room(stores: Stores) -> None:
+    for number in range(3):
+        assert held(stores, f"s{number}", 2000 + number) is None
+    assert held(stores, "t", 5000, now=1999) == 2000
+    assert held(stores, "t", 5000, now=2000) is None
+    assert held(stores, "u", 5000, now=2000) == 2001
+    assert held(stores, "s1", 6000, now=2001) is None, "it had ended, and goes on in its place"
+    assert held(stores, "u", 5000, now=2001) == 2002
+
+
+def test_a_hold_that_is_kept_is_never_refused_and_counts(stores: Stores) -> None:
+    for number in range(5):
+        assert held(stores, f"s{number}", 2000 + number, limit=None) is None
+    assert held(stores, "t", 5000) == 2002, "then two of five are left, and the third is free"
+    assert held(stores, "t", 5000, now=2002) is None
+
+
+def test_many_holds_that_have_ended_make_room(stores: Stores) -> None:
+    """More than one write removes."""
+    for number in range(60):
+        assert held(stores, f"s{number}", 2000, limit=None) is None
+    assert held(stores, "t", 5000, now=2000, limit=1) is None
+    assert held(stores, "u", 5000, now=2000, limit=1) == 5000
 
 
 # --- the full revalidation -----------------------------------------------------------------------------------------

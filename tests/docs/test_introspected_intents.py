@@ -27,7 +27,7 @@ def answered(
     stubs: dict[str, Any] = {
         "tokens": SimpleNamespace(verify=lambda *_: claims),
         "authorizer": SimpleNamespace(
-            check=lambda *_: Admitted(claim, member=True),
+            check=lambda *_: Admitted(claim, member=True, owner_id="owner"),
             intent=lambda _: intent,
             profiles_of=lambda _, member: (broker, credential),
         ),

@@ -24,6 +24,7 @@ from tidegate.domain.subscriptions import (
     same_authorization,
 )
 from tidegate.domain.switches import SETTLING_S
+from tidegate.domain.upstreams import ended, free_at
 from tidegate.ports.gateway import (
     AccessSnapshot,
     AccessStore,
@@ -34,7 +35,7 @@ from tidegate.ports.gateway import (
     StreamStore,
     SubscriptionStore,
 )
-from tidegate.ports.limits import CapStore
+from tidegate.ports.limits import CapStore, UpstreamHolds
 from tidegate.ports.remote_api import RevokedVersions
 from tidegate.ports.revocation import FullRevalidationRuns, RevalidationRun
 from tidegate.ports.runtime import ScanPage
@@ -334,6 +335,28 @@ class MemoryLastValues(LastValueStore):
             return False
         self.rows[stream_key] = value
         return True
+
+
+class MemoryUpstreamHolds(UpstreamHolds):
+    """Holds in dicts: owner -> stream -> epoch second."""
+
+    def __init__(self) -> None:
+        self._lock = RLock()
+        self.held: dict[str, dict[str, int]] = {}
+        self.writes = 0
+
+    def hold(self, owner: str, name: str, until: int, now: int, limit: int | None, deadline: float) -> int | None:
+        with self._lock:
+            self.writes += 1
+            held = self.held.setdefault(owner, {})
+            while name not in held and limit is not None and len(held) >= limit:
+                over = ended(held, now)
+                if not over:
+                    return free_at(held, limit)
+                for each in over:
+                    del held[each]
+            held[name] = max(until, held.get(name, 0))
+            return None
 
 
 class MemoryCaps(CapStore):

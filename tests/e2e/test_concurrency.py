@@ -72,6 +72,7 @@ class RealTables(GatewayContainer):
                 policy=self.authorizer._policy,
             ),
             quota=slots,
+            upstreams=self.upstreams,
             connections=control_plane.connections,
             subscriptions=control_plane.subscriptions,
             streams=control_plane.streams,

@@ -24,6 +24,7 @@ from local_stack.smoke.stack import read_stack
 from local_stack.up import down, up
 from tidegate import tables
 from tidegate.adapters.dynamodb.limits import DynamoCaps, DynamoRates
+from tidegate.adapters.dynamodb.upstream_holds import DynamoUpstreamHolds
 from tidegate.domain.access import PUBLIC_SUBJECT, Claim, Principal
 from tidegate.domain.budgets import ConnectionRoom
 from tidegate.domain.subscriptions import Connection, Subscription, SubscriptionKey
@@ -124,6 +125,7 @@ def control_plane(stack: Mapping[str, Any], config: Config) -> ControlPlaneProvi
 def test_limits_are_exact_on_a_real_table_api(control_plane: ControlPlaneProviders) -> None:
     rates = DynamoRates(control_plane.db, control_plane.table(tables.LIMITERS))
     caps = DynamoCaps(control_plane.db, control_plane.table(tables.LIMITERS), "e2e")
+    holds = DynamoUpstreamHolds(control_plane.db, control_plane.table(tables.LIMITERS), "e2e")
     until = control_plane.clock.monotonic() + 60
 
     def count(number: int) -> bool:
@@ -132,9 +134,14 @@ def test_limits_are_exact_on_a_real_table_api(control_plane: ControlPlaneProvide
     def take(number: int) -> bool:
         return caps.take("e2e", 0, 23, f"h{number}")
 
+    def hold(number: int) -> bool:
+        return holds.hold("e2e", f"s{number % 100}", 2000 + number, 1000, 29, until) is None
+
     with ThreadPoolExecutor(16) as pool:
         assert list(pool.map(count, range(200))).count(True) == 37
         assert list(pool.map(take, range(200))).count(True) == 23
+        held = list(pool.map(hold, range(200)))
+    assert len({number % 100 for number, was in enumerate(held) if was}) == 29
 
 
 def test_transactions_keep_rows_and_keys_together(control_plane: ControlPlaneProviders) -> None:

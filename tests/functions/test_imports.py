@@ -50,7 +50,7 @@ ENV = {
 GATEWAY = {
     "functions.gateway_connect.connect": 54,
     "functions.gateway_connect.disconnect": 52,
-    "functions.gateway_connect.messages": 84,
+    "functions.gateway_connect.messages": 87,
     "functions.mqtt_bridge.bridge": 65,
     "functions.mqtt_bridge.catch_up": 63,
     "functions.revalidate.worker": 87,

@@ -222,6 +222,7 @@ def _subscribing(answers: Answers, actor: str, claims: SessionClaims, clock: Clo
         rates=rates,
         authorizer=StepAuthorizer(access=access, profiles=unused, policy=unused),
         quota=slots,
+        upstreams=unused,
         connections=connections,
         subscriptions=subscriptions,
         streams=streams,

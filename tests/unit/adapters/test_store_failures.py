@@ -13,6 +13,7 @@ from tidegate.adapters.aws.json_client import AwsError, JsonClient
 from tidegate.adapters.dynamodb.attempts import DynamoAttempts
 from tidegate.adapters.dynamodb.client import DynamoDb
 from tidegate.adapters.dynamodb.limits import DynamoCaps, DynamoRates
+from tidegate.adapters.dynamodb.upstream_holds import DynamoUpstreamHolds
 from tidegate.domain.attempts import AttemptPolicy
 from tidegate.domain.limits import FailureMode
 from tidegate.errors import LimiterUnavailable, LimitReached, Unavailable
@@ -149,6 +150,42 @@ def test_a_place_in_a_quota_is_not_full_because_its_store_failed(
     with pytest.raises(Unavailable) as unavailable:
         DynamoCaps(database(answer), "limiters", "t").take("dash#d", 0, 5, "c")
     assert unavailable.value.code == cause
+
+
+@every_failure
+def test_an_upstream_is_not_refused_because_its_store_failed(answer: AwsError | Mapping[str, Any], cause: str) -> None:
+    with pytest.raises(Unavailable) as unavailable:
+        DynamoUpstreamHolds(database(answer), "limiters", "t").hold("o", "s", 60, 0, 1, LATER)
+    assert unavailable.value.code == cause
+
+
+@pytest.mark.parametrize("answer", FLOODED)
+def test_a_flood_of_an_owner_is_refused_for_a_second(answer: AwsError) -> None:
+    assert DynamoUpstreamHolds(database(answer), "limiters", "t").hold("o", "s", 60, 7, 1, LATER) == 8
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"Attributes": {"key": {"S": "upstreams#t#o"}}},
+        {"Attributes": {"key": {"S": "upstreams#t#o"}, "streams": {"M": {"another": {"N": "60"}}}}},
+        {"Attributes": {"key": {"S": "upstreams#t#o"}, "streams": {"M": {"s": {"N": "59"}}}}},
+        {"Attributes": {"key": {"S": "upstreams#t#another"}, "streams": {"M": {"s": {"N": "60"}}}}},
+        failed("ConditionalCheckFailedException", Item={"streams": {"S": "x"}}),
+        failed("ConditionalCheckFailedException", Item={"streams": {"M": {"s": {"S": "x"}}}}),
+    ],
+)
+def test_an_upstream_is_held_only_when_the_answer_says_so(answer: AwsError | Mapping[str, Any]) -> None:
+    with pytest.raises(Unavailable) as unavailable:
+        DynamoUpstreamHolds(database(answer), "limiters", "t").hold("o", "s", 60, 0, 1, LATER)
+    assert unavailable.value.code == "store_malformed"
+
+
+def test_holds_that_keep_changing_are_given_up() -> None:
+    changing = failed("ConditionalCheckFailedException", Item={"streams": {"M": {}}})
+    with pytest.raises(Unavailable) as gave_up:
+        DynamoUpstreamHolds(database(changing), "limiters", "t").hold("o", "s", 60, 0, 1, LATER)
+    assert gave_up.value.code == "store_busy"
 
 
 @pytest.mark.parametrize("holders", [{"SS": ["somebody else"]}, {"S": "c"}])

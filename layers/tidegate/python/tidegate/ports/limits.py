@@ -62,6 +62,25 @@ class CapStore(Protocol):
         """Remove the holder from the set of one counter shard. Repeating changes nothing."""
 
 
+class UpstreamHolds(Protocol):
+    def hold(self, owner: str, name: str, until: int, now: int, limit: int | None, deadline: float) -> int | None:
+        """Hold a stream for an owner until `until` or longer, in one conditional write. Repeating changes nothing.
+
+        Args:
+            owner: already an HMAC.
+            name: of the stream.
+            until, now: epoch seconds.
+            limit: most holds of the owner; None when this one is not to be refused. A stream that is held already is
+                not refused either.
+            deadline: monotonic seconds after which `Unavailable` is raised.
+
+        Returns:
+            None when the stream is held. Otherwise when there is room, if nobody holds for longer: epoch seconds.
+
+        A key that the store throttles because that very key is flooded is refused for a second.
+        """
+
+
 class KeyHasher(Protocol):
     def key(self, *parts: str) -> str:
         """First 32 hex characters of HMAC-SHA256 over the lower-cased parts. For limiter keys and stored addresses."""

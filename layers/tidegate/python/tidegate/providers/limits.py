@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tidegate.usecases.limits.attempts import Attempts
     from tidegate.usecases.limits.connection_quota import ConnectionQuota
     from tidegate.usecases.limits.rate_limits import RateLimits
+    from tidegate.usecases.limits.upstream_quota import UpstreamQuota
 
 
 class LimitProviders(StoreProviders):
@@ -79,6 +80,20 @@ class LimitProviders(StoreProviders):
         from tidegate.adapters.dynamodb.limits import DynamoCaps
 
         return DynamoCaps(self.db, self.table(tables.LIMITERS), self.settings.limiter_namespace)
+
+    @cached_property
+    def upstream_quota(self) -> UpstreamQuota:
+        from tidegate.adapters.dynamodb.upstream_holds import DynamoUpstreamHolds
+        from tidegate.usecases.limits.upstream_quota import UpstreamQuota
+
+        return UpstreamQuota(
+            holds=DynamoUpstreamHolds(self.db, self.table(tables.LIMITERS), self.settings.limiter_namespace),
+            keys=self.keys,
+            limit=self.settings.max_upstreams_per_owner,
+            failure_mode=self.settings.realtime_limiter_failure_mode,
+            clock=self.clock,
+            observer=self.observer,
+        )
 
     @cached_property
     def quota(self) -> ConnectionQuota:

@@ -150,6 +150,13 @@ class GatewaySettings:
         integer(1, 500),
         "Subscriptions of one connection. Exact under concurrency.",
     )
+    max_upstreams_per_owner: int = setting(
+        "REALTIME_MAX_UPSTREAMS_PER_OWNER",
+        100,
+        integer(1, 1000),
+        "Different SSE, WebSocket and external MQTT streams that all dashboards of one owner use at the same time. The "
+        "default is two full pages. Not counted with GATEWAY_API_BASE_URL, which names no owner.",
+    )
     connect_rate_limit_ip_per_min: int = setting(
         "REALTIME_CONNECT_RATE_LIMIT_IP_PER_MIN", 60, _count, "Handshakes of one address in a minute."
     )

@@ -23,20 +23,29 @@ from tidegate.ports.gateway import AccessSnapshot, AccessStore
 class Authorization:
     """A claim that holds now, and the stream it is delivered from.
 
-    `session_token` is stored with the subscription; see `Subscription`. None when it need not be.
+    Attributes:
+        session_token: is stored with the subscription; see `Subscription`. None when it need not be.
+        owner_id: who owns the dashboard; None when a remote API does not say it.
     """
 
     claim: Claim
     stream: Stream
     session_token: str | None = field(default=None, repr=False)
+    owner_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A claim that holds now. `member`: whether its holder is a member of the dashboard, and not a guest."""
+    """A claim that holds now.
+
+    Attributes:
+        member: whether its holder is a member of the dashboard, and not a guest.
+        owner_id: who owns the dashboard.
+    """
 
     claim: Claim
     member: bool
+    owner_id: str
 
 
 class Authorizer(Protocol):
@@ -68,7 +77,8 @@ class LocalAuthorizer:
         admitted = self.check(claims, now)
         intent = self.intent(admitted.claim)
         broker, _ = self.profiles_of(intent, member=admitted.member)
-        return Authorization(admitted.claim, stream_for(intent, broker, self._policy, int(now)))
+        stream = stream_for(intent, broker, self._policy, int(now))
+        return Authorization(admitted.claim, stream, owner_id=admitted.owner_id)
 
     def check(self, claims: SessionClaims, now: float) -> Admitted:
         """The claim of the token's holder, if it holds now. Otherwise raises the refusal."""
@@ -141,4 +151,4 @@ def _checked(claims: SessionClaims, snapshot: AccessSnapshot, now: float) -> Adm
         raise NotFound("Datasource not found")
     if refusal is Refusal.INTENT_CHANGED:
         raise Denied("Datasource intent mismatch", code="intent_changed")
-    return Admitted(claim, is_member(dashboard, user))
+    return Admitted(claim, is_member(dashboard, user), dashboard.owner_id)

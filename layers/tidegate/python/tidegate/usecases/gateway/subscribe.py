@@ -3,7 +3,7 @@
 Messages of one connection may be handled at the same time, twice, and out of order. A revalidation may run at the same
 time. The order of the steps keeps invariant 1 (a revoked viewer is never left subscribed):
 
-    reserve the key -> take the slot -> put the row hidden -> verify -> make visible
+    hold the upstream -> reserve the key -> take the slot -> put the row hidden -> verify -> make visible
 
 A row that is put before a revalidation queries the rows is seen by it. A row that is put later is verified after the
 change. Every subscribe gives its row a new generation. Every write is conditional on the generation, so two subscribes
@@ -32,6 +32,7 @@ from tidegate.usecases.gateway.authorizer import Authorization, Authorizer
 from tidegate.usecases.limits.connection_quota import ConnectionQuota, home_slot
 from tidegate.usecases.limits.deadline import LimiterDeadline
 from tidegate.usecases.limits.rate_limits import RateLimits
+from tidegate.usecases.limits.upstream_quota import UpstreamQuota
 
 #: How often a subscribe is tried before it is refused. It starts over when it lost its row to another subscribe, or met
 #: a row that is being terminated.
@@ -93,6 +94,7 @@ class Subscribe:
         rates: RateLimits,
         authorizer: Authorizer,
         quota: ConnectionQuota,
+        upstreams: UpstreamQuota,
         connections: ConnectionStore,
         subscriptions: SubscriptionStore,
         streams: StreamStore,
@@ -105,6 +107,7 @@ class Subscribe:
         self._rates = rates
         self._authorizer = authorizer
         self._quota = quota
+        self._upstreams = upstreams
         self._connections = connections
         self._subscriptions = subscriptions
         self._streams = streams
@@ -174,8 +177,11 @@ class Subscribe:
         if there is not None and there.termination:
             return None
         if there is not None and there.live and same_authorization(there.claim, authorization.claim):
+            # When its token has ended, its place may be taken by now.
+            self._hold(authorization, deadline, goes_on=there.claim.expires_at > self._clock.now())
             moved = self._subscriptions.move_expiry(there, authorization.claim.expires_at, authorization.session_token)
             return Subscribed(there, authorization.stream, True, checked_at) if moved else None
+        self._hold(authorization, deadline, goes_on=False)
         slot = self._admit(key, connection, deadline)
         stream = self._streams.touch(authorization.stream)
         row = Subscription(
@@ -193,6 +199,16 @@ class Subscribe:
         if self._verified(row, slot, deadline) and self._subscriptions.make_visible(row):
             return Subscribed(row, stream, False, checked_at)
         return None
+
+    def _hold(self, authorization: Authorization, deadline: LimiterDeadline, *, goes_on: bool) -> None:
+        """Hold the upstream for the dashboard's owner, before the row lives that needs it.
+
+        `goes_on`: a subscription that lives needs it, so it is not refused.
+        """
+        stream, owner_id = authorization.stream, authorization.owner_id
+        if stream.relayed and owner_id is not None:
+            hold = self._upstreams.keep if goes_on else self._upstreams.take
+            hold(owner_id, stream.stream_key, authorization.claim.expires_at, deadline)
 
     def _admit(self, key: SubscriptionKey, connection: Connection, deadline: LimiterDeadline) -> str | None:
         """Reserve the key and take a slot of the dashboard, or neither.
