@@ -56,7 +56,7 @@ GATEWAY = {
     "functions.revalidate.worker": 87,
     "functions.revalidate.dispatch": 47,
     "functions.revalidate.schedule": 51,
-    "functions.revalidate.profiles": 60,
+    "functions.revalidate.profiles": 61,
 }
 
 
