@@ -27,11 +27,11 @@ LIMITS = BrokerLimits(max_qos=1, max_connections=10, idle_s=0.2, max_bytes=10_00
 
 @asynccontextmanager
 async def upstreams(
-    running: RunningUpstreams, *, private: bool = True, resolver: Resolve = resolve, **limits: Any
+    running: RunningUpstreams, *, private: bool = True, resolver: Resolve = resolve, answer_s: float = 3, **limits: Any
 ) -> AsyncIterator[MqttUpstreams]:
     ports = tuple(int(urlsplit(url).port or 0) for url in (running.at.mqtt_url, running.at.mqtts_url))
     policy = EgressPolicy((), ports, allow_private=private, production=False)
-    made = MqttUpstreams(policy, replace(LIMITS, **limits), connect_timeout_s=3, resolve=resolver)
+    made = MqttUpstreams(policy, replace(LIMITS, **limits), connect_timeout_s=answer_s, resolve=resolver)
     try:
         yield made
     finally:
@@ -304,5 +304,42 @@ def test_a_slow_stream_loses_the_oldest(tmp_path: Path) -> None:
             assert got == list(range(got[0], got[0] + len(got)))
             behind = numbers([await anext(slow) for _ in range(900)])
             assert behind == list(range(behind[0], behind[0] + 900)) and behind[0] > got[0]
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize("times", [1, 2, 5])
+def test_a_broker_that_accepts_and_closes_at_once_is_connected_again(times: int, tmp_path: Path) -> None:
+    """CONNACK and the end arrive together: a connection that is accepted and dead must not be given to anybody."""
+
+    async def test(running: RunningUpstreams) -> None:
+        async with upstreams(running, pause_s=(0.0, 60.0)) as made:
+            await running.fault("mqtt", "connack-close", **{"for": times})
+            for _ in range(times):
+                fault = await fault_of(made, plain(running))
+                assert (fault.code, fault.refused) == (ErrorCode.CONNECT_FAILED, False)
+            found = await asyncio.gather(take(made, plain(running), 3), take(made, plain(running, SOUTH), 3))
+            assert [len(numbers(events)) for events in found] == [2, 2]
+            assert (await running.report("mqtt"))["ever"] == times + 1
+
+    run(tmp_path, test)
+
+
+def test_a_subscribe_that_nobody_answers_ends_the_connection_for_all(tmp_path: Path) -> None:
+    """And the next attempt is made on a new one."""
+
+    async def test(running: RunningUpstreams) -> None:
+        async with upstreams(running, pause_s=(0.0, 60.0), answer_s=0.2) as made:
+            async with opened(made, plain(running)) as first:
+                await anext(first)
+                await running.fault("mqtt", "stall")
+                mute = await fault_of(made, plain(running, SOUTH))
+                assert mute.code is ErrorCode.CONNECT_TIMEOUT
+                with pytest.raises(UpstreamFault):
+                    while True:
+                        await anext(first)
+                await running.fault("mqtt", "none")
+            assert len(await take(made, plain(running, SOUTH), 2)) == 2
+            assert (await running.report("mqtt"))["ever"] == 2
 
     run(tmp_path, test)

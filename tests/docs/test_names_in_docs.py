@@ -19,6 +19,7 @@ _NOT_IN_THE_CHECKOUT = (
     "production/",
     "site/",
     "protected/",
+    "forbidden/",
     "burst/",
     "rate-limit/",
     ".tidegate/",

@@ -122,6 +122,7 @@ class MqttUpstreams(UpstreamsFor["MqttRequest"]):
             left=lambda: self._left(broker, connection),
             ended=lambda fault: self._ended(broker, connection, fault),
             limits=self._limits,
+            answer_s=self._connect_timeout_s,
         )
         self._connections[broker] = connection
         self._open.add(connection)
@@ -175,7 +176,7 @@ class MqttUpstreams(UpstreamsFor["MqttRequest"]):
                 username=broker.username,
                 password=broker.password,
                 keepalive=request.keepalive_s,
-                timeout=self._connect_timeout_s,
+                timeout=self._connect_timeout_s + 1,  # answers have our own bound, which is shorter
                 tls_context=tls,
                 tls_insecure=True if tls is not None and self._insecure_tls else None,
             )
@@ -204,6 +205,9 @@ async def _entered(client: aiomqtt.Client) -> None:
             await entering
             await client.__aexit__(None, None, None)
         raise
+    # The library forgets a disconnect that comes together with CONNACK, and says nothing of it ever after.
+    if not client._client.is_connected():
+        raise aiomqtt.MqttError("closed together with CONNACK")
 
 
 class _NamedTls(ssl.SSLContext):
@@ -269,8 +273,10 @@ class _Connection:
         left: Callable[[], None],
         ended: Callable[[UpstreamFault | None], None],
         limits: BrokerLimits,
+        answer_s: float,
     ) -> None:
         self._connect = connect
+        self._answer_s = answer_s
         self._left = left
         self._ended = ended
         self._limits = limits
@@ -308,8 +314,10 @@ class _Connection:
             if qos <= subscribed.qos:
                 return
             try:
-                codes = await self._client.subscribe(topic, qos)
-            except aiomqtt.MqttError as error:
+                async with asyncio.timeout(self._answer_s):
+                    codes = await self._client.subscribe(topic, qos)
+            except (aiomqtt.MqttError, TimeoutError, ValueError) as error:
+                self._break(_mute() if isinstance(error, TimeoutError) else _disconnected())
                 raise _again(self._fault or _disconnected()) from error
             if any(_code(code) >= _FILTER_REFUSED for code in codes):
                 raise UpstreamFault(ErrorCode.AUTH_FAILED, "MQTT broker rejected the topic", refused=True)
@@ -333,8 +341,17 @@ class _Connection:
             if subscribed is None or subscribed.streams or self._client is None:
                 return
             del self._filters[topic]
-            with suppress(aiomqtt.MqttError):  # the connection is ending, and its subscriptions end with it
-                await self._client.unsubscribe(topic)
+            try:
+                async with asyncio.timeout(self._answer_s):
+                    await self._client.unsubscribe(topic)
+            except (aiomqtt.MqttError, TimeoutError, ValueError) as error:
+                self._break(_mute() if isinstance(error, TimeoutError) else _disconnected())
+
+    def _break(self, fault: UpstreamFault) -> None:
+        """End the connection: a broker that does not answer a request is not asked anything else on it."""
+        if self._fault is None:
+            self._fault = fault
+        self.abandon()
 
     def abandon(self) -> None:
         """Close the connection. No further stream enters it."""
@@ -362,8 +379,10 @@ class _Connection:
                 async for message in self._client.messages:
                     self._came(message)
             finally:
-                with suppress(aiomqtt.MqttError):
-                    await self._client.__aexit__(None, None, None)
+                self._tell()
+                with suppress(aiomqtt.MqttError, TimeoutError):
+                    async with asyncio.timeout(self._answer_s):
+                        await self._client.__aexit__(None, None, None)
             self._fault = _disconnected()
         except UpstreamFault as error:
             self._fault = error
@@ -375,8 +394,13 @@ class _Connection:
             self._ended(self._fault)
             self._fault = self._fault or _disconnected()  # cancelled: a stream that entered just now will try again
             self._settled.set()
-            for stream in self._streams:
-                stream.put(_again(self._fault))
+            self._tell()
+
+    def _tell(self) -> None:
+        """Give the connection to nobody, and tell its streams that it ended, before its end is waited for."""
+        self._left()
+        for stream in self._streams:
+            stream.put(_again(self._fault or _disconnected()))
 
     def _came(self, message: aiomqtt.Message) -> None:
         payload = message.payload
@@ -399,6 +423,10 @@ def _code(code: Any) -> int:
 
 def _disconnected() -> UpstreamFault:
     return UpstreamFault(ErrorCode.CONNECT_FAILED, "MQTT broker disconnected")
+
+
+def _mute() -> UpstreamFault:
+    return UpstreamFault(ErrorCode.CONNECT_TIMEOUT, "MQTT broker did not answer")
 
 
 def _again(fault: UpstreamFault) -> UpstreamFault:
