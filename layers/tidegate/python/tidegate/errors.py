@@ -94,6 +94,15 @@ class Conflict(TidegateError):
         self.current_revision = current_revision
 
 
+class ChangedMeanwhile(Conflict):
+    """It was written by others between reading and writing, and nothing of the change was written.
+
+    So the change may be made again from what stands now.
+    """
+
+    code = "changed_meanwhile"
+
+
 class PolicyBlocked(TidegateError):
     """The operator's policy forbids this stream, for every caller."""
 

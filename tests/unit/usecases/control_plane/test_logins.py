@@ -18,8 +18,9 @@ from tidegate.domain.logins import MOST_ENDED_LOGINS, LoginLife
 from tidegate.domain.revocations import RevocationReason
 from tidegate.domain.tokens import UserClaims
 from tidegate.domain.users import User
-from tidegate.errors import Conflict, Denied, LimitReached, Unauthenticated
+from tidegate.errors import ChangedMeanwhile, Denied, LimitReached, Unauthenticated, Unavailable
 from tidegate.ports.control_plane import AuditLog, PasswordHasher, UserStore, UserTokens, UserWrite
+from tidegate.usecases.control_plane import from_what_stands
 from tidegate.usecases.control_plane.logins import Logins, UsedLogin
 from tidegate.usecases.control_plane.own_password import ChangeOwnPassword
 from tidegate.usecases.limits.attempts import Attempts
@@ -46,7 +47,7 @@ class Users:
             self.user = replace(self.user, row_version=self.user.row_version + 1)
         assert write.before is not None
         if write.before.row_version != self.user.row_version:
-            raise Conflict("changed")
+            raise ChangedMeanwhile("changed")
         self.user = write.after
         self.writes.append(write)
 
@@ -195,8 +196,8 @@ def test_a_sign_out_everywhere_is_one_write_with_its_event(scene: Scene) -> None
 
 def test_a_sign_out_everywhere_that_never_gets_through_says_so(scene: Scene) -> None:
     login = scene.log_in()
-    scene.users.others = 5
-    with pytest.raises(Conflict):
+    scene.users.others = from_what_stands.ATTEMPTS
+    with pytest.raises(Unavailable):
         scene.logins.end_all(login.user)
     assert scene.holds(login)
 

@@ -121,7 +121,7 @@ class DashboardStore(Protocol):
             The event's id; None without an event.
 
         Raises:
-            Conflict: the dashboard, or a profile it uses, is not as it was read.
+            ChangedMeanwhile: the dashboard, or a profile or user that it names, is not as it was read.
         """
 
 

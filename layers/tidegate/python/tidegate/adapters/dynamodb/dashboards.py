@@ -19,7 +19,7 @@ from tidegate.adapters.dynamodb.users import share_actions
 from tidegate.domain.access import AclLevel, Visibility
 from tidegate.domain.dashboards import AclEntry, Dashboard, DashboardSummary
 from tidegate.domain.intents import Intent, profile_uses
-from tidegate.errors import Conflict
+from tidegate.errors import ChangedMeanwhile, Conflict
 from tidegate.ports.control_plane import DashboardStore, DashboardWrite, Page
 
 _KIND = "dashboard"
@@ -98,15 +98,8 @@ class DynamoDashboards(DashboardStore):
         try:
             return self._revocations.write_with(actions, write.revocation, now_ms)
         except TransactionFailed as failure:
-            current = self.get(write.access.dashboard_id)
-            if 0 not in failure.failed:
-                raise Conflict(
-                    "A profile or user was changed meanwhile. Try again.", code="changed_meanwhile"
-                ) from failure
-            raise Conflict(
-                "Dashboard was changed since you loaded it. Reload to get the latest version.",
-                current_revision=current.revision if current else None,
-            ) from failure
+            what = "dashboard" if 0 in failure.failed else "profile or user"
+            raise ChangedMeanwhile(f"A {what} was changed meanwhile. Try again.") from failure
 
     def _own(self, write: DashboardWrite) -> dict[str, Any]:
         if write.before is None:

@@ -15,7 +15,7 @@ from tidegate.adapters.dynamodb.client import DynamoDb, Item, TransactionFailed,
 from tidegate.adapters.dynamodb.revocations import DynamoRevocations
 from tidegate.domain.access import Role
 from tidegate.domain.users import User, access_of, is_active_admin
-from tidegate.errors import Conflict
+from tidegate.errors import ChangedMeanwhile, Conflict
 from tidegate.ports.control_plane import Page, UserStore, UserWrite
 
 _KIND = "user"
@@ -74,7 +74,7 @@ class DynamoUsers(UserStore):
                 raise Conflict("A user with this e-mail exists already", code="email_taken") from failure
             if 0 not in failure.failed and admins_at in failure.failed:
                 raise self._why_not(write) from failure
-            raise Conflict("The user was changed meanwhile. Load it again.") from failure
+            raise ChangedMeanwhile("The user was changed meanwhile. Load it again.") from failure
 
     def _admins_action(self, write: UserWrite) -> dict[str, Any] | None:
         """The action that keeps the list of active admins. None when the write does not concern it.

@@ -13,13 +13,11 @@ from tidegate.domain.logins import MOST_ENDED_LOGINS, LoginLife, end_note, forge
 from tidegate.domain.revocations import Revocation, RevocationReason
 from tidegate.domain.tokens import UserClaims
 from tidegate.domain.users import User
-from tidegate.errors import Conflict, Unauthenticated
+from tidegate.errors import Unauthenticated
 from tidegate.ports.control_plane import AuditLog, UserStore, UserTokens, UserWrite
 from tidegate.ports.runtime import Clock
+from tidegate.usecases.control_plane.from_what_stands import from_what_stands
 from tidegate.usecases.control_plane.login import LoggedIn
-
-#: A write of the user in between makes a sign-out start over.
-_TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,20 +74,16 @@ class Logins:
         self._record("auth.logout", user)
 
     def end_all(self, user: User) -> None:
-        """End every login of the user, every session token minted with one, and every stream. Raises `Conflict` when
+        """End every login of the user, every session token minted with one, and every stream. Raises `Unavailable` when
         the user is written again and again meanwhile."""
-        for left in reversed(range(_TRIES)):
-            try:
-                self._raise_version(user)
-                break
-            except Conflict:
-                read = self._users.get(user.user_id)
-                if read is None or not left:
-                    raise
-                user = read
+        self._raise_version(user.user_id)
         self._record("auth.logout_everywhere", user)
 
-    def _raise_version(self, user: User) -> None:
+    @from_what_stands
+    def _raise_version(self, user_id: str) -> None:
+        user = self._users.get(user_id)
+        if user is None:
+            raise Unauthenticated("User not found")
         now_ms = int(self._clock.now() * 1000)
         after = replace(
             user,

@@ -31,13 +31,15 @@ from tidegate.ports.control_plane import (
     UserStore,
 )
 from tidegate.ports.runtime import Clock, Ids
+from tidegate.usecases.control_plane.from_what_stands import from_what_stands
 from tidegate.usecases.control_plane.resolve_intents import ProfilesRead, Resolved, ResolveIntents
 
 
 class ManageDashboards:
     """What users do with dashboards. A user who may not know of a dashboard gets `NotFound`.
 
-    Every change may raise `Conflict`, when the dashboard was changed by others at the same time.
+    Only who replaces the document says from which revision, so only that may raise `Conflict`. Every other change is
+    made from what stands now.
     """
 
     def __init__(
@@ -112,6 +114,7 @@ class ManageDashboards:
         self._record("dashboard.created", user, dashboard, {})
         return dashboard
 
+    @from_what_stands
     def update(self, user: User, dashboard_id: str, document: Mapping[str, Any], expected_revision: int) -> Dashboard:
         """Replace the document. Raises `Conflict` when the dashboard no longer has the revision that the caller saw."""
         before = self._readable(user, dashboard_id)
@@ -131,6 +134,7 @@ class ManageDashboards:
         self._record("dashboard.updated", user, after, {"fields": ["document"]})
         return after
 
+    @from_what_stands
     def delete(self, user: User, dashboard_id: str) -> None:
         """Delete the dashboard; all its viewers lose their right. Raises `Denied`, `NotFound`."""
         before = self._readable(user, dashboard_id)
@@ -153,6 +157,7 @@ class ManageDashboards:
 
     # --- sharing ------------------------------------------------------------------------------------------
 
+    @from_what_stands
     def set_visibility(self, user: User, dashboard_id: str, visibility: Visibility) -> Dashboard:
         """Change who may see the dashboard. Viewers who came by link or publicity lose their right.
 
@@ -173,6 +178,7 @@ class ManageDashboards:
         self._record("dashboard.visibility.updated", user, after, change)
         return after
 
+    @from_what_stands
     def rotate_share_token(self, user: User, dashboard_id: str) -> Dashboard:
         """Give the dashboard a new share token. Viewers who came by link or publicity lose their right."""
         before = self._shareable(user, dashboard_id)
@@ -181,6 +187,7 @@ class ManageDashboards:
         self._record("dashboard.share_token.rotated", user, after, {})
         return after
 
+    @from_what_stands
     def grant(self, user: User, dashboard_id: str, email: str, level: AclLevel) -> Dashboard:
         """Add a user to the ACL, or change the user's level."""
         before = self._shareable(user, dashboard_id)
@@ -193,6 +200,7 @@ class ManageDashboards:
         self._record("dashboard.acl.upserted", user, after, {"userId": member.user_id, "level": level.value})
         return after
 
+    @from_what_stands
     def revoke(self, user: User, dashboard_id: str, member_id: str) -> Dashboard:
         """Remove a user from the ACL. No change when the user is not in it."""
         before = self._shareable(user, dashboard_id)
@@ -203,6 +211,7 @@ class ManageDashboards:
         self._record("dashboard.acl.revoked", user, after, {"userId": member_id})
         return after
 
+    @from_what_stands
     def set_owner(self, user: User, dashboard_id: str, email: str) -> Dashboard:
         """Make somebody else the owner. What guests are shown goes on, by the new owner. The old one is no member any
         longer, unless an admin. No change when the user is the owner already.

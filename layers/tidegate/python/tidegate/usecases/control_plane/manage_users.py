@@ -21,6 +21,7 @@ from tidegate.domain.users import User
 from tidegate.errors import InvalidInput, NotFound
 from tidegate.ports.control_plane import AuditLog, Page, PasswordHasher, UserStore, UserWrite
 from tidegate.ports.runtime import Clock, Ids
+from tidegate.usecases.control_plane.from_what_stands import from_what_stands
 
 
 class ManageUsers:
@@ -65,6 +66,7 @@ class ManageUsers:
         self._record("user.admin_created", actor, user, {"role": role.value})
         return user, password
 
+    @from_what_stands
     def change(self, actor: User, user_id: str, *, role: Role | None = None, active: bool | None = None) -> User:
         """Change the role, or activate or deactivate. Admins cannot take their own admin rights (`InvalidInput`).
 
@@ -89,6 +91,7 @@ class ManageUsers:
         self._record("user.admin_updated", actor, changed, {"role": changed.role.value, "active": changed.active})
         return changed
 
+    @from_what_stands
     def reset_password(self, actor: User, user_id: str) -> str:
         """Give a user a one-time password and return it. All logins of the user end.
 
@@ -100,7 +103,8 @@ class ManageUsers:
                 "Change your own password with POST /api/users/me/password, which asks for the current one",
                 code="own_password",
             )
-        user, password = self._get(user_id), one_time_password()
+        password = one_time_password()
+        user = self._get(user_id)
         changed = replace(
             user,
             password_hash=self._passwords.hash(password),

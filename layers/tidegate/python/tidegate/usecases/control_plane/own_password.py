@@ -13,9 +13,10 @@ from tidegate.domain.audit import AuditEvent
 from tidegate.domain.passwords import check_password, one_time_password_ended
 from tidegate.domain.revocations import Revocation, RevocationReason
 from tidegate.domain.users import User
-from tidegate.errors import Denied, InvalidInput
+from tidegate.errors import Conflict, Denied, InvalidInput
 from tidegate.ports.control_plane import AuditLog, PasswordHasher, UserStore, UserWrite
 from tidegate.ports.runtime import Clock
+from tidegate.usecases.control_plane.from_what_stands import from_what_stands
 from tidegate.usecases.limits.attempts import Attempts
 
 
@@ -47,7 +48,8 @@ class ChangeOwnPassword:
             Denied: `current` is wrong, or is a one-time password that ended.
             LimitReached: too many wrong current passwords.
             LimiterUnavailable: that could not be checked and the failure mode is fail-closed.
-            Conflict: the user was changed meanwhile.
+            Conflict: the password was changed meanwhile.
+            Unavailable: the user was written by others again and again meanwhile.
         """
         check_password(new, user.email)
         if new == current:
@@ -64,9 +66,17 @@ class ChangeOwnPassword:
             self._attempts.wrong(attempt, deadline)
             raise Denied("The current password is wrong", code="wrong_password")
         self._attempts.give_back(attempt, deadline)
+        self._write(user, self._passwords.hash(new), now_ms)
+        self._audit.record(AuditEvent("password_reset.completed", user.user_id, "user", user.user_id, now_ms))
+
+    @from_what_stands
+    def _write(self, verified: User, password_hash: str, now_ms: int) -> None:
+        user = self._users.get(verified.user_id)
+        if user is None or user.password_hash != verified.password_hash:
+            raise Conflict("The password was changed meanwhile. Log in again.", code="password_changed")
         changed = replace(
             user,
-            password_hash=self._passwords.hash(new),
+            password_hash=password_hash,
             must_change_password=False,
             password_set_at_ms=now_ms,
             session_version=user.session_version + 1,
@@ -76,4 +86,3 @@ class ChangeOwnPassword:
         )
         revocation = Revocation(RevocationReason.PASSWORD_RESET, user_id=user.user_id)
         self._users.write(UserWrite(user, changed, revocation), now_ms)
-        self._audit.record(AuditEvent("password_reset.completed", user.user_id, "user", user.user_id, now_ms))
