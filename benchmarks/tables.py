@@ -127,7 +127,12 @@ class Tables:
         connections = [connection | {"connection_id": {"S": f"o{n}"}} for n in range(1 + count // _A_CONNECTION)]
         self._write(CONNECTIONS.variable, "connections of others", connections)
         access: dict[str, Any] = {"share_version": {"N": "0"}, "visibility": {"S": "link"}, "owner_id": {"S": "owner"}}
-        access |= {"acl": {"M": {}}, "intents": {"M": {"s": {"S": "hash"}}}, "deleted": {"BOOL": False}}
+        access |= {
+            "acl": {"M": {}},
+            "intents": {"M": {"s": {"S": "hash"}}},
+            "deleted": {"BOOL": False},
+            "withdrawal": {"NULL": True},
+        }
         items = [access | {"key": {"S": f"dash#d{number}"}} for number in range(dashboards)]
         self._write(ACCESS.variable, "access items of others", items)
 

@@ -204,7 +204,7 @@ def update_credential(
     Without `secret`, the stored one stays. Streams that use the profile connect again when the secret, the type or
     `headerName` changed, or a destination was taken away. Their viewers need a new session token then. A datasource
     whose URL is no longer covered has no stream any longer. When public use is withdrawn, viewers by link and of public
-    dashboards lose their streams on every dashboard that uses the profile.
+    dashboards lose the streams that use the profile.
     """
     revision = _revision(if_match)
     changed = services.profiles.update_credential(user, profile_id, body.profile(), body.secret, revision)
@@ -253,7 +253,7 @@ def update_broker(
 
     Streams that use it connect again when its transport, address, credential or TLS options changed. Their viewers need
     a new session token then. A topic that is no longer on its list has no stream any longer. When public use is
-    withdrawn, viewers by link and of public dashboards lose their streams on every dashboard that uses the profile.
+    withdrawn, viewers by link and of public dashboards lose the streams that use the profile.
     """
     changed = services.profiles.update_broker(user, profile_id, body.profile(), _revision(if_match))
     response.headers["ETag"] = f'"{changed.revision}"'

@@ -501,6 +501,47 @@ def test_withdrawn_public_use_ends_signed_in_guests_too(admin: Api, anonymous: A
     assert anonymous.internal("datasource-introspect", {"sessionToken": token})[0] == 403
 
 
+def test_withdrawn_public_use_ends_the_datasources_that_use_the_profile_and_no_other(
+    admin: Api, anonymous: Api
+) -> None:
+    outsider, withdrawn, kept = person(admin, "viewer"), broker(admin), broker(admin, name="kept")
+    made = dashboard(admin, mqtt("t", withdrawn, "demo/x"), mqtt("u", kept, "demo/y"))
+    admin.ok("PUT", f"/api/dashboards/{made['id']}/visibility", {"visibility": "public"})
+
+    def minted(api: Api, datasource_id: str, **more: str) -> str:
+        body = {"dashboardId": made["id"], "datasourceId": datasource_id, **more}
+        return str(api.ok("POST", "/api/datasource-sessions", body)["token"])
+
+    def introspected(token: str) -> int:
+        return anonymous.internal("datasource-introspect", {"sessionToken": token})[0]
+
+    asked = {"anonymous": anonymous, "outsider": outsider, "member": admin}
+    tokens = {(name, source): minted(who, source) for name, who in asked.items() for source in ("t", "u")}
+    narrowed = {"name": "core", "transport": "iot-core", "allowPublicUse": False, "topicAllowlist": ["demo/#"]}
+    admin.ok("PUT", f"/api/broker-profiles/{withdrawn}", narrowed, if_match="1")
+    for name in asked:
+        assert introspected(tokens[name, "u"]) == 200, "nothing happened to the other datasource"
+    assert [introspected(tokens[name, "t"]) for name in asked] == [403, 403, 200]
+    # Who holds a token from before is no new viewer when the page asks for the next.
+    held = tokens["anonymous", "u"]
+    assert claims(minted(anonymous, "u", currentToken=held))["viewerId"] == claims(held)["viewerId"]
+    # What another gateway reads ends more than it must: the contract knows whole dashboards only.
+    event = anonymous.internal("revoked-tokens", {"sinceCursor": None})[1]["events"][-1]
+    assert event["shareTokenVersion"] == claims(held)["shareTokenVersion"] + 1
+    # A public profile that is withdrawn and allowed again does not bring old tokens back.
+    admin.ok("PUT", f"/api/broker-profiles/{withdrawn}", narrowed | {"allowPublicUse": True}, if_match="2")
+    assert introspected(tokens["anonymous", "t"]) == 403 and introspected(minted(anonymous, "t")) == 200
+    # A rotation ends all that was left.
+    admin.ok("POST", f"/api/dashboards/{made['id']}/share-token:rotate")
+    assert introspected(held) == 403
+
+
+def claims(token: str) -> dict[str, Any]:
+    """What a session token says, unverified."""
+    middle = token.split(".")[1]
+    return dict(json.loads(base64.urlsafe_b64decode(middle + "=" * (-len(middle) % 4))))
+
+
 def test_rates_for_other_gateways(anonymous: Api) -> None:
     body = {"scope": "realtime-connect-ip", "key": "k", "limitPerMinute": 2}
     answers = [anonymous.internal("rate-limit/consume", body)[1] for _ in range(3)]

@@ -15,8 +15,10 @@ from functions.revalidate.dispatch import make_handler as make_stream_handler
 from functions.revalidate.profiles import make_handler as make_profiles_handler
 from functions.revalidate.schedule import make_handler as make_schedule_handler
 from functions.revalidate.worker import make_handler
+from local_stack.seed import document, mqtt
 from tests.deployment import aws
 from tests.functions.events import event
+from tests.functions.test_api import Api
 from tests.functions.test_gateway import Demo, demo, gateway_over
 from tests.servers.management import ManagementServer
 from tidegate.domain.profiles import BROKER, ProfileChange
@@ -160,6 +162,37 @@ def test_a_dead_relay_is_found_by_worker(deployed: Mapping[str, str], management
     assert lease is not None and leases.renew(lease, now - LEASE_S)
     assert work({"Records": [record]}, Context()) == {"batchItemFailures": []}
     assert management.requests == [("POST", "invocations")]
+
+
+def test_withdrawn_public_use_ends_the_streams_of_the_profile_only(
+    deployed: Mapping[str, str], demo: Demo, management: ManagementServer
+) -> None:
+    api, gateway = demo.api, gateway_over(deployed, management)
+    kept = api.ok("POST", "/api/broker-profiles", {"name": "kept", "transport": "iot-core", "allowPublicUse": True})
+    path = f"/api/dashboards/{demo.dashboard_id}"
+    shown = api.ok("GET", path)
+    datasources = [*shown["document"]["datasources"], mqtt("kept", kept["id"], "demo/+")]
+    changed = document("T", datasources)
+    api.ok("PUT", path, changed, if_match=str(shown["revision"]))
+    guest = Api(api.handler, api.env)
+    gateway.open("c1=")
+    for source in ("t", "kept"):
+        body = {"dashboardId": demo.dashboard_id, "datasourceId": source}
+        token = guest.ok("POST", "/api/datasource-sessions", body)["token"]
+        gateway.say("c1=", demo.subscribe() | {"datasourceId": source, "sessionToken": token})
+    assert gateway.publish(b"1") == 2
+    profile = next(each for each in api.ok("GET", "/api/broker-profiles") if each["name"] == "core")
+    narrowed = {"name": "core", "transport": "iot-core", "allowPublicUse": False, "topicAllowlist": []}
+    api.ok("PUT", f"/api/broker-profiles/{profile['id']}", narrowed, if_match=str(profile["revision"]))
+    work = make_handler(revalidate_wiring.revalidate_services(gateway.env))
+    record = {"messageId": "m1", "body": json.dumps({"kind": "dashboard", "target": demo.dashboard_id})}
+    management.received.clear()
+    assert work({"Records": [record]}, Context()) == {"batchItemFailures": []}
+    ended = [(frame["type"], frame["datasourceId"]) for frame in gateway.frames("c1=")]
+    assert ended == [("error", "t"), ("status", "t")]
+    assert gateway.frames("c1=")[0]["retryable"] is False
+    gateway_over(deployed, management).publish(b"2")
+    assert [(f["type"], f["datasourceId"]) for f in gateway.frames("c1=")[2:]] == [("data", "kept")]
 
 
 def test_changes_of_profiles_are_followed_by_queue(deployed: Mapping[str, str], demo: Demo) -> None:

@@ -20,6 +20,8 @@ from tidegate.domain.access import (
     UserAccess,
     Visibility,
     allowed,
+    guest_version_holds,
+    withdraw,
 )
 from tidegate.domain.subscriptions import Connection, LastValue, Subscription, SubscriptionKey
 from tidegate.ports.delivery import Delivery
@@ -83,8 +85,15 @@ class Viewers(Scene[ViewerStores]):
         faults: int = 0,
         lagging: bool = False,
         ticks: int = 0,
+        spared: bool = False,
+        ends: int = -1,
     ) -> None:
-        """`live`: connections that are subscribed in the beginning, each with its share version (None: the member)."""
+        """
+        Args:
+            live: connections that are subscribed in the beginning, each with its share version (None: the member).
+            spared: no revocation concerns this datasource, so nobody may be ended.
+            ends: guests up to this share version are ended by the first revocation, whatever `allowed` says.
+        """
         self.actors = tuple(actors)
         self.faults = faults
         self._connections = connections
@@ -92,6 +101,8 @@ class Viewers(Scene[ViewerStores]):
         self._revocations = revocations
         self._lagging = lagging
         self._ticks = ticks
+        self._spared = spared
+        self._ends = ends
 
     def start(self) -> ViewerStores:
         rows = {}
@@ -190,7 +201,7 @@ class Viewers(Scene[ViewerStores]):
         there = stores.rows.get(row.key)
         if there is None or there.generation != row.generation or there.termination:
             return
-        if not _refused(there, _access(stores)):
+        if self._spared or not _refused(there, _access(stores)):
             raise Violation("a valid viewer is cut")
 
     def _sent(
@@ -211,6 +222,8 @@ class Viewers(Scene[ViewerStores]):
             if f"pass over {event}" not in state.happened or state.outcomes[f"pass over {event}"] != "done":
                 continue
             for row in state.stores.rows.values():
+                if row.live and 0 <= row.version <= self._ends:
+                    raise Violation("a guest of the withdrawn datasource is visible after its pass")
                 # Nobody is given a right back here, so what an event took stays taken; later versions are not its.
                 if row.live and _refused(row, access) and _refused(row, _access(state.stores)):
                     raise Violation(f"invariant 1: a row that {event} made inadmissible is visible after its pass")
@@ -241,7 +254,8 @@ class Viewers(Scene[ViewerStores]):
             if not outcome.startswith("acked") or connection_id in left:
                 continue
             version = int(outcome.split()[1])
-            if version not in (-1, stores.access.share_version) or (version != -1 and not stores.owner.active):
+            held = guest_version_holds(stores.access, version, DATASOURCE)
+            if version != -1 and not (held and stores.owner.active):
                 continue
             if version == -1 and (MEMBER not in stores.access.acl or not stores.user.active):
                 continue
@@ -288,6 +302,22 @@ def _rows_key(rows: Mapping[SubscriptionKey, Subscription]) -> Hashable:
 def rotate(access: Access) -> Access:
     dashboard, user, owner = access
     return replace(dashboard, share_version=dashboard.share_version + 1), user, owner
+
+
+def withdraw_here(access: Access) -> Access:
+    """The public use of a profile of this datasource is withdrawn."""
+    return _withdraw(access, DATASOURCE)
+
+
+def withdraw_elsewhere(access: Access) -> Access:
+    """The public use of a profile of another datasource is withdrawn."""
+    return _withdraw(access, "another")
+
+
+def _withdraw(access: Access, datasource_id: str) -> Access:
+    dashboard, user, owner = access
+    version, withdrawal = dashboard.share_version + 1, withdraw(dashboard, [datasource_id])
+    return replace(dashboard, share_version=version, withdrawal=withdrawal), user, owner
 
 
 def remove_member(access: Access) -> Access:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.model import scenes
 from tests.model.actors import (
     MEMBER,
     OWNER,
@@ -21,8 +22,18 @@ from tests.model.actors import (
     unsubscribe,
 )
 from tests.model.explorer import Actor, Explored, Explorer, Violation
-from tests.model.scenes import Rows, Viewers, deactivate, deactivate_owner, remove_member, rotate, rotate_and_remove
-from tidegate.domain.access import allowed
+from tests.model.scenes import (
+    Rows,
+    Viewers,
+    deactivate,
+    deactivate_owner,
+    remove_member,
+    rotate,
+    rotate_and_remove,
+    withdraw_elsewhere,
+    withdraw_here,
+)
+from tidegate.domain.access import allowed, withdraw
 from tidegate.domain.revocations import Task, TaskKind
 from tidegate.domain.subscriptions import Subscription, SubscriptionKey, TerminationClaim, same_authorization
 from tidegate.usecases.delivery.fresh_access import FreshAccess
@@ -100,6 +111,24 @@ SCENES = {
     ),
     "two viewers come, a rotation": Explorable(
         lambda: Viewers([viewer("a", 1), viewer("b", None), *revoking(0, BOTH)], connections=BOTH, revocations=[rotate])
+    ),
+    "a profile is withdrawn": Explorable(
+        lambda: Viewers(
+            [viewer("a", -1), viewer("b", None), *revoking(0, BOTH)],
+            connections=BOTH,
+            live={"a": 1},
+            revocations=[withdraw_here],
+            ends=1,
+        )
+    ),
+    "a profile of another datasource is withdrawn": Explorable(
+        lambda: Viewers(
+            [viewer("c", 1), viewer("c", -1), *revoking(0)],
+            live={"c": 1},
+            revocations=[withdraw_elsewhere],
+            spared=True,
+        ),
+        1,
     ),
     "a disconnect": Explorable(
         lambda: Viewers(
@@ -320,6 +349,8 @@ def weak_query(scene: Viewers) -> None:
             with_rows(LiveRowsReplaced),
         ),
         ("the age of what admitted", "a first value while the right is lost", None),
+        ("the floor of a datasource", "a profile is withdrawn", None),
+        ("what a withdrawal leaves alone", "a profile of another datasource is withdrawn", None),
     ],
 )
 def test_without_any_one_safeguard_it_fails(
@@ -338,6 +369,10 @@ def test_without_any_one_safeguard_it_fails(
             monkeypatch.setattr(FreshAccess, "allows", allows_without_looking_again)
         case "the age of what admitted":
             monkeypatch.setattr(handle_message, "FRESH_S", float("inf"))
+        case "the floor of a datasource":
+            monkeypatch.setattr(scenes, "withdraw", lambda dashboard, _: withdraw(dashboard, []))
+        case "what a withdrawal leaves alone":
+            monkeypatch.setattr(scenes, "withdraw", lambda *_: None)
     with pytest.raises(Violation) as found:
         model.explore(name, prepare)
     assert found.value.trace

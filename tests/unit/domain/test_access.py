@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidegate.domain.access import (
+    MAX_WITHDRAWN,
     PUBLIC_SUBJECT,
     AclLevel,
     Claim,
@@ -16,12 +17,15 @@ from tidegate.domain.access import (
     Role,
     UserAccess,
     Visibility,
+    Withdrawal,
     allowed,
+    guest_floor,
     is_member,
     may_see,
     open_to_guests,
     owner_that_counts,
     remote_access_item,
+    withdraw,
 )
 
 DASHBOARD = DashboardAccess("d", 3, Visibility.LINK, "owner", {"member": AclLevel.VIEWER}, {"s": "hash"})
@@ -168,3 +172,62 @@ def test_an_attested_item_only_ever_loses_viewers(held: int | None, version: int
         principal = Principal(subject, held)
         if may_see(remote_access_item("d", version + more), None, None, principal):
             assert may_see(remote_access_item("d", version), None, None, principal)
+
+
+def withdrawn(dashboard: DashboardAccess, *datasource_ids: str) -> DashboardAccess:
+    """As `follow_profiles` writes it."""
+    version = dashboard.share_version + 1
+    return replace(dashboard, share_version=version, withdrawal=withdraw(dashboard, datasource_ids))
+
+
+def may_guest(dashboard: DashboardAccess, datasource_id: str, version: int, who: UserAccess | None = None) -> bool:
+    principal = Principal(PUBLIC_SUBJECT if who is None else who.user_id, version)
+    shown = replace(dashboard, intents={datasource_id: "hash"})
+    return allowed(claim(principal, datasource_id=datasource_id), shown, who, OWNER, 0) is None
+
+
+def test_a_withdrawal_ends_the_guests_of_its_datasources_only() -> None:
+    after = withdrawn(DASHBOARD, "s")
+    for who in (None, user("stranger")):
+        assert not may_guest(after, "s", 3, who) and may_guest(after, "s", 4, who)
+        assert may_guest(after, "other", 3, who) and may_guest(after, "other", 4, who)
+        assert not may_guest(after, "other", 2, who) and not may_guest(after, "other", 5, who)
+    member = claim(Principal("member"))
+    assert allowed(member, after, user("member"), OWNER, 0) is None
+    twice = withdrawn(after, "other")
+    assert [may_guest(twice, "s", version) for version in (3, 4, 5)] == [False, True, True]
+    assert [may_guest(twice, "other", version) for version in (3, 4, 5)] == [False, False, True]
+    assert may_guest(twice, "third", 3)
+
+
+def test_any_other_revocation_ends_every_guest() -> None:
+    """Also by code that knows nothing of withdrawals: it raises the share version, and what was left means nothing."""
+    rotated = replace(withdrawn(DASHBOARD, "s"), share_version=5)
+    assert [may_guest(rotated, "other", version) for version in (3, 4, 5)] == [False, False, True]
+    assert [may_guest(withdrawn(rotated, "s"), "other", version) for version in (4, 5, 6)] == [False, True, True]
+
+
+def test_a_withdrawal_that_would_name_too_many_ends_every_guest() -> None:
+    many = [str(number) for number in range(MAX_WITHDRAWN)]
+    assert withdraw(DASHBOARD, many) is not None
+    after = withdrawn(withdrawn(DASHBOARD, *many), "s")
+    assert after.withdrawal is None
+    assert not may_guest(after, "other", 4) and may_guest(after, "other", 5)
+
+
+@given(st.lists(st.one_of(st.none(), st.frozensets(st.sampled_from("abc"))), max_size=8), st.sampled_from("abc"))
+def test_a_guests_right_ends_with_the_first_revocation_that_concerns_it(
+    steps: list[frozenset[str] | None], datasource_id: str
+) -> None:
+    """None: a rotation. Otherwise a withdrawal of these datasources."""
+    dashboard, held = DASHBOARD, {3}
+    for step in steps:
+        dashboard = (
+            replace(dashboard, share_version=dashboard.share_version + 1)
+            if step is None
+            else withdrawn(dashboard, *sorted(step))
+        )
+        held = set() if step is None or datasource_id in step else held
+        held |= {dashboard.share_version}
+        assert {version for version in range(3, 20) if may_guest(dashboard, datasource_id, version)} == held
+    assert guest_floor(replace(dashboard, withdrawal=Withdrawal(0, 0, {}))) == dashboard.share_version

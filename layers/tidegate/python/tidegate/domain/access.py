@@ -8,12 +8,13 @@ decision reads. It is written in the same transaction as the record it mirrors. 
 
 Whoever may see a dashboard is a *member* or a *guest* of it. `is_member` is the only place that tells them apart. A
 member needs neither link nor publicity. A guest, with a login or without, is bound to the share version, and to the
-owner: what a deactivated owner shows to guests is shown no longer.
+owner: what a deactivated owner shows to guests is shown no longer. A withdrawal ends the guests of some datasources
+only; `guest_floor` is the only place that tells them from the others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -56,6 +57,26 @@ PUBLIC_SUBJECT = "public"
 FRESH_S = 1.0
 
 
+#: Datasources that a withdrawal names at most. One that would name more ends the guests of the whole dashboard.
+MAX_WITHDRAWN = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawal:
+    """A revocation that ended the guests of some datasources only, together with those before it.
+
+    Attributes:
+        share_version: the dashboard's after it. With any other share version it means nothing: a later revocation ended
+            all guests. So an operation that knows nothing of withdrawals ends everybody.
+        floor: the lowest share version of guests whose right it left alone.
+        floors: datasource id -> the lowest share version of guests of that datasource.
+    """
+
+    share_version: int
+    floor: int
+    floors: Mapping[str, int]
+
+
 @dataclass(frozen=True, slots=True)
 class DashboardAccess:
     """The access item of one dashboard.
@@ -70,6 +91,7 @@ class DashboardAccess:
         deleted: a tombstone: the dashboard is gone and stays denied.
         remote: the dashboard belongs to a remote API, whose introspection admitted the viewer. Only its revoked
             versions are known here: every share version below `share_version` is revoked. See `remote_access_item`.
+        withdrawal: the last revocation that ended the guests of some datasources only; None when there was none.
     """
 
     dashboard_id: str
@@ -80,6 +102,46 @@ class DashboardAccess:
     intents: Mapping[str, str] = field(default_factory=dict)
     deleted: bool = False
     remote: bool = False
+    withdrawal: Withdrawal | None = None
+
+
+class Shared(Protocol):
+    """A dashboard, or its access item."""
+
+    @property
+    def share_version(self) -> int: ...
+    @property
+    def withdrawal(self) -> Withdrawal | None: ...
+
+
+def guest_floor(dashboard: Shared, datasource_id: str | None = None) -> int:
+    """The lowest share version that a guest may have.
+
+    `datasource_id`: of this datasource. None: of at least one datasource that the dashboard may have.
+    """
+    withdrawal = dashboard.withdrawal
+    if withdrawal is None or withdrawal.share_version != dashboard.share_version:
+        return dashboard.share_version
+    return withdrawal.floors.get(datasource_id or "", withdrawal.floor)
+
+
+def guest_version_holds(dashboard: Shared, share_version: int | None, datasource_id: str | None = None) -> bool:
+    """Whether a guest's share version has not been revoked. `datasource_id`: as in `guest_floor`."""
+    return (
+        share_version is not None and guest_floor(dashboard, datasource_id) <= share_version <= dashboard.share_version
+    )
+
+
+def withdraw(dashboard: Shared, datasource_ids: Iterable[str]) -> Withdrawal | None:
+    """The withdrawal that ends the guests of these datasources, and of those that earlier ones ended.
+
+    It is for the next share version. None when it would name too many: then every guest's right ends.
+    """
+    version, floor = dashboard.share_version + 1, guest_floor(dashboard)
+    before = dashboard.withdrawal
+    known = before.floors if before is not None and before.share_version == dashboard.share_version else {}
+    floors = {**known, **dict.fromkeys(datasource_ids, version)}
+    return Withdrawal(version, floor, floors) if len(floors) <= MAX_WITHDRAWN else None
 
 
 def remote_access_item(dashboard_id: str, revoked_below: int) -> DashboardAccess:
@@ -179,15 +241,20 @@ def open_to_guests(dashboard: DashboardAccess, owner: UserAccess | None) -> bool
 
 
 def may_see(
-    dashboard: DashboardAccess | None, user: UserAccess | None, owner: UserAccess | None, principal: Principal
+    dashboard: DashboardAccess | None,
+    user: UserAccess | None,
+    owner: UserAccess | None,
+    principal: Principal,
+    datasource_id: str | None = None,
 ) -> bool:
-    """Whether `principal` may see the dashboard at all, whatever the datasource.
+    """Whether `principal` may see the dashboard at all, or with `datasource_id` that datasource of it.
 
     Args:
         dashboard: its access item. None when there is none, which means denied.
         user: the access item of a signed-in principal; ignored for public ones. None is an unknown user: denied.
         owner: the access item of the dashboard's owner, for guests: see `open_to_guests`.
         principal: the viewer.
+        datasource_id: None asks for the dashboard, whatever the datasource.
     """
     if dashboard is None or dashboard.deleted:
         return False
@@ -196,10 +263,8 @@ def may_see(
         if principal.share_version is None:
             return not principal.is_public
         return principal.share_version >= dashboard.share_version
-    as_guest = (
-        open_to_guests(dashboard, owner)
-        and principal.share_version is not None
-        and principal.share_version == dashboard.share_version
+    as_guest = open_to_guests(dashboard, owner) and guest_version_holds(
+        dashboard, principal.share_version, datasource_id
     )
     if principal.is_public:
         return as_guest
@@ -257,7 +322,7 @@ def allowed(
         None when allowed, else why not. Revocation is reported before expiry: a viewer who lost the right learns
         it even if the token has run out meanwhile.
     """
-    if not may_see(dashboard, user, owner, claim.principal):
+    if not may_see(dashboard, user, owner, claim.principal, claim.datasource_id):
         return Refusal.REVOKED
     assert dashboard is not None  # may_see denies a missing one
     if not dashboard.remote and dashboard.intents.get(claim.datasource_id) != claim.intent_hash:

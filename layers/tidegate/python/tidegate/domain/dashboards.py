@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tidegate.domain.access import AclLevel, DashboardAccess, Visibility
+from tidegate.domain.access import AclLevel, DashboardAccess, Visibility, Withdrawal
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,7 @@ class Dashboard:
         revision: starts at 1, +1 per write of the document.
         row_version: starts at 1, +1 per write of any kind.
         created_at_ms, updated_at_ms: epoch milliseconds.
+        withdrawal: see `DashboardAccess`.
     """
 
     dashboard_id: str
@@ -50,6 +51,7 @@ class Dashboard:
     row_version: int = 1
     created_at_ms: int = 0
     updated_at_ms: int = 0
+    withdrawal: Withdrawal | None = None
 
     @property
     def title(self) -> str:
@@ -84,4 +86,5 @@ def access_of(dashboard: Dashboard, intents: Mapping[str, str], *, deleted: bool
         acl={} if deleted else {user_id: entry.level for user_id, entry in dashboard.acl.items()},
         intents={} if deleted else dict(intents),
         deleted=deleted,
+        withdrawal=dashboard.withdrawal,
     )

@@ -137,6 +137,28 @@ def profile_uses(document: Mapping[str, Any], intents: Mapping[str, Intent]) -> 
     return frozenset(ProfileUse(kind, profile_id, seen) for (kind, profile_id), seen in revisions.items())
 
 
+def using(kind: str, profile_id: str, document: Mapping[str, Any], *intents: Mapping[str, Intent]) -> frozenset[str]:
+    """Ids of the datasources that use a profile: those whose settings name it, and those whose intents do.
+
+    Args:
+        kind: of the profile.
+        document: checked.
+        intents: datasource id -> intent, as they were and as they will be.
+    """
+    named = {
+        str(datasource["id"])
+        for datasource in streaming(document)
+        if dict(zip((BROKER, CREDENTIAL), profile_ids(datasource), strict=True))[kind] == profile_id
+    }
+    built = {
+        datasource_id
+        for each in intents
+        for datasource_id, intent in each.items()
+        if intent.get(f"{kind}ProfileId") == profile_id
+    }
+    return frozenset(named | built)
+
+
 def _mqtt(
     settings: Mapping[str, object],
     broker: BrokerProfile | None,

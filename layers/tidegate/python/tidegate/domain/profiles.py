@@ -56,7 +56,7 @@ class ProfileChange:
     Attributes:
         kind, profile_id: which profile.
         revision: the profile's after the change; a deletion counts as a revision.
-        withdrawn: guests lose their right. Otherwise only intents changed.
+        withdrawn: guests of the datasources that use it lose their right. Otherwise only intents changed.
         followed: every dashboard has followed. Only the notes about it are left to be removed.
     """
 

@@ -28,6 +28,7 @@ from tidegate.domain.access import (
     Role,
     UserAccess,
     Visibility,
+    Withdrawal,
     owner_that_counts,
     remote_access_item,
 )
@@ -167,7 +168,24 @@ def _fields(access: DashboardAccess) -> Item:
         "owner_id": access.owner_id,
         "acl": {user_id: level.value for user_id, level in access.acl.items()},
         "deleted": access.deleted,
+        "withdrawal": withdrawal_item(access.withdrawal),
     }
+
+
+def withdrawal_item(withdrawal: Withdrawal | None) -> Item | None:
+    """A withdrawal as tables hold it."""
+    if withdrawal is None:
+        return None
+    return {
+        "share_version": withdrawal.share_version,
+        "floor": withdrawal.floor,
+        "floors": dict(withdrawal.floors),
+    }
+
+
+def stored_withdrawal(item: Item | None) -> Withdrawal | None:
+    """What `withdrawal_item` made."""
+    return None if item is None else Withdrawal(item["share_version"], item["floor"], item["floors"])
 
 
 def put_user(table: str, access: UserAccess) -> dict[str, Any]:
@@ -192,6 +210,7 @@ def _dashboard(item: Item) -> DashboardAccess:
         acl={user_id: AclLevel(level) for user_id, level in item["acl"].items()},
         intents=item["intents"],
         deleted=item["deleted"],
+        withdrawal=stored_withdrawal(item["withdrawal"]),
     )
 
 

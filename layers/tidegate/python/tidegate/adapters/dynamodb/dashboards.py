@@ -11,7 +11,13 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tidegate.adapters.dynamodb.access import active_user_action, put_dashboard, stored_intents
+from tidegate.adapters.dynamodb.access import (
+    active_user_action,
+    put_dashboard,
+    stored_intents,
+    stored_withdrawal,
+    withdrawal_item,
+)
 from tidegate.adapters.dynamodb.client import DynamoDb, Item, TransactionFailed, delete_action, put_action
 from tidegate.adapters.dynamodb.profiles import follow_action, use_actions
 from tidegate.adapters.dynamodb.revocations import DynamoRevocations
@@ -129,6 +135,7 @@ def _item(dashboard: Dashboard) -> Item:
         "row_version": dashboard.row_version,
         "created_at_ms": dashboard.created_at_ms,
         "updated_at_ms": dashboard.updated_at_ms,
+        "withdrawal": withdrawal_item(dashboard.withdrawal),
     }
 
 
@@ -148,6 +155,7 @@ def _dashboard(item: Item) -> Dashboard:
         row_version=item["row_version"],
         created_at_ms=item["created_at_ms"],
         updated_at_ms=item["updated_at_ms"],
+        withdrawal=stored_withdrawal(item["withdrawal"]),
     )
 
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from tidegate.domain.access import withdraw
 from tidegate.domain.dashboards import access_of
+from tidegate.domain.intents import using
 from tidegate.domain.profiles import ProfileChange
 from tidegate.domain.revocations import Revocation, RevocationReason
 from tidegate.errors import Conflict
@@ -75,10 +77,13 @@ class FollowProfiles:
             if before is None:
                 return True  # deleted: that change terminates its viewers
             now_ms = int(self._clock.now() * 1000)
-            version = before.share_version + (1 if change.withdrawn else 0)
-            after = replace(before, share_version=version, row_version=before.row_version + 1, updated_at_ms=now_ms)
+            after = replace(before, row_version=before.row_version + 1, updated_at_ms=now_ms)
             intents_before = self._dashboards.intents(dashboard_id)
             resolved = self._resolve(dashboard_id, after.document)
+            if change.withdrawn:
+                concerned = using(change.kind, change.profile_id, after.document, intents_before, resolved.intents)
+                withdrawal = withdraw(before, concerned)
+                after = replace(after, share_version=before.share_version + 1, withdrawal=withdrawal)
             reason = (
                 RevocationReason.PROFILE_POLICY_CHANGED if change.withdrawn else RevocationReason.DATASOURCES_CHANGED
             )
@@ -89,7 +94,7 @@ class FollowProfiles:
                 resolved.intents,
                 intents_before=intents_before,
                 follows=change,
-                revocation=Revocation(reason, dashboard_id, version),
+                revocation=Revocation(reason, dashboard_id, after.share_version),
             )
             try:
                 self._dashboards.write(write, now_ms)

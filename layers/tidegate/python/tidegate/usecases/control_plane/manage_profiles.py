@@ -1,9 +1,9 @@
 """Credential and broker profiles. Admins create them so that secrets never reach a browser.
 
 Invariants of this file: a secret that is stored is never given out again. A replacement is written only over the
-revision that its author saw. Withdrawing a profile's public use, or
-deleting the profile, terminates the public viewers of every dashboard that uses it. The profile and the change that its
-dashboards have to follow are written together; see `follow_profiles`.
+revision that its author saw. Withdrawing a profile's public use, or deleting the profile, terminates the guests of the
+datasources that use it. The profile and the change that its dashboards have to follow are written together; see
+`follow_profiles`.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from tidegate.domain.access import (
     Principal,
     UserAccess,
     Visibility,
+    guest_version_holds,
     is_member,
     may_see,
     open_to_guests,
@@ -163,7 +164,7 @@ class Mint:
             session_version=principal.session_version,
             role=role,
             credential_profile_id=str(credential_id) if credential_id else None,
-            viewer_id=self._viewer_id(request, principal, held, spend) if principal.is_public else None,
+            viewer_id=self._viewer_id(request, principal, held, access, spend) if principal.is_public else None,
         )
         return Minted(self._tokens.sign(claims), claims.expires_at)
 
@@ -188,10 +189,15 @@ class Mint:
             spend("public-following-ip", request.address, self._policy.following_per_address)
 
     def _viewer_id(
-        self, request: MintRequest, principal: Principal, held: SessionClaims | None, spend: _Spending
+        self,
+        request: MintRequest,
+        principal: Principal,
+        held: SessionClaims | None,
+        access: DashboardAccess,
+        spend: _Spending,
     ) -> str | None:
         """Who this public viewer is. Who is new spends what all viewers of the dashboard share."""
-        if held is not None and held.principal == principal:
+        if held is not None and guest_version_holds(access, held.principal.share_version):
             return held.viewer_id
         if held is not None:  # its link has been replaced
             spend("public-ip", request.address, self._policy.new_per_address)

@@ -8,7 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from tidegate.domain.access import Claim, Refusal, allowed, is_member, open_to_guests
+from tidegate.domain.access import (
+    Claim,
+    Refusal,
+    allowed,
+    guest_version_holds,
+    is_member,
+    open_to_guests,
+)
 from tidegate.domain.intents import Intent, intent_hash
 from tidegate.domain.profiles import BrokerProfile, CredentialProfile
 from tidegate.domain.stream_policy import StreamPolicy, check_destination, check_public_use, stream_for
@@ -138,7 +145,7 @@ def _checked(claims: SessionClaims, snapshot: AccessSnapshot, now: float) -> Adm
     if claims.principal.is_public:
         if not open_to_guests(dashboard, owner):
             raise Denied("Dashboard is not externally visible")
-        if claims.principal.share_version != dashboard.share_version:
+        if not guest_version_holds(dashboard, claims.principal.share_version, claims.datasource_id):
             raise Denied("Share token is stale", code="share_token_stale")
     claim = claims.claim(dashboard.intents.get(claims.datasource_id, ""))
     user = snapshot.users.get(claim.principal.subject)
