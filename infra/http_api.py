@@ -63,7 +63,8 @@ class HttpApi(Construct):
             memory_mb=1024,
             api=True,
         )
-        self.function.allow(["kms:GenerateDataKey", "kms:Decrypt"], [secrets.credential_key.key_arn])
+        self.function.allow(["kms:GenerateDataKey"], [secrets.credential_key.key_arn])
+        self.function.allow(["kms:Decrypt"], list(secrets.credential_key_arns().values()))
         integration = integrations.HttpLambdaIntegration("Integration", self.function.function)
         self.api = apigwv2.HttpApi(self, "HttpApi", create_default_stage=False)
         for path in ("/api/{proxy+}", "/internal/{proxy+}"):

@@ -63,7 +63,7 @@ class Relay(Construct):
         assert isinstance(function.node.default_child, lambda_.CfnFunction)
         # Workers start their successors. The platform would take that for a mistake and stop it after sixteen rounds.
         function.node.default_child.recursive_loop = "Allow"
-        self.worker.allow(["kms:Decrypt"], [secrets.credential_key.key_arn])
+        self.worker.allow(["kms:Decrypt"], list(secrets.credential_key_arns().values()))
         self.worker.allow(["sqs:SendMessage"], [catch_ups_arn])
         gateway.give_connections(self.worker)
         # A policy of its own. The function depends on its role's first policy, so that one cannot name the function.
@@ -74,6 +74,12 @@ class Relay(Construct):
             roles=[function.role],
             statements=[iam.PolicyStatement(actions=["lambda:InvokeFunction"], resources=[function.function_arn])],
         )
+
+    def may_decrypt_before(self, function: Function) -> None:
+        """Let a function be changed only after the relay got its rights: it encrypts with a new key at once."""
+        role = self.worker.function.role
+        assert role is not None
+        function.function.node.add_dependency(role.node.find_child("DefaultPolicy"))
 
     def give_start(self, function: Function) -> None:
         """Let a function start workers."""

@@ -1,4 +1,4 @@
-"""The secrets that functions read, and the key that encrypts credentials. All values are generated, never given."""
+"""The secrets that functions read, and the keys that encrypt credentials. All values are generated, never given."""
 
 from __future__ import annotations
 
@@ -35,13 +35,23 @@ class Secrets(Construct):
         self.service_token = self._secret("ServiceToken", "Bearer token of the internal API", removal)
         self.limiter_salt = self._secret("LimiterSalt", "Salt of limiter keys and stored addresses", removal)
         self.origin = self._secret("Origin", "Header the edge adds, so that nobody goes around it", removal)
-        self.credential_key = kms.Key(
-            self,
-            "CredentialKey",
-            description="Wraps the data keys of credential profiles",
-            enable_key_rotation=True,
-            removal_policy=removal,
-        )
+        # A key that is dropped from the list stays in the account, unless the stage is disposable.
+        self.credential_keys = {
+            number: kms.Key(
+                self,
+                f"CredentialKey{number}",
+                description=f"Wraps the data keys of credential profiles, key {number}",
+                enable_key_rotation=True,
+                removal_policy=removal,
+            )
+            for number in stage.credential_keys
+        }
+        #: The newest, which encrypts. All of them decrypt.
+        self.credential_key = self.credential_keys[stage.credential_keys[-1]]
+
+    def credential_key_arns(self) -> dict[int, str]:
+        """Number -> ARN, the newest last."""
+        return {number: key.key_arn for number, key in self.credential_keys.items()}
 
     def _secret(self, name: str, description: str, removal: cdk.RemovalPolicy) -> secretsmanager.Secret:
         return secretsmanager.Secret(

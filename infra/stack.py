@@ -69,6 +69,7 @@ class TidegateStack(cdk.Stack):
         )
         for function in (self.gateway.messages, self.revalidation.schedule, self.revalidation.worker):
             self.relay.give_start(function)
+        self.relay.may_decrypt_before(self.http_api.function)
         self._output("RelayFunction", self.relay.worker.function.function_name)
         self.revalidation.give_profiles_queue(self.http_api.function)
         self._output("WebSocketApiId", self.gateway.api.api_id)
@@ -80,6 +81,7 @@ class TidegateStack(cdk.Stack):
         self._output("GatewayServiceTokenArn", self.secrets.service_token.secret_arn)
         self._output("LimiterHashSaltArn", self.secrets.limiter_salt.secret_arn)
         self._output("SecretWaits", json.dumps(secret_waits(stage.settings), separators=(",", ":")))
+        self._output("CredentialKeys", json.dumps(self.secrets.credential_key_arns(), separators=(",", ":")))
         self._output("RevalidationQueueUrl", self.revalidation.queue.queue_url)
         self._output("DevicePolicyName", self.bridge.device_policy.ref)
         for table in ALL_TABLES:

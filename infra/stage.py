@@ -14,9 +14,9 @@ from tidegate.domain.stage_rules import EXCEPTIONS, HOPS, HOPS_OF, is_production
 from tidegate.settings import STAGE_VARIABLES, Settings, SettingsError, documented, load
 
 STAGES = Path(__file__).parent / "stages"
-_KINDS = {bool: "true or false", str: "a text", dict: "an object"}
+_KINDS = {bool: "true or false", str: "a text", dict: "an object", list: "a list"}
 _KEYS = {"edge": bool, "disposable": bool, "architecture": str, "settings": dict}
-_OPTIONAL = {"hops_confirmed": bool, "exceptions": dict}
+_OPTIONAL = {"hops_confirmed": bool, "exceptions": dict, "credential_keys": list}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,7 @@ class Stage:
         architecture: `arm64`, or `host` for that of the machine that deploys, which is for the local stack.
         variables: environment variables of the settings: those given, those derived, and what the stage confirms.
         settings: the same settings, checked.
+        credential_keys: numbers of the keys that decrypt credentials. The last one encrypts.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Stage:
     architecture: str
     variables: Mapping[str, str]
     settings: Settings
+    credential_keys: tuple[int, ...] = (1,)
 
     @property
     def tls(self) -> bool:
@@ -76,7 +78,8 @@ def load_stage(name: str, overrides: Mapping[str, object] | None = None) -> Stag
         settings = load(together)
     except SettingsError as error:
         raise StageError(f"{place}: {error}") from error
-    return Stage(name, raw["edge"], raw["disposable"], raw["architecture"], together, settings)
+    keys = _credential_keys(raw, place)
+    return Stage(name, raw["edge"], raw["disposable"], raw["architecture"], together, settings, keys)
 
 
 def _check_keys(raw: Mapping[str, Any], place: str) -> None:
@@ -91,6 +94,18 @@ def _check_keys(raw: Mapping[str, Any], place: str) -> None:
         raise StageError(f"{place}: architecture={raw['architecture']!r}; allowed: arm64, host")
     if raw["architecture"] == "host" and raw["edge"]:
         raise StageError(f"{place}: edge=true with architecture='host'; allowed: false, the emulator has no CloudFront")
+
+
+def _credential_keys(raw: Mapping[str, Any], place: str) -> tuple[int, ...]:
+    """Rising, so that the newest key is the last one, and a new number is a new key."""
+    keys = raw.get("credential_keys", [1])
+    whole = all(isinstance(key, int) and not isinstance(key, bool) and 1 <= key <= 9999 for key in keys)
+    if not keys or not whole or sorted(set(keys)) != keys:
+        raise StageError(
+            f"{place}: 'credential_keys' is {str(keys)[:60]}; allowed: rising whole numbers from 1 to 9999, at least "
+            "one; the last one encrypts"
+        )
+    return tuple(keys)
 
 
 def _derived(stage: str, raw: Mapping[str, Any]) -> dict[str, str]:

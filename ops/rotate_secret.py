@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
 import boto3
@@ -16,11 +16,19 @@ import botocore.exceptions
 from infra.stage import StageError, names
 from local_stack import deployment
 from local_stack.config import StackError, read_config
+from local_stack.show import table
+from ops import credential_key
+from ops.credential_key import CredentialKey
+from ops.deploy import DeployError, stage_environment
 from ops.edge_header import EdgeHeader
 from ops.rotation import Event, Rotation, RotationRefused
 from ops.secret_versions import SecretVersions
+from tidegate.domain.credential_keys import CredentialKeys, next_for
 from tidegate.domain.rotation import SECRETS, Done, Refused, State, Step, Version, Wait, waits
 from tidegate.domain.secret_strength import weakness
+from tidegate.errors import TidegateError
+from tidegate.providers.control_plane import ControlPlaneProviders
+from tidegate.tables import PROFILES
 
 #: Something is left to wait for: run the command again later.
 UNFINISHED = 3
@@ -32,19 +40,44 @@ class RotationError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Deployed:
-    """A stage: boto3's clients by service, and its outputs."""
+    """A stage.
+
+    Attributes:
+        client: boto3's client of a service.
+        outputs: of its stack.
+        environment: what a function of the stage would see of its tables, with the current credentials.
+        name: of its file.
+    """
 
     client: Callable[[str], Any]
     outputs: Mapping[str, str]
+    environment: Callable[[], Mapping[str, str]] = dict
+    name: str = ""
 
     def names(self) -> list[str]:
-        """The secrets that the stage has."""
+        """The secrets that the stage has, without the credential key."""
         return [name for variable, name in SECRETS.items() if _output(variable) in self.outputs]
+
+    def credential_key(self) -> CredentialKey | None:
+        """The key that encrypts credentials. Raises `DeployError` and `StageError`."""
+        if "CredentialKeys" not in self.outputs:
+            return None
+        arns = json.loads(self.outputs["CredentialKeys"])
+        keys = CredentialKeys({int(number): arn for number, arn in arns.items()})
+        providers = ControlPlaneProviders(
+            {
+                **self.environment(),
+                PROFILES.variable: self.outputs[_output(PROFILES.variable)],
+                "CREDENTIAL_KEY_ID": keys.arns[keys.newest],
+            }
+        )
+        return CredentialKey(keys, providers.profiles, providers.cipher, f"infra/stages/{self.name}.json")
 
     def rotation(self, name: str, new_value: str | None = None) -> Rotation:
         """One of its secrets. Raises `RotationError`."""
         if name not in self.names():
-            raise RotationError(f"NAME={name!r} is no secret of this stage; it has: {', '.join(self.names())}.")
+            has = [*self.names(), *([credential_key.NAME] if "CredentialKeys" in self.outputs else [])]
+            raise RotationError(f"NAME={name!r} is no secret of this stage; it has: {', '.join(has)}.")
         variable = next(variable for variable, each in SECRETS.items() if each == name)
         use = json.loads(self.outputs["SecretWaits"])
         versions = SecretVersions(self.client("secretsmanager"), self.outputs[_output(variable)], new_value=new_value)
@@ -70,16 +103,22 @@ def main(arguments: list[str] | None = None) -> int:
         if not options.name:
             _show(stage, as_json=options.json)
             return 0
-        given = _given_value() if options.value_from_stdin else None
         report = _reporter(options.name, as_json=options.json)
+        if options.name == credential_key.NAME and (key := stage.credential_key()):
+            if options.value_from_stdin:
+                raise RotationError(f"{credential_key.NAME} is a key of KMS, which has no value to give.")
+            return 0 if key.run(report, time.sleep, wait=not options.no_wait) else UNFINISHED
+        given = _given_value() if options.value_from_stdin else None
         finished = stage.rotation(options.name, given).run(
             report, time.sleep, again=options.again, wait=not options.no_wait
         )
         return 0 if finished else UNFINISHED
     except RotationRefused as refused:
         print(f"refused: {refused}", file=sys.stderr)
-    except (RotationError, StageError, StackError) as error:
+    except (RotationError, DeployError, StageError, StackError) as error:
         print(f"error: {error}", file=sys.stderr)
+    except TidegateError as error:
+        print(f"error: {error.message}; run the command again to go on", file=sys.stderr)
     except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
         print(f"error: AWS did not do it: {error}", file=sys.stderr)
     except KeyboardInterrupt:
@@ -94,9 +133,12 @@ def deployed(stage: str) -> Deployed:
         raise RotationError(f"STAGE={stage!r} does not exist; use STAGE=<one of: {', '.join(names())}>.")
     if stage == "local":
         config = read_config()
-        return described(lambda service: deployment.client(config, service), deployment.STACK)
+        found = described(lambda service: deployment.client(config, service), deployment.STACK)
+        local = {**config.aws_environment(), "TIDEGATE_ENV": "development"}
+        return replace(found, environment=lambda: local, name=stage)
     session = boto3.session.Session()
-    return described(lambda service: cast(Any, session.client)(service), f"Tidegate-{stage}")
+    found = described(lambda service: cast(Any, session.client)(service), f"Tidegate-{stage}")
+    return replace(found, environment=lambda: stage_environment(stage), name=stage)
 
 
 def described(client: Callable[[str], Any], stack: str) -> Deployed:
@@ -134,15 +176,38 @@ def _reporter(name: str, *, as_json: bool) -> Callable[[Event], None]:
 
 def _show(stage: Deployed, *, as_json: bool) -> None:
     rows = [{"secret": name, **_row(*stage.rotation(name).next())} for name in stage.names()]
+    key = stage.credential_key()
     if as_json:
-        for row in rows:
+        for row in [*rows, *([{"secret": credential_key.NAME, **_key_state(key)}] if key else [])]:
             print(json.dumps(row))
         return
     heads = ("secret", "current", "previous", "pending", "edge", "next")
-    table = [heads, *(tuple(str(row[head] or "-") for head in heads) for row in rows)]
-    widths = [max(len(line[column]) for line in table) for column in range(len(heads))]
-    for line in table:
-        print("  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    print(table([heads, *(tuple(str(row[head] or "-") for head in heads) for row in rows)]))
+    if key is not None:
+        print(f"\n{_key_table(key)}")
+
+
+def _key_state(key: CredentialKey) -> dict[str, Any]:
+    """The credential key, as `--json` prints it. `credentials`: how many are under each key, the newest last."""
+    now = key.held()
+    credentials = {str(number): count for number, count in now.counts.items()}
+    return {
+        "current": key.keys.newest,
+        "credentials": credentials,
+        "elsewhere": now.elsewhere,
+        "next": next_for(key.keys, now),
+    }
+
+
+def _key_table(key: CredentialKey) -> str:
+    now = key.held()
+    rows = [
+        (f"key {number}", "encrypts" if number == key.keys.newest else "decrypts", str(now.counts[number]))
+        for number in [key.keys.newest, *reversed(key.keys.older)]
+    ]
+    if now.elsewhere:
+        rows.append(("no key of the stage", "-", str(now.elsewhere)))
+    return f"{table([(credential_key.NAME, 'use', 'credentials'), *rows])}\n  next: {next_for(key.keys, now)}"
 
 
 def _row(state: State, step: Step) -> dict[str, str | None]:

@@ -306,3 +306,19 @@ def test_the_commands_end_with_a_line(tmp_path: Path, command: list[str], raw: b
     )
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert named in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+
+def test_the_last_credential_key_encrypts(stages: Path) -> None:
+    assert stage(stages).credential_keys == (1,)
+    assert stage(stages, credential_keys=[2, 5]).credential_keys == (2, 5)
+
+
+@pytest.mark.parametrize("keys", [[], [2, 1], [1, 1], [0], [-1], [10_000], ["1"], [True], [1.0], [None], [[1]]])
+def test_credential_keys_are_rising_numbers(stages: Path, keys: list[object]) -> None:
+    told = problem(stages, credential_keys=keys)
+    assert told.startswith("qa.json: 'credential_keys' is ") and "the last one encrypts" in told
+
+
+@pytest.mark.parametrize("keys", [None, 1, "1,2", {"1": 2}])
+def test_credential_keys_are_a_list(stages: Path, keys: object) -> None:
+    assert problem(stages, credential_keys=keys) == "qa.json: 'credential_keys' must be a list"

@@ -156,6 +156,50 @@ def test_the_relay_may_start_its_successors_and_read_credentials_but_not_write_t
     assert not {action for action in actions if action.startswith("kms:")} - {"kms:Decrypt"}
 
 
+def granted(rendered: dict[str, Any], policy: str, action: str) -> set[str]:
+    """Names of the keys on which a policy grants an action."""
+    statements = [
+        statement
+        for name, resource in rendered["Resources"].items()
+        if resource["Type"] == "AWS::IAM::Policy" and name.startswith(policy)
+        for statement in resource["Properties"]["PolicyDocument"]["Statement"]
+        if action in (statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]])
+    ]
+    resources = [statement["Resource"] for statement in statements]
+    return {each["Fn::GetAtt"][0] for some in resources for each in (some if isinstance(some, list) else [some])}
+
+
+def test_the_newest_credential_key_encrypts_and_all_decrypt(local: dict[str, Any]) -> None:
+    """The local stage has two."""
+    keys = sorted(name for name, resource in local["Resources"].items() if resource["Type"] == "AWS::KMS::Key")
+    assert ["CredentialKey1" in keys[0], "CredentialKey2" in keys[1], len(keys)] == [True, True, 2]
+    assert granted(local, "HttpApiRole", "kms:GenerateDataKey") == {keys[1]}
+    assert granted(local, "HttpApiRole", "kms:Decrypt") == granted(local, "RelayWorker", "kms:Decrypt") == set(keys)
+    for handler in ("functions.api.main.handler", "functions.relay.worker.handler"):
+        (function,) = [
+            resource for resource in properties(local, "AWS::Lambda::Function") if resource["Handler"] == handler
+        ]
+        assert function["Environment"]["Variables"]["CREDENTIAL_KEY_ID"] == {"Fn::GetAtt": [keys[1], "Arn"]}
+    arns = local["Outputs"]["CredentialKeys"]["Value"]["Fn::Join"][1]
+    assert [part["Fn::GetAtt"][0] for part in arns if isinstance(part, dict)] == keys
+    assert [part for part in arns if isinstance(part, str)] == ['{"1":"', '","2":"', '"}']
+
+
+def test_the_relay_may_decrypt_before_the_api_encrypts(local: dict[str, Any]) -> None:
+    """Otherwise a secret set during a deployment could not be opened for some seconds."""
+    (api,) = [
+        resource
+        for resource in of_type(local, "AWS::Lambda::Function")
+        if resource["Properties"]["Handler"] == "functions.api.main.handler"
+    ]
+    assert [name for name in api["DependsOn"] if name.startswith("RelayWorker") and "DefaultPolicy" in name]
+
+
+def test_a_dropped_credential_key_stays_where_data_matters(production: dict[str, Any], local: dict[str, Any]) -> None:
+    for rendered, policy in ((production, "Retain"), (local, "Delete")):
+        assert {key["DeletionPolicy"] for key in of_type(rendered, "AWS::KMS::Key")} == {policy}
+
+
 def test_no_grant_is_wider_than_needed(production: dict[str, Any]) -> None:
     for policy in properties(production, "AWS::IAM::Policy"):
         for statement in policy["PolicyDocument"]["Statement"]:

@@ -176,6 +176,16 @@ class ProfileStore(Protocol):
     def sealed_secret(self, profile_id: str) -> str | None:
         """The encrypted secret of a credential profile. It is never part of the profile itself."""
 
+    def sealed_secrets(self) -> Iterable[tuple[str, str]]:
+        """(profile id, encrypted secret) of every credential profile that has one."""
+
+    def replace_sealed(self, profile_id: str, before: str, after: str) -> bool:
+        """Put another encryption of the same secret in the place of the one that was read.
+
+        Nothing else of the profile changes, and nobody is told: it is the same secret. Returns False when the stored
+        one is not `before`: the secret was changed or encrypted anew meanwhile, or the profile is gone.
+        """
+
     def write_credential(
         self,
         before: CredentialProfile | None,
@@ -186,7 +196,8 @@ class ProfileStore(Protocol):
         """Create or replace, conditional on `revision`. Raises `Conflict`.
 
         Args:
-            sealed_secret: the new secret, encrypted. None keeps the stored one, if `after` has secret keys at all.
+            sealed_secret: the new secret, encrypted. None keeps the stored one, if `after` has secret keys at all. One
+                that `replace_sealed` writes meanwhile is kept, too.
             change: what dashboards have to follow. It is written in the same transaction, so it is never lost. The
                 same holds for `write_broker` and `delete`.
         """

@@ -2,6 +2,9 @@
 
 Invariant of this file: the profile id is associated data both of the secret and of its wrapped key. So a sealed secret
 that is moved to another profile does not open.
+
+A sealed secret names the key of KMS that wraps its data key, as KMS itself answered. Opening does not need the name:
+KMS finds it in the wrapped data key.
 """
 
 from __future__ import annotations
@@ -52,6 +55,7 @@ class KmsCredentialCipher(CredentialCipher):
         sealed = AESGCM(base64.b64decode(answer["Plaintext"])).encrypt(nonce, plain, profile_id.encode())
         parts = {
             "key": answer["CiphertextBlob"],
+            "keyId": answer["KeyId"],
             "nonce": base64.b64encode(nonce).decode(),
             "sealed": base64.b64encode(sealed).decode(),
         }
@@ -74,6 +78,15 @@ class KmsCredentialCipher(CredentialCipher):
         if not isinstance(secret, dict):
             raise _unreadable()
         return secret
+
+    @staticmethod
+    def key_of(sealed: str) -> str | None:
+        """The ARN of the key that a sealed secret is under; None when it does not say."""
+        try:
+            key_id = json.loads(sealed)["keyId"]
+        except (ValueError, TypeError, KeyError):
+            return None
+        return key_id if isinstance(key_id, str) else None
 
     def _call(self, operation: str, request: Mapping[str, object]) -> Mapping[str, str]:
         try:

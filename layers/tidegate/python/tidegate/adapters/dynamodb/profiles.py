@@ -7,13 +7,14 @@
 - `change`/`<kind>#<id>#<revision>`: a change that dashboards have yet to follow.
 - `change#<kind>#<id>#<revision>`/dashboard id: the dashboard has followed that change.
 
-Invariants of this file: a name's item and its profile are written and deleted together. Only `sealed_secret` gives out
-a sealed secret.
+Invariants of this file: a name's item and its profile are written and deleted together. Only `sealed_secret` and
+`sealed_secrets` give out a sealed secret. A sealed secret is replaced only over the one that was read: by
+`replace_sealed`, and by a write that keeps it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 from uuid import uuid4
@@ -68,6 +69,20 @@ class DynamoProfiles(ProfileStore):
         item = self._db.get(self._table, {"kind": CREDENTIAL, "id": profile_id})
         return item.get("sealed") if item else None
 
+    def sealed_secrets(self) -> Iterator[tuple[str, str]]:
+        for item in self._db.query(self._table, "#kind = :kind", {"kind": CREDENTIAL}):
+            if "sealed" in item:
+                yield item["id"], item["sealed"]
+
+    def replace_sealed(self, profile_id: str, before: str, after: str) -> bool:
+        key, values = {"kind": CREDENTIAL, "id": profile_id}, {"before": before, "after": after}
+        try:
+            self._db.update(self._table, key, "SET #sealed = :after", "#sealed = :before", values)
+        except ConditionFailed as failed:
+            # The answer to our own write was lost, and this is its repetition.
+            return failed.item is not None and failed.item.get("sealed") == after
+        return True
+
     def write_credential(
         self,
         before: CredentialProfile | None,
@@ -75,14 +90,15 @@ class DynamoProfiles(ProfileStore):
         sealed_secret: str | None,
         change: ProfileChange | None = None,
     ) -> None:
-        item = _credential_item(after)
-        kept = sealed_secret
+        further = self._opened(change)
         # A profile that needs no secret any more does not keep the one it had.
-        if kept is None and before is not None and after.secret_keys:
-            kept = self.sealed_secret(before.profile_id)
-        if kept is not None:
-            item["sealed"] = kept
-        self._write(CREDENTIAL, before, after, item, self._opened(change))
+        if sealed_secret is not None or before is None or not after.secret_keys:
+            self._write(CREDENTIAL, before, after, _credential_item(after, sealed_secret), further)
+            return
+        written = False
+        while not written:  # again only when a re-encryption of the same secret came in between
+            item = _credential_item(after, self.sealed_secret(before.profile_id))
+            written = self._write(CREDENTIAL, before, after, item, further, keeps_sealed=True)
 
     def write_broker(
         self, before: BrokerProfile | None, after: BrokerProfile, change: ProfileChange | None = None
@@ -153,16 +169,25 @@ class DynamoProfiles(ProfileStore):
         after: CredentialProfile | BrokerProfile,
         item: Item,
         further: list[dict[str, Any]],
-    ) -> None:
+        *,
+        keeps_sealed: bool = False,
+    ) -> bool:
+        """Write a profile and what belongs to it. Raises `Conflict`.
+
+        Args:
+            keeps_sealed: the item has the sealed secret as it was read.
+
+        Returns:
+            False when it was not written because that secret was encrypted anew since, and nothing else was changed.
+        """
         name = _name(kind, after.name) | {"profile_id": after.profile_id}
         free = "attribute_not_exists(#kind) OR #profile_id = :id"
         # A repetition may find its own write done, which `write_id` shows. The revision cannot show it: another admin
         # who saw the same one has written the same next one.
         write_id = str(uuid4())
-        mine = f"{'attribute_not_exists(#kind)' if before is None else '#revision = :old'} OR #write_id = :write"
-        values = {"write": write_id} | ({} if before is None else {"old": before.revision})
+        condition, values = _condition(before, item, write_id, keeps_sealed)
         actions = [
-            put_action(self._table, item | {"write_id": write_id}, mine, values),
+            put_action(self._table, item | {"write_id": write_id}, condition, values),
             put_action(self._table, name, free, {"id": after.profile_id}),
             *further,
         ]
@@ -173,7 +198,27 @@ class DynamoProfiles(ProfileStore):
         except TransactionFailed as failure:
             if 1 in failure.failed:
                 raise Conflict(f"A {kind} profile named '{after.name}' exists already", code="name_taken") from failure
+            stored = self._db.get(self._table, {"kind": kind, "id": after.profile_id}) or {}
+            if stored.get("write_id") == write_id:
+                return True  # done before, and its secret was encrypted anew since
+            if keeps_sealed and before is not None and stored.get("revision") == before.revision:
+                return False
             raise Conflict("The profile was changed meanwhile. Load it again.") from failure
+        return True
+
+
+def _condition(
+    before: CredentialProfile | BrokerProfile | None, item: Item, write_id: str, keeps_sealed: bool
+) -> tuple[str, dict[str, Any]]:
+    """On what a profile is written, with its values: that it is as it was read, or that this very write was done."""
+    seen = "attribute_not_exists(#kind)" if before is None else "#revision = :old"
+    done, values = "#write_id = :write", {"write": write_id} | ({} if before is None else {"old": before.revision})
+    if item["kind"] == CREDENTIAL:
+        sealed = "#sealed = :sealed" if "sealed" in item else "attribute_not_exists(#sealed)"
+        values |= {"sealed": item["sealed"]} if "sealed" in item else {}
+        done = f"{done} AND {sealed}"
+        seen = f"{seen} AND {sealed}" if keeps_sealed else seen
+    return f"({seen}) OR ({done})", values
 
 
 def use_actions(
@@ -225,8 +270,8 @@ def _name(kind: str, name: str) -> dict[str, str]:
     return {"kind": f"name#{kind}", "id": name.strip().lower()}
 
 
-def _credential_item(profile: CredentialProfile) -> Item:
-    return {
+def _credential_item(profile: CredentialProfile, sealed: str | None) -> Item:
+    item = {
         "kind": CREDENTIAL,
         "id": profile.profile_id,
         "name": profile.name,
@@ -241,6 +286,7 @@ def _credential_item(profile: CredentialProfile) -> Item:
         "created_at_ms": profile.created_at_ms,
         "updated_at_ms": profile.updated_at_ms,
     }
+    return item if sealed is None else item | {"sealed": sealed}
 
 
 def _credential(item: Item) -> CredentialProfile:
