@@ -65,9 +65,10 @@ def _up(config: Config, processes: Processes, settings: Mapping[str, str] | None
         "emulator_url": config.emulator_url,
         "state": str(config.state),
         "users": made["users"],
+        # Where they are, not what they are: a rotation changes them.
         "secrets": {
-            "JWT_GATEWAY_SECRET": deployment.secret(config, deployed.outputs["JwtGatewaySecretArn"]),
-            "GATEWAY_SERVICE_TOKEN": deployment.secret(config, deployed.outputs["GatewayServiceTokenArn"]),
+            "JWT_GATEWAY_SECRET_ARN": deployed.outputs["JwtGatewaySecretArn"],
+            "GATEWAY_SERVICE_TOKEN_ARN": deployed.outputs["GatewayServiceTokenArn"],
         },
         "mqtt": mqtt,
         "fake_upstreams": upstreams,

@@ -12,6 +12,7 @@ from typing import Any
 
 import jwt
 
+from local_stack import deployment
 from local_stack.checks import expect
 from local_stack.config import Config
 from local_stack.publisher import Publisher
@@ -119,7 +120,7 @@ class Smoke:
             "jti": f"smoke-{now}",
             **claims,
         }
-        return jwt.encode(payload, self.stack["secrets"]["JWT_GATEWAY_SECRET"], algorithm="HS256")
+        return jwt.encode(payload, self.secret("JWT_GATEWAY_SECRET_ARN"), algorithm="HS256")
 
     def payload(self) -> dict[str, Any]:
         """A payload nobody published before."""
@@ -197,6 +198,10 @@ class Smoke:
     def config(self) -> Config:
         """Where the stack's AWS is, for `deployment.client`."""
         return Config(endpoint=self.stack["emulator_url"])
+
+    def secret(self, variable: str) -> str:
+        """The current value of one of the stack's `secrets`. It is read each time: a rotation may have changed it."""
+        return deployment.secret(self.config(), self.stack["secrets"][variable])
 
     def environment(self) -> dict[str, str]:
         """What a function of the stack would see of tables and queue."""

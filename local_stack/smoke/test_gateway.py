@@ -281,7 +281,7 @@ async def test_bad_messages(smoke: Smoke, note: Note) -> None:
 
 @row("internal API hidden")
 def test_internal_api_hidden(smoke: Smoke, note: Note) -> None:
-    headers = {"Authorization": f"Bearer {smoke.stack['secrets']['GATEWAY_SERVICE_TOKEN']}"}
+    headers = {"Authorization": f"Bearer {smoke.secret('GATEWAY_SERVICE_TOKEN_ARN')}"}
     answer = smoke.anonymous().request("POST", "/internal/gateway/revoked-tokens", {}, headers)
     expect(answer.status_code == 404, f"the edge answered {answer.status_code}")
     note("404 at the edge")

@@ -18,7 +18,12 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
 
 @pytest.fixture(scope="session")
 def stack(config: Config) -> Iterator[Mapping[str, Any]]:
-    # One full revalidation in the first minute, then none for a day: it would sweep the rows that tests write by hand.
-    running = up(config, {"REALTIME_PUBLIC_FULL_REVALIDATE_INTERVAL_MS": "86400000"})
+    settings = {
+        # One full revalidation in the first minute, then none for a day: it would sweep the rows that tests write.
+        "REALTIME_PUBLIC_FULL_REVALIDATE_INTERVAL_MS": "86400000",
+        # A rotation waits for the end of tokens that the old value signed.
+        "DATASOURCE_SESSION_TTL_SECONDS": "60",
+    }
+    running = up(config, settings)
     yield running
     assert set(down(config)) == {"emulator", "fake_upstreams", "edge"}

@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from local_stack.config import PORT_VARIABLES, ROOT, Config, StackError, free_ports, on_free_ports, read_config
-from local_stack.deployment import client
+from local_stack.deployment import client, secret
 from local_stack.processes import Processes
 from local_stack.smoke.rows import SAMPLES
 from local_stack.smoke.stack import read_stack
@@ -107,8 +107,8 @@ def test_the_console_tells_the_addresses(stack: Mapping[str, Any]) -> None:
     assert "/api/datasource-sessions" in described["paths"]
 
 
-def test_the_internal_contract_answers_behind_the_edge(stack: Mapping[str, Any]) -> None:
-    headers = {"Authorization": f"Bearer {stack['secrets']['GATEWAY_SERVICE_TOKEN']}"}
+def test_the_internal_contract_answers_behind_the_edge(stack: Mapping[str, Any], config: Config) -> None:
+    headers = {"Authorization": f"Bearer {secret(config, stack['secrets']['GATEWAY_SERVICE_TOKEN_ARN'])}"}
     url = f"{stack['internal_api_url']}/gateway/revoked-tokens"
     assert "nextCursor" in httpx.post(url, json={}, headers=headers).json()
     assert httpx.post(url, json={}).status_code == 401
