@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,19 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from functions.relay.worker import bring_threads
-from tests.fake_upstreams.tools import CREDENTIALS, RunningUpstreams, run
-from tidegate.adapters.upstreams.mqtt_brokers import CONNECTS, BrokerLimits, MqttUpstreams
+from tests.fake_upstreams.tools import CREDENTIALS, WAIT_S, RunningUpstreams, run
+from tidegate.adapters.upstreams.mqtt_brokers import BrokerLimits, MqttUpstreams
 from tidegate.adapters.upstreams.resolving import Resolve, resolve
 from tidegate.domain.egress import EgressPolicy
-from tidegate.ports.relay import Broker, MqttRequest, Opened, Oversize, UpstreamEvent, UpstreamFault, UpstreamMessage
+from tidegate.ports.relay import (
+    Broker,
+    MqttRequest,
+    Opened,
+    Oversize,
+    UpstreamEvent,
+    UpstreamFault,
+    UpstreamMessage,
+)
 from tidegate.protocol.messages import ErrorCode
 
 NORTH, SOUTH = "site/north/temperature", "site/south/temperature"
@@ -247,11 +254,10 @@ def test_closing_while_connecting_leaves_no_connection(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
-def test_brokers_that_do_not_answer_take_no_threads_of_others(tmp_path: Path) -> None:
-    """A TLS handshake that nobody answers blocks a thread; what renews the lease needs one too."""
+def test_brokers_that_do_not_answer_delay_nobody(tmp_path: Path) -> None:
+    """A TLS handshake that nobody answers occupies no thread, ends in time, and is ended at once when asked."""
 
     async def test(running: RunningUpstreams) -> None:
-        bring_threads()
         begun = 0
 
         async def silent(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -263,21 +269,24 @@ def test_brokers_that_do_not_answer_take_no_threads_of_others(tmp_path: Path) ->
         server = await asyncio.start_server(silent, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         policy = EgressPolicy((), (port,), allow_private=True, production=False)
-        made = MqttUpstreams(policy, LIMITS, connect_timeout_s=3)
-        requests = [MqttRequest(Broker(f"b{n}", f"mqtts://127.0.0.1:{port}"), NORTH) for n in range(80)]
-        asking = [asyncio.create_task(fault_of(made, request)) for request in requests]
-        while begun < CONNECTS:
-            await asyncio.sleep(0.001)
-        await asyncio.wait_for(asyncio.to_thread(int), 1)
-        assert begun == CONNECTS
-        for one in asking:
-            one.cancel()
+        for answer_s in (0.2, 60):
+            begun = 0
+            made = MqttUpstreams(policy, LIMITS, connect_timeout_s=answer_s)
+            requests = [
+                MqttRequest(Broker(f"b{n}", f"{scheme}://127.0.0.1:{port}"), NORTH)
+                for n, scheme in enumerate(["mqtts", "mqtt"] * 40)
+            ]
+            asking = [asyncio.create_task(fault_of(made, request)) for request in requests]
+            if answer_s < 1:
+                assert {fault.code for fault in await asyncio.gather(*asking)} == {ErrorCode.CONNECT_TIMEOUT}
+            while answer_s > 1 and begun < len(requests):
+                await asyncio.sleep(0.001)
+            for one in asking:
+                one.cancel()
+            await made.close()
+        for writer in writers:
+            writer.close()
         server.close()
-        closing = asyncio.create_task(made.close())
-        while not closing.done():
-            for writer in writers:
-                writer.close()
-            await asyncio.sleep(0.01)
 
     run(tmp_path, test)
 
@@ -340,6 +349,299 @@ def test_a_subscribe_that_nobody_answers_ends_the_connection_for_all(tmp_path: P
                         await anext(first)
                 await running.fault("mqtt", "none")
             assert len(await take(made, plain(running, SOUTH), 2)) == 2
-            assert (await running.report("mqtt"))["ever"] == 2
+            # One more: the filter that nobody answered for was tried alone first.
+            assert (await running.report("mqtt"))["ever"] == 3
 
     run(tmp_path, test)
+
+
+VERSIONS = pytest.mark.parametrize("versions", [(4,), (5,), (4, 5)], ids=["3.1.1", "5", "both"])
+
+
+async def publish(running: RunningUpstreams, topic: str, *payloads: bytes, retain: bool = False) -> None:
+    """Publish, and see that the broker has taken it."""
+    async with running.client() as sender:
+        for payload in payloads:
+            await sender.publish(topic, payload, qos=1, retain=retain)
+
+
+async def payloads(events: AsyncIterator[UpstreamEvent], count: int) -> list[bytes]:
+    """The payloads of the next events, each of which must be a message."""
+    found = [await anext(events) for _ in range(count)]
+    assert all(isinstance(event, UpstreamMessage) for event in found), found
+    return [event.payload for event in found if isinstance(event, UpstreamMessage)]
+
+
+def only(versions: tuple[int, ...]) -> dict[str, Any]:
+    """Options of a broker of these versions, which publishes nothing by itself."""
+    return {"mqtt_versions": versions, "interval": 60}
+
+
+@VERSIONS
+def test_messages_come_in_every_version(versions: tuple[int, ...], tmp_path: Path) -> None:
+    async def test(running: RunningUpstreams) -> None:
+        async with upstreams(running, idle_s=0.0) as made:
+            for _ in range(3):
+                assert numbers(await take(made, plain(running), 3))
+                assert numbers(await take(made, secure(running), 3))
+                await running.until("mqtt", lambda report: not report["open"])
+
+    run(tmp_path, test, mqtt_versions=versions)
+
+
+def test_a_forbidden_filter_is_refused_alone_and_ends_no_shared_connection(tmp_path: Path) -> None:
+    async def test(running: RunningUpstreams) -> None:
+        async with upstreams(running, pause_s=(0.0, 60.0)) as made:
+            # The first time nobody can know.
+            async with opened(made, plain(running)) as other:
+                await anext(other)
+                first = await fault_of(made, plain(running, "forbidden/a"))
+                assert (first.code, first.refused) == (ErrorCode.CONNECT_FAILED, False)
+                with pytest.raises(UpstreamFault):
+                    while True:
+                        await anext(other)
+            async with opened(made, plain(running)) as other:
+                await anext(other)
+                before = (await running.report("mqtt"))["ever"]
+                for topic in ("forbidden/a", "forbidden/b", "forbidden/#"):
+                    for _ in range(5):
+                        fault = await fault_of(made, plain(running, topic))
+                        assert (fault.code, fault.refused) == (ErrorCode.AUTH_FAILED, True)
+                        assert fault.text == "MQTT broker closes the connection on this topic"
+                # A filter that the broker grants is found to be none of them.
+                assert len(await take(made, plain(running, SOUTH), 3)) == 3
+                got = numbers([await anext(other) for _ in range(10)])
+                assert got[1:] == list(range(got[1], got[1] + 9))
+                # Each forbidden one was tried once, on a connection of its own; and so was the granted one.
+                assert (await running.report("mqtt"))["ever"] == before + 4
+
+    run(tmp_path, test)
+
+
+def test_a_refused_filter_is_tried_again_after_the_pause(tmp_path: Path) -> None:
+    async def test(running: RunningUpstreams) -> None:
+        async with upstreams(running, pause_s=(0.0, 0.0)) as made:
+            for _ in range(3):
+                await fault_of(made, plain(running, "forbidden/a"))
+            assert (await running.report("mqtt"))["places"]["forbidden/a"]["refused"] == 3
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize("versions", [(4,), (4, 5)], ids=["3.1.1", "5"])
+@pytest.mark.parametrize("copies", [False, True])
+def test_a_retained_message_is_for_who_subscribes(versions: tuple[int, ...], copies: bool, tmp_path: Path) -> None:
+    async def test(running: RunningUpstreams) -> None:
+        await publish(running, "t/a", b"old", retain=True)
+        async with upstreams(running) as made, opened(made, plain(running, "t/+")) as first:
+            assert await anext(first) == Opened()
+            assert await payloads(first, 1) == [b"old"]
+            await publish(running, "t/a", b"new")  # live, and not retained
+            assert await payloads(first, 1) == [b"new"]
+            for wider in ("t/a", "t/#", "#"):
+                async with opened(made, plain(running, wider)) as second:
+                    await anext(second)
+                    assert await payloads(second, 1) == [b"old"]
+                    await publish(running, "t/b", wider.encode())
+                    assert await payloads(first, 1) == [wider.encode()]
+
+    run(tmp_path, test, **only(versions), mqtt_copies=copies)
+
+
+@pytest.mark.parametrize("versions", [(4,), (4, 5)], ids=["3.1.1", "5"])
+def test_a_higher_qos_brings_nobody_the_retained_message_again(versions: tuple[int, ...], tmp_path: Path) -> None:
+    async def test(running: RunningUpstreams) -> None:
+        await publish(running, "t/a", b"old", retain=True)
+        async with upstreams(running) as made, opened(made, plain(running, "t/a", qos=0)) as first:
+            await anext(first)
+            assert await payloads(first, 1) == [b"old"]
+            async with opened(made, plain(running, "t/a", qos=1)) as second:
+                await anext(second)
+                assert await payloads(second, 1) == [b"old"]
+                await publish(running, "t/a", b"new")
+                assert await payloads(first, 1) == await payloads(second, 1) == [b"new"]
+
+    run(tmp_path, test, **only(versions))
+
+
+@pytest.mark.parametrize("versions", [(4,), (4, 5)], ids=["3.1.1", "5"])
+@pytest.mark.parametrize("copies", [False, True])
+def test_copies_for_overlapping_filters_are_one_message(
+    versions: tuple[int, ...], copies: bool, tmp_path: Path
+) -> None:
+    async def test(running: RunningUpstreams) -> None:
+        async with (
+            upstreams(running) as made,
+            opened(made, plain(running, "t/+")) as first,
+            opened(made, plain(running, "t/a")) as second,
+        ):
+            await anext(first), await anext(second)
+            await publish(running, "t/a", b"1", b"2", b"3", b"1")
+            assert await payloads(first, 4) == await payloads(second, 4) == [b"1", b"2", b"3", b"1"]
+            await publish(running, "t/b", b"4", b"4")  # only one filter matches: both are messages
+            assert await payloads(first, 2) == [b"4", b"4"]
+
+    run(tmp_path, test, **only(versions), mqtt_copies=copies)
+
+
+@pytest.mark.parametrize("versions", [(4,), (4, 5)], ids=["3.1.1", "5"])
+def test_an_empty_message_takes_the_value_back_once(versions: tuple[int, ...], tmp_path: Path) -> None:
+    async def test(running: RunningUpstreams) -> None:
+        async with (
+            upstreams(running) as made,
+            opened(made, plain(running, "t/+")) as first,
+            opened(made, plain(running, "t/a")) as second,
+        ):
+            await anext(first), await anext(second)
+            await publish(running, "t/a", b"1", b"", b"2", retain=True)
+            for events in (first, second):
+                assert [await anext(events) for _ in range(3)] == [
+                    UpstreamMessage(b"1", topic="t/a"),
+                    UpstreamMessage(b"", topic="t/a", deleted=True),
+                    UpstreamMessage(b"2", topic="t/a"),
+                ]
+            await publish(running, "t/a", b"", b"3", retain=True)
+            # Who comes later gets what is left: nothing but what came after.
+            async with opened(made, plain(running, "t/a")) as third:
+                await anext(third)
+                assert await payloads(third, 1) == [b"3"]
+
+    run(tmp_path, test, **only(versions), mqtt_copies=True)
+
+
+def test_who_joins_a_filter_gets_the_last_message_of_each_topic(tmp_path: Path) -> None:
+    async def test(running: RunningUpstreams) -> None:
+        async with upstreams(running) as made, opened(made, plain(running, "t/+")) as first:
+            await anext(first)
+            await publish(running, "t/a", b"1", b"2")
+            await publish(running, "t/b", b"3")
+            assert await payloads(first, 3) == [b"1", b"2", b"3"]
+            async with opened(made, plain(running, "t/+")) as second:
+                await anext(second)  # the last messages are put before the answer
+                await publish(running, "t/c", b"4")
+                assert await payloads(second, 3) == [b"2", b"3", b"4"]
+
+    run(tmp_path, test, interval=60)
+
+
+def test_a_packet_beyond_what_is_kept_is_read_to_its_end(tmp_path: Path) -> None:
+    async def test(running: RunningUpstreams) -> None:
+        async with upstreams(running, max_bytes=5) as made, opened(made, plain(running, "t")) as events:
+            await anext(events)
+            await running.fault("mqtt", "oversize", **{"for": 1})
+            await publish(running, "t", b"1" * 100, b"2")
+            assert [await anext(events) for _ in range(2)] == [Oversize(), UpstreamMessage(b"2", topic="t")]
+
+    run(tmp_path, test, interval=60)
+
+
+def test_an_unsubscribe_that_nobody_answers_ends_the_connection(tmp_path: Path) -> None:
+    async def test(running: RunningUpstreams) -> None:
+        async with upstreams(running, answer_s=0.2) as made, opened(made, plain(running)) as other:
+            await anext(other)
+            async with opened(made, plain(running, SOUTH)) as leaving:
+                await anext(leaving)
+                await running.fault("mqtt", "stall")
+            with pytest.raises(UpstreamFault) as fault:
+                while True:
+                    await anext(other)
+            assert fault.value.code is ErrorCode.CONNECT_TIMEOUT
+
+    run(tmp_path, test)
+
+
+def test_a_broker_that_falls_silent_is_found_by_the_keep_alive(tmp_path: Path) -> None:
+    async def test(running: RunningUpstreams) -> None:
+        request = replace(plain(running), keepalive_s=1)
+        async with upstreams(running, answer_s=0.5) as made, opened(made, request) as events:
+            await anext(events)
+            await running.fault("mqtt", "stall")
+            with pytest.raises(UpstreamFault) as fault:
+                while True:
+                    await anext(events)
+            assert fault.value.code is ErrorCode.CONNECT_TIMEOUT
+
+    run(tmp_path, test)
+
+
+#: CONNACK and PINGRESP, SUBACK of the first request, in version 5.
+WELCOME, GRANTED = b"\x20\x03\x00\x00\x00\xd0\x00", b"\x90\x04\x00\x01\x00\x00"
+
+
+@asynccontextmanager
+async def scripted(*answers: bytes, then: bytes = b"", mute: bool = False) -> AsyncIterator[str]:
+    """A broker that sends each answer after something came, and then one byte of `then` for ever, or nothing.
+
+    `mute`: it does not read what comes after the first, and does not close when its client does.
+    """
+    writers: list[asyncio.StreamWriter] = []
+    release = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        for answer in answers:
+            await reader.read(1000)
+            writer.write(answer)
+        with suppress(OSError):
+            while then and not writer.is_closing():
+                writer.write(then)
+                await asyncio.sleep(0.01)
+        if mute:
+            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            await release.wait()
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"mqtt://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        release.set()
+        for writer in writers:
+            writer.transport.abort()
+        server.close()
+
+
+def scripted_client(url: str, answer_s: float = 0.2) -> MqttUpstreams:
+    policy = EgressPolicy((), (int(urlsplit(url).port or 0),), allow_private=True, production=False)
+    return MqttUpstreams(policy, LIMITS, connect_timeout_s=answer_s)
+
+
+@pytest.mark.parametrize(
+    ("answers", "then", "code"),
+    [
+        ((), b"", ErrorCode.CONNECT_TIMEOUT),  # no CONNACK
+        ((), b"\xff", ErrorCode.CONNECT_FAILED),  # a packet whose length never ends
+        ((b"\x20\x03\x00\x00\x00",), b"", ErrorCode.CONNECT_TIMEOUT),  # no PINGRESP
+        ((b"\x20\x03\x00\x97\x00",), b"", ErrorCode.CONNECT_FAILED),  # a quota, in version 5
+        ((b"\x20\xff\xff\x03",), b"\0", ErrorCode.CONNECT_TIMEOUT),  # a CONNACK that comes byte by byte
+        ((WELCOME, b""), b"", ErrorCode.CONNECT_TIMEOUT),  # no SUBACK
+        ((WELCOME, b""), b"\xd0\x00", ErrorCode.CONNECT_TIMEOUT),  # signs of life, and no SUBACK
+        ((WELCOME, GRANTED + b"\x30\xff\x7f"), b"\0", ErrorCode.CONNECT_TIMEOUT),  # a message byte by byte
+        ((WELCOME, GRANTED + b"\xff\x00"), b"", ErrorCode.CONNECT_FAILED),  # a packet of no client's
+        ((WELCOME, GRANTED + b"\x34\x05\x00\x01a\x00\x01"), b"", ErrorCode.CONNECT_FAILED),  # QoS 2
+        ((WELCOME, GRANTED + b"\xe0\x02\x8b\x00"), b"", ErrorCode.CONNECT_FAILED),  # DISCONNECT of version 5
+    ],
+)
+def test_no_wait_for_a_broker_is_without_end(answers: tuple[bytes, ...], then: bytes, code: ErrorCode) -> None:
+    async def test() -> None:
+        async with asyncio.timeout(WAIT_S), scripted(*answers, then=then) as url:
+            made = scripted_client(url)
+            fault = await fault_of(made, MqttRequest(Broker("b", url), NORTH, keepalive_s=1))
+            assert fault.code is code
+            await made.close()
+
+    asyncio.run(test())
+
+
+def test_closing_waits_for_no_broker() -> None:
+    """One that neither reads nor closes, with a message half sent."""
+
+    async def test() -> None:
+        async with asyncio.timeout(WAIT_S), scripted(WELCOME, GRANTED + b"\x30\x7f", mute=True) as url:
+            made = scripted_client(url)
+            async with opened(made, MqttRequest(Broker("b", url), NORTH)) as events:
+                await anext(events)
+                await made.close()
+
+    asyncio.run(test())

@@ -6,10 +6,13 @@ import asyncio
 import json
 import ssl
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiomqtt
 import pytest
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from tests.fake_upstreams.tools import CREDENTIALS, WAIT_S, RunningUpstreams, run
@@ -245,6 +248,61 @@ def test_a_burst_topic_is_published_while_somebody_wants_it(tmp_path: Path) -> N
     run(tmp_path, test, interval=0.05)
 
 
+@pytest.mark.parametrize(("copies", "count"), [(False, 1), (True, 2)])
+def test_version_5_names_the_subscriptions_of_a_message(copies: bool, count: int, tmp_path: Path) -> None:
+    async def test(running: RunningUpstreams) -> None:
+        address = urlsplit(running.at.mqtt_url)
+        reader = aiomqtt.Client(
+            str(address.hostname), int(address.port or 0), protocol=aiomqtt.ProtocolVersion.V5, timeout=WAIT_S
+        )
+        async with reader, running.client() as sender:
+            for identifier, wanted in ((1, "mine/+"), (2, "mine/a")):
+                made: Any = Properties  # which has no types
+                properties = made(PacketTypes.SUBSCRIBE)
+                properties.SubscriptionIdentifier = identifier
+                await reader.subscribe(wanted, qos=1, properties=properties)
+            await sender.publish("mine/a", b"1", qos=1)
+            await sender.publish("mine/b", b"2", qos=1)
+            named: list[int] = []
+            for _ in range(count):
+                message = await anext(reader.messages)
+                assert message.payload == b"1" and message.properties is not None
+                named += getattr(message.properties, "SubscriptionIdentifier")  # noqa: B009
+            assert sorted(named) == [1, 2]
+            assert await payload(reader) == b"2"
+
+    run(tmp_path, test, interval=60, mqtt_copies=copies)
+
+
+def test_a_broker_of_the_older_version_only_says_so(tmp_path: Path) -> None:
+    async def test(running: RunningUpstreams) -> None:
+        address = urlsplit(running.at.mqtt_url)
+        newer = aiomqtt.Client(str(address.hostname), int(address.port or 0), protocol=aiomqtt.ProtocolVersion.V5)
+        with pytest.raises(aiomqtt.MqttError):
+            await newer.__aenter__()
+        async with running.client() as older:
+            await older.subscribe(TOPIC)
+
+    run(tmp_path, test, mqtt_versions=(4,))
+
+
+def test_a_forbidden_topic_and_a_closing_connack_end_the_connection(tmp_path: Path) -> None:
+    async def test(running: RunningUpstreams) -> None:
+        port = urlsplit(running.at.mqtt_url).port
+        connect, connack = b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x00\x00\x00", b"\x20\x02\x00\x00"
+        subscribe = b"\x82\x10\x00\x01\x00\x0bforbidden/a\x00"
+        await running.fault("mqtt", "connack-close", **{"for": 1})
+        for sent in (connect, connect + subscribe):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(sent)
+            assert await reader.read() == connack
+            writer.close()
+        report = await running.until("mqtt", lambda report: report["now"] == 0)
+        assert (report["ever"], report["refused"], report["fault"]["fault"]) == (2, 1, "none")
+
+    run(tmp_path, test)
+
+
 @pytest.mark.parametrize("abrupt", [False, True])
 def test_drop_disconnects_every_client(tmp_path: Path, abrupt: bool) -> None:
     async def test(running: RunningUpstreams) -> None:
@@ -316,7 +374,7 @@ def test_refuse_answers_as_connack(tmp_path: Path, status: int, code: int) -> No
 @pytest.mark.parametrize(
     ("sent", "answer"),
     [
-        (b"\x10\x0c\x00\x04MQTT\x05\x02\x00\x00\x00\x00", b"\x20\x02\x00\x01"),  # MQTT 5: this level is not spoken
+        (b"\x10\x0c\x00\x04MQTT\x06\x02\x00\x00\x00\x00", b"\x20\x02\x00\x01"),  # this level is not spoken
         (b"\x10\x0c\x00\x04MQTT\x04\x00\x00\x00\x00\x00", b"\x20\x02\x00\x02"),  # no id, and not a clean session
         (b"\xc0\x00", b""),  # PINGREQ first
         (b"GET / HTTP/1.1\r\n\r\n", b""),

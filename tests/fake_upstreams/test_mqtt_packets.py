@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fixtures.fake_upstreams import mqtt_packets as packets
-from fixtures.fake_upstreams.mqtt_packets import Malformed, Message, Type
+from fixtures.fake_upstreams.mqtt_packets import Malformed, Message, Subscription, Type
 
 CONNECT = b"\x00\x04MQTT\x04"
 
@@ -23,7 +23,21 @@ def test_connect_with_everything() -> None:
 
 
 def test_connect_of_another_level_is_read_as_far_as_its_level() -> None:
-    assert packets.read_connect(b"\x00\x04MQTT\x05anything").level == 5
+    assert packets.read_connect(b"\x00\x04MQTT\x06anything").level == 6
+
+
+def test_version_5_as_the_standard_s_tables_have_it() -> None:
+    connect = packets.read_connect(b"\x00\x04MQTT\x05\xc2\x00\x0a\x00\x00\x02id\x00\x01u\x00\x01p")
+    assert (connect.level, connect.client_id, connect.username, connect.password) == (5, "id", "u", b"p")
+    assert packets.read_subscribe(b"\x00\x07\x03\x0b\x80\x01\x00\x01a\x11", packets.V5) == (
+        7,
+        [Subscription("a", 1, identifier=128, retained=1)],
+    )
+    assert packets.read_unsubscribe(b"\x00\x08\x00\x00\x01b", packets.V5) == (8, ["b"])
+    assert packets.connack(packets.BAD_PASSWORD, packets.V5) == b"\x20\x03\x00\x86\x00"
+    assert packets.publish(Message("a", b"1", identifiers=(1, 128)), packets.V5) == (
+        b"\x30\x0a\x00\x01a\x05\x0b\x01\x0b\x80\x011"
+    )
 
 
 @pytest.mark.parametrize(
@@ -51,7 +65,10 @@ def test_types_and_flags_the_standard_does_not_allow(first: int) -> None:
 
 
 def test_subscribe_and_unsubscribe() -> None:
-    assert packets.read_subscribe(b"\x00\x07\x00\x03a/#\x01\x00\x01b\x00") == (7, [("a/#", 1), ("b", 0)])
+    assert packets.read_subscribe(b"\x00\x07\x00\x03a/#\x01\x00\x01b\x00") == (
+        7,
+        [Subscription("a/#", 1), Subscription("b", 0)],
+    )
     assert packets.read_unsubscribe(b"\x00\x08\x00\x01b") == (8, ["b"])
     for body in (b"\x00\x07", b"\x00\x00\x00\x01a\x00", b"\x00\x07\x00\x01a\x03"):
         with pytest.raises(Malformed):

@@ -95,11 +95,13 @@ async def one_event(stream: aiohttp.StreamReader) -> tuple[int, Any]:
     return number, json.loads(data)
 
 
-def run(folder: Path, test: Callable[[RunningUpstreams], Awaitable[None]], *, interval: float = 0.01) -> None:
-    """Run a test in fresh fake upstreams; MQTT topics are published every `interval` seconds."""
+def run(
+    folder: Path, test: Callable[[RunningUpstreams], Awaitable[None]], *, interval: float = 0.01, **options: Any
+) -> None:
+    """Run a test in fresh fake upstreams; MQTT topics are published every `interval` seconds. `options`: `Options`."""
 
     async def whole() -> None:
-        upstreams = FakeUpstreams(Options(CREDENTIALS, folder, interval=interval))
+        upstreams = FakeUpstreams(Options(CREDENTIALS, folder, interval=interval, **options))
         async with asyncio.timeout(WAIT_S), upstreams as addresses, aiohttp.ClientSession() as http:
             await test(RunningUpstreams(addresses, http))
 

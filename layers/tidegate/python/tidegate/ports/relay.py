@@ -106,10 +106,18 @@ class MqttRequest:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamMessage:
-    """One message as received. `message_id` is the upstream's own id, empty when it gives none."""
+    """One message as received.
+
+    Attributes:
+        message_id: the upstream's own id, empty when it gives none.
+        topic: where it was published, with MQTT; empty otherwise.
+        deleted: whether the source took the value back: an MQTT message without a payload.
+    """
 
     payload: bytes
     message_id: str = ""
+    topic: str = ""
+    deleted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

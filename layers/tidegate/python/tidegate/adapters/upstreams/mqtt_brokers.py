@@ -1,9 +1,12 @@
-"""External MQTT brokers as upstreams, over aiomqtt. All streams of a broker and credential share one connection.
+"""External MQTT brokers as upstreams. All streams of a broker and credential share one connection.
 
 Streams share topic filters too. The first stream that uses a filter subscribes; the last one that leaves it
 unsubscribes. When a connection breaks, all of its streams get the fault. The first of them that tries again makes the
 next connection, and the others join it. Between two attempts there is a pause, so that a hundred streams of a broker
 that is down do not make a hundred attempts.
+
+Some brokers close the connection on a topic that they forbid. A filter on which that happened is tried alone, on a
+connection of its own, before it comes to the shared one again: see `suspect_filters`.
 
 Invariant of this file: a socket is made only to an address that the egress policy admitted in the same connect. The
 client is given that address. It is given the broker's name only for SNI and for checking the certificate.
@@ -13,40 +16,29 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-import aiomqtt
-
+from tidegate.adapters.upstreams.mqtt_client import Dropped, Login, MqttClient, MqttEnded, WrongVersion
+from tidegate.adapters.upstreams.mqtt_filters import Filters, Stream
 from tidegate.adapters.upstreams.resolving import Resolve, resolve
-from tidegate.domain.egress import EgressPolicy, check_addresses, check_url
+from tidegate.adapters.upstreams.suspect_filters import SuspectFilters, forbidden
+from tidegate.domain.egress import Destination, EgressPolicy, check_addresses, check_url
 from tidegate.errors import PolicyBlocked
-from tidegate.ports.relay import (
-    Broker,
-    MqttRequest,
-    Opened,
-    Oversize,
-    UpstreamEvent,
-    UpstreamFault,
-    UpstreamMessage,
-    UpstreamsFor,
-)
+from tidegate.ports.relay import Broker, MqttRequest, Opened, UpstreamEvent, UpstreamFault, UpstreamsFor
+from tidegate.protocol import mqtt
 from tidegate.protocol.messages import ErrorCode
-from tidegate.protocol.topics import matches
+from tidegate.protocol.mqtt import Publish
 
-#: CONNACK codes for a bad user name or password, and for not authorized: the numbers of MQTT 3.1.1, and the reason
-#: codes that the client makes of them.
-_NOT_ADMITTED = frozenset({4, 5, 134, 135})
-#: SUBACK codes from this one on mean that the filter was refused (MQTT 3.1.1, section 3.9.3).
-_FILTER_REFUSED = 0x80
-#: Events kept for a stream that is slow to take them. Beyond that the oldest is dropped.
-_KEPT = 1000
-#: Connects that may be under way at once. Each occupies a thread of the loop's executor for as long as the broker makes
+#: CONNACK codes for a bad user name or password, and for not authorized: of MQTT 3.1.1, and of version 5.
+_NOT_ADMITTED = frozenset({4, 5, 0x86, 0x87})
+#: Names that may be looked up at once. Each occupies a thread of the loop's executor for as long as the resolver makes
 #: it wait. Leases are renewed on such threads, so `functions/relay/worker` makes more threads than this.
-CONNECTS = 16
+LOOKUPS = 16
+
+_Came = Callable[[Publish | Dropped], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +80,14 @@ class MqttUpstreams(UpstreamsFor["MqttRequest"]):
         self._resolve = resolve
         self._connections: dict[Broker, _Connection] = {}
         self._open: set[_Connection] = set()  # those in `_connections`, and those that are closing
-        self._connects = asyncio.Semaphore(CONNECTS)
+        self._lookups = asyncio.Semaphore(LOOKUPS)
         self._failed: dict[Broker, tuple[float, UpstreamFault]] = {}
+        self._old: set[str] = set()  # URLs of brokers that speak only MQTT 3.1.1
+        self._suspects = SuspectFilters(again_s=limits.pause_s[1], now=_now)
 
     async def open(self, request: MqttRequest, _last_id: str) -> AsyncIterator[UpstreamEvent]:
-        stream = _Stream()
+        await self._try_alone(request)
+        stream = Stream()
         connection = self._connection(request)
         connection.enter(stream)
         try:
@@ -111,18 +106,17 @@ class MqttUpstreams(UpstreamsFor["MqttRequest"]):
         existing = self._connections.get(broker)
         if existing is not None:
             return existing
-        until, fault = self._failed.get(broker, (0.0, None))
-        if fault is not None and _now() < until:
-            raise _again(fault)
-        self._failed = {failed: entry for failed, entry in self._failed.items() if entry[0] > _now()}
+        self._check_pause(broker)
         self._make_room(broker)
         connection = _Connection(
             broker,
-            connect=lambda: self._connect(request),
+            connect=lambda came: self._connect(request, came),
             left=lambda: self._left(broker, connection),
             ended=lambda fault: self._ended(broker, connection, fault),
+            closed=lambda: self._open.discard(connection),
+            broke=lambda topic: self._suspects.broke(broker, topic),
+            granted=lambda topic: self._suspects.granted(broker, topic),
             limits=self._limits,
-            answer_s=self._connect_timeout_s,
         )
         self._connections[broker] = connection
         self._open.add(connection)
@@ -145,118 +139,120 @@ class MqttUpstreams(UpstreamsFor["MqttRequest"]):
 
     def _ended(self, broker: Broker, connection: _Connection, fault: UpstreamFault | None) -> None:
         self._left(broker, connection)
-        self._open.discard(connection)
         if fault is not None:
-            self._failed[broker] = (_now() + self._limits.pause_s[fault.refused], fault)
+            self._note_failure(broker, fault)
+
+    def _note_failure(self, broker: Broker, fault: UpstreamFault) -> None:
+        self._failed[broker] = (_now() + self._limits.pause_s[fault.refused], fault)
+
+    def _check_pause(self, broker: Broker) -> None:
+        """Raises the last fault of the broker as long as the pause after it lasts."""
+        until, fault = self._failed.get(broker, (0.0, None))
+        if fault is not None and _now() < until:
+            raise _again(fault)
+        self._failed = {failed: entry for failed, entry in self._failed.items() if entry[0] > _now()}
+
+    async def _try_alone(self, request: MqttRequest) -> None:
+        """Find out on a connection of its own whether the broker stands a filter that may have broken one.
+
+        Raises:
+            UpstreamFault: it does not, or cannot be asked.
+        """
+        broker, topic = request.broker, request.topic
+        if not self._suspects.suspect(broker, topic):
+            return
+        async with self._suspects.turn(broker):
+            if not self._suspects.suspect(broker, topic):
+                return  # another stream has found out meanwhile
+            self._check_pause(broker)
+            try:
+                client = await self._connect(request, lambda _: None)
+            except UpstreamFault as fault:
+                self._note_failure(broker, fault)
+                raise
+            try:
+                await client.subscribe(topic, min(request.qos, self._limits.max_qos), 0)
+            except MqttEnded as error:
+                if error.mute:
+                    raise _fault(error) from error
+                self._suspects.refused(broker, topic)
+                raise forbidden() from error
+            finally:
+                await client.close()
+            self._suspects.granted(broker, topic)
 
     # --- connecting -----------------------------------------------------------------------------------------
 
-    async def _connect(self, request: MqttRequest) -> aiomqtt.Client:
+    async def _connect(self, request: MqttRequest, came: _Came) -> MqttClient:
         """A connected client. Raises `UpstreamFault`."""
         broker = request.broker
         try:
             destination = check_url(broker.url, "mqtt", self._policy)
-            async with asyncio.timeout(self._connect_timeout_s):
+            async with asyncio.timeout(self._connect_timeout_s), self._lookups:
                 addresses = check_addresses(await self._resolve(destination.host, destination.port), self._policy)
             tls = None
             if destination.secure:
-                tls = await asyncio.to_thread(_NamedTls.made, destination.host, broker.ca, self._insecure_tls)
+                tls = await asyncio.to_thread(_tls, broker.ca, self._insecure_tls)
         except PolicyBlocked as error:
             raise UpstreamFault(ErrorCode.POLICY_BLOCKED, error.message, refused=True) from error
         except TimeoutError as error:
             raise UpstreamFault(ErrorCode.CONNECT_TIMEOUT, "Upstream connect timeout") from error
         except (OSError, ValueError) as error:  # the name does not resolve, or the profile's CA is no certificate
             raise UpstreamFault(ErrorCode.CONNECT_FAILED, "MQTT broker connection failed") from error
-        for address in addresses:
-            client = aiomqtt.Client(
-                address,
-                destination.port,
-                # Unique: a broker keeps only one client of a name, and during a hand-over two workers are connected.
-                identifier=f"tidegate-{uuid.uuid4().hex[:14]}",
-                username=broker.username,
-                password=broker.password,
-                keepalive=request.keepalive_s,
-                timeout=self._connect_timeout_s + 1,  # answers have our own bound, which is shorter
-                tls_context=tls,
-                tls_insecure=True if tls is not None and self._insecure_tls else None,
-            )
+        logins = [self._login(request, destination, address, tls) for address in addresses]
+        return await self._first_connected(logins, broker.url, came)
+
+    async def _first_connected(self, logins: list[Login], url: str, came: _Came) -> MqttClient:
+        """Try one address after the other, until a broker has answered. Raises `UpstreamFault`."""
+        fault = UpstreamFault(ErrorCode.CONNECT_FAILED, "MQTT broker connection failed")
+        for login in logins:
             try:
-                async with self._connects:
-                    await _entered(client)
-            except aiomqtt.MqttCodeError as error:
-                if _code(error.rc) in _NOT_ADMITTED:
+                return await self._connect_to(login, url, came)
+            except MqttEnded as error:
+                if error.code in _NOT_ADMITTED:
                     text = "MQTT broker rejected connection"
                     raise UpstreamFault(ErrorCode.AUTH_FAILED, text, refused=True) from error
-                break
-            except (aiomqtt.MqttError, OSError, ValueError):
-                continue  # try the broker's next address
-            return client
-        raise UpstreamFault(ErrorCode.CONNECT_FAILED, "MQTT broker connection failed")
+                if error.mute:
+                    fault = UpstreamFault(ErrorCode.CONNECT_TIMEOUT, "Upstream connect timeout")
+                if error.code:
+                    break
+        raise fault
+
+    async def _connect_to(self, login: Login, url: str, came: _Came) -> MqttClient:
+        """Raises `MqttEnded`."""
+        if url not in self._old:
+            try:
+                return await MqttClient.connected(login, came)
+            except WrongVersion:
+                pass
+        client = await MqttClient.connected(login, came, version=mqtt.V311)
+        self._old.add(url)
+        return client
+
+    def _login(self, request: MqttRequest, at: Destination, address: str, tls: ssl.SSLContext | None) -> Login:
+        return Login(
+            address=address,
+            port=at.port,
+            tls=tls,
+            name=at.host,
+            username=request.broker.username,
+            password=request.broker.password,
+            keepalive_s=request.keepalive_s,
+            answer_s=self._connect_timeout_s,
+            max_bytes=self._limits.max_bytes,
+        )
 
 
-async def _entered(client: aiomqtt.Client) -> None:
-    """Connect the client. It connects on a thread that cannot be stopped. So when this is cancelled, it waits for the
-    thread and then closes the connection."""
-    entering = asyncio.ensure_future(client.__aenter__())
-    try:
-        await asyncio.shield(entering)
-    except asyncio.CancelledError:
-        with suppress(aiomqtt.MqttError, OSError, ValueError):
-            await entering
-            await client.__aexit__(None, None, None)
-        raise
-    # The library forgets a disconnect that comes together with CONNACK, and says nothing of it ever after.
-    if not client._client.is_connected():
-        raise aiomqtt.MqttError("closed together with CONNACK")
-
-
-class _NamedTls(ssl.SSLContext):
-    """Checks the certificate against the broker's name, although the client only knows the broker's address."""
-
-    name: str
-
-    @classmethod
-    def made(cls, name: str, ca: str, insecure: bool) -> _NamedTls:
-        """`ca`: certificates of further authorities, PEM; empty for none. Raises `ssl.SSLError` or `ValueError`."""
-        context = cls(ssl.PROTOCOL_TLS_CLIENT)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.name = name
-        context.load_default_certs()
-        if ca:
-            context.load_verify_locations(cadata=ca)
-        if insecure:
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        return context
-
-    def wrap_socket(self, *args: Any, **options: Any) -> ssl.SSLSocket:
-        return super().wrap_socket(*args, **(options | {"server_hostname": self.name}))
-
-
-@dataclass(slots=True)
-class _Filter:
-    """A topic filter in use. `last` is the newest message, for a stream that joins later."""
-
-    streams: set[_Stream] = field(default_factory=set)
-    qos: int = -1
-    last: UpstreamMessage | None = None
-
-
-class _Stream:
-    """The events of a stream that were received and not taken yet."""
-
-    def __init__(self) -> None:
-        self._events: asyncio.Queue[UpstreamEvent | UpstreamFault] = asyncio.Queue()
-
-    def put(self, event: UpstreamEvent | UpstreamFault) -> None:
-        if self._events.qsize() >= _KEPT:
-            self._events.get_nowait()
-        self._events.put_nowait(event)
-
-    async def take(self) -> UpstreamEvent:
-        event = await self._events.get()
-        if isinstance(event, UpstreamFault):
-            raise event
-        return event
+def _tls(ca: str, insecure: bool) -> ssl.SSLContext:
+    """`ca`: certificates of further authorities, PEM; empty for none. Raises `ssl.SSLError` or `ValueError`."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_default_certs()
+    if ca:
+        context.load_verify_locations(cadata=ca)
+    if insecure:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
 
 
 class _Connection:
@@ -269,20 +265,32 @@ class _Connection:
         self,
         broker: Broker,
         *,
-        connect: Callable[[], Coroutine[Any, Any, aiomqtt.Client]],
+        connect: Callable[[_Came], Coroutine[Any, Any, MqttClient]],
         left: Callable[[], None],
         ended: Callable[[UpstreamFault | None], None],
+        closed: Callable[[], None],
+        broke: Callable[[str], None],
+        granted: Callable[[str], None],
         limits: BrokerLimits,
-        answer_s: float,
     ) -> None:
+        """
+        Args:
+            left: called when no further stream may enter.
+            ended: called at the end, with the fault, before it is told to the streams.
+            closed: called when nothing of the connection is left.
+            broke: called with the filter on whose SUBSCRIBE the broker closed the connection.
+            granted: called with a filter that the broker granted.
+        """
         self._connect = connect
-        self._answer_s = answer_s
         self._left = left
         self._ended = ended
+        self._closed = closed
+        self._broke = broke
+        self._granted = granted
         self._limits = limits
-        self._filters: dict[str, _Filter] = {}
-        self._streams: set[_Stream] = set()
-        self._client: aiomqtt.Client | None = None
+        self._filters = Filters(_now)
+        self._streams: set[Stream] = set()
+        self._client: MqttClient | None = None
         self._fault: UpstreamFault | None = None
         self._settled = asyncio.Event()  # set once it is connected, or has failed
         self._subscribing = asyncio.Lock()
@@ -294,41 +302,37 @@ class _Connection:
     def idle(self) -> bool:
         return not self._streams
 
-    def enter(self, stream: _Stream) -> None:
+    def enter(self, stream: Stream) -> None:
         """Add a stream, before anything is awaited for it."""
         self._streams.add(stream)
         if self._idle_timer is not None:
             self._idle_timer.cancel()
             self._idle_timer = None
 
-    async def subscribe(self, stream: _Stream, topic: str, qos: int) -> None:
+    async def subscribe(self, stream: Stream, topic: str, qos: int) -> None:
         """Let the stream get the messages that the filter matches. Raises `UpstreamFault`."""
         await self._settled.wait()
         async with self._subscribing:
-            if self._fault is not None or self._client is None:
+            if self._fault is not None or self._client is None or not self._client.alive:
                 raise _again(self._fault or _disconnected())
-            subscribed = self._filters.setdefault(topic, _Filter())
-            subscribed.streams.add(stream)
-            if subscribed.last is not None:
-                stream.put(subscribed.last)
+            subscribed = self._filters.join(topic, stream)
             if qos <= subscribed.qos:
                 return
             try:
-                async with asyncio.timeout(self._answer_s):
-                    codes = await self._client.subscribe(topic, qos)
-            except (aiomqtt.MqttError, TimeoutError, ValueError) as error:
-                self._break(_mute() if isinstance(error, TimeoutError) else _disconnected())
-                raise _again(self._fault or _disconnected()) from error
-            if any(_code(code) >= _FILTER_REFUSED for code in codes):
+                code = await self._client.subscribe(topic, qos, subscribed.identifier)
+            except MqttEnded as error:
+                self._broke(topic)
+                raise _again(self._fault or _fault(error)) from error
+            if code >= mqtt.REFUSED:
                 raise UpstreamFault(ErrorCode.AUTH_FAILED, "MQTT broker rejected the topic", refused=True)
+            self._granted(topic)
             subscribed.qos = qos
 
-    def leave(self, stream: _Stream) -> None:
+    def leave(self, stream: Stream) -> None:
         """Remove a stream. Harmless when it never subscribed."""
         self._streams.discard(stream)
-        for topic, subscribed in self._filters.items():
-            subscribed.streams.discard(stream)
-            if not subscribed.streams and self._fault is None:
+        for topic in self._filters.leave(stream):
+            if self._fault is None:
                 task = asyncio.create_task(self._unsubscribe(topic))
                 self._leaving.add(task)
                 task.add_done_callback(self._leaving.discard)
@@ -337,21 +341,9 @@ class _Connection:
 
     async def _unsubscribe(self, topic: str) -> None:
         async with self._subscribing:
-            subscribed = self._filters.get(topic)
-            if subscribed is None or subscribed.streams or self._client is None:
-                return
-            del self._filters[topic]
-            try:
-                async with asyncio.timeout(self._answer_s):
+            if self._client is not None and self._filters.forget(topic):
+                with suppress(MqttEnded):  # the connection has ended, and its subscriptions with it
                     await self._client.unsubscribe(topic)
-            except (aiomqtt.MqttError, TimeoutError, ValueError) as error:
-                self._break(_mute() if isinstance(error, TimeoutError) else _disconnected())
-
-    def _break(self, fault: UpstreamFault) -> None:
-        """End the connection: a broker that does not answer a request is not asked anything else on it."""
-        if self._fault is None:
-            self._fault = fault
-        self.abandon()
 
     def abandon(self) -> None:
         """Close the connection. No further stream enters it."""
@@ -373,60 +365,43 @@ class _Connection:
 
     async def _run(self) -> None:
         try:
-            self._client = await self._connect()
+            self._client = await self._connect(self._came)
             self._settled.set()
-            try:
-                async for message in self._client.messages:
-                    self._came(message)
-            finally:
-                self._tell()
-                with suppress(aiomqtt.MqttError, TimeoutError):
-                    async with asyncio.timeout(self._answer_s):
-                        await self._client.__aexit__(None, None, None)
-            self._fault = _disconnected()
+            self._fault = _fault(await self._client.ended())
         except UpstreamFault as error:
             self._fault = error
-        except aiomqtt.MqttError:
-            self._fault = _disconnected()
         finally:
             if self._idle_timer is not None:
                 self._idle_timer.cancel()
-            self._ended(self._fault)
-            self._fault = self._fault or _disconnected()  # cancelled: a stream that entered just now will try again
-            self._settled.set()
-            self._tell()
+            self._end()
+            try:
+                if self._client is not None:
+                    await self._client.close()
+            finally:
+                self._closed()
 
-    def _tell(self) -> None:
-        """Give the connection to nobody, and tell its streams that it ended, before its end is waited for."""
-        self._left()
+    def _end(self) -> None:
+        """Give the connection to nobody else, and tell its streams, before its end is awaited."""
+        self._ended(self._fault)
+        self._fault = self._fault or _disconnected()  # cancelled: a stream that entered just now will try again
+        self._settled.set()
         for stream in self._streams:
-            stream.put(_again(self._fault or _disconnected()))
+            stream.put(_again(self._fault))
 
-    def _came(self, message: aiomqtt.Message) -> None:
-        payload = message.payload
-        data = payload if isinstance(payload, bytes) else b"" if payload is None else str(payload).encode()
-        topic = str(message.topic)
-        event = Oversize() if len(data) > self._limits.max_bytes else UpstreamMessage(data)
-        for topic_filter, subscribed in self._filters.items():
-            if not matches(topic_filter, topic):
-                continue
-            if isinstance(event, UpstreamMessage):
-                subscribed.last = event
-            for stream in subscribed.streams:
-                stream.put(event)
+    def _came(self, message: Publish | Dropped) -> None:
+        assert self._client is not None
+        self._filters.came(message, by_identifier=self._client.identifiers)
 
 
-def _code(code: Any) -> int:
-    """A reason code as a number. Versions of the client differ in the type they use for it."""
-    return int(getattr(code, "value", code) or 0)
+def _fault(ended: MqttEnded) -> UpstreamFault:
+    """What viewers are told of an end."""
+    if ended.mute:
+        return UpstreamFault(ErrorCode.CONNECT_TIMEOUT, "MQTT broker did not answer")
+    return _disconnected()
 
 
 def _disconnected() -> UpstreamFault:
     return UpstreamFault(ErrorCode.CONNECT_FAILED, "MQTT broker disconnected")
-
-
-def _mute() -> UpstreamFault:
-    return UpstreamFault(ErrorCode.CONNECT_TIMEOUT, "MQTT broker did not answer")
 
 
 def _again(fault: UpstreamFault) -> UpstreamFault:

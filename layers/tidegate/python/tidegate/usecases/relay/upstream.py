@@ -273,7 +273,7 @@ class Upstream:
     async def _deliver(self, message: UpstreamMessage) -> bool:
         """Deliver one message. False when a store did not answer, so that it should be tried again."""
         try:
-            payload = parsed(message.payload, self._stream.parser)
+            payload = "null" if message.deleted else parsed(message.payload, self._stream.parser)
         except Unparsable:
             self._observer.count("messages_unparsable")
             await self._notify(ErrorCode.PROTOCOL_ERROR, "Payload parsing failed")
