@@ -9,6 +9,7 @@ Invariant of this file: a secret is in no event and in no error.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 
 from ops.rotation import LOOK_S, Event, RotationRefused
@@ -16,12 +17,26 @@ from tidegate.adapters.aws.credential_cipher import KmsCredentialCipher
 from tidegate.domain.credential_keys import SETTLED_S, CredentialKeys, Held, held, named
 from tidegate.errors import SecretUnreadable
 from tidegate.ports.control_plane import ProfileStore
+from tidegate.providers.control_plane import ControlPlaneProviders
 
 NAME = "credential-key"
 #: How many are re-encrypted between two reports.
 _REPORT = 10
 #: How many ids an error lists.
 _LISTED = 10
+
+
+def declared(outputs: Mapping[str, str]) -> CredentialKeys | None:
+    """The keys of a deployed stage, by the outputs of its stack."""
+    if "CredentialKeys" not in outputs:
+        return None
+    return CredentialKeys({int(number): arn for number, arn in json.loads(outputs["CredentialKeys"]).items()})
+
+
+def of_stage(keys: CredentialKeys, environment: Mapping[str, str], stage: str) -> CredentialKey:
+    """The keys of a stage with what is under them. `environment`: what a function of the stage sees of its tables."""
+    providers = ControlPlaneProviders({**environment, "CREDENTIAL_KEY_ID": keys.arns[keys.newest]})
+    return CredentialKey(keys, providers.profiles, providers.cipher, f"infra/stages/{stage}.json")
 
 
 class CredentialKey:

@@ -14,8 +14,10 @@ import botocore.exceptions
 
 from infra.stage import StageError, load_stage, names
 from local_stack.config import ROOT
+from ops import credential_key
 from ops.admin import first_admin
 from ops.full_revalidation import demand_full_revalidation
+from tidegate.domain.credential_keys import named, still_needed
 from tidegate.domain.emails import normalise_email
 from tidegate.errors import TidegateError
 from tidegate.tables import ALL_TABLES
@@ -43,6 +45,8 @@ def main() -> int:
             demand_full_revalidation(stage_environment(stage))
             print("  a full revalidation was asked for; it logs `full revalidation` when it is done")
             return 0
+        if options.command == "deploy":
+            check_credential_keys(stage)
         return cdk(options.command, stage)
     except (DeployError, StageError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -62,6 +66,21 @@ def cloud_stage(name: str) -> str:
     return name
 
 
+def check_credential_keys(stage: str) -> None:
+    """Refuse a deployment that drops a credential key which is still needed. Raises `DeployError`, `Unavailable`."""
+    outputs = stage_outputs(stage)
+    keys = credential_key.declared(outputs or {})
+    if keys is None:
+        return  # the first deployment
+    now = credential_key.of_stage(keys, stage_environment(stage), stage).held()
+    if needed := still_needed(keys, now, load_stage(stage).credential_keys):
+        under = sum(now.counts[each] for each in needed)
+        raise DeployError(
+            f"Stage {stage} would drop {named(needed)} from `credential_keys`, but {under} credentials are under it. "
+            f"Keep it, deploy, and run `make rotate-secret STAGE={stage} NAME=credential-key`."
+        )
+
+
 def cdk(command: str, stage: str) -> int:
     """Run the CDK CLI for a stage; DOMAIN and CERTIFICATE give it an address of its own."""
     context = {"stage": stage, "domain": os.environ.get("DOMAIN"), "certificate": os.environ.get("CERTIFICATE")}
@@ -75,6 +94,18 @@ def cdk(command: str, stage: str) -> int:
         raise DeployError("The CDK CLI is not there; `make setup` brings it.") from error
 
 
+def stage_outputs(stage: str) -> Mapping[str, str] | None:
+    """The outputs of a stage's stack; None when it is not deployed. Raises `DeployError` when that cannot be read."""
+    client: Any = boto3.session.Session().client("cloudformation")
+    try:
+        (described,) = client.describe_stacks(StackName=f"Tidegate-{stage}")["Stacks"]
+    except botocore.exceptions.ClientError as error:
+        if "does not exist" in str(error):
+            return None
+        raise DeployError(f"The stack of stage {stage} cannot be read ({error}).") from error
+    return {output["OutputKey"]: output["OutputValue"] for output in described.get("Outputs", [])}
+
+
 def stage_environment(stage: str) -> Mapping[str, str]:
     """What a function of the stage would see of its settings and tables, with the current credentials."""
     session = boto3.session.Session()
@@ -82,12 +113,9 @@ def stage_environment(stage: str) -> Mapping[str, str]:
     if credentials is None or not session.region_name:
         raise DeployError("No AWS credentials or region found; set AWS_PROFILE, or log in first.")
     frozen = credentials.get_frozen_credentials()
-    client: Any = session.client("cloudformation")
-    try:
-        (described,) = client.describe_stacks(StackName=f"Tidegate-{stage}")["Stacks"]
-    except botocore.exceptions.ClientError as error:
-        raise DeployError(f"Stage {stage} is not deployed here ({error}); run `make deploy STAGE={stage}`.") from error
-    outputs = {output["OutputKey"]: output["OutputValue"] for output in described["Outputs"]}
+    outputs = stage_outputs(stage)
+    if outputs is None:
+        raise DeployError(f"Stage {stage} is not deployed here; run `make deploy STAGE={stage}`.")
     return {
         **load_stage(stage).variables,
         "AWS_ACCESS_KEY_ID": str(frozen.access_key),

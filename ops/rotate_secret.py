@@ -23,11 +23,10 @@ from ops.deploy import DeployError, stage_environment
 from ops.edge_header import EdgeHeader
 from ops.rotation import Event, Rotation, RotationRefused
 from ops.secret_versions import SecretVersions
-from tidegate.domain.credential_keys import CredentialKeys, next_for
+from tidegate.domain.credential_keys import next_for
 from tidegate.domain.rotation import SECRETS, Done, Refused, State, Step, Version, Wait, waits
 from tidegate.domain.secret_strength import weakness
 from tidegate.errors import TidegateError
-from tidegate.providers.control_plane import ControlPlaneProviders
 from tidegate.tables import PROFILES
 
 #: Something is left to wait for: run the command again later.
@@ -60,18 +59,11 @@ class Deployed:
 
     def credential_key(self) -> CredentialKey | None:
         """The key that encrypts credentials. Raises `DeployError` and `StageError`."""
-        if "CredentialKeys" not in self.outputs:
+        keys = credential_key.declared(self.outputs)
+        if keys is None:
             return None
-        arns = json.loads(self.outputs["CredentialKeys"])
-        keys = CredentialKeys({int(number): arn for number, arn in arns.items()})
-        providers = ControlPlaneProviders(
-            {
-                **self.environment(),
-                PROFILES.variable: self.outputs[_output(PROFILES.variable)],
-                "CREDENTIAL_KEY_ID": keys.arns[keys.newest],
-            }
-        )
-        return CredentialKey(keys, providers.profiles, providers.cipher, f"infra/stages/{self.name}.json")
+        table_name = {PROFILES.variable: self.outputs[_output(PROFILES.variable)]}
+        return credential_key.of_stage(keys, {**self.environment(), **table_name}, self.name)
 
     def rotation(self, name: str, new_value: str | None = None) -> Rotation:
         """One of its secrets. Raises `RotationError`."""

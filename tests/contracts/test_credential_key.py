@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+import ops.deploy
+from infra.stage import load_stage
 from ops import rotate_secret
 from ops.credential_key import CredentialKey
 from ops.rotate_secret import UNFINISHED, Deployed, main
@@ -29,7 +31,7 @@ from tidegate.domain.subscriptions import Stream
 from tidegate.errors import Conflict
 from tidegate.ports.relay import UpstreamRequest
 from tidegate.providers.control_plane import ControlPlaneProviders
-from tidegate.tables import PROFILES
+from tidegate.tables import ALL_TABLES, PROFILES
 from tidegate.usecases.relay.upstream_requests import StoredUpstreamRequests
 
 #: Calls of KMS and DynamoDB by the command.
@@ -417,3 +419,70 @@ def test_the_command_says_what_is_wrong(
     monkeypatch.setattr(JsonClient, "call", silent)
     assert main(command) == 1
     assert "run the command again to go on" in capsys.readouterr().err
+
+
+# --- a deployment -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stack(commands: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """moto's stack of a stage that is deployed with both keys; gives boto3's client of it."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_ENDPOINT_URL"):
+        monkeypatch.setenv(name, commands.env[name])
+    monkeypatch.setenv("AWS_DEFAULT_REGION", commands.env["AWS_REGION"])
+    outputs = {"CredentialKeys": json.dumps(commands.keys.arns), "RevalidationQueueUrl": "https://queue"}
+    outputs |= {table.variable.title().replace("_", ""): commands.env[table.variable] for table in ALL_TABLES}
+    template = {
+        "Resources": {"Topic": {"Type": "AWS::SNS::Topic"}},
+        "Outputs": {name: {"Value": value} for name, value in outputs.items()},
+    }
+    client = aws(commands.env["AWS_ENDPOINT_URL"], "cloudformation")
+    client.create_stack(StackName="Tidegate-staging", TemplateBody=json.dumps(template))
+    yield client
+    client.delete_stack(StackName="Tidegate-staging")
+
+
+def deploy(monkeypatch: pytest.MonkeyPatch, *keys: int) -> list[str]:
+    """Run `make deploy` with these keys in the stage file; what came to the CDK."""
+    came: list[str] = []
+    made = replace(load_stage("staging"), credential_keys=keys)
+    monkeypatch.setattr(ops.deploy, "load_stage", lambda name: made)
+
+    def cdk(command: str, _stage: str) -> int:
+        came.append(command)
+        return 0
+
+    monkeypatch.setattr(ops.deploy, "cdk", cdk)
+    monkeypatch.setattr("sys.argv", ["deploy", "deploy", "--stage", "staging"])
+    assert ops.deploy.main() == (0 if came else 1)
+    return came
+
+
+def test_a_deployment_does_not_drop_a_key_that_is_needed(
+    commands: Stage, stack: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for dropping in ((2,), (2, 3), (3,)):
+        assert deploy(monkeypatch, *dropping) == []
+        told = capsys.readouterr().err
+        assert "would drop key 1 from `credential_keys`, but 3 credentials are under it" in told
+    assert deploy(monkeypatch, 1, 2, 3) == ["deploy"]
+    run(commands.command())
+    assert deploy(monkeypatch, 2) == ["deploy"]
+    assert deploy(monkeypatch, 1) == [] and "would drop key 2" in capsys.readouterr().err
+
+
+def test_the_first_deployment_drops_nothing(
+    commands: Stage, stack: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stack.delete_stack(StackName="Tidegate-staging")
+    assert deploy(monkeypatch, 7) == ["deploy"]
+
+
+def test_a_deployment_that_cannot_be_checked_is_none(
+    commands: Stage, stack: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def silent(self: JsonClient, operation: str, *_: object, **__: object) -> dict[str, Any]:
+        raise AwsError("dynamodb", operation, "NotAnswered", "", True, {})
+
+    monkeypatch.setattr(JsonClient, "call", silent)
+    assert deploy(monkeypatch, 1, 2) == [] and "error: The store cannot be reached" in capsys.readouterr().err

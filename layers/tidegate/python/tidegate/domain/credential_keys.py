@@ -76,6 +76,12 @@ def next_for(keys: CredentialKeys, now: Held) -> str:
     return "nothing is under way"
 
 
+def still_needed(keys: CredentialKeys, now: Held, wanted: Iterable[int]) -> list[int]:
+    """Which of the keys are no longer `wanted` although something is under them."""
+    kept = set(wanted)
+    return [number for number, count in now.counts.items() if count and number not in kept]
+
+
 def named(numbers: Iterable[int]) -> str:
     """Keys by their numbers: `key 1`, `keys 1, 2`."""
     listed = list(numbers)
