@@ -16,6 +16,7 @@ from local_stack.deployment import client
 from local_stack.seed import LIVELY, OWN, Api, mqtt, origin, stream
 from local_stack.smoke.client import Note, Smoke
 from local_stack.smoke.rows import row
+from local_stack.viewer import Frame, Viewer
 from ops.full_revalidation import demand_full_revalidation
 from tidegate.domain.revocations import Task, TaskKind
 from tidegate.providers.control_plane import ControlPlaneProviders
@@ -106,7 +107,7 @@ async def terminated(
     within_s: float = WITHIN_S,
     spared: bool = True,
 ) -> str:
-    """Run the operation; the guest must hear of it in time and lose its connection, the owner must not.
+    """Run the operation; the guest must hear of it in time and keep its connection, and the owner must not.
 
     Returns how long it took, in words.
     """
@@ -127,15 +128,46 @@ async def terminated(
     expect(error["errorCode"] == "STREAM_AUTH_FAILED" and error["retryable"] is False, f"{error}")
     expect(took <= within_s, f"it took {took:.2f} s")
     await guest.until(lambda frame: frame["type"] == "status" and frame["status"] == "error")
-    await guest.closed()
+    await guest.open_still()
     if spared:
         second = smoke.payload()
         await smoke.publish(scene.topic, second)
         await owner.data(second)
         expect(not _errors(owner.frames), "the valid viewer was interrupted")
         expect(not _with_payload(guest.frames, second), "the guest received data")
+    await guest.close()
     await owner.close()
     return f"after {took * 1000:.0f} ms"
+
+
+async def _ended_times(viewer: Viewer, times: int) -> None:
+    """Await that the viewer's subscription was ended so often."""
+
+    def ended(_frame: Frame) -> bool:
+        states = [frame for frame in viewer.frames if frame["type"] == "status" and frame["status"] == "error"]
+        return len(states) >= times
+
+    await viewer.until(ended, WITHIN_S + _LATE_S)
+
+
+@row("terminated: the last subscription, and the connection stays")
+async def test_the_connection_stays(smoke: Smoke, note: Note) -> None:
+    """A page that lost everything gets it back without another handshake."""
+    scene = Scene(smoke, "public")
+    guest = await smoke.subscribed(smoke.mint(smoke.anonymous(), scene.demo), scene.demo)
+    turns = 3
+    for turn in range(1, turns + 1):
+        await asyncio.to_thread(rotation, scene)
+        await _ended_times(guest, turn)
+        await guest.open_still()
+        token = smoke.mint(smoke.anonymous(), scene.demo)
+        ack = await guest.subscribe(scene.demo["dashboardId"], "telemetry", token)
+        expect(ack["ok"], f"subscribe refused: {ack}")
+        again = smoke.payload()
+        await smoke.publish(scene.topic, again)
+        await guest.data(again)
+    await guest.close()
+    note(f"{turns} times, one handshake")
 
 
 @row("terminated: credential profile withdrawn from public use")
@@ -161,7 +193,8 @@ async def test_credential_withdrawn(smoke: Smoke, note: Note) -> None:
     took = error["at"] - started
     expect(error["errorCode"] == "STREAM_AUTH_FAILED" and error["retryable"] is False, f"{error}")
     expect(took <= WITHIN_S, f"it took {took:.2f} s")
-    await guest.closed()
+    await guest.open_still()
+    await guest.close()
     seen = time.monotonic()
     await member.until(lambda frame: frame["type"] == "data" and frame["at"] > seen)
     expect(not _errors(member.frames), "the valid viewer was interrupted")
@@ -237,7 +270,8 @@ async def test_by_full_revalidation(smoke: Smoke, note: Note) -> None:
         started = time.monotonic()
         demand_full_revalidation(smoke.environment())
         error = await guest.until(lambda frame: frame["type"] == "error", ASKED_WITHIN_S)
-        await guest.closed()
+        await guest.open_still()
+    await guest.close()
     expect(error["retryable"] is False, f"{error}")
     expect(not _errors(owner.frames), "the valid viewer was interrupted")
     await owner.close()

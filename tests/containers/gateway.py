@@ -111,7 +111,7 @@ class GatewayContainer:
         self.access, self.connections = MemoryAccess(), MemoryConnections()
         self.subscriptions = MemorySubscriptions(self.connections)
         self.streams, self.last_values = MemoryStreams(), MemoryLastValues()
-        self.rate_store, self.caps = MemoryRates(), MemoryCaps()
+        self.rate_store, self.caps = MemoryRates(), MemoryCaps(self.connections)
         self.sender, self.catch_ups = MemorySender(), MemoryCatchUpQueue()
         self.relay_workers = MemoryRelayWorkers()
         self.tokens, self.profiles = FakeTokens(), FakeProfiles()

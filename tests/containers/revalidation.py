@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tests.containers.gateway import DASHBOARD, DATASOURCE, GatewayContainer
 from tests.doubles.stores import MemoryFullRevalidationRuns
 from tidegate.domain.access import owner_that_counts
@@ -59,8 +61,8 @@ class LocalFeed:
 
 
 class RevalidationContainer(GatewayContainer):
-    def __init__(self, batch: int = 100, switches: Switches = ALL_ON) -> None:
-        super().__init__()
+    def __init__(self, batch: int = 100, switches: Switches = ALL_ON, **options: Any) -> None:
+        super().__init__(**options)
         self.feed, self.tasks, self.runs = LocalFeed(), Tasks(), MemoryFullRevalidationRuns()
         self.terminate = TerminateSubscriptions(
             subscriptions=self.subscriptions,

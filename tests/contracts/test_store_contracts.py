@@ -75,7 +75,7 @@ def stores(request: pytest.FixtureRequest) -> Stores:
             MemoryLastValues(),
             MemoryRates(),
             MemoryAttempts(),
-            MemoryCaps(),
+            MemoryCaps(connections),
             MemoryUpstreamHolds(),
             8,
         )
@@ -88,7 +88,9 @@ def stores(request: pytest.FixtureRequest) -> Stores:
         control_plane.last_values,
         DynamoRates(control_plane.db, control_plane.table(tables.LIMITERS)),
         DynamoAttempts(control_plane.db, control_plane.table(tables.LIMITERS)),
-        DynamoCaps(control_plane.db, control_plane.table(tables.LIMITERS), "t"),
+        DynamoCaps(
+            control_plane.db, control_plane.table(tables.LIMITERS), "t", control_plane.table(tables.CONNECTIONS)
+        ),
         DynamoUpstreamHolds(control_plane.db, control_plane.table(tables.LIMITERS), "t"),
         1,
     )
@@ -201,6 +203,39 @@ def test_only_an_empty_connection_closes(stores: Stores) -> None:
     assert stores.connections.close_if_empty("c=") and stores.connections.close_if_empty("c=")
     assert reserved(stores, KEY) is Reservation.GONE
     assert not stores.connections.close_if_empty("unknown")
+
+
+def test_who_has_subscribed_is_no_longer_unused(stores: Stores) -> None:
+    opened(stores)
+    opened(stores, "fresh=")
+    reserved(stores, KEY)
+    assert not stores.connections.close_if_empty("c=", never_subscribed=True)
+    stores.subscriptions.release_key(KEY)
+    assert not stores.connections.close_if_empty("c=", never_subscribed=True)
+    assert stores.connections.close_if_empty("fresh=", never_subscribed=True)
+    assert stores.connections.close_if_empty("c=")
+
+
+def test_a_place_is_given_back_unless_somebody_counts_on_it(stores: Stores) -> None:
+    opened(stores)
+    reserved(stores, KEY)
+    assert stores.caps.take("dash#d", 0, 5, "c=") and stores.caps.take("dash#d", 0, 5, "other=")
+    assert stores.connections.note_slot("c=", "dash#d#0")
+    busy = stores.connections.get("c=")
+    stores.subscriptions.release_key(KEY)
+    empty = stores.connections.get("c=")
+    assert busy is not None and empty is not None
+    assert not stores.caps.give_back(busy, [("dash#d", 0)]), "its keys are others now"
+    assert reserved(stores, KEY) is Reservation.RESERVED
+    assert not stores.caps.give_back(empty, [("dash#d", 0)]), "a subscribe counts on it"
+    stores.subscriptions.release_key(KEY)
+    for _ in range(2):
+        assert stores.caps.give_back(empty, [("dash#d", 0)])
+        now = stores.connections.get("c=")
+        assert now is not None and "dash#d#0" not in now.slots
+        assert [holder for page in stores.caps.scan(0, 1) for _, _, holder in page.items] == ["other="]
+    stores.connections.remove("c=")
+    assert not stores.caps.give_back(empty, [("dash#d", 0)])
 
 
 # --- subscriptions -----------------------------------------------------------------------------------------

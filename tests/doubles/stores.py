@@ -7,7 +7,7 @@ see, which neither moto nor an emulator does.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from threading import RLock
 from typing import TypeVar
@@ -157,10 +157,10 @@ class MemoryConnections(ConnectionStore):
     def scan(self, segment: int, segments: int, after: str | None = None) -> Iterator[ScanPage[Connection]]:
         return _scan(self.rows, segment, segments, after)
 
-    def close_if_empty(self, connection_id: str) -> bool:
+    def close_if_empty(self, connection_id: str, *, never_subscribed: bool = False) -> bool:
         with self.lock:
             row = self.rows.get(connection_id)
-            if row is None or row.subscriptions:
+            if row is None or row.subscriptions or (never_subscribed and row.begun):
                 return False
             self.rows[connection_id] = replace(row, closing=True)
             return True
@@ -362,8 +362,9 @@ class MemoryUpstreamHolds(UpstreamHolds):
 class MemoryCaps(CapStore):
     """Caps in a dict."""
 
-    def __init__(self) -> None:
-        self._lock = RLock()
+    def __init__(self, connections: MemoryConnections) -> None:
+        self._connections = connections
+        self._lock = connections.lock
         self.holders: dict[tuple[str, int], set[str]] = {}
 
     def take(self, cap: str, shard: int, limit: int, holder: str, deadline: float | None = None) -> bool:
@@ -382,6 +383,16 @@ class MemoryCaps(CapStore):
     def release(self, cap: str, shard: int, holder: str, deadline: float | None = None) -> None:
         with self._lock:
             self.holders.get((cap, shard), set()).discard(holder)
+
+    def give_back(self, seen: Connection, slots: Collection[tuple[str, int]]) -> bool:
+        with self._lock:
+            row = self._connections.rows.get(seen.connection_id)
+            if row is None or row.subscriptions != seen.subscriptions:
+                return False
+            self._connections.forget_slots(seen.connection_id, [f"{cap}#{shard}" for cap, shard in slots])
+            for cap, shard in slots:
+                self.release(cap, shard, seen.connection_id)
+            return True
 
 
 class MemoryFullRevalidationRuns(FullRevalidationRuns):

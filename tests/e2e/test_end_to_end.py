@@ -124,7 +124,9 @@ def control_plane(stack: Mapping[str, Any], config: Config) -> ControlPlaneProvi
 
 def test_limits_are_exact_on_a_real_table_api(control_plane: ControlPlaneProviders) -> None:
     rates = DynamoRates(control_plane.db, control_plane.table(tables.LIMITERS))
-    caps = DynamoCaps(control_plane.db, control_plane.table(tables.LIMITERS), "e2e")
+    caps = DynamoCaps(
+        control_plane.db, control_plane.table(tables.LIMITERS), "e2e", control_plane.table(tables.CONNECTIONS)
+    )
     holds = DynamoUpstreamHolds(control_plane.db, control_plane.table(tables.LIMITERS), "e2e")
     until = control_plane.clock.monotonic() + 60
 

@@ -141,7 +141,8 @@ def test_a_viewer_subscribes_is_served_and_cut_after_a_rotation(remote: RemoteDe
     )
     error = remote.gateway.frames("c1=")[-2]
     assert (error["errorCode"], error["retryable"]) == ("STREAM_AUTH_FAILED", False) and "revoked" in error["message"]
-    assert remote.publish() == 0 and control_plane.connections.get("c1=") is None
+    connection = control_plane.connections.get("c1=")
+    assert remote.publish() == 0 and connection is not None and not connection.subscriptions
     remote.viewers("c2=")
     asked = remote.asked(FEED)
     remote.run(POLL)

@@ -101,8 +101,15 @@ def test_a_cut_by_poll_and_worker(deployed: Mapping[str, str], management: Manag
     assert tasks == [{"kind": "dashboard", "target": demo.dashboard_id}]
     assert run(tasks[0]) == {"batchItemFailures": []}
     told = [frame["type"] for frame in gateway.frames("c1=")]
-    assert told == ["ack", "status", "error", "status"] and ("DELETE", "c1=") in management.requests
-    assert ControlPlaneProviders(deployed).connections.get("c1=") is None
+    assert told == ["ack", "status", "error", "status"] and ("DELETE", "c1=") not in management.requests
+    control_plane = ControlPlaneProviders(deployed)
+    connection = control_plane.connections.get("c1=")
+    assert connection is not None and not connection.subscriptions, "it stays open"
+    assert [slot.partition("#")[0] for slot in connection.slots] == ["ip"]
+    holders = [cap for page in control_plane.caps.scan(0, 1) for cap, _, _ in page.items]
+    assert [cap.partition("#")[0] for cap in holders] == ["ip"], "the place of the dashboard is free"
+    gateway.say("c1=", demo.subscribe())
+    assert [frame["type"] for frame in gateway.frames("c1=")[4:]] == ["ack", "status"], "on the same connection"
     run({"kind": "poll", "target": ""})
     assert queued(deployed) == [], "the cursor has moved"
     assert run({"kind": "nonsense"}) == {"batchItemFailures": [{"itemIdentifier": "m1"}]}
@@ -146,8 +153,10 @@ def test_a_switch_ends_who_is_there_and_refuses_who_comes(
     assert (error["type"], error["errorCode"], error["message"]) == ("error", "STREAM_POLICY_BLOCKED", text)
     assert error["retryable"] is False
     assert (status["type"], status["status"], status["errorCode"]) == ("status", "error", "STREAM_POLICY_BLOCKED")
-    assert gateway.publish(b"1") == 0 and ("DELETE", "c1=") in management.requests
-    assert ControlPlaneProviders(deployed).connections.get("c1=") is None
+    assert gateway.publish(b"1") == 0
+    closed = switch == "REALTIME_ENABLED"
+    assert (("DELETE", "c1=") in management.requests) is closed
+    assert (ControlPlaneProviders(deployed).connections.get("c1=") is None) is closed
 
 
 def test_a_dead_relay_is_found_by_worker(deployed: Mapping[str, str], management: ManagementServer) -> None:

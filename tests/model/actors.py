@@ -12,7 +12,7 @@ from tests.model.explorer import Answers, Script, Store
 from tidegate.domain.access import PUBLIC_SUBJECT, Role, UserAccess
 from tidegate.domain.client_queues import Batch
 from tidegate.domain.revocations import Task, TaskKind
-from tidegate.domain.subscriptions import LastValue, Stream, Subscription, SubscriptionKey
+from tidegate.domain.subscriptions import Connection, LastValue, Stream, Subscription, SubscriptionKey
 from tidegate.domain.tokens import STREAM_SCOPE, SessionClaims
 from tidegate.errors import TidegateError
 from tidegate.ports.delivery import Delivery, OutboundMessage, OutboundQueue, SendResult
@@ -48,13 +48,19 @@ class AttemptIds:
         raise NotImplementedError
 
 
-class NoSlots:
+class NotedSlots:
     """Caps are not what is explored here: the slot noted is the slot taken."""
+
+    def __init__(self, answers: Answers) -> None:
+        self._answers = answers
 
     def take(self, *_args: object, noted: frozenset[str], **_options: object) -> str:
         return min(noted)
 
     def free(self, *_args: object) -> None: ...
+
+    def give_back(self, connection: Connection, slots: Iterable[str]) -> None:
+        self._answers.ask("caps", "give_back", connection, tuple(sorted(slots)))
 
 
 class LaterTasks:
@@ -211,7 +217,7 @@ def _subscribing(answers: Answers, actor: str, claims: SessionClaims, clock: Clo
     tokens: Any = type("Tokens", (), {"verify": lambda *_: claims})()
     access: Any = Store(answers, "access")
     rates: Any = NoRates()
-    slots: Any = NoSlots()
+    slots: Any = NotedSlots(answers)
     connections: Any = Connections(answers)
     subscriptions: Any = Store(answers, "subscriptions")
     unused: Any = None
@@ -351,7 +357,7 @@ def fan_out(messages: int) -> Script:
 def _ending(answers: Answers) -> EndConnection:
     connections: Any = Connections(answers)
     subscriptions: Any = Store(answers, "subscriptions")
-    slots: Any = NoSlots()
+    slots: Any = NotedSlots(answers)
     sender: Any = StepSender(answers)
     return EndConnection(
         connections=connections, subscriptions=subscriptions, quota=slots, sender=sender, observer=MemoryObserver()

@@ -26,6 +26,7 @@ from tidegate.domain.access import (
 from tidegate.domain.subscriptions import Connection, LastValue, Subscription, SubscriptionKey
 from tidegate.ports.delivery import Delivery
 from tidegate.ports.gateway import AccessSnapshot
+from tidegate.usecases.limits.connection_quota import dashboard_cap
 
 #: How long a decision may be used, seconds: the bound of invariant 2.
 BOUND_S = 1.0
@@ -74,6 +75,8 @@ class Viewers(Scene[ViewerStores]):
     rows_class: type[Rows] = Rows
     #: The query of a dashboard's rows is answered by the lagging index: a safeguard taken out.
     weak_query = False
+    #: A place is given back whatever subscribed meanwhile: a safeguard taken out.
+    weak_places = False
 
     def __init__(
         self,
@@ -117,6 +120,7 @@ class Viewers(Scene[ViewerStores]):
                 "ip",
                 int(NOW),
                 subscriptions={DATASOURCE: DASHBOARD} if connection_id in self._live else {},
+                slots=frozenset({f"{dashboard_cap(DASHBOARD)}#0"} if connection_id in self._live else ()),
             )
             for connection_id in self._connections
         }
@@ -129,7 +133,7 @@ class Viewers(Scene[ViewerStores]):
             None if stores.index is None else _rows_key(stores.index),
             tuple(
                 sorted(
-                    (connection_id, bool(row.closing), *row.subscriptions)
+                    (connection_id, bool(row.closing), *row.subscriptions, *sorted(row.slots))
                     for connection_id, row in stores.connections.items()
                 )
             ),
@@ -157,6 +161,8 @@ class Viewers(Scene[ViewerStores]):
                 return stores, ("got", _found(stores, call.store)), None
             case "clock":
                 return replace(stores, read_at={**stores.read_at, actor: stores.now}), ("got", stores.now), None
+            case "caps":
+                return self._give_back(stores, *call.args), ("got", None), None
             case "queue":
                 # Seconds later the index shows what was there before the change; of what came after, it need not.
                 seen = {key: row for key, row in stores.rows.items() if key in stores.known}
@@ -186,6 +192,14 @@ class Viewers(Scene[ViewerStores]):
         if isinstance(answer, Iterator):
             answer = list(answer)
         return replace(stores, rows=rows.rows, connections=connections.rows), ("got", answer), None
+
+    def _give_back(self, stores: ViewerStores, seen: Connection, slots: Sequence[str]) -> ViewerStores:
+        """The transaction that frees places: it fails when the connection's keys are not those that were seen."""
+        there = stores.connections.get(seen.connection_id)
+        if there is None or (there.subscriptions != seen.subscriptions and not self.weak_places):
+            return stores
+        kept = replace(there, slots=there.slots - frozenset(slots))
+        return replace(stores, connections={**stores.connections, seen.connection_id: kept})
 
     def _revoke(self, stores: ViewerStores, number: int) -> tuple[ViewerStores, Answer, str | None]:
         access, user, owner = changed = self._revocations[number](_access(stores))
@@ -239,6 +253,8 @@ class Viewers(Scene[ViewerStores]):
             held = stores.connections.get(key.connection_id)
             if row.live and (held is None or DATASOURCE not in held.subscriptions):
                 raise Violation("a live row has no key in its connection")
+            if row.live and held is not None and not held.slots:
+                raise Violation("a live row has no place in its dashboard's quota")
         if state.faults == self.faults:
             for connection_id, connection in stores.connections.items():
                 key = SubscriptionKey(DASHBOARD, connection_id, DATASOURCE)

@@ -329,6 +329,10 @@ def with_rows(rows_class: type[Rows]) -> Callable[[Viewers], None]:
     return prepare
 
 
+def weak_places(scene: Viewers) -> None:
+    scene.weak_places = True
+
+
 def weak_query(scene: Viewers) -> None:
     scene.weak_query = True
 
@@ -349,6 +353,7 @@ def weak_query(scene: Viewers) -> None:
             with_rows(LiveRowsReplaced),
         ),
         ("the age of what admitted", "a first value while the right is lost", None),
+        ("the look at the keys before a place is given back", "a new token, two rotations", weak_places),
         ("the floor of a datasource", "a profile is withdrawn", None),
         ("what a withdrawal leaves alone", "a profile of another datasource is withdrawn", None),
     ],

@@ -140,7 +140,7 @@ def test_only_a_condition_or_a_flood_of_the_key_is_a_refusal(mode: FailureMode, 
     with pytest.raises(LimitReached):
         rates(answer, mode, observer).consume("s", "k", 5, refusal="Too many")
     assert observer.counts == {("limiter", "rejected", "s"): 1}
-    assert not DynamoCaps(database(answer), "limiters", "t").take("dash#d", 0, 5, "c")
+    assert not DynamoCaps(database(answer), "limiters", "t", "connections").take("dash#d", 0, 5, "c")
 
 
 @every_failure
@@ -148,7 +148,7 @@ def test_a_place_in_a_quota_is_not_full_because_its_store_failed(
     answer: AwsError | Mapping[str, Any], cause: str
 ) -> None:
     with pytest.raises(Unavailable) as unavailable:
-        DynamoCaps(database(answer), "limiters", "t").take("dash#d", 0, 5, "c")
+        DynamoCaps(database(answer), "limiters", "t", "connections").take("dash#d", 0, 5, "c")
     assert unavailable.value.code == cause
 
 
@@ -191,10 +191,12 @@ def test_holds_that_keep_changing_are_given_up() -> None:
 @pytest.mark.parametrize("holders", [{"SS": ["somebody else"]}, {"S": "c"}])
 def test_a_place_is_taken_only_when_the_answer_says_so(holders: Mapping[str, Any]) -> None:
     key = {"S": "cap#t#dash#d#0"}
-    taken = DynamoCaps(database({"Attributes": {"key": key, "holders": {"SS": ["c", "d"]}}}), "limiters", "t")
+    taken = DynamoCaps(
+        database({"Attributes": {"key": key, "holders": {"SS": ["c", "d"]}}}), "limiters", "t", "connections"
+    )
     assert taken.take("dash#d", 0, 5, "c")
     with pytest.raises(Unavailable) as unavailable:
-        DynamoCaps(database({"Attributes": {"key": key, "holders": holders}}), "limiters", "t").take(
+        DynamoCaps(database({"Attributes": {"key": key, "holders": holders}}), "limiters", "t", "connections").take(
             "dash#d", 0, 5, "c"
         )
     assert unavailable.value.code == "store_malformed"
@@ -395,10 +397,10 @@ def test_cleaning_up_has_a_deadline() -> None:
     client = Deadlines()
     db = DynamoDb(cast(JsonClient, client))
     DynamoAttempts(db, "limiters").right("k", "a", 7.0)
-    DynamoCaps(db, "limiters", "t").release("dash#d", 0, "c", 8.0)
+    DynamoCaps(db, "limiters", "t", "connections").release("dash#d", 0, "c", 8.0)
     assert client.given == [7.0, 8.0]
     with pytest.raises(Unavailable, match="in time"):
         DynamoAttempts(db, "limiters").right("k", "a", -1.0)
     with pytest.raises(Unavailable, match="in time"):
-        DynamoCaps(db, "limiters", "t").release("dash#d", 0, "c", -1.0)
+        DynamoCaps(db, "limiters", "t", "connections").release("dash#d", 0, "c", -1.0)
     assert len(client.given) == 2

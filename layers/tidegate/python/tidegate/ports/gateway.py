@@ -101,8 +101,11 @@ class ConnectionStore(Protocol):
         of a page: reading goes on behind it.
         """
 
-    def close_if_empty(self, connection_id: str) -> bool:
-        """Set `closing`, on the condition that the set of keys is empty. True when it is set, now or before."""
+    def close_if_empty(self, connection_id: str, *, never_subscribed: bool = False) -> bool:
+        """Set `closing`, on the condition that the set of keys is empty. True when it is set, now or before.
+
+        `never_subscribed`: on the further condition that no subscription ever began on it.
+        """
 
 
 class SubscriptionStore(Protocol):

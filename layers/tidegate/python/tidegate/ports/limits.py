@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from tidegate.domain.attempts import AttemptDecision, AttemptPolicy
     from tidegate.domain.limits import RateDecision
+    from tidegate.domain.subscriptions import Connection
     from tidegate.ports.runtime import ScanPage
 
 
@@ -60,6 +61,15 @@ class CapStore(Protocol):
 
     def release(self, cap: str, shard: int, holder: str, deadline: float | None = None) -> None:
         """Remove the holder from the set of one counter shard. Repeating changes nothing."""
+
+    def give_back(self, seen: Connection, slots: Collection[tuple[str, int]]) -> bool:
+        """Remove a connection from the sets of these (cap, counter shard), and the slots from its row.
+
+        It is one transaction.
+
+        The condition: the connection is there and has the very keys that were seen. So a subscribe that has reserved a
+        key meanwhile keeps its slot. False when it does not hold. Repeating is harmless.
+        """
 
 
 class UpstreamHolds(Protocol):

@@ -79,7 +79,12 @@ class LimitProviders(StoreProviders):
     def caps(self) -> DynamoCaps:
         from tidegate.adapters.dynamodb.limits import DynamoCaps
 
-        return DynamoCaps(self.db, self.table(tables.LIMITERS), self.settings.limiter_namespace)
+        return DynamoCaps(
+            self.db,
+            self.table(tables.LIMITERS),
+            self.settings.limiter_namespace,
+            self.table(tables.CONNECTIONS),
+        )
 
     @cached_property
     def upstream_quota(self) -> UpstreamQuota:

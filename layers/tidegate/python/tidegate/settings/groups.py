@@ -190,7 +190,7 @@ class GatewaySettings:
         "REALTIME_UNAUTHENTICATED_TIMEOUT_MS",
         60_000,
         _millis,
-        "A connection without any subscription is closed after this.",
+        "A connection that has never begun a subscription is closed after this.",
     )
     max_message_bytes: int = setting(
         "REALTIME_MAX_MESSAGE_BYTES",

@@ -129,13 +129,14 @@ class DynamoConnections(ConnectionStore):
         for items, position in self._db.scan(self._table, segment, segments, after):
             yield ScanPage([_connection(item) for item in items], position)
 
-    def close_if_empty(self, connection_id: str) -> bool:
+    def close_if_empty(self, connection_id: str, *, never_subscribed: bool = False) -> bool:
+        unused = " AND size(#begun) = :none" if never_subscribed else ""
         try:
             self._db.update(
                 self._table,
                 {"connection_id": connection_id},
                 "SET #closing = :yes",
-                "attribute_exists(#connection_id) AND size(#subscriptions) = :none",
+                f"attribute_exists(#connection_id) AND size(#subscriptions) = :none{unused}",
                 {"yes": True, "none": 0},
             )
         except ConditionFailed:
@@ -151,6 +152,20 @@ def drop_key_action(table: str, key: SubscriptionKey) -> dict[str, Any]:
         "REMOVE #subscriptions.#datasource",
         "attribute_exists(#connection_id)",
         names={"datasource": key.datasource_id},
+    )
+
+
+def forget_slots_action(table: str, seen: Connection, slots: Iterable[str]) -> dict[str, Any]:
+    """The action that forgets slots which are given back. It fails when the set of keys is not the one that was seen.
+
+    So nobody has reserved a key meanwhile and counts on a slot.
+    """
+    return update_action(
+        table,
+        {"connection_id": seen.connection_id},
+        "DELETE #slots :slots",
+        "#subscriptions = :seen",
+        {"slots": frozenset(slots), "seen": dict(seen.subscriptions)},
     )
 
 

@@ -8,11 +8,13 @@ says nothing about the key: the store is unavailable.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from time import monotonic
 
-from tidegate.adapters.dynamodb.client import ConditionFailed, DynamoDb, KeyFlooded
+from tidegate.adapters.dynamodb.client import ConditionFailed, DynamoDb, KeyFlooded, TransactionFailed, update_action
+from tidegate.adapters.dynamodb.connections import forget_slots_action
 from tidegate.domain.limits import FLOODED, RateDecision, decide_rate, window_of
+from tidegate.domain.subscriptions import Connection
 from tidegate.errors import Unavailable
 from tidegate.ports.limits import CapStore, RateCounter
 from tidegate.ports.runtime import ScanPage
@@ -62,10 +64,11 @@ class DynamoRates(RateCounter):
 class DynamoCaps(CapStore):
     """Caps, one item for each counter shard."""
 
-    def __init__(self, db: DynamoDb, table: str, namespace: str) -> None:
+    def __init__(self, db: DynamoDb, table: str, namespace: str, connections_table: str) -> None:
         self._db = db
         self._table = table
         self._namespace = namespace
+        self._connections = connections_table
 
     def take(self, cap: str, shard: int, limit: int, holder: str, deadline: float | None = None) -> bool:
         if deadline is not None:
@@ -109,6 +112,20 @@ class DynamoCaps(CapStore):
             values={"holders": {holder}},
             deadline=deadline,
         )
+
+    def give_back(self, seen: Connection, slots: Collection[tuple[str, int]]) -> bool:
+        names = [f"{cap}#{shard}" for cap, shard in slots]
+        freed = [
+            update_action(
+                self._table, self._key(cap, shard), "DELETE #holders :holders", values={"holders": {seen.connection_id}}
+            )
+            for cap, shard in slots
+        ]
+        try:
+            self._db.transact([forget_slots_action(self._connections, seen, names), *freed])
+        except TransactionFailed:
+            return False
+        return True
 
     def _key(self, cap: str, shard: int) -> dict[str, str]:
         return {"key": f"{_CAP}{self._namespace}#{cap}#{shard}"}

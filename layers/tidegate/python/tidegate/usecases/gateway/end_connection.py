@@ -10,7 +10,7 @@ from __future__ import annotations
 from tidegate.ports.delivery import Sender
 from tidegate.ports.gateway import ConnectionStore, SubscriptionStore
 from tidegate.ports.runtime import Observer
-from tidegate.usecases.limits.connection_quota import ConnectionQuota
+from tidegate.usecases.limits.connection_quota import ConnectionQuota, unused_slots
 
 
 class EndConnection:
@@ -54,6 +54,15 @@ class EndConnection:
         self.disconnected(connection_id)
         self._sender.close(connection_id)
         self._observer.count("viewers_gone")
+
+    def free_unused(self, connection_id: str) -> None:
+        """Free the places of dashboards of which this connection, which stays open, has no subscription any longer.
+
+        Raises `Unavailable` when the connection could not be read.
+        """
+        connection = self._connections.get(connection_id)
+        if connection is not None and (slots := unused_slots(connection)):
+            self._quota.give_back(connection, slots)
 
     def cut_off(self, connection_id: str) -> None:
         """Remove a connection that sent too much, and ask the platform to close it."""

@@ -29,7 +29,7 @@ from tidegate.errors import Denied, Disabled, LimitReached, TidegateError, Unaut
 from tidegate.ports.gateway import ConnectionStore, Reservation, SessionTokens, StreamStore, SubscriptionStore
 from tidegate.ports.runtime import Clock, Ids, Observer
 from tidegate.usecases.gateway.authorizer import Authorization, Authorizer
-from tidegate.usecases.limits.connection_quota import ConnectionQuota, home_slot
+from tidegate.usecases.limits.connection_quota import ConnectionQuota, dashboard_cap, home_slot
 from tidegate.usecases.limits.deadline import LimiterDeadline
 from tidegate.usecases.limits.rate_limits import RateLimits
 from tidegate.usecases.limits.upstream_quota import UpstreamQuota
@@ -215,7 +215,7 @@ class Subscribe:
 
         Returns the slot; None when the limiter's store is down and its failure mode is fail-open.
         """
-        cap, limit = f"dash#{key.dashboard_id}", self._policy.connections_per_dashboard
+        cap, limit = dashboard_cap(key.dashboard_id), self._policy.connections_per_dashboard
         noted = {slot for slot in connection.slots if slot.rpartition("#")[0] == cap}
         noted = noted or {home_slot(cap, key.connection_id, limit)}
         self._reserve(key, connection, min(noted))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 
 from tidegate.domain.limits import CAP_RETRY_MS, FailureMode, Outcome, counter_shards
+from tidegate.domain.subscriptions import Connection
 from tidegate.errors import LimiterUnavailable, LimitReached, Unavailable
 from tidegate.ports.limits import CapStore
 from tidegate.ports.runtime import Clock, Observer
@@ -19,6 +20,18 @@ from tidegate.usecases.limits.deadline import LimiterDeadline
 def slot_name(cap: str, shard: int) -> str:
     """The name under which a slot is noted on its connection."""
     return f"{cap}#{shard}"
+
+
+def dashboard_cap(dashboard_id: str) -> str:
+    """The cap of the connections that hold a subscription of a dashboard."""
+    return f"dash#{dashboard_id}"
+
+
+def unused_slots(connection: Connection) -> frozenset[str]:
+    """Slots of dashboards of which the connection has no subscription. That of its address it needs while it lives."""
+    used = {dashboard_cap(dashboard_id) for dashboard_id in connection.subscriptions.values()}
+    caps = {slot: slot.rpartition("#")[0] for slot in connection.slots}
+    return frozenset(slot for slot, cap in caps.items() if cap.startswith(dashboard_cap("")) and cap not in used)
 
 
 def home_slot(cap: str, holder: str, limit: int) -> str:
@@ -111,6 +124,21 @@ class ConnectionQuota:
                     self._store.release(cap, int(shard), holder, until_s)
             except Unavailable:
                 self._observer.count("slots_not_freed")
+
+    def give_back(self, connection: Connection, slots: Iterable[str]) -> None:
+        """Free slots that a connection needs no more, and lives on. Nothing happens when its keys changed meanwhile.
+
+        A slot that cannot be freed now is counted, and is freed with the connection or by a later sweep.
+
+        Args:
+            connection: as it was read, without a key that needs one of the slots.
+            slots: names of slots that are noted on it.
+        """
+        parts = [slot.rpartition("#") for slot in sorted(slots)]
+        try:
+            self._store.give_back(connection, [(cap, int(shard)) for cap, _, shard in parts])
+        except Unavailable:
+            self._observer.count("slots_not_freed")
 
     def _deadline(self) -> LimiterDeadline:
         return LimiterDeadline(self._clock, self._timeout_s)

@@ -24,7 +24,7 @@ from tidegate.ports.limits import CapStore
 from tidegate.ports.revocation import FullRevalidationRuns, RevalidationQueue, RevalidationRun
 from tidegate.ports.runtime import Clock, Ids, Observer
 from tidegate.usecases.gateway.end_connection import EndConnection
-from tidegate.usecases.limits.connection_quota import slot_name
+from tidegate.usecases.limits.connection_quota import slot_name, unused_slots
 from tidegate.usecases.parallel import in_parallel
 from tidegate.usecases.remote_api.reintrospect import Reintrospect
 from tidegate.usecases.revocation.evaluate import Evaluate
@@ -112,7 +112,7 @@ class FullRevalidation:
         """
         Args:
             interval_s: least time between the beginnings of two full revalidations, seconds.
-            idle_timeout_s: how old a connection without subscriptions may become, seconds.
+            idle_timeout_s: how old a connection that never subscribed may become, seconds.
             reintrospect: asks a remote API about rows, because its feed does not report every lost right. None without
                 a remote API.
             switches: what the operator switched on. When they differ from those of the last run, a run is due at once.
@@ -247,7 +247,10 @@ class FullRevalidation:
         return found
 
     def _sweep_connections(self, run: RevalidationRun, connections: dict[str, Connection], deadline: float) -> None:
-        """Remove connections that have no subscription, are older than the platform allows, or are gone."""
+        """Remove connections that never subscribed, are older than the platform allows, or are gone.
+
+        Those that stay without a subscription give back the places of dashboards.
+        """
         swept = run.progress.get(_SWEPT)
         if swept == _ENDED:
             return
@@ -262,12 +265,16 @@ class FullRevalidation:
 
     def _sweep(self, connection: Connection) -> None:
         connection_id = connection.connection_id
-        if not connection.subscriptions and self._connections.close_if_empty(connection_id):
+        # Without realtime nobody has a reason to stay.
+        unused = not connection.begun if self._switches.realtime else not connection.subscriptions
+        if unused and self._connections.close_if_empty(connection_id, never_subscribed=self._switches.realtime):
             self._end_connection.gone(connection_id)
             self._observer.count("connections_swept", reason="idle")
         elif int(self._clock.now()) - connection.opened_at > LONGEST_CONNECTION_S or self._is_gone(connection_id):
             self._end_connection.gone(connection_id)
             self._observer.count("connections_swept", reason="gone")
+        elif unused_slots(connection):
+            self._end_connection.free_unused(connection_id)
 
     def _is_gone(self, connection_id: str) -> bool:
         try:

@@ -1,4 +1,4 @@
-"""End subscriptions that are no longer admissible: claim, notify, delete, and close a connection that is left empty.
+"""End subscriptions that are no longer admissible: claim, notify, delete, and free the places that are left unused.
 
 The order of the steps matters:
 
@@ -8,6 +8,10 @@ The order of the steps matters:
 - A row with a claim accepts no new subscribe. So nobody comes back before being notified.
 - Only the run that has the claim may notify. Otherwise a second run, or a slow one, could send the end to a viewer who
   has come back in the meantime.
+
+The connection stays open, also when nothing is left on it. A page that is cut off comes back and asks for all it had,
+again and again. What an empty connection costs is bounded: it holds one of its address's places, and none of a
+dashboard's.
 
 Every step may be repeated. What a dead run claimed, another run may claim when the claim has ended.
 """
@@ -78,17 +82,25 @@ class TerminateSubscriptions:
         while self._clock.monotonic() < deadline and (group := list(islice(rest, _GROUP))):
             # All viewers of a group are notified before its rows are deleted, so no viewer waits for deletions.
             ended: list[Termination] = []
+            gone: set[str] = set()
             for start in range(0, len(group), _BATCH):
                 claim = TerminationClaim(run_id, int(self._clock.now()))
-                ended += self._claim_and_notify(group[start : start + _BATCH], claim)
-            in_parallel(self._delete, [row for row, _ in ended])
+                ended += self._claim_and_notify(group[start : start + _BATCH], claim, gone)
+            in_parallel(self._subscriptions.remove, [row for row, _ in ended])
+            left = {row.key.connection_id for row, _ in ended}
+            in_parallel(self._end_connection.gone, sorted(left & gone))
+            in_parallel(self._leave, sorted(left - gone))
             count += len(ended)
             for reason in Refusal:
                 if terminated := sum(1 for _, why in ended if why is reason):
                     self._observer.count("subscriptions_terminated", terminated, reason=reason.value)
         return count
 
-    def _claim_and_notify(self, batch: Sequence[Termination], claim: TerminationClaim) -> list[Termination]:
+    def _claim_and_notify(
+        self, batch: Sequence[Termination], claim: TerminationClaim, gone: set[str]
+    ) -> list[Termination]:
+        """Returns what was claimed and told. Connections that are not there any longer are added to `gone`."""
+
         def claim_row(termination: Termination) -> bool:
             row, refusal = termination
             expired_at = claim.at if refusal is Refusal.EXPIRED and row.termination is None else None
@@ -96,10 +108,10 @@ class TerminateSubscriptions:
 
         done = in_parallel(claim_row, batch)
         claimed = [(replace(row, termination=claim), why) for (row, why), ours in zip(batch, done, strict=True) if ours]
-        late = self._notify(claimed, claim)
+        late = self._notify(claimed, claim, gone)
         return [(row, why) for row, why in claimed if row.key.connection_id not in late]
 
-    def _notify(self, claimed: Sequence[Termination], claim: TerminationClaim) -> set[str]:
+    def _notify(self, claimed: Sequence[Termination], claim: TerminationClaim, gone: set[str]) -> set[str]:
         """Send every viewer an error, then in a second round a status, so that the error comes first.
 
         Returns the connections that could not be notified within `NOTIFY_WITHIN_S` of the claim. Their rows are left to
@@ -122,7 +134,6 @@ class TerminateSubscriptions:
             state = messages.status(datasource_id, Status.ERROR, now, code, text)
             errors.append(OutboundMessage(row.key.connection_id, messages.encode(error)))
             states.append(OutboundMessage(row.key.connection_id, messages.encode(state)))
-        gone: set[str] = set()
         for posts in (errors, states):
             waiting = [post for post in posts if post.connection_id not in gone | late]
             results = self._sender.post_many(waiting, before_each=in_time)
@@ -138,7 +149,9 @@ class TerminateSubscriptions:
             return ErrorCode.POLICY_BLOCKED, self._switches.text(row.protocol)
         return ErrorCode.AUTH_FAILED, _TEXTS[refusal]
 
-    def _delete(self, row: Subscription) -> None:
-        self._subscriptions.remove(row)
-        if self._connections.close_if_empty(row.key.connection_id):
-            self._end_connection.gone(row.key.connection_id)
+    def _leave(self, connection_id: str) -> None:
+        """Leave a connection that is there open. Without realtime an empty one has no reason to stay."""
+        if not self._switches.realtime and self._connections.close_if_empty(connection_id):
+            self._end_connection.gone(connection_id)
+        else:
+            self._end_connection.free_unused(connection_id)
