@@ -254,3 +254,69 @@ def test_a_client_that_goes_is_noticed_at_once(tmp_path: Path) -> None:
         assert report["places"]["/stream"] == {"now": 0, "ever": 1, "refused": 0, "messages": 0}
 
     run(tmp_path, test)
+
+
+def test_accept_close_answers_well_and_sends_nothing(tmp_path: Path) -> None:
+    async def test(running: RunningUpstreams) -> None:
+        async with running.sse() as stream:
+            await running.fault("sse", "accept-close", **{"for": 30})
+            await one_event(stream)  # who is connected stays so
+            async with running.sse() as other:
+                assert await other.read() == b""
+
+    run(tmp_path, test)
+
+
+def test_html_is_a_page_with_status_200(tmp_path: Path) -> None:
+    async def test(running: RunningUpstreams) -> None:
+        await running.fault("sse", "html")
+        async with running.http.get(running.at.sse_url) as answer:
+            assert (answer.status, answer.content_type) == (200, "text/html")
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize(
+    ("fault", "first_line"), [("poison-id", b"id: 1\x01"), ("long-id", b"id: " + b"1".zfill(9000))]
+)
+def test_ids_that_no_header_should_hold(tmp_path: Path, fault: str, first_line: bytes) -> None:
+    async def test(running: RunningUpstreams) -> None:
+        await running.fault("sse", fault, **{"for": 1})
+        async with running.sse({**FAST, "count": "2"}, last=0) as stream:
+            first, second = (await stream.read()).split(b"\n\n")[:2]
+        assert first.split(b"\n")[0] == first_line and second.startswith(b"id: 2\n")
+
+    run(tmp_path, test)
+
+
+def test_a_refusal_says_when_to_come_back(tmp_path: Path) -> None:
+    async def test(running: RunningUpstreams) -> None:
+        await running.fault("sse", "refuse", status=503, retryAfter=20)
+        async with running.http.get(running.at.sse_url) as answer:
+            assert (answer.status, answer.headers["Retry-After"]) == (503, "20")
+        await running.fault("sse", "refuse", status=204)
+        async with running.http.get(running.at.sse_url) as answer:
+            assert answer.status == 204 and "Retry-After" not in answer.headers
+        order = {"upstream": "sse", "fault": "refuse", "retryAfter": -1}
+        async with running.http.post(running.at.control_url, json=order) as answer:
+            assert answer.status == 400 and "retryAfter" in await answer.text()
+
+    run(tmp_path, test)
+
+
+def test_empty_messages_have_an_id_and_no_content(tmp_path: Path) -> None:
+    async def test(running: RunningUpstreams) -> None:
+        await running.fault("sse", "empty", **{"for": 1})
+        async with running.sse({**FAST, "count": "2"}, last=0) as stream:
+            assert (await stream.read()).startswith(b"id: 1\ndata: \n\nid: 2\ndata: {")
+
+    run(tmp_path, test)
+
+
+def test_an_id_that_is_too_large_is_answered_with_431(tmp_path: Path) -> None:
+    async def test(running: RunningUpstreams) -> None:
+        async with running.http.get(running.at.sse_url, headers={"Last-Event-ID": "1".zfill(9_000)}) as answer:
+            assert answer.status == 431
+        assert (await running.report("sse"))["refused"] == 1
+
+    run(tmp_path, test)
