@@ -49,6 +49,7 @@ class Source:
         self.opened: list[tuple[UpstreamRequest | MqttRequest, str]] = []
         self.open_now = 0
         self.fault: UpstreamFault | None = None
+        self.refuses: UpstreamFault | None = None
         self.breaks = 0
         self.answers = asyncio.Event()
         self.answers.set()
@@ -76,6 +77,8 @@ class Source:
         at = int(last_id) if last_id and self.ids else len(self._history)
         try:
             await self.answers.wait()
+            if self.refuses is not None:
+                raise UpstreamFault(self.refuses.code, self.refuses.text)
             yield Opened()
             while True:
                 async with self._said:
@@ -328,6 +331,24 @@ def test_a_break_is_told_and_goes_on_where_it_was() -> None:
         await settle(lambda: container.viewers.values == ["1", "2"])
         assert container.viewers.told == [("STREAM_IDLE_TIMEOUT", "Stream idle timeout")]
         assert container.viewers.states == ["connected", "connected"] and container.source.opened[-1][1] == "1"
+        await end(task)
+
+    run(work)
+
+
+def test_who_subscribes_to_a_broken_upstream_hears_why() -> None:
+    async def work() -> None:
+        container = RelayContainer()
+        long_ago = replace(container.stream, last_requested_at=container.stream.last_requested_at - 60)
+        container.streams.rows["stream"] = long_ago
+        container.source.refuses = UpstreamFault(ErrorCode.CONNECT_REFUSED, "Upstream rejected connection")
+        task = container.begin(container.relay())
+        await settle(lambda: len(container.source.opened) > 20)
+        refused = ("STREAM_CONNECT_REFUSED", "Upstream rejected connection")
+        assert container.viewers.told == [refused], "told once"
+        container.streams.touch(container.stream)
+        await settle(lambda: len(container.viewers.told) > 1)
+        assert set(container.viewers.told) == {refused}
         await end(task)
 
     run(work)

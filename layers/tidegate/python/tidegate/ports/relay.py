@@ -126,6 +126,13 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
+class SignOfLife:
+    """The upstream said that it is there, with a message that has no value. `message_id` is as of a message."""
+
+    message_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Oversize:
     """A message larger than the limit was dropped. The upstream goes on."""
 
@@ -137,7 +144,7 @@ class RetryAfter:
     milliseconds: int
 
 
-UpstreamEvent = Opened | UpstreamMessage | Oversize | RetryAfter
+UpstreamEvent = Opened | UpstreamMessage | SignOfLife | Oversize | RetryAfter
 
 
 class UpstreamFault(Exception):
@@ -146,13 +153,19 @@ class UpstreamFault(Exception):
     Attributes:
         code, text: what viewers are told.
         refused: the upstream will refuse again for the same reason, so it is tried less often.
+        over: the upstream says that there is nothing more to come. It is not connected again until somebody subscribes.
+        retry_after_ms: how long the upstream asks to be left alone now, milliseconds; 0 when it does not ask.
     """
 
-    def __init__(self, code: ErrorCode, text: str, *, refused: bool = False) -> None:
+    def __init__(
+        self, code: ErrorCode, text: str, *, refused: bool = False, over: bool = False, retry_after_ms: int = 0
+    ) -> None:
         super().__init__(text)
         self.code = code
         self.text = text
         self.refused = refused
+        self.over = over
+        self.retry_after_ms = retry_after_ms
 
 
 class NobodyListens(Unavailable):

@@ -3,6 +3,8 @@
 Invariant of this file: nothing is delivered unless the worker's lease holds at that moment. A standby reads, and keeps
 what it read. When it takes over, it drops what its predecessor has delivered already, as far as the upstream's message
 ids show that.
+
+Whether a connection has proved itself, and when viewers are told, is decided in `domain.connects`.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import TypeVar
 
 from tidegate.domain.backoff import delay_ms
 from tidegate.domain.conflation import Conflator
+from tidegate.domain.connects import HELD_S, Connects, Told
 from tidegate.domain.subscriptions import LastValue, Stream
 from tidegate.errors import Unavailable
 from tidegate.ports.gateway import LastValueStore
@@ -24,6 +27,8 @@ from tidegate.ports.relay import (
     Opened,
     Oversize,
     RetryAfter,
+    SignOfLife,
+    UpstreamEvent,
     UpstreamFault,
     UpstreamMessage,
     UpstreamRequest,
@@ -102,7 +107,13 @@ class Upstream:
         self._last_id = ""  # of what was delivered
         self._received_id = ""  # of what was read: where a reconnect goes on
         self._last_ms = 0
-        self._attempt = 0  # connects that failed in a row
+        self._connects = Connects()
+        self._proving: asyncio.Task[None] | None = None
+        self._announced = False  # whether viewers know that it is connected
+        self._told = Told()  # faults of the upstream
+        self._complained = Told()  # faults of messages
+        self._requested_at = stream.last_requested_at
+        self._requested = asyncio.Event()
         self._retry_after_ms = 0  # the pause that the upstream asked for
         self.connected = asyncio.Event()
 
@@ -133,12 +144,21 @@ class Upstream:
                     self._waiting.popleft()
             self._standby = False
             self._changed.notify_all()
+        await self._announce()
 
     async def pause(self) -> None:
         """Finish the delivery that is going on, then deliver nothing more. What is read is kept. For handing over."""
         async with self._changed:
             self._standby = True
             await self._changed.wait_for(lambda: not self._delivering)
+
+    def requested(self, at: int) -> None:
+        """Note that somebody has subscribed (epoch seconds). They hear of a fault that others were told already.
+
+        An upstream that is over is connected again.
+        """
+        self._requested_at = at
+        self._requested.set()
 
     async def _recall(self) -> None:
         """Read where the stream was. Its order goes on from there, whatever this machine's clock says."""
@@ -150,55 +170,101 @@ class Upstream:
 
     async def _keep_connected(self) -> None:
         while True:
+            self._requested.clear()
             fault = await self._read()
             if fault is None:
                 await asyncio.sleep(_NOBODY_S)
                 continue
-            self._attempt += 1
             await self._faulted(fault)
             low, high = self._reconnect_ms
-            least = max(low, min(self._retry_after_ms, high))
-            delay = delay_ms(self._attempt, self._chance(), least, high, refused=fault.refused)
+            least = max(low, min(max(self._retry_after_ms, fault.retry_after_ms), high))
+            delay = delay_ms(self._connects.failed, self._chance(), least, high, refused=fault.refused)
             await asyncio.sleep(delay / 1000)
+            if fault.over:
+                await self._requested.wait()
 
     async def _read(self) -> UpstreamFault | None:
         """Read one connection until it ends. Returns why it ended.
 
         None when nobody seems to be subscribed: the first viewer's row may not be in the index yet.
         """
+        self._connects.begin()
         try:
             async for event in self._upstreams.open(await self._request(), self._received_id):
-                match event:
-                    case Opened():
-                        self._attempt = 0
-                        await self._opened()
-                    case UpstreamMessage():
-                        await self._received(event)
-                    case Oversize():
-                        await self._notify(ErrorCode.MESSAGE_TOO_LARGE, "Message exceeded size limit")
-                    case RetryAfter(milliseconds):
-                        self._retry_after_ms = milliseconds
+                await self._take(event)
         except NobodyListens:
             return None
         except UpstreamFault as error:
-            return error
+            return self._more_exactly(error)
         except Unavailable:
             return UpstreamFault(ErrorCode.CONNECT_FAILED, "Upstream could not be prepared")
-        return UpstreamFault(ErrorCode.CONNECT_FAILED, "Upstream ended")
+        finally:
+            await self._stop_proving()
+        return self._more_exactly(UpstreamFault(ErrorCode.CONNECT_FAILED, "Upstream ended"))
+
+    async def _take(self, event: UpstreamEvent) -> None:
+        match event:
+            case Opened():
+                self._connects.open()
+                self._proving = asyncio.create_task(self._prove())
+                await self._opened()
+            case UpstreamMessage():
+                self._connects.bring()
+                await self._announce()
+                await self._received(event)
+            case SignOfLife(message_id):
+                self._connects.speak()
+                self._received_id = message_id or self._received_id
+            case Oversize():
+                self._connects.speak()
+                await self._complain(ErrorCode.MESSAGE_TOO_LARGE, "Message exceeded size limit")
+            case RetryAfter(milliseconds):
+                self._retry_after_ms = milliseconds
+
+    def _more_exactly(self, fault: UpstreamFault) -> UpstreamFault:
+        """The same fault, or that the upstream ended before anything came."""
+        if fault.code is ErrorCode.CONNECT_FAILED and self._connects.was_empty:
+            return UpstreamFault(fault.code, "Upstream closed the connection at once", refused=fault.refused)
+        return fault
+
+    async def _prove(self) -> None:
+        """Wait until the connection has held."""
+        await asyncio.sleep(HELD_S)
+        self._connects.hold()
+        await self._announce()
+
+    async def _stop_proving(self) -> None:
+        if self._proving is None:
+            return
+        proving, self._proving = self._proving, None
+        proving.cancel()
+        await asyncio.wait([proving])
+        if not proving.cancelled():
+            proving.result()  # raises what broke it
 
     async def _opened(self) -> None:
         self.connected.set()
         self._observer.count("upstreams_connected", protocol=self._stream.protocol)
-        if not self._standby:
-            await self._state(True)
+        await self._announce()
+
+    async def _announce(self) -> None:
+        """Notify viewers, once, that the upstream is connected, as soon as that can be relied on."""
+        if self._standby or self._announced or not self._connects.reliable:
+            return
+        self._announced = True
+        self._told.forget()
+        await self._state(True)
 
     async def _faulted(self, fault: UpstreamFault) -> None:
         was = self.connected.is_set()
         self.connected.clear()
+        self._announced = False
+        self._connects.fail()
         self._observer.count("upstream_faults", code=fault.code.value)
         if not self._standby:
             await self._state(False)
-            await self._notify(fault.code, fault.text, status=True)
+            if self._told.is_new(fault.code, fault.text, self._requested_at, self._clock.now()):
+                await self._notify(fault.code, fault.text, status=True)
         if was:
             self._observer.info("upstream ended", stream=self._stream.stream_key, code=fault.code.value)
 
@@ -207,6 +273,11 @@ class Upstream:
             await self._blocking(lambda: self._note(connected))
             if connected:
                 await self._blocking(lambda: self._fan_out.connected(self._stream))
+
+    async def _complain(self, code: ErrorCode, text: str) -> None:
+        """Notify viewers of a message that cannot be delivered: once, until a value is delivered."""
+        if not self._standby and self._complained.is_new(code, text, self._requested_at, self._clock.now()):
+            await self._notify(code, text)
 
     async def _notify(self, code: ErrorCode, text: str, *, status: bool = False) -> None:
         if self._standby:
@@ -276,7 +347,7 @@ class Upstream:
             payload = "null" if message.deleted else parsed(message.payload, self._stream.parser)
         except Unparsable:
             self._observer.count("messages_unparsable")
-            await self._notify(ErrorCode.PROTOCOL_ERROR, "Payload parsing failed")
+            await self._complain(ErrorCode.PROTOCOL_ERROR, "Payload parsing failed")
             return True
         # Values are ordered by arrival. The time never goes back, even if another worker's clock was ahead.
         self._last_ms = max(int(self._clock.now() * 1000), self._last_ms + 1)
@@ -287,6 +358,7 @@ class Upstream:
         except Unavailable as error:
             self._observer.fault("message not delivered", error, stream=self._stream.stream_key)
             return False
+        self._complained.forget()
         return True
 
     async def _blocking(self, work: Callable[[], object]) -> object:

@@ -370,6 +370,7 @@ class RelayWorker:
         active, now = self._active[stream.stream_key], self._clock.monotonic()
         if stream.last_requested_at != active.stream.last_requested_at:
             active.stream, active.empty_since = stream, None
+            active.upstream.requested(stream.last_requested_at)
         interval_s = GRACE_S if active.empty_since is None else GRACE_S / 3
         if now - active.checked_at < interval_s or self._clock.now() - stream.last_requested_at < GRACE_S:
             return
