@@ -62,6 +62,8 @@ Each of these stops the synthesis and the functions, as a single wrong value doe
 - `AUTH_LOGIN_TTL_SECONDS` must not be above `AUTH_LOGIN_MAX_SECONDS`.
 - `AUTH_LOGIN_MAX_ATTEMPTS` must not be above `AUTH_LOGIN_ACCOUNT_MAX_ATTEMPTS`.
 - `REALTIME_RECONNECT_MIN_MS` must not be above `REALTIME_RECONNECT_MAX_MS`.
+- Entries of `REALTIME_MQTT_ALLOWED_TOPICS` below `REALTIME_IOT_TOPIC_PREFIX` have AWS IoT Core's limits: 256 bytes and
+  seven slashes. Others have those of MQTT.
 - In production, `EGRESS_ALLOWED_HOSTS` is needed, unless `REALTIME_SSE_ENABLED` and `REALTIME_WS_ENABLED` are both
   off. A production stage may not connect just anywhere.
 - In production, `SECURITY_LIMITER_BACKEND` must not be `memory`. It would count in each process apart.

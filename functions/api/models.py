@@ -171,7 +171,11 @@ class CredentialAnswer(ApiModel):
 class BrokerRequest(ApiModel):
     """`iot-core` is the account's own broker, and takes neither `brokerUrl` nor `credentialProfileId`. `external` needs
     `brokerUrl`, with `mqtt://` or `mqtts://`, and may name a credential profile of type `basic`. `tls` may
-    hold a `ca`: PEM text with certificates only, each of which can be read."""
+    hold a `ca`: PEM text with certificates only, each of which can be read.
+
+    A `brokerUrl` that the egress policy refuses is refused here, with the rule. Topic filters have the limits of MQTT
+    (65,535 bytes); those of `iot-core` have AWS IoT Core's (256 bytes, 7 slashes). Shared subscriptions (`$share/`) are
+    refused."""
 
     name: Name
     transport: Transport

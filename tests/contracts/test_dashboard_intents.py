@@ -83,7 +83,7 @@ class Container:
                 None, CredentialProfile(name, name, kind, ("https://up.example:443",)), "sealed"
             )
         control_plane.profiles.write_broker(None, BrokerProfile("core", "core", Transport.IOT_CORE))
-        far = BrokerProfile("far", "far", Transport.EXTERNAL, "mqtts://far", "basic")
+        far = BrokerProfile("far", "far", Transport.EXTERNAL, "mqtts://far.example", "basic")
         control_plane.profiles.write_broker(None, far)
         self.made = self.manage.create(ADMIN, document("T", *SOURCES))
         self.read.clear()

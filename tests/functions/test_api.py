@@ -248,16 +248,16 @@ def test_secrets_go_in_and_never_out(admin: Api) -> None:
         {"transport": "external", "brokerUrl": "http://h"},
         {"transport": "external", "brokerUrl": "mqtt://u:p@h"},
         {"transport": "external", "brokerUrl": "mqtt://h:99999"},
-        {"transport": "external", "brokerUrl": "mqtt://h", "credentialProfileId": "none"},
+        {"transport": "external", "brokerUrl": "mqtt://h.example", "credentialProfileId": "none"},
         {"transport": "iot-core", "brokerUrl": "mqtt://h"},
         {"transport": "iot-core", "topicAllowlist": ["a/#/b"]},
-        {"transport": "external", "brokerUrl": "mqtts://h", "tls": {"rejectUnauthorized": "false"}},
-        {"transport": "external", "brokerUrl": "mqtts://h", "tls": {"ca": "pem"}},
-        {"transport": "external", "brokerUrl": "mqtts://h", "tls": {"ca": ""}},
+        {"transport": "external", "brokerUrl": "mqtts://h.example", "tls": {"rejectUnauthorized": "false"}},
+        {"transport": "external", "brokerUrl": "mqtts://h.example", "tls": {"ca": "pem"}},
+        {"transport": "external", "brokerUrl": "mqtts://h.example", "tls": {"ca": ""}},
         {"transport": "iot-core", "tls": {"ca": "pem"}},
-        {"transport": "external", "brokerUrl": "mqtts://h", "credentialProfileId": ""},
+        {"transport": "external", "brokerUrl": "mqtts://h.example", "credentialProfileId": ""},
         {"transport": "iot-core", "credentialProfileId": ""},
-        {"transport": "external", "brokerUrl": "mqtts://h", "credentialProfileId": "x" * 3000},
+        {"transport": "external", "brokerUrl": "mqtts://h.example", "credentialProfileId": "x" * 3000},
         {"transport": "carrier-pigeon"},
         {"transport": "iot-core", "unknown": 1},
     ],
@@ -265,6 +265,35 @@ def test_secrets_go_in_and_never_out(admin: Api) -> None:
 def test_broker_profiles_that_are_refused(admin: Api, body: dict[str, object]) -> None:
     status, answer = admin("POST", "/api/broker-profiles", {"name": "b", **body})
     assert status == 400 and answer["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("url", "rule"),
+    [
+        ("mqtt://h.example:1", "brokerUrl: port 1 is not allowed; EGRESS_ALLOWED_PORTS has 80, 443, 1883, 8883"),
+        ("mqtts://10.0.0.1", "Egress destination is not allowed; EGRESS_ALLOWED_HOSTS and EGRESS_ALLOW_PRIVATE"),
+        ("mqtts://broker.internal", "Egress destination is not allowed; EGRESS_ALLOWED_HOSTS and"),
+        ("mqtts://0x7f.1", "Egress host is not a valid address"),
+    ],
+)
+def test_a_broker_that_nobody_may_connect_to_is_not_saved(admin: Api, url: str, rule: str) -> None:
+    body = {"name": "b", "transport": "external", "brokerUrl": "mqtts://h.example"}
+    made = admin.ok("POST", "/api/broker-profiles", body)
+    for method, path in (("POST", "/api/broker-profiles"), ("PUT", f"/api/broker-profiles/{made['id']}")):
+        status, answer = admin(method, path, body | {"brokerUrl": url, "topicAllowlist": []}, if_match="1")
+        assert status == 400 and rule in answer["error"]["message"]
+
+
+def test_topics_of_ones_own_broker_have_the_limits_of_mqtt(admin: Api) -> None:
+    deep = "a/b/c/d/e/f/g/h/i/j/+/k/#"
+    for transport, url, status in (("external", "mqtts://h.example", 201), ("iot-core", None, 400)):
+        body = {"name": transport, "transport": transport, "brokerUrl": url, "topicAllowlist": [deep]}
+        assert admin("POST", "/api/broker-profiles", body)[0] == status
+    own = admin.ok("GET", "/api/broker-profiles")[0]["id"]
+    assert dashboard(admin, mqtt("t", own, deep.replace("#", "x" * 300)))["id"]
+    for shared in ("$share/g/a/b/c/d/e/f/g/h/i/j/+/k/x", "$queue/a"):
+        status, answer = admin("POST", "/api/dashboards", document("T", [mqtt("t", own, shared)]))
+        assert status == 400 and "shared subscriptions" in answer["error"]["message"]
 
 
 @pytest.mark.parametrize(
@@ -662,7 +691,7 @@ def test_the_stores_are_not_asked_for_what_they_cannot_hold(admin: Api, monkeypa
     assert admin("GET", f"/api/dashboards/{name}")[0] == 404
     assert code(admin("POST", "/api/dashboards", document("T", [source]))) == (400, "invalid_document")
     assert code(admin("POST", "/api/dashboards", document("T", [mqtt("m", name, "a")]))) == (400, "invalid_document")
-    body = {"name": "b", "transport": "external", "brokerUrl": "mqtts://h", "credentialProfileId": name}
+    body = {"name": "b", "transport": "external", "brokerUrl": "mqtts://h.example", "credentialProfileId": name}
     assert code(admin("POST", "/api/broker-profiles", body)) == (400, "invalid_input")
     assert asked and not [request for request in asked if name in request]
 

@@ -328,8 +328,10 @@ def _source(admin: Api, kind: str, addresses: Mapping[str, str]) -> tuple[dict[s
         "credentialProfileId": credential,
         "tls": {"ca": ca},
     }
+    reachable = {"EGRESS_ALLOWED_PORTS": str(urlsplit(url).port), "EGRESS_ALLOW_PRIVATE_DESTINATIONS": "true"}
+    saving = Api(api_handler(api_services({**admin.env, **reachable})), admin.env, admin.token)
     settings = {
-        "brokerProfileId": admin.ok("POST", "/api/broker-profiles", broker)["id"],
+        "brokerProfileId": saving.ok("POST", "/api/broker-profiles", broker)["id"],
         "topic": "protected/temperature",
     }
     return {"id": "t", "type": kind, "settings": settings}, url

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidegate.errors import InvalidInput
-from tidegate.protocol.topics import check_filter, covers, first_covering, matches
+from tidegate.protocol.topics import IOT_CORE, MQTT, TopicLimits, check_filter, covers, first_covering, matches
 
 levels = st.sampled_from(["a", "b", "$SYS", ""])
 topics = st.lists(levels, min_size=1, max_size=4).map("/".join).filter(bool)
@@ -69,10 +69,20 @@ def test_every_filter_covers_itself(topic_filter: str) -> None:
         assert covers(topic_filter, topic_filter)
 
 
-@pytest.mark.parametrize("bad", ["", "a/#/b", "a#", "a/b+", "+a", "x" * 257, "/".join("abcdefghi"), "a\x00"])
-def test_malformed_filters_are_refused(bad: str) -> None:
+@pytest.mark.parametrize("limits", [IOT_CORE, MQTT])
+@pytest.mark.parametrize("bad", ["", "a/#/b", "a#", "a/b+", "+a", "a\x00", "$share/g/a", "$share", "$queue/a"])
+def test_malformed_filters_are_refused(bad: str, limits: TopicLimits) -> None:
     with pytest.raises(InvalidInput):
-        check_filter(bad)
+        check_filter(bad, limits)
+
+
+@pytest.mark.parametrize("long", ["x" * 257, "ä" * 129, "/".join("abcdefghi")])
+def test_the_limits_of_iot_core_are_not_those_of_mqtt(long: str) -> None:
+    assert check_filter(long, MQTT) == long
+    with pytest.raises(InvalidInput):
+        check_filter(long, IOT_CORE)
+    with pytest.raises(InvalidInput):
+        check_filter("x" * 65_536, MQTT)
 
 
 def test_a_filter_belongs_to_the_first_entry_that_covers_it() -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from tidegate.domain.egress import SECURE, Destination, EgressPolicy, parse_address, parse_url
+from tidegate.domain.egress import SECURE, Destination, EgressPolicy, check_url, parse_address, parse_url
 from tidegate.domain.profiles import CredentialProfile, CredentialType
 from tidegate.errors import InvalidInput, PolicyBlocked
 
@@ -35,6 +35,26 @@ def check_destinations(texts: Sequence[str], policy: EgressPolicy) -> tuple[str,
     if len(texts) > MAX_DESTINATIONS:
         raise InvalidInput(f"destinations: at most {MAX_DESTINATIONS}")
     return tuple(dict.fromkeys(_checked(text, f"destinations[{at}]", policy) for at, text in enumerate(texts)))
+
+
+def check_broker_url(url: str, policy: EgressPolicy) -> str:
+    """Return the URL of a broker unchanged, if the relay may connect to it.
+
+    What its name resolves to is asked at every connect, not here.
+
+    Raises:
+        InvalidInput: the egress policy refuses it. The message names the rule, and the setting that has it.
+    """
+    try:
+        port = parse_url(url, "mqtt").port
+        if port not in policy.allowed_ports:
+            allowed = ", ".join(map(str, policy.allowed_ports))
+            raise InvalidInput(f"brokerUrl: port {port} is not allowed; EGRESS_ALLOWED_PORTS has {allowed}")
+        check_url(url, "mqtt", policy)
+    except PolicyBlocked as error:
+        settings = "EGRESS_ALLOWED_HOSTS and EGRESS_ALLOW_PRIVATE_DESTINATIONS"
+        raise InvalidInput(f"brokerUrl: {error.message}; {settings} say what is") from error
+    return url
 
 
 def covers(destinations: Iterable[str], url: str, protocol: str) -> bool:

@@ -172,7 +172,7 @@ def _mqtt(
     topic = _stripped(settings, "topic")
     if not topic:
         raise InvalidInput("MQTT datasource requires topic")
-    check_filter(topic)
+    check_filter(topic, broker.transport.topic_limits)
     if broker.credential_profile_id is not None:
         if credential is None:
             raise Denied("Broker credential profile not found")

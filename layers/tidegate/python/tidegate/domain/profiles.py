@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from tidegate.protocol.topics import IOT_CORE, MQTT, TopicLimits
+
 
 class CredentialType(StrEnum):
     """How a credential authenticates."""
@@ -27,6 +29,11 @@ class Transport(StrEnum):
 
     IOT_CORE = "iot-core"
     EXTERNAL = "external"
+
+    @property
+    def topic_limits(self) -> TopicLimits:
+        """How long its topics may be."""
+        return IOT_CORE if self is Transport.IOT_CORE else MQTT
 
 
 #: The kinds of profile, as stores name them.

@@ -206,13 +206,13 @@ def _http_form(protocol: str, answer: Body) -> Intent:
 
 def _mqtt_form(protocol: str, answer: Body) -> tuple[Intent, BrokerProfile]:
     topic, profile_id = _text(answer, "topic"), _text(answer, "brokerProfileId")
+    # `transport` is optional in the internal API. Where it is not stated, the broker is an external one.
+    transport = Transport.IOT_CORE if answer.get("transport") == Transport.IOT_CORE.value else Transport.EXTERNAL
     try:
-        check_filter(topic)
+        check_filter(topic, transport.topic_limits)
     except InvalidInput as error:
         raise PolicyBlocked("MQTT topic is not valid") from error
     allowlist = _texts(answer, "topicAllowlist") if answer.get("topicAllowlist") else []
-    # `transport` is optional in the internal API. Where it is not stated, the broker is an external one.
-    transport = Transport.IOT_CORE if answer.get("transport") == Transport.IOT_CORE.value else Transport.EXTERNAL
     broker = BrokerProfile(profile_id, "", transport, topic_allowlist=tuple(allowlist))
     intent: dict[str, object] = {
         "protocol": protocol,

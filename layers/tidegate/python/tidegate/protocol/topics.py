@@ -11,35 +11,55 @@ Allowlists are decided with it, so it may be too strict but never too generous.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from tidegate.errors import InvalidInput
 
-#: AWS IoT Core: at most 256 bytes of UTF-8 and 7 slashes in a topic or filter.
-MAX_BYTES = 256
-MAX_SLASHES = 7
+
+@dataclass(frozen=True, slots=True)
+class TopicLimits:
+    """How long a topic or filter may be: bytes of UTF-8, and slashes; None is any number."""
+
+    max_bytes: int
+    max_slashes: int | None = None
 
 
-def check_filter(text: str) -> str:
-    """Return the filter unchanged when it is well formed and within AWS IoT Core's limits.
+#: Of AWS IoT Core, and of MQTT itself, which brokers of one's own have.
+IOT_CORE, MQTT = TopicLimits(256, 7), TopicLimits(65_535)
+#: First levels that make a filter a shared subscription. `$queue` is an older spelling of some brokers.
+_SHARED = ("$share", "$queue")
+
+
+def check_filter(text: str, limits: TopicLimits) -> str:
+    """Return the filter unchanged when it is well formed and within the limits.
+
+    A shared subscription is refused. Its broker gives each message to one of many clients, and during a hand-over two
+    workers are connected: what the one that does not deliver is given would be lost.
 
     Raises:
         InvalidInput: it is not; the message says why.
     """
     if not text:
         raise InvalidInput("A topic filter must not be empty")
-    if len(text.encode()) > MAX_BYTES:
-        raise InvalidInput(f"Topic filter is longer than {MAX_BYTES} bytes")
-    if text.count("/") > MAX_SLASHES:
-        raise InvalidInput(f"Topic filter '{text}' has more than {MAX_SLASHES} slashes")
+    if len(text.encode()) > limits.max_bytes:
+        raise InvalidInput(f"Topic filter is longer than {limits.max_bytes} bytes")
+    if limits.max_slashes is not None and text.count("/") > limits.max_slashes:
+        raise InvalidInput(f"Topic filter '{text}' has more than {limits.max_slashes} slashes")
     if any(ord(character) < 32 or character == "\x7f" for character in text):
         raise InvalidInput("A topic filter must not contain control characters")
     levels = text.split("/")
+    if levels[0] in _SHARED:
+        raise InvalidInput(f"Topic filter '{text}': shared subscriptions ({levels[0]}) are not supported")
+    _check_wildcards(text, levels)
+    return text
+
+
+def _check_wildcards(text: str, levels: list[str]) -> None:
     for index, level in enumerate(levels):
         if "#" in level and (level != "#" or index != len(levels) - 1):
             raise InvalidInput(f"Topic filter '{text}': '#' must stand alone in the last level")
         if "+" in level and level != "+":
             raise InvalidInput(f"Topic filter '{text}': '+' must stand alone in its level")
-    return text
 
 
 def matches(topic_filter: str, topic: str) -> bool:

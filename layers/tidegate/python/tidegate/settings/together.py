@@ -11,6 +11,8 @@ from tidegate.domain.budgets import HOSTILE_ADDRESSES, connections_for, shared_b
 from tidegate.domain.limits import MAX_GATEWAY_LIMIT, FailureMode
 from tidegate.domain.stage_rules import HOPS, HOPS_OF, Proxies, unconfirmed, unneeded
 from tidegate.domain.time_limits import MESSAGE_BUDGET_MS
+from tidegate.errors import InvalidInput
+from tidegate.protocol.topics import IOT_CORE, check_filter
 from tidegate.settings.values import keeps_secrets
 
 if TYPE_CHECKING:
@@ -57,7 +59,22 @@ def _of_every_stage(settings: Settings) -> list[str]:
             f"{least_s}, {POLLS_KEPT} times REALTIME_PUBLIC_REVALIDATE_INTERVAL_MS="
             f"{settings.public_revalidate_interval_ms}, because a poll may be late or fail"
         )
-    return problems + _new_viewers(settings)
+    return problems + _topics_of_devices(settings) + _new_viewers(settings)
+
+
+def _topics_of_devices(settings: Settings) -> list[str]:
+    """Allowed topics below the stage's prefix are read from AWS IoT Core, which has limits of its own."""
+    problems = []
+    of_devices = [topic for topic in settings.mqtt_allowed_topics if topic.startswith(f"{settings.iot_topic_prefix}/")]
+    for topic in of_devices:
+        try:
+            check_filter(topic, IOT_CORE)
+        except InvalidInput as error:
+            problems.append(
+                f"REALTIME_MQTT_ALLOWED_TOPICS: {error.message}; allowed: below "
+                f"REALTIME_IOT_TOPIC_PREFIX={settings.iot_topic_prefix}, what AWS IoT Core takes"
+            )
+    return problems
 
 
 def _new_viewers(settings: Settings) -> list[str]:

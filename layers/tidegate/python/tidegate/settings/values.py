@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from tidegate.domain.limits import FailureMode
 from tidegate.errors import InvalidInput
-from tidegate.protocol.topics import check_filter
+from tidegate.protocol.topics import MQTT, check_filter
 
 
 def printable(text: str) -> str:
@@ -58,7 +58,7 @@ def names(*allowed: str) -> Callable[[str], tuple[str, ...]]:
 
 def topics(text: str) -> tuple[str, ...]:
     try:
-        return tuple(check_filter(entry) for entry in csv(text))
+        return tuple(check_filter(entry, MQTT) for entry in csv(text))
     except InvalidInput as error:
         raise ValueError(f"allowed: MQTT topic filters separated by commas; {error.message}") from error
 

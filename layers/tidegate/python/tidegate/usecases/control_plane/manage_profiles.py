@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from tidegate.domain.audit import AuditEvent
 from tidegate.domain.ca_bundles import check_ca
-from tidegate.domain.destinations import check_destinations
+from tidegate.domain.destinations import check_broker_url, check_destinations
 from tidegate.domain.egress import EgressPolicy
 from tidegate.domain.headers import check_basic, check_basic_user, check_name, check_value
 from tidegate.domain.identifiers import MAX_IDENTIFIER, is_identifier
@@ -224,7 +224,7 @@ class ManageProfiles:
         if not profile.name.strip():
             raise InvalidInput("Broker profile name is required")
         for pattern in profile.topic_allowlist:
-            check_filter(pattern)
+            check_filter(pattern, profile.transport.topic_limits)
         _check_tls(profile.tls)
         allowlist = tuple(dict.fromkeys(pattern.strip() for pattern in profile.topic_allowlist if pattern.strip()))
         profile = replace(profile, name=profile.name.strip(), topic_allowlist=allowlist)
@@ -240,7 +240,7 @@ class ManageProfiles:
                 raise InvalidInput("Credential profile not found")
             if credential.type is not CredentialType.BASIC:
                 raise InvalidInput("MQTT broker credentials must use a basic credential profile")
-        return replace(profile, broker_url=_broker_url(profile.broker_url))
+        return replace(profile, broker_url=check_broker_url(_broker_url(profile.broker_url), self._egress))
 
     def _record(
         self,
