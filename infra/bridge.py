@@ -95,6 +95,7 @@ class Bridge(Construct):
                 **END_CONNECTION,
                 t.ACCESS: ["GetItem", "BatchGetItem"],
                 t.SUBSCRIPTIONS: ["GetItem", "BatchWriteItem"],
+                t.STREAMS: ["GetItem"],
                 t.LAST_VALUES: ["GetItem"],
             },
             secrets={},

@@ -93,7 +93,7 @@ class Gateway(Construct):
                     "BatchWriteItem",
                     "ConditionCheckItem",
                 ],
-                t.STREAMS: ["UpdateItem"],
+                t.STREAMS: ["GetItem", "UpdateItem"],
                 t.LAST_VALUES: ["GetItem"],
                 t.LIMITERS: ["UpdateItem"],
             },

@@ -127,6 +127,7 @@ def message_services(env: Mapping[str, str] | None = None) -> MessageServices:
         unsubscribe=Unsubscribe(
             connections=container.connections, subscriptions=container.subscriptions, observer=container.observer
         ),
+        streams=container.streams,
         last_values=container.last_values,
         catch_ups=container.catch_ups,
         relay_workers=container.relay_workers,

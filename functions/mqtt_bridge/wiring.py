@@ -68,6 +68,7 @@ def catch_up_services(env: Mapping[str, str] | None = None) -> CatchUpServices:
     container = DeliveryProviders(env)
     catch_up = CatchUp(
         subscriptions=container.subscriptions,
+        streams=container.streams,
         last_values=container.last_values,
         access=container.gateway_access,
         sender=container.sender,

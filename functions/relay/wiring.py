@@ -109,7 +109,9 @@ class RelayRun:
             last_values=container.last_values,
             fan_out=self._executor.fan_out_of(stream),
             in_order=in_order,
-            note=lambda connected: container.streams.note_connected(stream, connected),
+            note=lambda connected, fault: (
+                self.relay.may_send() and container.streams.note_status(stream, connected, fault)
+            ),
             reconnect_ms=(settings.reconnect_min_ms, settings.reconnect_max_ms),
             per_second=settings.max_updates_per_second,
             chance=random.random,

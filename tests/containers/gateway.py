@@ -183,6 +183,7 @@ class GatewayContainer:
             unsubscribe=Unsubscribe(
                 connections=self.connections, subscriptions=self.subscriptions, observer=self.observer
             ),
+            streams=self.streams,
             last_values=self.last_values,
             catch_ups=self.catch_ups,
             relay_workers=self.relay_workers,
@@ -216,6 +217,7 @@ class GatewayContainer:
         )
         self.catch_up = CatchUp(
             subscriptions=self.subscriptions,
+            streams=self.streams,
             last_values=self.last_values,
             access=self.access,
             sender=self.sender,

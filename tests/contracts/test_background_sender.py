@@ -112,8 +112,8 @@ def test_a_viewer_that_never_answers_is_given_up_and_looked_at_again(
             settle(lambda: container.got("c") == [1])
             assert not sending.flush(), "somebody is still under way"
             settle(lambda: len(container.gateway.catch_ups.queued) > before)
-            ((key, *_),) = container.gateway.catch_ups.queued[before:]
-            assert key.connection_id == "dead"
+            (request,) = container.gateway.catch_ups.queued[before:]
+            assert request.key.connection_id == "dead"
             settle(lambda: container.gateway.observer.counts.get(("deliveries", Delivery.FAILED.value)) == 1)
     finally:
         never.set()

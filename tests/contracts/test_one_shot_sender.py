@@ -53,6 +53,7 @@ class Container:
         )
         self.catch_up = CatchUp(
             subscriptions=gateway.subscriptions,
+            streams=gateway.streams,
             last_values=gateway.last_values,
             access=gateway.access,
             sender=self.api,
@@ -131,8 +132,8 @@ def test_what_cannot_be_sent_is_caught_up_with_once_a_subscription(management: M
         Delivery.FAILED: 1,
         Delivery.DELIVERED: 1,
     }
-    ((key, *_),) = container.gateway.catch_ups.queued[container.queued :]
-    assert key == container.row("a").key
+    (request,) = container.gateway.catch_ups.queued[container.queued :]
+    assert request.key == container.row("a").key
 
 
 # --- the catch-up -----------------------------------------------------------------------------------------------

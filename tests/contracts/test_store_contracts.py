@@ -33,6 +33,7 @@ from tidegate.domain.budgets import ConnectionRoom
 from tidegate.domain.subscriptions import (
     TERMINATION_CLAIM_S,
     Connection,
+    Fault,
     LastValue,
     Stream,
     Subscription,
@@ -411,7 +412,7 @@ def test_the_relays_version_moves_for_whoever_waits_for_it(stores: Stores) -> No
     assert stores.streams.touch(relayed("k", 15)).last_requested_at == 20
     versions.append(version())
     assert versions == sorted(set(versions)), "not connected: a worker has to look"
-    stores.streams.note_connected(made, True)
+    assert stores.streams.note_status(made, True)
     assert stores.streams.touch(relayed("k", 30)).connected and version() == versions[-1], "it is served"
     assert not stores.streams.release_if_idle(relayed("k", 20)), "it was wanted again"
     assert stores.streams.of_source(None).streams[0].connected
@@ -420,6 +421,31 @@ def test_the_relays_version_moves_for_whoever_waits_for_it(stores: Stores) -> No
     assert version() > versions[-1]
     assert not stores.streams.release_if_idle(relayed("never announced", 1))
     assert stores.streams.version_of("a/#") == 0
+
+
+def test_the_status_of_a_stream_is_stored_with_the_number_of_its_changes(stores: Stores) -> None:
+    streams = stores.streams
+    stream = Stream("k", "sse", "json", None, None, last_requested_at=10, intent={"url": "u"})
+    assert streams.relayed("k") is None and not streams.note_status(stream, True), "nobody has asked for it"
+    streams.touch(stream)
+
+    def stored() -> tuple[bool, Fault | None, int]:
+        there = streams.relayed("k")
+        assert there is not None
+        return there.connected, there.fault, there.status_number
+
+    began = stored()[2]
+    refused, ended = Fault("STREAM_CONNECT_FAILED", "refused"), Fault("STREAM_CONNECT_FAILED", "ended")
+    changes = ((True, None), (False, refused), (False, ended), (False, None), (False, refused), (True, None))
+    for number, (connected, fault) in enumerate(changes, began + 1):
+        assert streams.note_status(stream, connected, fault)
+        assert stored() == (connected, fault, number)
+        assert not streams.note_status(stream, connected, fault), "it is the stored one"
+        assert stored() == (connected, fault, number) == (*stored()[:2], streams.touch(stream).status_number)
+    streams.note_status(stream, False, refused)
+    assert streams.release_if_idle(stream) and stored() == (False, None, began + len(changes) + 2)
+    streams.touch(Stream("of a rule", "mqtt", "json", "a/#", "a/b", last_requested_at=10))
+    assert streams.relayed("of a rule") is None
 
 
 def test_only_newer_values_replace(stores: Stores) -> None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from tidegate.domain.subscriptions import LastValue, SubscriptionKey
+from tidegate.domain.subscriptions import CatchUpRequest
 from tidegate.ports.delivery import CatchUpQueue, Delivery, M, OutboundMessage, OutboundQueue, Sender, SendResult
 from tidegate.ports.limits import KeyHasher
 from tidegate.ports.relay import RelayWorkers
@@ -121,10 +121,10 @@ class MemoryCatchUpQueue(CatchUpQueue):
     """Keeps what was queued."""
 
     def __init__(self) -> None:
-        self.queued: list[tuple[SubscriptionKey, str, str, LastValue | None]] = []
+        self.queued: list[CatchUpRequest] = []
 
-    def queue(self, key: SubscriptionKey, generation: str, stream_key: str, seen: LastValue | None) -> None:
-        self.queued.append((key, generation, stream_key, seen))
+    def queue(self, request: CatchUpRequest) -> None:
+        self.queued.append(request)
 
 
 class MemoryRelayWorkers(RelayWorkers):

@@ -16,6 +16,7 @@ from tidegate.domain.access import DashboardAccess, UserAccess, owner_that_count
 from tidegate.domain.budgets import ConnectionRoom
 from tidegate.domain.subscriptions import (
     Connection,
+    Fault,
     LastValue,
     Stream,
     Subscription,
@@ -296,16 +297,26 @@ class MemoryStreams(StreamStore):
             self.versions[stream.allowed_topic] = self.versions.get(stream.allowed_topic, 0) + 1
         return self.rows[stream.stream_key]
 
-    def note_connected(self, stream: Stream, connected: bool) -> None:
+    def relayed(self, stream_key: str) -> Stream | None:
+        there = self.rows.get(stream_key)
+        return there if there is not None and there.relayed else None
+
+    def note_status(self, stream: Stream, connected: bool, fault: Fault | None = None) -> bool:
         there = self.rows.get(stream.stream_key)
-        if there is not None:
-            self.rows[stream.stream_key] = replace(there, connected=connected)
+        if there is None or (there.connected, there.fault) == (connected, fault):
+            return False
+        self.rows[stream.stream_key] = replace(
+            there, connected=connected, fault=fault, status_number=there.status_number + 1
+        )
+        return True
 
     def release_if_idle(self, stream: Stream) -> bool:
         there = self.rows.get(stream.stream_key)
         if there is None or there.last_requested_at != stream.last_requested_at:
             return False
-        self.rows[stream.stream_key] = replace(there, connected=False)
+        self.rows[stream.stream_key] = replace(
+            there, connected=False, fault=None, status_number=there.status_number + 1
+        )
         return True
 
     def version_of(self, allowed_topic: str | None) -> int:

@@ -50,9 +50,9 @@ ENV = {
 GATEWAY = {
     "functions.gateway_connect.connect": 54,
     "functions.gateway_connect.disconnect": 52,
-    "functions.gateway_connect.messages": 87,
+    "functions.gateway_connect.messages": 88,
     "functions.mqtt_bridge.bridge": 65,
-    "functions.mqtt_bridge.catch_up": 63,
+    "functions.mqtt_bridge.catch_up": 64,
     "functions.revalidate.worker": 87,
     "functions.revalidate.dispatch": 47,
     "functions.revalidate.schedule": 51,

@@ -185,6 +185,7 @@ def first_value(actor: str, connection: str, version: int) -> Script:
             budget=MessageBudget(rates=unused, per_minute=600, clock=ManualClock()),
             subscribe=_subscribing(answers, actor, claims, clock),
             unsubscribe=unused,
+            streams=unused,
             last_values=cast(Any, Store(answers, "last values")),
             catch_ups=MemoryCatchUpQueue(),
             relay_workers=unused,

@@ -47,8 +47,7 @@ class CatchUpMachine(RuleBasedStateMachine):
         for viewer in VIEWERS:
             self.container.open(viewer)
 
-    def queue(self, key: SubscriptionKey, generation: str, stream_key: str, seen: LastValue | None) -> None:
-        request = CatchUpRequest(key, generation, stream_key, seen.order if seen else None)
+    def queue(self, request: CatchUpRequest) -> None:
         self.due.append((self.container.clock.monotonic() + DELAY_S, request))
 
     # --- what happens ---------------------------------------------------------------------------------------

@@ -162,10 +162,9 @@ def test_the_newest_value_is_tried_again(outcome: Delivery) -> None:
     container.subscribed()
     container.sender.answers["c"] = outcome
     container.publish(b"1")
-    ((key, attempt, stream_key, seen),) = container.catch_ups.queued
-    assert key == KEY and seen is None
+    (look,) = container.catch_ups.queued
+    assert look.key == KEY and look.seen is None
     container.publish(b"2")
-    look = CatchUpRequest(key, attempt, stream_key, None)
     with pytest.raises(Unavailable):
         container.catch_up(look)
     del container.sender.answers["c"]
@@ -215,8 +214,8 @@ def test_whoever_subscribed_ends_with_the_newest_value(steps: list[str]) -> None
         actions[step]()
     container.subscriptions.catch_up()
     container.clock.advance(3)
-    for key, attempt, stream_key, seen in container.catch_ups.queued:
-        container.catch_up(CatchUpRequest(key, attempt, stream_key, seen.order if seen else None))
+    for request in container.catch_ups.queued:
+        container.catch_up(request)
     known = list(container.last_values.rows.values())
     if container.frames("ack") and known:
         assert str(container.sender.data("c")[-1]) == known[0].payload

@@ -22,8 +22,8 @@ def asked(container: GatewayContainer) -> None:
 
 
 def looked(container: GatewayContainer) -> None:
-    for key, attempt, stream_key, seen in container.catch_ups.queued:
-        container.catch_up(CatchUpRequest(key, attempt, stream_key, seen.order if seen else None))
+    for request in container.catch_ups.queued:
+        container.catch_up(request)
 
 
 def with_a_value() -> GatewayContainer:

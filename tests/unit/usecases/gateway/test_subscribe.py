@@ -332,7 +332,7 @@ def test_a_subscribe_is_acked_told_and_given_the_last_value() -> None:
     assert kinds == ["ack", "status", "data"]
     data = container.frames("data")[0]
     assert data["payload"] == {"t": 1.5} and data["retained"] is True
-    assert [key.connection_id for key, *_ in container.catch_ups.queued] == ["c"]
+    assert [request.key.connection_id for request in container.catch_ups.queued] == ["c"]
     container.handle("c", message("subscribe", dashboardId=DASHBOARD, sessionToken=container.token()))
     assert [frame["type"] for frame in container.sender.sent["c"]][3:] == ["ack"], "a refresh says nothing more"
 

@@ -18,7 +18,7 @@ from tests.doubles.stores import MemoryLastValues, MemoryStreams
 from tidegate.adapters.system import SystemClock
 from tidegate.domain.profiles import BrokerProfile, CredentialProfile, CredentialType, Transport
 from tidegate.domain.relay import CLAIM_AFTER_S, LEASE_S, OVERDUE_S, partition_of
-from tidegate.domain.subscriptions import LastValue, Stream
+from tidegate.domain.subscriptions import Fault, LastValue, Stream
 from tidegate.errors import Unavailable
 from tidegate.ports.relay import (
     Broker,
@@ -222,7 +222,7 @@ class RelayContainer:
                 last_values=self.last_values,
                 fan_out=fan_out,
                 in_order=in_order,
-                note=lambda connected: self.streams.note_connected(stream, connected),
+                note=lambda connected, fault: self.streams.note_status(stream, connected, fault),
                 reconnect_ms=(1, 5),
                 per_second=self._per_second,
                 chance=lambda: 0.5,
@@ -350,6 +350,63 @@ def test_who_subscribes_to_a_broken_upstream_hears_why() -> None:
         await settle(lambda: len(container.viewers.told) > 1)
         assert set(container.viewers.told) == {refused}
         await end(task)
+
+    run(work)
+
+
+@pytest.mark.parametrize("kind", ["connected", "refused"])
+def test_a_status_that_could_not_be_stored_is_told_once_it_can(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upstream, "_AGAIN_S", (0.01,))
+
+    async def work() -> None:
+        container = RelayContainer()
+        note, down = container.streams.note_status, [3]
+
+        def failing(*args: Any) -> bool:
+            if down[0]:
+                down[0] -= 1
+                raise Unavailable("down")
+            return note(*args)
+
+        if kind == "connected":
+            container.streams.note_status = failing  # type: ignore[method-assign, assignment]
+        task = container.begin(container.relay())
+        await settle(lambda: container.viewers.states == ["connected"])
+        assert container.streams.rows["stream"].connected
+        if kind == "refused":
+            await container.source.say()
+            await settle(lambda: len(container.viewers.by) == 1)
+            container.streams.note_status = failing  # type: ignore[method-assign, assignment]
+            container.source.answers.clear()
+            await container.source.break_off(UpstreamFault(ErrorCode.CONNECT_FAILED, "broke"))
+            await settle(lambda: ("STREAM_CONNECT_FAILED", "broke") in container.viewers.told)
+            assert container.streams.rows["stream"].fault == Fault("STREAM_CONNECT_FAILED", "broke")
+            container.source.answers.set()
+            await container.source.say()  # the connection before was short, so a value proves this one
+            await settle(lambda: container.viewers.states == ["connected", "connected"])
+        assert not down[0]
+        await end(task)
+
+    run(work)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_successor_tells_what_changed_while_it_stood_by(same: bool) -> None:
+    """The upstream of the one that ends broke; the successor's is connected. Its viewers were told the fault last."""
+
+    async def work() -> None:
+        container = RelayContainer()
+        first = container.begin(container.relay())
+        await settle(lambda: container.viewers.states == ["connected"])
+        if not same:
+            container.streams.note_status(container.stream, False, Fault("STREAM_CONNECT_FAILED", "broke"))
+        second = container.begin(container.relay(), successor=True)
+        assert await first == "handed over"
+        await container.source.say()
+        await settle(lambda: container.viewers.by == ["worker 2"])
+        expected = ["connected"] if same else ["connected", "connected"]
+        await settle(lambda: container.streams.rows["stream"].connected and container.viewers.states == expected)
+        await end(second)
 
     run(work)
 

@@ -101,7 +101,7 @@ def test_the_pause_before_the_next_try(
         last_values=MemoryLastValues(),
         fan_out=viewers,
         in_order=in_order,
-        note=lambda connected: None,
+        note=lambda _connected, _fault: True,
         reconnect_ms=(LEAST_MS, MOST_MS),
         per_second=0,
         chance=lambda: 0.5,

@@ -12,7 +12,7 @@ import pytest
 
 from tests.doubles.platform import MemoryObserver
 from tests.doubles.stores import MemoryLastValues
-from tidegate.domain.subscriptions import LastValue, Stream
+from tidegate.domain.subscriptions import Fault, LastValue, Stream
 from tidegate.ports.relay import (
     MqttRequest,
     Opened,
@@ -144,7 +144,7 @@ class Run:
             last_values=MemoryLastValues(),
             fan_out=fan_out,
             in_order=in_order,
-            note=self.connected.append,
+            note=self._note,
             reconnect_ms=(LEAST_MS, MOST_MS),
             per_second=0,
             chance=lambda: self._chance,
@@ -152,6 +152,11 @@ class Run:
             observer=MemoryObserver(),
         )
         return self.upstream
+
+    def _note(self, connected: bool, _fault: Fault | None) -> bool:
+        changed = self.connected[-1:] != [connected]
+        self.connected.append(connected)
+        return changed
 
     @property
     def pauses(self) -> list[float]:

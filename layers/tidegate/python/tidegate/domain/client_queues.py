@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
-from tidegate.domain.subscriptions import Subscription
+from tidegate.domain.subscriptions import TOLD_ALL, CatchUpRequest, Subscription
 from tidegate.protocol import batches
 
 #: Least time between two messages to a connection that asked for batch frames, seconds. It matches the default of
@@ -35,6 +35,19 @@ class Frame:
     @property
     def queue_key(self) -> Hashable:
         return self.row.key.connection_id if self.row.batch else self.row.key
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """A subscription that could not be sent its frames. `status`: not all of them were data."""
+
+    row: Subscription
+    status: bool
+
+    def request(self) -> CatchUpRequest:
+        """The catch-up that sends what takes their place."""
+        row = self.row
+        return CatchUpRequest(row.key, row.generation, row.stream_key, None, None if self.status else TOLD_ALL)
 
 
 class Batch:

@@ -126,6 +126,19 @@ def same_authorization(one: Claim, other: Claim) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class Fault:
+    """Why an upstream is not connected, as viewers are told.
+
+    Attributes:
+        code: an error code of the protocol.
+        text: for people; it holds no secret.
+    """
+
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Stream:
     """A stream of messages, shared by all subscriptions with an equal intent.
 
@@ -138,6 +151,8 @@ class Stream:
         last_requested_at: epoch seconds of the last subscribe.
         intent: what the relay connects to, without dashboard and datasource, and without a secret; None for IoT Core.
         connected: whether the relay last reported that its upstream is connected.
+        fault: why it is not connected, as the relay reported last; None when it did not say.
+        status_number: grows with every change of `connected` or `fault`.
     """
 
     stream_key: str
@@ -148,6 +163,8 @@ class Stream:
     last_requested_at: int = 0
     intent: Mapping[str, object] | None = None
     connected: bool = False
+    fault: Fault | None = None
+    status_number: int = 0
 
     @property
     def relayed(self) -> bool:
@@ -173,14 +190,25 @@ class LastValue:
         return (self.timestamp_ms, self.message_id)
 
 
+#: `CatchUpRequest.told` of a viewer who has missed no status.
+TOLD_ALL = -1
+
+
 @dataclass(frozen=True, slots=True)
 class CatchUpRequest:
-    """A request to send a subscription the stream's last value later, if the viewer has missed it.
+    """A request to send a subscription, later, what it may have missed: the stream's last value, and its status.
 
-    `seen` is the order of the value that the viewer was sent; None when it was sent none.
+    Attributes:
+        key: of the subscription.
+        generation: of the row. A row of another generation gets no catch-up.
+        stream_key: of its stream.
+        seen: the order of the value that the viewer was sent; None when it was sent none.
+        told: the stream's `status_number` when the viewer was told its status; `TOLD_ALL` when no status can have been
+            missed; None when it is not known what the viewer was told.
     """
 
     key: SubscriptionKey
     generation: str
     stream_key: str
     seen: tuple[int, str] | None
+    told: int | None = None

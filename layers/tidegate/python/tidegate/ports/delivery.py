@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from tidegate.domain.subscriptions import LastValue, SubscriptionKey
+    from tidegate.domain.subscriptions import CatchUpRequest
 
 
 class Delivery(StrEnum):
@@ -128,10 +128,5 @@ class Sender(Protocol):
 
 
 class CatchUpQueue(Protocol):
-    def queue(self, key: SubscriptionKey, generation: str, stream_key: str, seen: LastValue | None) -> None:
-        """Ask for a catch-up of this subscription with the stream's last value, some seconds from now.
-
-        Args:
-            generation: of the row. A row of another generation gets no catch-up.
-            seen: the value the viewer was sent; None when it was sent none.
-        """
+    def queue(self, request: CatchUpRequest) -> None:
+        """Ask for a catch-up some seconds from now."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tidegate.domain.budgets import ConnectionRoom
     from tidegate.domain.subscriptions import (
         Connection,
+        Fault,
         LastValue,
         Stream,
         Subscription,
@@ -185,11 +186,20 @@ class StreamStore(Protocol):
         stream, and the relay worker reads its list of streams again.
         """
 
-    def note_connected(self, stream: Stream, connected: bool) -> None:
-        """Store whether a stream of the relay is connected. The next subscriber is told so."""
+    def relayed(self, stream_key: str) -> Stream | None:
+        """A stream of the relay, strongly consistent. None when there is none: an IoT rule feeds it, or it is gone."""
+
+    def note_status(self, stream: Stream, connected: bool, fault: Fault | None = None) -> bool:
+        """Store the status of a stream of the relay: connected, or not, and then why. The next subscriber is told so.
+
+        True when it is another one than the stored. Then `status_number` grows.
+        """
 
     def release_if_idle(self, stream: Stream) -> bool:
-        """Store that it is not connected. False and no change if requested since `stream.last_requested_at`."""
+        """Store that it is not connected, without a fault.
+
+        False and no change if requested since `stream.last_requested_at`.
+        """
 
     def version_of(self, allowed_topic: str | None) -> int:
         """The version that `of_source` would return."""

@@ -6,10 +6,9 @@ Invariants of this file: `last_requested_at` only moves forward. A last value is
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 
 from tidegate.adapters.dynamodb.client import ConditionFailed, DynamoDb, Item
-from tidegate.domain.subscriptions import LastValue, Stream
+from tidegate.domain.subscriptions import Fault, LastValue, Stream
 from tidegate.ports.gateway import LastValueStore, SourceStreams, StreamStore
 
 #: How long a stream is kept after its last subscribe, seconds. Subscriptions end within two hours, so after a day it
@@ -73,19 +72,39 @@ class DynamoStreams(StreamStore):
     def _move(self, source: str) -> None:
         self._db.update(self._table, {"source": source, "stream_key": _VERSION}, "ADD #version :one", values={"one": 1})
 
-    def note_connected(self, stream: Stream, connected: bool) -> None:
+    def relayed(self, stream_key: str) -> Stream | None:
+        item = self._db.get(self._table, {"source": _source(None), "stream_key": stream_key})
+        return _stream(item) if item and "registered" in item else None
+
+    def note_status(self, stream: Stream, connected: bool, fault: Fault | None = None) -> bool:
         key = {"source": _source(None), "stream_key": stream.stream_key}
-        with suppress(ConditionFailed):
-            update, exists = "SET #connected = :connected", "attribute_exists(#stream_key)"
-            self._db.update(self._table, key, update, exists, {"connected": connected})
+        values: Item = {"connected": connected, "one": 1}
+        update, differs = "SET #connected = :connected", "attribute_not_exists(#connected) OR #connected <> :connected"
+        if fault is None:
+            update += " REMOVE #fault_code, #fault_text"
+            differs += " OR attribute_exists(#fault_code)"
+        else:
+            values |= {"code": fault.code, "text": fault.text}
+            update += ", #fault_code = :code, #fault_text = :text"
+            differs += " OR attribute_not_exists(#fault_code) OR #fault_code <> :code OR #fault_text <> :text"
+        try:
+            self._db.update(
+                self._table,
+                key,
+                f"{update} ADD #status_number :one",
+                f"attribute_exists(#stream_key) AND ({differs})",
+                values,
+            )
+        except ConditionFailed:
+            return False
+        return True
 
     def release_if_idle(self, stream: Stream) -> bool:
-        key, values = (
-            {"source": _source(None), "stream_key": stream.stream_key},
-            {"no": False, "requested": stream.last_requested_at},
-        )
+        key = {"source": _source(None), "stream_key": stream.stream_key}
+        values = {"no": False, "requested": stream.last_requested_at, "one": 1}
+        update = "SET #connected = :no REMOVE #fault_code, #fault_text ADD #status_number :one"
         try:
-            self._db.update(self._table, key, "SET #connected = :no", "#last_requested_at = :requested", values)
+            self._db.update(self._table, key, update, "#last_requested_at = :requested", values)
         except ConditionFailed:
             return False
         return True
@@ -149,4 +168,6 @@ def _stream(item: Item) -> Stream:
         last_requested_at=item["last_requested_at"],
         intent=json.loads(item["intent"]) if "intent" in item else None,
         connected=item.get("connected", False),
+        fault=Fault(item["fault_code"], item["fault_text"]) if "fault_code" in item else None,
+        status_number=item.get("status_number", 0),
     )

@@ -1,25 +1,28 @@
-"""Catch-up: some seconds after a subscribe, or after a send that failed, send the newest value if it was missed.
+"""Catch-up: some seconds after a subscribe, or after a send that failed, send the newest value and the status of the
+stream, if they were missed.
 
-Invariant of this file: every subscriber ends with the newest value, although indexes lag and audiences are cached.
-Catching up twice is harmless. A newer value may be fanned out after the catch-up has read a value and before it has
-sent it; then the viewer would end with the older one. So the newest value is read once more after every send.
+Invariant of this file: every subscriber ends with the newest value and the status of the stream, although indexes lag
+and audiences are cached. Catching up twice is harmless. A newer value may be fanned out after the catch-up has read a
+value and before it has sent it; then the viewer would end with the older one. So the newest value is read once more
+after every send. It is the same with a status.
 """
 
 from __future__ import annotations
 
 from tidegate.domain.client_queues import Frame
-from tidegate.domain.subscriptions import CatchUpRequest, LastValue, Subscription
+from tidegate.domain.subscriptions import TOLD_ALL, CatchUpRequest, Subscription
 from tidegate.errors import Unavailable
 from tidegate.ports.delivery import Delivery, Sender
-from tidegate.ports.gateway import AccessStore, LastValueStore, SubscriptionStore
+from tidegate.ports.gateway import AccessStore, LastValueStore, StreamStore, SubscriptionStore
 from tidegate.ports.runtime import Clock, Observer
 from tidegate.protocol import messages
 from tidegate.usecases.delivery.fresh_access import FreshAccess
 from tidegate.usecases.delivery.senders import send_once
 from tidegate.usecases.gateway.end_connection import EndConnection
+from tidegate.usecases.gateway.stream_status import status_frame
 
-#: Most sends of one catch-up. A stream that has a newer value after each of them is busy, and its next message brings
-#: the newest value.
+#: Most values, and most statuses, that one catch-up sends. A stream that has a newer value after each of them is busy,
+#: and its next message brings the newest value. A stream whose status changes as often is told again with the change.
 _SENDS = 3
 
 
@@ -30,6 +33,7 @@ class CatchUp:
         self,
         *,
         subscriptions: SubscriptionStore,
+        streams: StreamStore,
         last_values: LastValueStore,
         access: AccessStore,
         sender: Sender,
@@ -38,6 +42,7 @@ class CatchUp:
         observer: Observer,
     ) -> None:
         self._subscriptions = subscriptions
+        self._streams = streams
         self._last_values = last_values
         self._access = access
         self._sender = sender
@@ -46,34 +51,52 @@ class CatchUp:
         self._observer = observer
 
     def __call__(self, request: CatchUpRequest) -> bool:
-        """Send the newest value if the viewer may have missed it. True when it was sent.
+        """Send the status and the newest value, each if the viewer may have missed it. True when any was sent.
 
         Raises:
-            Unavailable: a store did not answer, or the value could not be sent. The catch-up is to be repeated.
+            Unavailable: a store did not answer, or the viewer could not be sent it. The catch-up is to be repeated.
         """
         row = self._subscriptions.get(request.key)
         if row is None or row.generation != request.generation or not row.live:
             return False
+        told = self._tell_status(row, request)
+        return self._send_newest(row, request) or told
+
+    def _tell_status(self, row: Subscription, request: CatchUpRequest) -> bool:
+        told, sent = request.told, False
+        for _ in range(0 if told == TOLD_ALL else _SENDS):
+            stream = self._streams.relayed(request.stream_key)
+            if stream is None or stream.status_number == told:
+                break
+            if not self._send(row, status_frame(row.key.datasource_id, stream, self._clock.now()), is_data=False):
+                break
+            told, sent = stream.status_number, True
+        return sent
+
+    def _send_newest(self, row: Subscription, request: CatchUpRequest) -> bool:
         seen, sent = request.seen, False
         for _ in range(_SENDS):
             value = self._last_values.get(request.stream_key)
-            if value is None or (seen is not None and value.order <= seen) or not self._send(row, value):
+            if value is None or (seen is not None and value.order <= seen):
+                break
+            at = value.timestamp_ms / 1000
+            if not self._send(
+                row, messages.data(row.key.datasource_id, value.payload, at, retained=True), is_data=True
+            ):
                 break
             seen, sent = value.order, True
         return sent
 
-    def _send(self, row: Subscription, value: LastValue) -> bool:
-        at = value.timestamp_ms / 1000
-        body = messages.data(row.key.datasource_id, value.payload, at, retained=True)
+    def _send(self, row: Subscription, body: bytes, *, is_data: bool) -> bool:
         outcomes, left = send_once(
-            [Frame(row, body, is_data=True)],
+            [Frame(row, body, is_data)],
             access=FreshAccess(self._access, self._clock),
             sender=self._sender,
             observer=self._observer,
         )
         for leftover in left:
             if not isinstance(leftover, str):
-                raise Unavailable("The newest value could not be sent", code="not_sent")
+                raise Unavailable("The catch-up could not be sent", code="not_sent")
             self._end_connection.gone(leftover)
         (delivery,) = outcomes
         if delivery is not Delivery.WITHHELD:

@@ -11,8 +11,8 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from threading import Condition, Lock
 
-from tidegate.domain.client_queues import Batch, ClientQueues, Frame
-from tidegate.domain.subscriptions import Subscription
+from tidegate.domain.client_queues import Batch, ClientQueues, Frame, Missed
+from tidegate.domain.subscriptions import SubscriptionKey
 from tidegate.errors import Unavailable
 from tidegate.ports.delivery import Delivery
 from tidegate.ports.runtime import Observer
@@ -24,9 +24,9 @@ _ROOM = 256
 #: Connections that are remembered as gone. An audience that was read earlier may name them for about a second.
 _GONE = 10_000
 
-#: Receives the work that sending leaves: the id of a connection that is gone, or a row that needs a catch-up. It never
+#: Receives the work that sending leaves: the id of a connection that is gone, or who needs a catch-up. It never
 #: waits for that work, so that no frame waits for it either.
-Left = Callable[[str | Subscription], object]
+Left = Callable[[str | Missed], object]
 
 
 class SendQueue:
@@ -100,9 +100,14 @@ class SendQueue:
             self._queues.done(batch.queue_key)
 
     def _again(self, frames: Iterable[Frame]) -> None:
-        """Leave the frames' rows to a catch-up. It sends the newest value, which may be newer than the frame's."""
-        for row in {frame.row.key: frame.row for frame in frames}.values():
-            self._left(row)
+        """Leave the frames' rows to a catch-up. It sends the newest value and status, which may be newer than these."""
+        missed: dict[SubscriptionKey, Missed] = {}
+        for frame in frames:
+            before = missed.get(frame.row.key)
+            status = not frame.is_data or (before is not None and before.status)
+            missed[frame.row.key] = Missed(frame.row, status)
+        for leftover in missed.values():
+            self._left(leftover)
 
     def _forget(self, connection_id: str) -> None:
         if connection_id not in self._gone:

@@ -12,8 +12,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from time import monotonic
 
-from tidegate.domain.client_queues import WINDOW_S, ClientQueues, Frame
-from tidegate.domain.subscriptions import Subscription
+from tidegate.domain.client_queues import WINDOW_S, ClientQueues, Frame, Missed
 from tidegate.errors import Unavailable
 from tidegate.ports.delivery import CatchUpQueue, Delivery, Sender
 from tidegate.ports.runtime import Observer
@@ -39,8 +38,8 @@ class FailureHandler:
         self._end_connection = end_connection
         self._observer = observer
 
-    def __call__(self, leftover: str | Subscription) -> None:
-        """Remove a connection that is gone (its id is given), or ask for a catch-up of a row."""
+    def __call__(self, leftover: str | Missed) -> None:
+        """Remove a connection that is gone (its id is given), or ask for a catch-up of what a row missed."""
         if isinstance(leftover, str):
             self._release(leftover)
         else:
@@ -52,9 +51,9 @@ class FailureHandler:
         except Unavailable:
             self._observer.count("viewers_not_released")
 
-    def _request_catch_up(self, row: Subscription) -> None:
+    def _request_catch_up(self, missed: Missed) -> None:
         try:
-            self._catch_ups.queue(row.key, row.generation, row.stream_key, None)
+            self._catch_ups.queue(missed.request())
         except Unavailable:
             self._observer.count("catch_ups_lost")
 
@@ -92,7 +91,7 @@ class OneShotSender:
 
 def send_once(
     frames: Iterable[Frame], *, access: FreshAccess, sender: Sender, observer: Observer
-) -> tuple[Mapping[Delivery, int], Sequence[str | Subscription]]:
+) -> tuple[Mapping[Delivery, int], Sequence[str | Missed]]:
     """Send frames. Those of one per-client queue are sent in order.
 
     Returns:
@@ -102,7 +101,7 @@ def send_once(
     queues = ClientQueues()
     for frame in frames:
         queues.add(frame)
-    left: list[str | Subscription] = []
+    left: list[str | Missed] = []
     send_queue = SendQueue(queues, access=access, left=left.append, observer=observer)
     sender.send(send_queue)
     return send_queue.take_outcomes(), left
@@ -136,7 +135,7 @@ class BackgroundSender:
         self._failure_handler = failure_handler
         self._observer = observer
         self.healthy = True
-        self._left: SimpleQueue[str | Subscription | None] = SimpleQueue()
+        self._left: SimpleQueue[str | Missed | None] = SimpleQueue()
         self._send_queue = SharedSendQueue(
             ClientQueues(conflate=conflate, window_s=WINDOW_S),
             access=access,
@@ -200,7 +199,7 @@ class BackgroundSender:
             if ended or self._left.empty():
                 _counted(self._send_queue.take_outcomes(), self._observer)
 
-    def _try_to_handle(self, left: str | Subscription) -> None:
+    def _try_to_handle(self, left: str | Missed) -> None:
         try:
             self._failure_handler(left)
         except Exception as error:  # later failures are handled all the same

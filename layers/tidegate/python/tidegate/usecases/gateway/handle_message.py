@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from tidegate.domain.access import FRESH_S
 from tidegate.domain.relay import partition_of
-from tidegate.domain.subscriptions import LastValue, Stream
+from tidegate.domain.subscriptions import TOLD_ALL, CatchUpRequest, LastValue, Stream, Subscription
 from tidegate.errors import LimiterUnavailable, LimitReached, TidegateError, Unavailable
 from tidegate.ports.delivery import CatchUpQueue, Delivery, Sender
-from tidegate.ports.gateway import LastValueStore
+from tidegate.ports.gateway import LastValueStore, StreamStore
 from tidegate.ports.relay import RelayWorkers
 from tidegate.ports.runtime import Clock, Observer
 from tidegate.protocol import batches, messages
 from tidegate.protocol.messages import ErrorCode, Status
 from tidegate.usecases.gateway.end_connection import EndConnection
+from tidegate.usecases.gateway.stream_status import status_frame
 from tidegate.usecases.gateway.subscribe import Subscribe, Subscribed
 from tidegate.usecases.gateway.unsubscribe import Unsubscribe
 from tidegate.usecases.limits.message_budget import MessageBudget
@@ -38,6 +39,7 @@ class HandleMessage:
         budget: MessageBudget,
         subscribe: Subscribe,
         unsubscribe: Unsubscribe,
+        streams: StreamStore,
         last_values: LastValueStore,
         catch_ups: CatchUpQueue,
         relay_workers: RelayWorkers,
@@ -50,6 +52,7 @@ class HandleMessage:
         self._budget = budget
         self._subscribe = subscribe
         self._unsubscribe = unsubscribe
+        self._streams = streams
         self._last_values = last_values
         self._catch_ups = catch_ups
         self._relay_workers = relay_workers
@@ -123,36 +126,64 @@ class HandleMessage:
     def _welcome(self, done: Subscribed, ack: bytes) -> None:
         """Send ack, status and newest value, and ask for a catch-up.
 
-        They go in one message if the connection asked for batches. The catch-up is for a message that passed while an
-        index lagged or an audience was cached.
+        They go in one message if the connection asked for batches. The catch-up is for a message or a change of status
+        that passed while an index lagged or an audience was cached.
         """
-        row, stream_key = done.row, done.row.stream_key
-        # A stream of the relay may not be connected yet. The relay sends the status when it is.
-        state = Status.CONNECTED if done.stream.connected or not done.stream.relayed else Status.CONNECTING
-        frames = [ack, messages.encode(messages.status(row.key.datasource_id, state, self._clock.now()))]
+        row, stream = done.row, self._as_it_is_now(done.stream)
+        frames = [ack, status_frame(row.key.datasource_id, stream, self._clock.now())]
+        told: bool | None = True
         if not row.batch:
-            if any(self._send(row.key.connection_id, frame) is Delivery.GONE for frame in frames):
+            told, frames = self._arrived(row, frames), []
+            if told is None:
                 return
-            frames = []
+        value = self._value_for(done)
+        if value is not None:
+            at = value.timestamp_ms / 1000
+            frames.append(messages.data(row.key.datasource_id, value.payload, at, retained=True))
+        shown = self._arrived(row, frames)
+        if shown is None:
+            return
+        # What may not have arrived is brought by the catch-up.
+        seen = value.order if value is not None and shown else None
+        number = stream.status_number if told and (shown or not row.batch) else None
+        request = CatchUpRequest(row.key, row.generation, row.stream_key, seen, number if stream.relayed else TOLD_ALL)
         try:
-            value = self._newest(stream_key, done.checked_at)
-            if value is not None:
-                at = value.timestamp_ms / 1000
-                frames.append(messages.data(row.key.datasource_id, value.payload, at, retained=True))
-        except Exception as error:  # the subscription stands, and the next message brings a value
-            self._observer.fault("last value not read", error, connection_id=row.key.connection_id)
-            value = None
-        fitting = [self._fitting(frame) for frame in frames]
+            self._catch_ups.queue(request)
+        except Unavailable as error:
+            self._observer.fault("catch-up not queued", error, connection_id=row.key.connection_id)
+
+    def _arrived(self, row: Subscription, frames: list[bytes]) -> bool | None:
+        """Send frames, in one message if the connection asked for batches. False when one may not have arrived.
+
+        None when the connection is gone.
+        """
+        fitting, arrived = [self._fitting(frame) for frame in frames], True
         for message in batches.split(fitting) if row.batch else fitting:
             delivery = self._post(row.key.connection_id, message)
             if delivery is Delivery.GONE:
-                return
-            if delivery in (Delivery.THROTTLED, Delivery.FAILED):
-                value = None  # not seen: the catch-up brings it
+                return None
+            arrived = arrived and delivery not in (Delivery.THROTTLED, Delivery.FAILED)
+        return arrived
+
+    def _value_for(self, done: Subscribed) -> LastValue | None:
         try:
-            self._catch_ups.queue(row.key, row.generation, stream_key, value)
+            return self._newest(done.row.stream_key, done.checked_at)
+        except Exception as error:  # the subscription stands, and the next message brings a value
+            self._observer.fault("last value not read", error, connection_id=done.row.key.connection_id)
+            return None
+
+    def _as_it_is_now(self, stream: Stream) -> Stream:
+        """The stream, read again if it was not connected: it may have been connected before the row was visible.
+
+        If it cannot be read, the catch-up tells what has changed.
+        """
+        if stream.connected or not stream.relayed:
+            return stream
+        try:
+            return self._streams.relayed(stream.stream_key) or stream
         except Unavailable as error:
-            self._observer.fault("catch-up not queued", error, connection_id=row.key.connection_id)
+            self._observer.fault("status not read", error, stream=stream.stream_key)
+            return stream
 
     def _newest(self, stream_key: str, checked_at: float) -> LastValue | None:
         """The stream's newest value, read now that the row is visible.

@@ -13,12 +13,13 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from itertools import chain, repeat
 from typing import TypeVar
 
 from tidegate.domain.backoff import delay_ms
 from tidegate.domain.conflation import Conflator
 from tidegate.domain.connects import HELD_S, Connects, Told
-from tidegate.domain.subscriptions import LastValue, Stream
+from tidegate.domain.subscriptions import Fault, LastValue, Stream
 from tidegate.errors import Unavailable
 from tidegate.ports.gateway import LastValueStore
 from tidegate.ports.relay import (
@@ -72,7 +73,7 @@ class Upstream:
         last_values: LastValueStore,
         fan_out: FanOut,
         in_order: InOrder[object],
-        note: Callable[[bool], None],
+        note: Callable[[bool, Fault | None], bool],
         reconnect_ms: tuple[int, int],
         per_second: int,
         chance: Callable[[], float],
@@ -83,7 +84,8 @@ class Upstream:
         Args:
             request: says what to connect to. Called before every connect; see `ports.relay.UpstreamRequests`.
             in_order: runs blocking work of this stream.
-            note: stores whether the stream is connected.
+            note: stores whether the stream is connected, and if not, why; see `ports.gateway.StreamStore.note_status`.
+                It does nothing when the lease does not hold.
             reconnect_ms: least and most length of a pause before connecting again, milliseconds.
             per_second: most values that are delivered in a second; 0 delivers all.
             chance: returns random numbers in [0, 1).
@@ -115,6 +117,10 @@ class Upstream:
         self._requested_at = stream.last_requested_at
         self._requested = asyncio.Event()
         self._retry_after_ms = 0  # the pause that the upstream asked for
+        self._fault: Fault | None = None  # why it is not connected
+        self._untold = asyncio.Event()  # the status could not be stored or told
+        self._telling = asyncio.Lock()
+        self._only_a_change = False  # the predecessor may have told the same status
         self.connected = asyncio.Event()
 
     async def run(self, *, standby: bool) -> None:
@@ -122,10 +128,11 @@ class Upstream:
         self._standby = standby
         await self._recall()
         self._received_id = self._last_id
-        # If one task breaks, the other ends too: a connected upstream that delivers nothing would go unnoticed.
+        # If one task breaks, the others end too: a connected upstream that delivers nothing would go unnoticed.
         async with asyncio.TaskGroup() as both:
             both.create_task(self._send())
             both.create_task(self._keep_connected())
+            both.create_task(self._tell_again())
 
     async def take_over(self) -> None:
         """Deliver from now on.
@@ -144,7 +151,9 @@ class Upstream:
                     self._waiting.popleft()
             self._standby = False
             self._changed.notify_all()
-        await self._announce()
+        # What changed while this worker stood by was told by nobody.
+        self._only_a_change = True
+        self._untold.set()
 
     async def pause(self) -> None:
         """Finish the delivery that is going on, then deliver nothing more. What is read is kept. For handing over."""
@@ -248,42 +257,74 @@ class Upstream:
         await self._announce()
 
     async def _announce(self) -> None:
-        """Notify viewers, once, that the upstream is connected, as soon as that can be relied on."""
-        if self._standby or self._announced or not self._connects.reliable:
+        """Tell viewers, once, that the upstream is connected, as soon as that can be relied on."""
+        if self._announced or not self._connects.reliable:
             return
-        self._announced = True
+        self._announced, self._fault = True, None
         self._told.forget()
-        await self._state(True)
+        if not self._standby:
+            await self._changed_status()
 
     async def _faulted(self, fault: UpstreamFault) -> None:
         was = self.connected.is_set()
         self.connected.clear()
         self._announced = False
         self._connects.fail()
+        self._fault = Fault(fault.code.value, fault.text)
         self._observer.count("upstream_faults", code=fault.code.value)
-        if not self._standby:
-            await self._state(False)
-            if self._told.is_new(fault.code, fault.text, self._requested_at, self._clock.now()):
-                await self._notify(fault.code, fault.text, status=True)
+        new = self._told.is_new(fault.code, fault.text, self._requested_at, self._clock.now())
+        if new and not self._standby:
+            await self._changed_status()
         if was:
             self._observer.info("upstream ended", stream=self._stream.stream_key, code=fault.code.value)
 
-    async def _state(self, connected: bool) -> None:
-        with suppress(Unavailable):
-            await self._blocking(lambda: self._note(connected))
-            if connected:
-                await self._blocking(lambda: self._fan_out.connected(self._stream))
+    async def _changed_status(self) -> None:
+        self._only_a_change = False
+        if not await self._told_status():
+            self._untold.set()
 
     async def _complain(self, code: ErrorCode, text: str) -> None:
         """Notify viewers of a message that cannot be delivered: once, until a value is delivered."""
         if not self._standby and self._complained.is_new(code, text, self._requested_at, self._clock.now()):
             await self._notify(code, text)
 
-    async def _notify(self, code: ErrorCode, text: str, *, status: bool = False) -> None:
+    async def _tell_again(self) -> None:
+        """Tell the status that a store's failure or the time as a standby kept from being told, until it is told."""
+        while True:
+            await self._untold.wait()
+            self._untold.clear()
+            for pause_s in chain(_AGAIN_S, repeat(_AGAIN_S[-1])):
+                if self._standby or await self._told_status():
+                    break
+                await asyncio.sleep(pause_s)
+
+    async def _told_status(self) -> bool:
+        """Store the status as it is now, then tell it to the viewers. False when a store did not answer.
+
+        It is stored first: whoever is not in the audience yet reads it, at the latest by a catch-up.
+        """
+        async with self._telling:  # one after the other, so that the last one told is the last one there was
+            connected, fault = self._announced, self._fault
+            if not connected and fault is None:
+                return True  # it is still being opened for the first time
+            try:
+                changed = await self._blocking(lambda: self._note(connected, fault))
+                if not changed and self._only_a_change:
+                    return True
+                if connected:
+                    await self._blocking(lambda: self._fan_out.connected(self._stream))
+                elif fault is not None:
+                    code, text = ErrorCode(fault.code), fault.text
+                    await self._blocking(lambda: self._fan_out.notify(self._stream, code, text, status=True))
+            except Unavailable:
+                return False
+            return True
+
+    async def _notify(self, code: ErrorCode, text: str) -> None:
         if self._standby:
             return
         with suppress(Unavailable):
-            await self._blocking(lambda: self._fan_out.notify(self._stream, code, text, status=status))
+            await self._blocking(lambda: self._fan_out.notify(self._stream, code, text))
 
     # --- delivering -----------------------------------------------------------------------------------------
 

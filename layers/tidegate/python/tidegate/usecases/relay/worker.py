@@ -341,7 +341,7 @@ class RelayWorker:
         for stream in streams:
             if stream.connected:
                 await self._notify_disabled(stream)
-                await asyncio.to_thread(self._streams.note_connected, stream, False)
+                await asyncio.to_thread(self._streams.note_status, stream, False)
                 self._listed = None
 
     async def _check_stream(self, stream: Stream, standby: bool) -> None:
@@ -350,8 +350,8 @@ class RelayWorker:
             if stream.stream_key in self._active:
                 await self._check_active(stream)
             elif await self._is_needed(stream):
-                if stream.connected and not standby:  # left by a worker that died; new subscribers must not be told so
-                    await asyncio.to_thread(self._streams.note_connected, stream, False)
+                if (stream.connected or stream.fault) and not standby:  # left by a worker that died, and not true now
+                    await asyncio.to_thread(self._streams.note_status, stream, False)
                 self._begin(stream, standby)
             elif stream.connected and not standby:
                 await self._release_stream(stream)

@@ -1,0 +1,20 @@
+"""The status of a stream, as its viewers are told when they come, and when they may have missed a change."""
+
+from __future__ import annotations
+
+from tidegate.domain.subscriptions import Stream
+from tidegate.protocol import messages
+from tidegate.protocol.messages import ErrorCode, Status
+
+
+def status_frame(datasource_id: str, stream: Stream, now: float) -> bytes:
+    """The `status` frame of a stream as stored. `now`: epoch seconds.
+
+    Whoever feeds a stream from IoT Core is always there. A stream of the relay is what the relay reported last.
+    """
+    if stream.connected or not stream.relayed:
+        return messages.encode(messages.status(datasource_id, Status.CONNECTED, now))
+    if stream.fault is None:
+        return messages.encode(messages.status(datasource_id, Status.CONNECTING, now))
+    code, text = ErrorCode(stream.fault.code), stream.fault.text
+    return messages.encode(messages.status(datasource_id, Status.ERROR, now, code, text))
