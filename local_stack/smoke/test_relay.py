@@ -146,6 +146,42 @@ async def test_one_broker_connection(smoke: Smoke, note: Note) -> None:
     note(f"{len(viewers)} streams, {more} connection")
 
 
+@row("a broker that accepts and closes at once")
+async def test_broker_closes_at_once(smoke: Smoke, note: Note) -> None:
+    """Whom a broker accepts and disconnects, three times, is connected by the fourth attempt, and gets data."""
+    broker = external_broker(smoke.user("admin"), f"closes {time.time_ns()}", smoke.upstreams["mqtt_url"])
+    smoke.control({"upstream": "mqtt", "fault": "connack-close", "for": 3})
+    viewer = await smoke.own(mqtt("telemetry", broker, "site/north/temperature"))
+    error = await viewer.until(lambda frame: frame["type"] == "error")
+    expect(error["errorCode"] == "STREAM_CONNECT_FAILED", f"{error}")
+    data = await viewer.until(lambda frame: frame["type"] == "data" and frame["at"] > error["at"])
+    expect(smoke.control()["mqtt"]["fault"]["fault"] == "none", "the broker still closes")
+    await viewer.close()
+    note(f"data {data['at'] - error['at']:.1f} s after the first fault")
+
+
+@row("a broker that closes on a forbidden topic")
+async def test_broker_closes_on_a_topic(smoke: Smoke, note: Note) -> None:
+    """The datasource with the forbidden topic is refused, and another of the same broker goes on without a gap."""
+    broker = external_broker(smoke.user("admin"), f"forbids {time.time_ns()}", smoke.upstreams["mqtt_url"])
+    other = await smoke.own(mqtt("telemetry", broker, "site/north/temperature"))
+    await other.until(lambda frame: frame["type"] == "data")
+    viewer = await smoke.own(mqtt("telemetry", broker, "site/forbidden/temperature"))
+    refused = await viewer.until(lambda frame: frame.get("errorCode") == "STREAM_AUTH_FAILED")
+    fresh = await other.until(lambda frame: frame["type"] == "data" and frame["at"] > refused["at"])
+    before = len([frame for frame in other.frames if frame["type"] == "error"])
+    await other.until(lambda frame: frame["type"] == "data" and frame["at"] > fresh["at"] + 10)
+    numbers = [
+        frame["payload"]["n"] for frame in other.frames if frame["type"] == "data" and frame["at"] >= fresh["at"]
+    ]
+    expect(numbers == list(range(numbers[0], numbers[0] + len(numbers))), f"a gap: {numbers}")
+    after = len([frame for frame in other.frames if frame["type"] == "error"])
+    expect(after == before <= 1, f"{before} errors, then {after}")
+    await viewer.close()
+    await other.close()
+    note(f"{refused['errorCode']}; {len(numbers)} values beside it, {before} break before")
+
+
 @row("batches: what plain viewers get, in fewer messages")
 async def test_batched(smoke: Smoke, note: Note) -> None:
     """Who asked for batches gets the streams that the others get, in fewer messages; who did not, never gets one."""

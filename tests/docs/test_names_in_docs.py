@@ -19,7 +19,6 @@ _NOT_IN_THE_CHECKOUT = (
     "production/",
     "site/",
     "protected/",
-    "forbidden/",
     "burst/",
     "rate-limit/",
     ".tidegate/",
