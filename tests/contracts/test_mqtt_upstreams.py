@@ -418,6 +418,34 @@ def test_a_forbidden_filter_is_refused_alone_and_ends_no_shared_connection(tmp_p
     run(tmp_path, test)
 
 
+def test_a_filter_that_mqtt_cannot_carry_is_refused_alone(tmp_path: Path) -> None:
+    async def test(running: RunningUpstreams) -> None:
+        async with upstreams(running) as made, opened(made, plain(running)) as other:
+            await anext(other)
+            for topic in ("\ud800", "x" * 65_536):
+                fault = await fault_of(made, plain(running, topic))
+                assert (fault.code, fault.refused) == (ErrorCode.POLICY_BLOCKED, True)
+            assert len(numbers([await anext(other) for _ in range(3)])) == 3
+            assert (await running.report("mqtt"))["ever"] == 1
+
+    run(tmp_path, test)
+
+
+def test_a_stream_that_leaves_while_it_subscribes_leaves_nothing_behind(tmp_path: Path) -> None:
+    async def test(running: RunningUpstreams) -> None:
+        async with upstreams(running) as made, opened(made, plain(running)) as other:
+            await anext(other)
+            await running.fault("mqtt", "stall")
+            leaving = asyncio.create_task(take(made, plain(running, SOUTH), 2))
+            await running.until("mqtt", lambda report: report["places"].get(SOUTH, {}).get("now"))
+            leaving.cancel()
+            await asyncio.gather(leaving, return_exceptions=True)
+            await running.fault("mqtt", "none")
+            await running.until("mqtt", lambda report: not report["places"][SOUTH]["now"])
+
+    run(tmp_path, test)
+
+
 def test_a_refused_filter_is_tried_again_after_the_pause(tmp_path: Path) -> None:
     async def test(running: RunningUpstreams) -> None:
         async with upstreams(running, pause_s=(0.0, 0.0)) as made:

@@ -41,7 +41,11 @@ def check_filter(text: str, limits: TopicLimits) -> str:
     """
     if not text:
         raise InvalidInput("A topic filter must not be empty")
-    if len(text.encode()) > limits.max_bytes:
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise InvalidInput("A topic filter must be Unicode text without lone surrogates") from None
+    if size > limits.max_bytes:
         raise InvalidInput(f"Topic filter is longer than {limits.max_bytes} bytes")
     if limits.max_slashes is not None and text.count("/") > limits.max_slashes:
         raise InvalidInput(f"Topic filter '{text}' has more than {limits.max_slashes} slashes")

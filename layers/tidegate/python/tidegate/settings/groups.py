@@ -339,7 +339,10 @@ class UpstreamSettings:
         "REALTIME_WS_PING_INTERVAL_MS", 30_000, _upstream_ms, "How often a WebSocket upstream is pinged."
     )
     connect_timeout_ms: int = setting(
-        "REALTIME_CONNECT_TIMEOUT_MS", 10_000, integer(500, 300_000), "How long connecting to an upstream may take."
+        "REALTIME_CONNECT_TIMEOUT_MS",
+        10_000,
+        integer(500, 300_000),
+        "How long connecting to an upstream may take, and each answer of a broker.",
     )
     reconnect_min_ms: int = setting("REALTIME_RECONNECT_MIN_MS", 1000, _pause_ms, "Shortest delay before a reconnect.")
     reconnect_max_ms: int = setting("REALTIME_RECONNECT_MAX_MS", 30_000, _pause_ms, "Longest delay before a reconnect.")

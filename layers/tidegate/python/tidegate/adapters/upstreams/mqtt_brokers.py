@@ -318,8 +318,11 @@ class _Connection:
             subscribed = self._filters.join(topic, stream)
             if qos <= subscribed.qos:
                 return
+            subscribed.asked = True
             try:
                 code = await self._client.subscribe(topic, qos, subscribed.identifier)
+            except ValueError as error:
+                raise UpstreamFault(ErrorCode.POLICY_BLOCKED, "MQTT topic cannot be sent", refused=True) from error
             except MqttEnded as error:
                 self._broke(topic)
                 raise _again(self._fault or _fault(error)) from error

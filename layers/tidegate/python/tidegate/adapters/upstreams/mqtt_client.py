@@ -139,7 +139,12 @@ class MqttClient:
         return not self._ended.done()
 
     async def subscribe(self, topic_filter: str, qos: int, identifier: int) -> int:
-        """The broker's code; from 0x80 on it refuses the filter. Raises `MqttEnded`, and then has ended."""
+        """The broker's code; from 0x80 on it refuses the filter.
+
+        Raises:
+            ValueError: MQTT cannot carry the filter.
+            MqttEnded: the connection has ended.
+        """
         packet_id = self._next_id()
         return await self._ask(packet_id, mqtt.subscribe(self.version, packet_id, topic_filter, qos, identifier))
 

@@ -59,12 +59,14 @@ class Filter:
 
     Attributes:
         topic_filter, identifier: as the broker is told.
+        asked: whether the broker was asked for it, whatever became of that.
         qos: as granted; -1 while it is not.
         last: the newest message of each topic, the stalest first, for a stream that joins later.
     """
 
     topic_filter: str
     identifier: int
+    asked: bool = False
     qos: int = -1
     streams: set[Stream] = field(default_factory=set)
     last: dict[str, UpstreamMessage] = field(default_factory=dict)
@@ -141,7 +143,7 @@ class Filters:
         if found is None or found.streams:
             return False
         del self._filters[topic_filter], self._by_identifier[found.identifier]
-        return found.qos >= 0
+        return found.asked
 
     def came(self, message: Publish | Dropped, *, by_identifier: bool) -> None:
         """Hand a message to the streams it is for.
