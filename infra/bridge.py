@@ -74,14 +74,15 @@ class Bridge(Construct):
                 t.ACCESS: ["GetItem", "BatchGetItem"],
                 t.SUBSCRIPTIONS: ["Query", "BatchWriteItem"],
                 t.STREAMS: ["GetItem", "Query"],
-                t.LAST_VALUES: ["PutItem"],
+                t.LAST_VALUES: ["GetItem", "UpdateItem"],
             },
             secrets={},
             environment={"CATCH_UP_QUEUE_URL": catch_ups.queue_url},
             memory_mb=1024,
-            # Late telemetry is worse than none. A catch-up brings the newest value to viewers who missed it.
-            retry_attempts=0,
-            max_event_age_s=60,
+            # A repetition comes a minute later. It sends nothing that is outdated. It makes sure that the newest value
+            # was the last, which the invocation that died may have left open.
+            retry_attempts=1,
+            max_event_age_s=180,
         )
         self.bridge.allow(["sqs:SendMessage"], [catch_ups.queue_arn])
         self.catch_up = Function(
@@ -99,7 +100,9 @@ class Bridge(Construct):
                 t.LAST_VALUES: ["GetItem"],
             },
             secrets={},
+            environment={"CATCH_UP_QUEUE_URL": catch_ups.queue_url},
         )
+        self.catch_up.allow(["sqs:SendMessage"], [catch_ups.queue_arn])
         self.catch_up.function.add_event_source(
             event_sources.SqsEventSource(catch_ups, batch_size=10, report_batch_item_failures=True)
         )

@@ -26,6 +26,7 @@ def bridge_services(env: Mapping[str, str] | None = None) -> BridgeServices:
     from tidegate.usecases.delivery.fan_out import FanOut
     from tidegate.usecases.delivery.fresh_access import FreshAccess
     from tidegate.usecases.delivery.senders import OneShotSender
+    from tidegate.usecases.delivery.settle import Settle
 
     container = DeliveryProviders(env)
     settings = container.settings
@@ -47,6 +48,13 @@ def bridge_services(env: Mapping[str, str] | None = None) -> BridgeServices:
         max_payload_bytes=settings.mqtt_max_message_bytes,
         streams=container.streams,
         fan_out=fan_out,
+        settle=Settle(
+            last_values=container.last_values,
+            fan_out=fan_out,
+            catch_up=container.failure_handler,
+            clock=container.clock,
+            observer=container.observer,
+        ),
         clock=container.clock,
         observer=container.observer,
     )
@@ -72,6 +80,7 @@ def catch_up_services(env: Mapping[str, str] | None = None) -> CatchUpServices:
         last_values=container.last_values,
         access=container.gateway_access,
         sender=container.sender,
+        catch_ups=container.catch_ups,
         end_connection=container.end_connection,
         clock=container.clock,
         observer=container.observer,

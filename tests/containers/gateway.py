@@ -39,6 +39,7 @@ from tidegate.usecases.delivery.catch_up import CatchUp
 from tidegate.usecases.delivery.fan_out import FanOut
 from tidegate.usecases.delivery.fresh_access import FreshAccess
 from tidegate.usecases.delivery.senders import FailureHandler, OneShotSender
+from tidegate.usecases.delivery.settle import Settle
 from tidegate.usecases.gateway.authorizer import LocalAuthorizer
 from tidegate.usecases.gateway.connect import Connect, ConnectPolicy
 from tidegate.usecases.gateway.end_connection import EndConnection
@@ -207,11 +208,19 @@ class GatewayContainer:
             clock=self.clock,
             observer=self.observer,
         )
+        self.settle = Settle(
+            last_values=self.last_values,
+            fan_out=self.fan_out,
+            catch_up=self.failure_handler,
+            clock=self.clock,
+            observer=self.observer,
+        )
         self.bridge = Bridge(
             enabled=True,
             max_payload_bytes=2000,
             streams=self.streams,
             fan_out=self.fan_out,
+            settle=self.settle,
             clock=self.clock,
             observer=self.observer,
         )
@@ -221,6 +230,7 @@ class GatewayContainer:
             last_values=self.last_values,
             access=self.access,
             sender=self.sender,
+            catch_ups=self.catch_ups,
             end_connection=self.end_connection,
             clock=self.clock,
             observer=self.observer,
@@ -297,10 +307,13 @@ class GatewayContainer:
         self.open(connection_id, ip=connection_id)
         self.subscribe(connection_id, dashboard, datasource_id, self.token(datasource_id, dashboard=dashboard, **token))
 
-    def publish(self, payload: bytes = b"1", topic: str = "a/b", message_id: str = "m") -> int:
+    def publish(
+        self, payload: bytes = b"1", topic: str = "a/b", message_id: str = "m", *, at_ms: int | None = None
+    ) -> int:
+        """A device's message of now, or of `at_ms`, as a late or repeated one is."""
         self.clock.advance(0.001)
-        at_ms = round(self.clock.now() * 1000)  # cut off, two messages could be of one millisecond, and equal
-        return self.bridge(DeviceMessage("a/#", topic, payload, at_ms, message_id))
+        now_ms = round(self.clock.now() * 1000)  # cut off, two messages could be of one millisecond, and equal
+        return self.bridge(DeviceMessage("a/#", topic, payload, now_ms if at_ms is None else at_ms, message_id))
 
     def frames(self, kind: str, connection_id: str = "c") -> list[dict[str, Any]]:
         return [frame for frame in self.sender.sent.get(connection_id, []) if frame["type"] == kind]

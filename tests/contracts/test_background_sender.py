@@ -56,7 +56,7 @@ class SenderContainer:
 
     def frames(self, number: int) -> list[Frame]:
         rows = self.gateway.subscriptions.rows.values()
-        return [Frame(row, messages.data(row.key.datasource_id, str(number), 0.0), True) for row in rows]
+        return [Frame(row, messages.data(row.key.datasource_id, str(number), 0.0, "1"), True) for row in rows]
 
     def got(self, viewer: str) -> list[int]:
         """The values a viewer was sent, batches taken apart."""
@@ -125,11 +125,11 @@ def test_who_is_gone_is_released_once_and_not_sent_to_again(management: Manageme
     management.answer = lambda _method, viewer, _nth: 410 if viewer == "gone" else 200
     with container.sending(conflate=False) as sending:
         for number in range(50):
-            sending([Frame(row, messages.data(row.key.datasource_id, str(number), 0.0), True) for row in rows])
+            sending([Frame(row, messages.data(row.key.datasource_id, str(number), 0.0, "1"), True) for row in rows])
         settle(lambda: len(container.got("c")) == 50)
         settle(lambda: "gone" not in container.gateway.connections.rows)
         asked = management.requests.count(("POST", "gone"))
-        sending([Frame(row, messages.data(row.key.datasource_id, "50", 0.0), True) for row in rows])
+        sending([Frame(row, messages.data(row.key.datasource_id, "50", 0.0, "1"), True) for row in rows])
         settle(lambda: len(container.got("c")) == 51)
     assert management.requests.count(("POST", "gone")) == asked == 1
     assert container.gateway.sender.closed == ["gone"]

@@ -57,6 +57,7 @@ class Container:
             last_values=gateway.last_values,
             access=gateway.access,
             sender=self.api,
+            catch_ups=gateway.catch_ups,
             end_connection=gateway.end_connection,
             clock=gateway.clock,
             observer=gateway.observer,
@@ -67,7 +68,7 @@ class Container:
 
     def frame(self, number: int, viewer: str, datasource: str = DATASOURCE, *, filler: str = "") -> Frame:
         payload = json.dumps([number, filler])
-        return Frame(self.row(viewer, datasource), messages.data(datasource, payload, 0.0), True)
+        return Frame(self.row(viewer, datasource), messages.data(datasource, payload, 0.0, "1"), True)
 
     def messages(self, viewer: str) -> list[list[int]]:
         """The numbers a viewer was sent, by message."""

@@ -41,7 +41,14 @@ from tidegate.domain.subscriptions import (
     TerminationClaim,
 )
 from tidegate.domain.switches import SETTLING_S
-from tidegate.ports.gateway import ConnectionStore, LastValueStore, Reservation, StreamStore, SubscriptionStore
+from tidegate.ports.gateway import (
+    SETTLE_S,
+    ConnectionStore,
+    LastValueStore,
+    Reservation,
+    StreamStore,
+    SubscriptionStore,
+)
 from tidegate.ports.limits import AttemptStore, CapStore, RateCounter, UpstreamHolds
 from tidegate.ports.revocation import FullRevalidationRuns, RevalidationRun
 from tidegate.providers.control_plane import ControlPlaneProviders
@@ -456,6 +463,33 @@ def test_only_newer_values_replace(stores: Stores) -> None:
     assert not stores.last_values.put_if_newer("k", LastValue("3", 9, "z"))
     assert stores.last_values.put_if_newer("k", LastValue('"ü"', 10, "c"))
     assert stores.last_values.get("k") == LastValue('"ü"', 10, "c")
+
+
+def test_settling_ends_when_nothing_was_noted_or_stored(stores: Stores) -> None:
+    values = stores.last_values
+
+    def newest() -> LastValue:
+        value = values.get("k")
+        assert value is not None
+        return value
+
+    assert values.note_overtaken("k", 100.0), "there is no value: nobody settles it"
+    assert values.get("k") is None and not values.note_settled("k", None)
+    values.put_if_newer("k", LastValue("1", 10, "a"))
+    assert values.note_overtaken("k", 100.7), "the first settles"
+    read = newest()
+    assert read.overtaken == 1 and not values.note_overtaken("k", 101.0), "the second leaves it to the first"
+    assert not values.note_settled("k", read), "and is seen"
+    read = newest()
+    values.put_if_newer("k", LastValue("2", 11, "a"))
+    assert newest().overtaken == 2 and not values.note_settled("k", read), "a newer value is seen, and notes stay"
+    assert values.note_settled("k", newest()) and newest().overtaken == 0
+    assert values.note_settled("k", newest()), "a repetition is no harm"
+    assert values.note_overtaken("k", 102.0), "the next one settles again"
+    assert not values.note_overtaken("k", 102.0 + SETTLE_S - 1)
+    assert values.note_overtaken("k", 102.0 + SETTLE_S), "who began so long ago is not relied upon"
+    assert newest().overtaken == 3 and values.note_settled("k", None) and newest().overtaken == 0
+    assert newest() == LastValue("2", 11, "a")
 
 
 # --- limits ------------------------------------------------------------------------------------------------

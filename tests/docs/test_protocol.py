@@ -59,7 +59,10 @@ def server_frames() -> dict[str, list[dict[str, Any]]]:
         "status": [messages.status("d", Status.CONNECTED, NOW), messages.status("d", Status.ERROR, NOW, code, "m")],
         "error": [messages.error(None, code, "m", NOW), messages.error("d", code, "m", NOW, True, 1)],
         "pong": [messages.pong(None, NOW), messages.pong("r", NOW)],
-        "data": [json.loads(messages.data("d", "1", NOW)), json.loads(messages.data("d", "{}", NOW, retained=True))],
+        "data": [
+            json.loads(messages.data("d", "1", NOW, "7")),
+            json.loads(messages.data("d", "{}", NOW, "7", retained=True)),
+        ],
         "batch": [json.loads(batches.joined([messages.encode(ack), messages.encode(ack)]))],
     }
 

@@ -27,6 +27,7 @@ from tidegate.domain.subscriptions import (
 from tidegate.domain.switches import SETTLING_S
 from tidegate.domain.upstreams import ended, free_at
 from tidegate.ports.gateway import (
+    SETTLE_S,
     AccessSnapshot,
     AccessStore,
     ConnectionStore,
@@ -336,6 +337,7 @@ class MemoryLastValues(LastValueStore):
 
     def __init__(self) -> None:
         self.rows: dict[str, LastValue] = {}
+        self.settling_until: dict[str, float] = {}
 
     def get(self, stream_key: str) -> LastValue | None:
         return self.rows.get(stream_key)
@@ -344,7 +346,25 @@ class MemoryLastValues(LastValueStore):
         there = self.rows.get(stream_key)
         if there is not None and there.order > value.order:
             return False
-        self.rows[stream_key] = value
+        self.rows[stream_key] = replace(value, overtaken=there.overtaken if there else 0)
+        return True
+
+    def note_overtaken(self, stream_key: str, now: float) -> bool:
+        there = self.rows.get(stream_key)
+        if there is None:
+            return True
+        self.rows[stream_key] = replace(there, overtaken=there.overtaken + 1)
+        if self.settling_until.get(stream_key, now) > now:
+            return False
+        self.settling_until[stream_key] = int(now) + SETTLE_S
+        return True
+
+    def note_settled(self, stream_key: str, sent: LastValue | None) -> bool:
+        there = self.rows.get(stream_key)
+        if there is None or (sent is not None and (there, there.overtaken) != (sent, sent.overtaken)):
+            return False
+        self.rows[stream_key] = replace(there, overtaken=0)
+        self.settling_until.pop(stream_key, None)
         return True
 
 

@@ -315,8 +315,10 @@ def test_one_rule_for_each_allowed_topic_below_the_prefix(local: dict[str, Any])
         assert "CloudwatchLogs" in payload["ErrorAction"]
     assert rule_sql("a'b").endswith("'a''b' AS allowed_topic FROM 'a''b'")
     config = properties(local, "AWS::Lambda::EventInvokeConfig")
-    # The bridge, and the relay: telemetry that is late, and a worker that comes back beside its successor, are worse.
-    assert [(limits["MaximumRetryAttempts"], limits["MaximumEventAgeInSeconds"]) for limits in config] == [(0, 60)] * 2
+    limits = [(each["MaximumRetryAttempts"], each["MaximumEventAgeInSeconds"]) for each in config]
+    # The bridge comes back once, to make sure that the newest value was the last; AWS waits a minute before it does. A
+    # worker of the relay that came back beside its successor would be worse than none.
+    assert sorted(limits) == [(0, 60), (1, 180)]
 
 
 def test_rules_may_write_their_errors(local: dict[str, Any]) -> None:

@@ -206,6 +206,7 @@ def look(answers: Answers) -> str:
         last_values=cast(Any, Values()),
         access=cast(Any, Anybody()),
         sender=cast(Any, StatusSender(answers)),
+        catch_ups=MemoryCatchUpQueue(),
         end_connection=cast(Any, None),
         clock=ManualClock(),
         observer=MemoryObserver(),

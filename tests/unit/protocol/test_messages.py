@@ -70,11 +70,11 @@ def test_nothing_but_an_answer_comes_of_garbage(text: str) -> None:
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=5), st.booleans())
 def test_data_frames_carry_the_payload_as_it_is(payload: object, retained: bool) -> None:
-    frame = json.loads(messages.data('a"\n', json.dumps(payload), 1.5, retained=retained))
+    frame = json.loads(messages.data('a"\n', json.dumps(payload), 1.5, "7-a", retained=retained))
     assert frame["payload"] == payload
     assert frame["datasourceId"] == 'a"\n'
     assert frame.get("retained") == (True if retained else None)
-    assert frame["timestamp"] == "1970-01-01T00:00:01.500Z"
+    assert frame["timestamp"] == "1970-01-01T00:00:01.500Z" and frame["seq"] == "7-a"
 
 
 def test_optional_keys_are_absent() -> None:

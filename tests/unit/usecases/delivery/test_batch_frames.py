@@ -64,7 +64,7 @@ def test_of_a_batch_only_what_is_allowed_leaves() -> None:
     container.sender.posts.clear()
 
     def send(value: str) -> dict[Delivery, int]:
-        frames = [Frame(row, messages.data(row.key.datasource_id, value, 0.0), True) for row in rows]
+        frames = [Frame(row, messages.data(row.key.datasource_id, value, 0.0, "1"), True) for row in rows]
         return dict(container.send(frames))
 
     assert send("1") == {Delivery.DELIVERED: 2} and len(container.sender.posts) == 1

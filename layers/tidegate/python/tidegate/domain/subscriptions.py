@@ -6,6 +6,7 @@ receive data.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -172,6 +173,10 @@ class Stream:
         return self.allowed_topic is None
 
 
+#: Message ids that become part of a `seq`: those of devices are UUIDs or hashes.
+_SEQ_TIE = re.compile(r"[A-Za-z0-9_-]{1,40}")
+
+
 @dataclass(frozen=True, slots=True)
 class LastValue:
     """The newest value of a stream.
@@ -179,15 +184,29 @@ class LastValue:
     Attributes:
         payload: JSON text as it is spliced into a `data` frame.
         timestamp_ms, message_id: its place in the order of the stream; compared as a pair.
+        overtaken: how many senders have noted, since the stream settled last, that an older value may have been sent
+            after a newer one. No part of the value.
     """
 
     payload: str
     timestamp_ms: int
     message_id: str
+    overtaken: int = field(default=0, compare=False)
 
     @property
     def order(self) -> tuple[int, str]:
         return (self.timestamp_ms, self.message_id)
+
+    @property
+    def seq(self) -> str:
+        """Its place as text, for clients: of two values of a stream, the one with the higher text is newer.
+
+        Fifteen digits of milliseconds last for 30,000 years. Message ids of devices are what `_SEQ_TIE` takes, so they
+        order here as they do in `order`. An id that an upstream gave may have any characters. But the relay never
+        gives two values of a stream the same millisecond, so there it decides nothing, and is left out when it is odd.
+        """
+        tie = self.message_id if _SEQ_TIE.fullmatch(self.message_id) else ""
+        return f"{self.timestamp_ms:015d}-{tie}" if tie else f"{self.timestamp_ms:015d}"
 
 
 #: `CatchUpRequest.told` of a viewer who has missed no status.

@@ -208,13 +208,30 @@ class StreamStore(Protocol):
         """Streams of one allowed topic, or of the relay when it is None, that were requested within the last day."""
 
 
+#: How long a sender that settles a stream is relied upon, seconds. It sends at most three values to all viewers.
+SETTLE_S = 15
+
+
 class LastValueStore(Protocol):
     def get(self, stream_key: str) -> LastValue | None: ...
 
     def put_if_newer(self, stream_key: str, value: LastValue) -> bool:
-        """Store the value, unless a value of equal or higher order is stored: then False.
+        """Store the value, unless a value of higher order is stored: then False.
 
-        Repeating with the value that is stored returns True, so a lost answer does not lose the message.
+        Repeating with the value that is stored returns True, so a lost answer does not lose the message. What was noted
+        about the last value stays.
+        """
+
+    def note_overtaken(self, stream_key: str, now: float) -> bool:
+        """Note that an older value may have been sent after a newer one. `now`: epoch seconds.
+
+        True when the caller has to settle: send the newest value, and ask `note_settled`. False when another sender
+        does already, and will see the note. A sender that began to settle more than `SETTLE_S` ago no longer counts.
+        """
+
+    def note_settled(self, stream_key: str, sent: LastValue | None) -> bool:
+        """End settling, on the condition that `sent` is still the newest value and that nothing was noted since it was
+        read. False when that is not so: read again, and send again. With None there is no condition.
         """
 
 

@@ -9,7 +9,7 @@ import json
 
 from tidegate.adapters.dynamodb.client import ConditionFailed, DynamoDb, Item
 from tidegate.domain.subscriptions import Fault, LastValue, Stream
-from tidegate.ports.gateway import LastValueStore, SourceStreams, StreamStore
+from tidegate.ports.gateway import SETTLE_S, LastValueStore, SourceStreams, StreamStore
 
 #: How long a stream is kept after its last subscribe, seconds. Subscriptions end within two hours, so after a day it
 #: has none.
@@ -136,26 +136,50 @@ class DynamoLastValues(LastValueStore):
 
     def get(self, stream_key: str) -> LastValue | None:
         item = self._db.get(self._table, {"stream_key": stream_key})
-        return LastValue(item["payload"], item["timestamp_ms"], item["message_id"]) if item else None
+        return _value(item) if item else None
 
     def put_if_newer(self, stream_key: str, value: LastValue) -> bool:
+        """An update, because a put would forget what was noted."""
+        return self._did(
+            stream_key,
+            "SET #payload = :payload, #timestamp_ms = :at, #message_id = :id, #ttl = :ttl",
+            "attribute_not_exists(#stream_key) OR #timestamp_ms < :at OR (#timestamp_ms = :at AND #message_id <= :id)",
+            payload=value.payload,
+            at=value.timestamp_ms,
+            id=value.message_id,
+            ttl=value.timestamp_ms // 1000 + VALUE_LIFE_S,
+        )
+
+    def note_overtaken(self, stream_key: str, now: float) -> bool:
+        second = int(now)
+        begins = "attribute_exists(#stream_key) AND (attribute_not_exists(#settling_until) OR #settling_until <= :now)"
+        update = "SET #settling_until = :until ADD #overtaken :one"
+        if self._did(stream_key, update, begins, until=second + SETTLE_S, one=1, now=second):
+            return True
+        # When it has settled in between, this caller settles. Two who settle at the same time are one too many.
+        return not self._did(stream_key, "ADD #overtaken :one", "#settling_until > :now", one=1, now=second)
+
+    def note_settled(self, stream_key: str, sent: LastValue | None) -> bool:
+        update = "REMOVE #overtaken, #settling_until"
+        if sent is None:
+            return self._did(stream_key, update, "attribute_exists(#stream_key)")
+        noted, values = "attribute_not_exists(#overtaken)", {"at": sent.timestamp_ms, "id": sent.message_id}
+        if sent.overtaken:
+            noted, values = "#overtaken = :noted", values | {"noted": sent.overtaken}
+        newest = "#timestamp_ms = :at AND #message_id = :id"
+        return self._did(stream_key, update, f"{newest} AND {noted}", **values)
+
+    def _did(self, stream_key: str, update: str, condition: str, **values: object) -> bool:
+        """Update the item. False when the condition does not hold."""
         try:
-            self._db.put(
-                self._table,
-                {
-                    "stream_key": stream_key,
-                    "payload": value.payload,
-                    "timestamp_ms": value.timestamp_ms,
-                    "message_id": value.message_id,
-                    "ttl": value.timestamp_ms // 1000 + VALUE_LIFE_S,
-                },
-                "attribute_not_exists(#stream_key) OR #timestamp_ms < :at "
-                "OR (#timestamp_ms = :at AND #message_id <= :id)",
-                {"at": value.timestamp_ms, "id": value.message_id},
-            )
+            self._db.update(self._table, {"stream_key": stream_key}, update, condition, values)
         except ConditionFailed:
             return False
         return True
+
+
+def _value(item: Item) -> LastValue:
+    return LastValue(item["payload"], item["timestamp_ms"], item["message_id"], item.get("overtaken", 0))
 
 
 def _stream(item: Item) -> Stream:

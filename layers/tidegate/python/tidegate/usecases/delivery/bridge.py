@@ -4,6 +4,8 @@ Invariants of this file:
 
 - Only streams of the rule's own allowed topic are looked at. So allowed topics that overlap never deliver a message
   twice.
+- The last value that is sent is the newest: `settle` sees to it after each send. What fails is handled again, because
+  the failure is raised.
 - A message that arrives after a stream was registered finds the stream. For this the version of the allowed topic's
   streams is read, strongly consistent, for every message. A list that is cached for a second would lose the message: it
   would not even become the stream's last value.
@@ -21,10 +23,14 @@ from tidegate.protocol.messages import ErrorCode
 from tidegate.protocol.payloads import Unparsable, parsed
 from tidegate.protocol.topics import matches
 from tidegate.usecases.delivery.fan_out import FanOut
+from tidegate.usecases.delivery.settle import Settle
 
 #: How often the list of streams is read again although its version is the same, seconds. Streams that nobody requested
 #: for a day disappear without a new version.
 FORGET_S = 60.0
+#: An outdated message that comes so late may be a repetition, seconds: the invocation before it may have sent the value
+#: and died before it looked again. So the newest value is sent again. AWS repeats an invocation after a minute.
+REPEATED_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +62,7 @@ class Bridge:
         max_payload_bytes: int,
         streams: StreamStore,
         fan_out: FanOut,
+        settle: Settle,
         clock: Clock,
         observer: Observer,
     ) -> None:
@@ -63,8 +70,10 @@ class Bridge:
         self._max_bytes = max_payload_bytes
         self._streams = streams
         self._fan_out = fan_out
+        self._settle = settle
         self._clock = clock
         self._observer = observer
+        self._settled: dict[str, float] = {}  # stream key -> when it was settled after a late message
         self._kept: dict[str, tuple[float, SourceStreams]] = {}
 
     def __call__(self, message: DeviceMessage) -> int:
@@ -98,7 +107,26 @@ class Bridge:
             self._fan_out.notify(stream, ErrorCode.PROTOCOL_ERROR, "MQTT payload parsing failed")
             return 0
         value = LastValue(payload, message.timestamp_ms, message.message_id)
-        return self._fan_out.deliver(stream, value).count
+        delivered = self._fan_out.deliver(stream, value)
+        if not delivered.outdated:
+            self._settle.after(stream, value)
+        elif self._may_repeat(stream, message):
+            started = self._clock.monotonic()
+            self._settle(stream)
+            self._settled[stream.stream_key] = started
+        return delivered.count
+
+    def _may_repeat(self, stream: Stream, message: DeviceMessage) -> bool:
+        """Whether an outdated message may be a repetition after an invocation that sent it and died.
+
+        That invocation ended at least `REPEATED_S` ago. So one settling makes up for all that come within that time,
+        and messages that are late because there are too many cost no more than that.
+        """
+        now = self._clock.monotonic()
+        if self._clock.now() - message.timestamp_ms / 1000 < REPEATED_S:
+            return False
+        self._settled = {key: at for key, at in self._settled.items() if now - at < REPEATED_S}
+        return stream.stream_key not in self._settled
 
     def _of_source(self, allowed_topic: str) -> Sequence[Stream]:
         started = self._clock.monotonic()

@@ -9,10 +9,12 @@ after every send. It is the same with a status.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tidegate.domain.client_queues import Frame
 from tidegate.domain.subscriptions import TOLD_ALL, CatchUpRequest, Subscription
 from tidegate.errors import Unavailable
-from tidegate.ports.delivery import Delivery, Sender
+from tidegate.ports.delivery import CatchUpQueue, Delivery, Sender
 from tidegate.ports.gateway import AccessStore, LastValueStore, StreamStore, SubscriptionStore
 from tidegate.ports.runtime import Clock, Observer
 from tidegate.protocol import messages
@@ -21,8 +23,8 @@ from tidegate.usecases.delivery.senders import send_once
 from tidegate.usecases.gateway.end_connection import EndConnection
 from tidegate.usecases.gateway.stream_status import status_frame
 
-#: Most values, and most statuses, that one catch-up sends. A stream that has a newer value after each of them is busy,
-#: and its next message brings the newest value. A stream whose status changes as often is told again with the change.
+#: Most values, and most statuses, that one catch-up sends. A stream that has a newer value after each of them is busy:
+#: another catch-up goes on. A stream whose status changes as often is told again with the change.
 _SENDS = 3
 
 
@@ -37,6 +39,7 @@ class CatchUp:
         last_values: LastValueStore,
         access: AccessStore,
         sender: Sender,
+        catch_ups: CatchUpQueue,
         end_connection: EndConnection,
         clock: Clock,
         observer: Observer,
@@ -46,6 +49,7 @@ class CatchUp:
         self._last_values = last_values
         self._access = access
         self._sender = sender
+        self._catch_ups = catch_ups
         self._end_connection = end_connection
         self._clock = clock
         self._observer = observer
@@ -78,13 +82,13 @@ class CatchUp:
         for _ in range(_SENDS):
             value = self._last_values.get(request.stream_key)
             if value is None or (seen is not None and value.order <= seen):
-                break
+                return sent
             at = value.timestamp_ms / 1000
-            if not self._send(
-                row, messages.data(row.key.datasource_id, value.payload, at, retained=True), is_data=True
-            ):
-                break
+            body = messages.data(row.key.datasource_id, value.payload, at, value.seq, retained=True)
+            if not self._send(row, body, is_data=True):
+                return sent
             seen, sent = value.order, True
+        self._catch_ups.queue(replace(request, seen=seen, told=TOLD_ALL))
         return sent
 
     def _send(self, row: Subscription, body: bytes, *, is_data: bool) -> bool:

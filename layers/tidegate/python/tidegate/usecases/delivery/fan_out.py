@@ -21,9 +21,15 @@ from tidegate.protocol.messages import ErrorCode, Status
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """What became of one message: the number of viewers per outcome, as far as it is known yet."""
+    """What became of one message.
+
+    Attributes:
+        outcomes: the number of viewers per outcome, as far as it is known yet.
+        outdated: nothing was sent, because a newer value is stored.
+    """
 
     outcomes: Mapping[Delivery, int]
+    outdated: bool = False
 
     @property
     def count(self) -> int:
@@ -65,13 +71,21 @@ class FanOut:
             return self.notify(stream, ErrorCode.MESSAGE_TOO_LARGE, messages.TOO_LARGE)
         if not self._last_values.put_if_newer(stream.stream_key, value):
             self._observer.count("messages_outdated")
-            return Delivered({})
-        at = value.timestamp_ms / 1000
-        delivered = self._send_all(
-            stream, lambda datasource_id: messages.data(datasource_id, value.payload, at), is_data=True
-        )
+            return Delivered({}, outdated=True)
+        delivered = self.send(stream, value)
         self._observer.count("messages_fanned_out")
         return delivered
+
+    def send(self, stream: Stream, value: LastValue) -> Delivered:
+        """Send a value that is stored to every viewer who may receive it. Raises as `deliver`."""
+        at = value.timestamp_ms / 1000
+        return self._send_all(
+            stream, lambda datasource_id: messages.data(datasource_id, value.payload, at, value.seq), is_data=True
+        )
+
+    def viewers(self, stream: Stream) -> Sequence[Subscription]:
+        """*Index.* Whom a value is sent to, read at most a second ago."""
+        return self._audience(stream.stream_key)
 
     def notify(self, stream: Stream, code: ErrorCode, text: str, *, status: bool = False) -> Delivered:
         """Notify the stream's viewers of a fault: of one message, or, with `status`, of the upstream."""

@@ -139,7 +139,7 @@ class HandleMessage:
         value = self._value_for(done)
         if value is not None:
             at = value.timestamp_ms / 1000
-            frames.append(messages.data(row.key.datasource_id, value.payload, at, retained=True))
+            frames.append(messages.data(row.key.datasource_id, value.payload, at, value.seq, retained=True))
         shown = self._arrived(row, frames)
         if shown is None:
             return

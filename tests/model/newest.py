@@ -1,0 +1,236 @@
+"""Device messages of one stream, each handled by an invocation of its own, and catch-ups beside them: what the viewer
+was sent last is the newest value."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+from tests.doubles.platform import ManualClock, MemoryObserver
+from tests.doubles.stores import MemoryLastValues
+from tests.model.actors import DASHBOARD, DATASOURCE, HASH, MEMBER, NOW, OWNER, STREAM, USERS, StepSender
+from tests.model.explorer import Actor, Answer, Answers, Call, Scene, Script, State, Store, Violation
+from tidegate.domain.access import AclLevel, Claim, DashboardAccess, Principal, Visibility
+from tidegate.domain.subscriptions import TOLD_ALL, CatchUpRequest, LastValue, Subscription, SubscriptionKey
+from tidegate.errors import TidegateError
+from tidegate.ports.delivery import Delivery
+from tidegate.ports.gateway import AccessSnapshot, SourceStreams
+from tidegate.usecases.delivery.bridge import Bridge, DeviceMessage
+from tidegate.usecases.delivery.catch_up import CatchUp
+from tidegate.usecases.delivery.fan_out import FanOut
+from tidegate.usecases.delivery.fresh_access import FreshAccess
+from tidegate.usecases.delivery.senders import FailureHandler, OneShotSender
+from tidegate.usecases.delivery.settle import Settle
+
+ROW = Subscription(
+    SubscriptionKey(DASHBOARD, "c", DATASOURCE),
+    "generation",
+    Claim(DASHBOARD, DATASOURCE, Principal(MEMBER, None, 1), HASH, int(NOW) + 10_000),
+    STREAM.stream_key,
+    visible=True,
+)
+ACCESS = DashboardAccess(DASHBOARD, 1, Visibility.LINK, OWNER, {MEMBER: AclLevel.VIEWER}, {DATASOURCE: HASH})
+#: An invocation that failed or died comes back so much later, seconds.
+REPEATED_AFTER_S = 60
+
+
+class Unchanging:
+    """The stores that nobody writes here: reading them is no step."""
+
+    def audience(self, _stream_key: str) -> Sequence[Subscription]:
+        return [ROW]
+
+    def get(self, _key: SubscriptionKey) -> Subscription:
+        return ROW
+
+    def read(self, *_ids: object) -> AccessSnapshot:
+        return AccessSnapshot({DASHBOARD: ACCESS}, USERS)
+
+    def version_of(self, _allowed_topic: str | None) -> int:
+        return 1
+
+    def of_source(self, _allowed_topic: str | None) -> SourceStreams:
+        return SourceStreams(1, [STREAM])
+
+
+def device_message(number: int) -> Script:
+    """The value `number`, handled by a process of its own; again a minute later when that fails or dies."""
+
+    def script(answers: Answers) -> str:
+        while True:
+            try:
+                tries = answers.ask("platform", "begin")
+                _bridge(answers, REPEATED_AFTER_S * (tries - 1))(
+                    DeviceMessage("a/#", "a/b", str(number).encode(), int(NOW * 1000) + number, "")
+                )
+            except TidegateError:
+                continue
+            return "handled"
+
+    return script
+
+
+def _bridge(answers: Answers, later_s: float) -> Bridge:
+    clock, observer, unchanging = ManualClock(), MemoryObserver(), cast(Any, Unchanging())
+    clock.advance(later_s)
+    last_values, catch_ups = cast(Any, Store(answers, "last values")), cast(Any, Store(answers, "catch-ups"))
+    handler = FailureHandler(catch_ups=catch_ups, end_connection=cast(Any, None), observer=observer)
+    sending = OneShotSender(
+        access=FreshAccess(unchanging, clock),
+        sender=cast(Any, StepSender(answers)),
+        failure_handler=handler,
+        observer=observer,
+    )
+    fan_out = FanOut(
+        subscriptions=unchanging,
+        last_values=last_values,
+        send=sending,
+        max_message_bytes=1000,
+        clock=clock,
+        observer=observer,
+    )
+    return Bridge(
+        enabled=True,
+        max_payload_bytes=1000,
+        streams=unchanging,
+        fan_out=fan_out,
+        settle=Settle(last_values=last_values, fan_out=fan_out, catch_up=handler, clock=clock, observer=observer),
+        clock=clock,
+        observer=observer,
+    )
+
+
+def catch_up() -> Script:
+    """One message of the catch-up queue."""
+
+    def script(answers: Answers) -> str:
+        unchanging = cast(Any, Unchanging())
+        use_case = CatchUp(
+            subscriptions=unchanging,
+            streams=unchanging,
+            last_values=cast(Any, Store(answers, "last values")),
+            access=unchanging,
+            sender=cast(Any, StepSender(answers)),
+            catch_ups=cast(Any, Store(answers, "catch-ups")),
+            end_connection=cast(Any, None),
+            clock=ManualClock(),
+            observer=MemoryObserver(),
+        )
+        while True:
+            try:
+                seen = answers.ask("platform", "asked")
+                use_case(CatchUpRequest(ROW.key, ROW.generation, STREAM.stream_key, seen, TOLD_ALL))
+            except TidegateError:
+                continue
+            return "handled"
+
+    return script
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """What the stores hold.
+
+    Attributes:
+        stored: the last value, with what was noted about it.
+        settling_until: of the sender that settles; None when none does.
+        sent: the number that the viewer was sent last; 0 for none.
+        tries: how often each actor has begun.
+        throttled: who has had its answer "throttled".
+        catch_ups: those that were asked for, each with the order of the value that the viewer has seen.
+    """
+
+    stored: LastValue | None = None
+    settling_until: float | None = None
+    sent: int = 0
+    tries: Mapping[str, int] = field(default_factory=dict)
+    throttled: frozenset[str] = frozenset()
+    catch_ups: tuple[tuple[int, str] | None, ...] = ()
+
+
+class Newest(Scene[Values]):
+    """One viewer of one stream.
+
+    Attributes:
+        store_class: the last values; another one leaves a safeguard out.
+    """
+
+    store_class: type[MemoryLastValues] = MemoryLastValues
+    #: What a catch-up asks for is lost: a safeguard taken out.
+    catch_ups_end = False
+
+    def __init__(
+        self,
+        messages: int,
+        *,
+        catch_ups: int = 0,
+        welcome: bool = False,
+        throttled: Sequence[str] = (),
+        faults: int = 0,
+    ) -> None:
+        """
+        Args:
+            messages: device messages, each with an actor.
+            catch_ups: most that may be asked for.
+            welcome: a viewer who subscribed has a catch-up under way.
+            throttled: actors whose first message to the viewer is refused.
+        """
+        self.faults = faults
+        self._throttled = frozenset(throttled)
+        self._asked = catch_ups
+        again: dict[str, Any] = {"crashes": True, "lossy": True, "again": True}
+        self.actors = (
+            *(Actor(f"message {number}", device_message(number), **again) for number in range(1, messages + 1)),
+            *([Actor("welcome", catch_up(), **again)] if welcome else []),
+            *(
+                Actor(f"catch-up {number}", catch_up(), after=f"asked {number}", **again)
+                for number in range(1, catch_ups + 1)
+            ),
+        )
+
+    def start(self) -> Values:
+        return Values()
+
+    def key(self, stores: Values) -> Hashable:
+        stored = stores.stored
+        noted = (stored.payload, stored.overtaken) if stored else None
+        begun = tuple(sorted(stores.tries.items()))
+        return noted, stores.settling_until, stores.sent, begun, stores.throttled, stores.catch_ups
+
+    def environment(self, stores: Values) -> Iterator[tuple[str, Values]]:
+        return iter(())
+
+    def perform(self, stores: Values, actor: str, call: Call) -> tuple[Values, Answer, str | None]:
+        match call.store:
+            case "platform" if call.method == "asked":
+                seen = stores.catch_ups[int(actor.split()[1]) - 1] if actor.startswith("catch-up") else None
+                return stores, ("got", seen), None
+            case "platform":
+                tries = stores.tries.get(actor, 0) + 1
+                return replace(stores, tries={**stores.tries, actor: tries}), ("got", tries), None
+            case "catch-ups":
+                if self.catch_ups_end and not actor.startswith("message"):
+                    return stores, ("got", None), None
+                catch_ups = (*stores.catch_ups, call.args[0].seen)
+                assert len(catch_ups) <= self._asked, "the scene has too few catch-ups"
+                return replace(stores, catch_ups=catch_ups), ("got", None), f"asked {len(catch_ups)}"
+            case "sender":
+                if actor in self._throttled - stores.throttled:
+                    return replace(stores, throttled=stores.throttled | {actor}), ("got", Delivery.THROTTLED), None
+                number = json.loads(call.args[1])["payload"]
+                return replace(stores, sent=number), ("got", Delivery.DELIVERED), None
+        last_values = self.store_class()
+        if stores.stored is not None:
+            last_values.rows[STREAM.stream_key] = stores.stored
+        if stores.settling_until is not None:
+            last_values.settling_until[STREAM.stream_key] = stores.settling_until
+        answer = getattr(last_values, call.method)(*call.args)
+        stored, until = last_values.rows.get(STREAM.stream_key), last_values.settling_until.get(STREAM.stream_key)
+        return replace(stores, stored=stored, settling_until=until), ("got", answer), None
+
+    def check_end(self, state: State[Values]) -> None:
+        stored = state.stores.stored
+        if stored is not None and state.stores.sent != json.loads(stored.payload):
+            raise Violation(f"the newest value is {stored.payload}, and {state.stores.sent} was sent last")

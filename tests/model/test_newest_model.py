@@ -1,0 +1,109 @@
+"""All interleavings of storing, sending, looking again, settling and catching up: the value that a viewer was sent last
+is the newest, and it stops being so as soon as one safeguard is taken out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from tests.doubles import stores
+from tests.doubles.stores import MemoryLastValues
+from tests.model.explorer import Explorer, Violation
+from tests.model.newest import Newest
+from tidegate.domain.subscriptions import LastValue
+from tidegate.usecases.delivery import bridge, settle
+from tidegate.usecases.delivery import catch_up as catching_up
+from tidegate.usecases.delivery.settle import Settle
+
+SCENES: dict[str, Callable[[], Newest]] = {
+    "three messages": lambda: Newest(3),
+    "three messages, the first is throttled": lambda: Newest(3, throttled=["message 1"], catch_ups=3),
+    "two messages, both are throttled": lambda: Newest(2, throttled=["message 1", "message 2"], catch_ups=2),
+    "two messages, two invocations die or hear nothing": lambda: Newest(2, faults=2),
+    "three messages, one invocation dies or hears nothing": lambda: Newest(3, faults=1, catch_ups=2),
+    "two messages while a viewer comes, one dies or hears nothing": lambda: Newest(2, welcome=True, faults=1),
+}
+#: Smaller versions of the scenes that are large.
+SMALL: dict[str, Callable[[], Newest]] = {
+    "three messages, the first is throttled": lambda: Newest(2, throttled=["message 1"], catch_ups=1),
+    "two messages, two invocations die or hear nothing": lambda: Newest(2, faults=1),
+    "three messages, one invocation dies or hears nothing": lambda: Newest(2, faults=1),
+    "two messages while a viewer comes, one dies or hears nothing": lambda: Newest(2, welcome=True),
+}
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_the_value_sent_last_is_the_newest(
+    name: str, pytestconfig: pytest.Config, record_property: Callable[[str, object], None]
+) -> None:
+    scene = SCENES[name] if pytestconfig.getoption("--full") else SMALL.get(name, SCENES[name])
+    explored = Explorer(scene()).explore()
+    record_property("explored", explored.told(name))
+    assert explored.ends and explored.states > 100
+
+
+# --- the model has teeth -------------------------------------------------------------------------------------
+
+
+class NotesForgotten(MemoryLastValues):
+    """Settling ends although somebody noted an older value meanwhile."""
+
+    def note_settled(self, stream_key: str, sent: LastValue | None) -> bool:
+        return super().note_settled(stream_key, sent and replace(sent, overtaken=self.rows[stream_key].overtaken))
+
+
+class NewerIgnored(MemoryLastValues):
+    """Settling ends although a newer value was stored meanwhile."""
+
+    def note_settled(self, stream_key: str, sent: LastValue | None) -> bool:
+        there = self.rows[stream_key]
+        return super().note_settled(stream_key, sent and replace(there, overtaken=sent.overtaken))
+
+
+@pytest.mark.parametrize(
+    ("taken_out", "scene"),
+    [
+        ("the look after a send", lambda: Newest(2)),
+        ("the note that a settling sender reads", lambda: Newest(3)),
+        ("the newest value as a condition of the end", lambda: Newest(3)),
+        ("the newest value after a repetition", lambda: Newest(2, faults=1)),
+        ("the end of a claim", lambda: Newest(2, faults=1)),
+        ("the catch-up of one that newer values passed", lambda: Newest(2, welcome=True, catch_ups=4)),
+        ("the catch-ups of a settling that ends early", lambda: Newest(3, catch_ups=4)),
+    ],
+)
+def test_without_any_one_safeguard_it_fails(
+    taken_out: str, scene: Callable[[], Newest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    explored = scene()
+    match taken_out:
+        case "the look after a send":
+            monkeypatch.setattr(Settle, "after", lambda *_: None)
+        case "the note that a settling sender reads":
+            explored.store_class = NotesForgotten
+        case "the newest value as a condition of the end":
+            explored.store_class = NewerIgnored
+        case "the newest value after a repetition":
+            monkeypatch.setattr(bridge, "REPEATED_S", float("inf"))
+        case "the end of a claim":
+            monkeypatch.setattr(stores, "SETTLE_S", 10_000)
+        case "the catch-up of one that newer values passed":
+            monkeypatch.setattr(catching_up, "_SENDS", 1)
+            Explorer(scene()).explore()
+            explored.catch_ups_end = True
+        case "the catch-ups of a settling that ends early":
+            monkeypatch.setattr(settle, "_SENDS", 1)
+            Explorer(scene()).explore()
+            monkeypatch.setattr(Settle, "__init__", without_catch_ups(Settle.__init__))
+    with pytest.raises(Violation) as found:
+        Explorer(explored).explore()
+    assert found.value.trace
+
+
+def without_catch_ups(init: Callable[..., None]) -> Callable[..., None]:
+    def prepared(self: Settle, **needs: object) -> None:
+        init(self, **needs | {"catch_up": lambda _row: None})
+
+    return prepared
