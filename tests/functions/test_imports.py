@@ -51,7 +51,7 @@ GATEWAY = {
     "functions.gateway_connect.connect": 54,
     "functions.gateway_connect.disconnect": 52,
     "functions.gateway_connect.messages": 88,
-    "functions.mqtt_bridge.bridge": 65,
+    "functions.mqtt_bridge.bridge": 67,
     "functions.mqtt_bridge.catch_up": 64,
     "functions.revalidate.worker": 87,
     "functions.revalidate.dispatch": 47,
