@@ -662,6 +662,21 @@ def test_no_wait_for_a_broker_is_without_end(answers: tuple[bytes, ...], then: b
     asyncio.run(test())
 
 
+def test_what_arrives_at_once_is_taken_while_it_is_read() -> None:
+    """Three times as many messages as are kept for a stream come in one piece."""
+    burst = b"".join(b"\x30\x08\x00\x01t\x00" + b"%04d" % number for number in range(3000))
+
+    async def test() -> None:
+        async with asyncio.timeout(WAIT_S), scripted(WELCOME, GRANTED + burst) as url:
+            made = scripted_client(url)
+            async with opened(made, MqttRequest(Broker("b", url), "t")) as events:
+                assert await anext(events) == Opened()
+                assert await payloads(events, 3000) == [b"%04d" % number for number in range(3000)]
+            await made.close()
+
+    asyncio.run(test())
+
+
 def test_closing_waits_for_no_broker() -> None:
     """One that neither reads nor closes, with a message half sent."""
 

@@ -12,6 +12,7 @@ Invariants of this file:
 from __future__ import annotations
 
 import asyncio
+import itertools
 import ssl
 import uuid
 from collections.abc import Callable
@@ -25,6 +26,9 @@ from tidegate.protocol.mqtt import Malformed, Publish
 _OTHER_VERSION = frozenset({1, 0x84})
 #: Room for a packet's topic and properties beside its payload, bytes.
 _BESIDE_PAYLOAD = 131_072
+#: Packets that are handled before others get their turn. Those that have arrived are read without a pause, and who
+#: takes the messages would find more than is kept for them.
+_IN_A_ROW = 50
 #: Bytes of a dropped packet that are read at once.
 _CHUNK = 65_536
 
@@ -224,10 +228,12 @@ class MqttClient:
         """Read until the connection ends."""
         fault = MqttEnded("disconnected")
         try:
-            while True:
+            for number in itertools.count(1):
                 async with asyncio.timeout(self._keepalive_s + self._login.answer_s):
                     first, body = await self._packet()
                     await self._handle(first, body)
+                if number % _IN_A_ROW == 0:
+                    await asyncio.sleep(0)
         except TimeoutError:
             fault = MqttEnded("the broker fell silent", mute=True)
         except (OSError, asyncio.IncompleteReadError):
