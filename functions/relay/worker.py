@@ -9,14 +9,12 @@ from typing import Any
 
 from functions.relay.wiring import RelayRun, RelayServices, relay_services
 from tidegate.adapters.aws.relay_workers import read_start
-from tidegate.adapters.upstreams.mqtt_brokers import LOOKUPS
 from tidegate.providers.process import Handler, lambda_handler
 
 #: Part of the function's time that is kept for sending what is under way when it ends, seconds.
 _RESERVE_S = 5.0
-#: Threads of an event loop: one for every lookup of a name that may be under way in both partitions, and as many again
-#: for stores and leases.
-_THREADS = 4 * LOOKUPS
+#: Threads of an event loop, for stores and leases. Lookups of names have their own.
+_THREADS = 64
 
 
 def make_handler(services: RelayServices) -> Handler:
@@ -37,7 +35,7 @@ async def _invocation(services: RelayServices, partition: int, stop_at: float, s
 
 
 def bring_threads() -> None:
-    """Give the running event loop enough threads. A slow resolver must not keep a lease from being renewed."""
+    """Give the running event loop enough threads. Slow stores must not keep a lease from being renewed."""
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, "relay"))
 
 

@@ -56,11 +56,11 @@ class Source:
         self._said = asyncio.Condition()
         self._history: list[UpstreamMessage] = []
 
-    async def say(self, payload: bytes | None = None) -> None:
+    async def say(self, payload: bytes | None = None, *, deleted: bool = False) -> None:
         async with self._said:
             self.sent += 1
             said = payload if payload is not None else str(self.sent).encode()
-            self._history.append(UpstreamMessage(said, str(self.sent) if self.ids else ""))
+            self._history.append(UpstreamMessage(said, str(self.sent) if self.ids else "", deleted=deleted))
             self._said.notify_all()
 
     async def break_off(self, fault: UpstreamFault) -> None:
@@ -436,6 +436,19 @@ def test_garbage_is_told_and_the_stream_goes_on() -> None:
         await container.source.say()
         await settle(lambda: container.viewers.values == ["2"])
         assert container.viewers.told == [("STREAM_PROTOCOL_ERROR", "Payload parsing failed")]
+        await end(task)
+
+    run(work)
+
+
+def test_a_value_that_is_taken_back_is_null_and_no_fault() -> None:
+    async def work() -> None:
+        container = RelayContainer()
+        task = container.begin(container.relay())
+        await settle(lambda: container.viewers.states == ["connected"])
+        await container.source.say(b"", deleted=True)
+        await settle(lambda: container.viewers.values == ["null"])
+        assert container.viewers.told == []
         await end(task)
 
     run(work)

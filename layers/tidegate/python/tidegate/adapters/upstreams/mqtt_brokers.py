@@ -34,9 +34,6 @@ from tidegate.protocol.mqtt import Publish
 
 #: CONNACK codes for a bad user name or password, and for not authorized: of MQTT 3.1.1, and of version 5.
 _NOT_ADMITTED = frozenset({4, 5, 0x86, 0x87})
-#: Names that may be looked up at once. Each occupies a thread of the loop's executor for as long as the resolver makes
-#: it wait. Leases are renewed on such threads, so `functions/relay/worker` makes more threads than this.
-LOOKUPS = 16
 
 _Came = Callable[[Publish | Dropped], None]
 
@@ -80,7 +77,6 @@ class MqttUpstreams(UpstreamsFor["MqttRequest"]):
         self._resolve = resolve
         self._connections: dict[Broker, _Connection] = {}
         self._open: set[_Connection] = set()  # those in `_connections`, and those that are closing
-        self._lookups = asyncio.Semaphore(LOOKUPS)
         self._failed: dict[Broker, tuple[float, UpstreamFault]] = {}
         self._old: set[str] = set()  # URLs of brokers that speak only MQTT 3.1.1
         self._suspects = SuspectFilters(again_s=limits.pause_s[1], now=_now)
@@ -188,7 +184,7 @@ class MqttUpstreams(UpstreamsFor["MqttRequest"]):
         broker = request.broker
         try:
             destination = check_url(broker.url, "mqtt", self._policy)
-            async with asyncio.timeout(self._connect_timeout_s), self._lookups:
+            async with asyncio.timeout(self._connect_timeout_s):
                 addresses = check_addresses(await self._resolve(destination.host, destination.port), self._policy)
             tls = None
             if destination.secure:
