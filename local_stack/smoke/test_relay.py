@@ -15,6 +15,7 @@ from local_stack.seed import basic_credential, document, external_broker, mqtt, 
 from local_stack.smoke.client import Note, Smoke
 from local_stack.smoke.rows import row
 from local_stack.viewer import Viewer
+from tidegate.domain.connects import HELD_S
 from tidegate.protocol import batches
 from tidegate.usecases.relay.worker import GRACE_S
 
@@ -82,6 +83,31 @@ async def test_comes_back(smoke: Smoke, note: Note) -> None:
     expect(len(set(numbers)) == len(numbers), f"repeated: {numbers}")
     await viewer.close()
     note(f"back after {back['at'] - dropped:.1f} s")
+
+
+@row("a source that accepts and closes", slow=True)
+async def test_accepts_and_closes(smoke: Smoke, note: Note) -> None:
+    """It is met with pauses that grow, told once, and back when it holds."""
+    smoke.control({"upstream": "sse", "fault": "accept-close"})
+    before, began = smoke.control()["sse"]["ever"], time.monotonic()
+    viewer = await smoke.own(stream("sse", f"{smoke.upstreams['sse_url']}?interval_ms=437", None, "telemetry"))
+    error = await viewer.until(lambda frame: frame["type"] == "error")
+    expect(error["message"] == "Upstream closed the connection at once", f"{error}")
+    await settled(lambda: smoke.control()["sse"]["ever"] >= before + 4, 30.0, "four connects")
+    took_s = time.monotonic() - began
+    told = [frame for frame in viewer.frames if frame["type"] == "error"]
+    # Who subscribes in the second in which it is told may hear it twice.
+    expect(len(told) <= 2, f"told {len(told)} times")
+    smoke.control({"upstream": "sse", "fault": "none"})
+    await viewer.until(lambda frame: frame["type"] == "data", timeout_s=30.0)
+    healed = time.monotonic()
+    await viewer.until(
+        lambda frame: frame["type"] == "status" and frame["status"] == "connected" and frame["at"] > error["at"],
+        timeout_s=HELD_S + 10.0,
+    )
+    held_s = time.monotonic() - healed
+    await viewer.close()
+    note(f"4 connects in {took_s:.0f} s, told {len(told)} times, connected {held_s:.0f} s after the first value")
 
 
 @row("an upstream that talks garbage")

@@ -109,11 +109,11 @@ class Run:
         self.connected: list[bool] = []
         self._chance = chance
 
-    def during(self, seconds: float, *events: tuple[float, Callable[[Upstream], None]]) -> Run:
+    def during(self, seconds: float, *events: tuple[float, Callable[[Upstream], object]], standby: bool = False) -> Run:
         """Let the time pass. `events`: what happens at which second."""
 
         async def work() -> None:
-            running = asyncio.create_task(self._upstream().run(standby=False))
+            running = asyncio.create_task(self._upstream().run(standby=standby))
             loop = asyncio.get_running_loop()
             for at, happen in events:
                 loop.call_at(at, happen, self.upstream)
@@ -251,3 +251,24 @@ def test_a_pause_that_is_asked_for_is_kept_within_the_bounds(asked_s: int, at_le
         down = UpstreamFault(ErrorCode.CONNECT_REFUSED, "Upstream rejected connection", retry_after_ms=asked_s * 1000)
         run = Run(Behaving(down), chance).during(40)
         assert at_least_s <= run.pauses[0] <= at_most_s
+
+
+def test_who_takes_over_says_that_it_is_connected() -> None:
+    """Its predecessor may have told a fault. A quiet source would say nothing for hours."""
+    taken: list[asyncio.Task[None]] = []
+
+    def take_over(upstream: Upstream) -> None:
+        taken.append(asyncio.create_task(upstream.take_over()))
+
+    run = Run(Behaving(Opened(), 1000)).during(100, (20, take_over), standby=True)
+    assert run.viewers.frames == [("connected",)] and run.connected == [True]
+
+
+def test_who_takes_over_tells_the_fault_that_goes_on() -> None:
+    taken: list[asyncio.Task[None]] = []
+
+    def take_over(upstream: Upstream) -> None:
+        taken.append(asyncio.create_task(upstream.take_over()))
+
+    run = Run(Behaving(Opened())).during(300, (40, take_over), standby=True)
+    assert run.viewers.frames == [("status", *AT_ONCE)]
