@@ -23,6 +23,10 @@ from tidegate.domain.access import FRESH_S
 SUBSCRIPTIONS, CONNECTIONS = 50, 25
 #: How long the slot of a closed connection may stay taken, seconds.
 _SLOT_S = 10.0
+#: How long a value that was overtaken may be the last one, seconds: until its sender has looked and sent again.
+_OVERTAKEN_S = 3.0
+#: Twelve invocations at the same time may be twelve cold starts, seconds.
+_TWELVE_COLD_S = 60.0
 
 
 # --- the main path -----------------------------------------------------------------------------------------
@@ -101,6 +105,25 @@ async def test_last_value(smoke: Smoke) -> None:
     expect(frame.get("retained") is True, f"not retained: {frame}")
     await first.close()
     await late.close()
+
+
+@row("twelve values back to back")
+async def test_back_to_back(smoke: Smoke, note: Note) -> None:
+    """Each is handled by an invocation of its own. Whatever overtakes what, the newest is sent last."""
+    demo = smoke.stack["demo"]["link"]
+    viewer = await smoke.subscribed(smoke.mint(smoke.anonymous(), demo), demo)
+    twelve = [smoke.payload() for _ in range(12)]
+    for value in twelve:
+        await smoke.publish(demo["topic"], value)
+    newest = await viewer.data(twelve[-1], _TWELVE_COLD_S)
+    await asyncio.sleep(_OVERTAKEN_S)  # an older value that comes now is followed by the newest within this time
+    sent = [frame for frame in viewer.frames if frame["type"] == "data" and frame["payload"] in twelve]
+    expect(max(frame["seq"] for frame in sent) == newest["seq"], "the twelfth is not the newest")
+    expect(sent[-1]["seq"] == newest["seq"], f"an older value came last: {sent[-1]}")
+    late = await smoke.subscribed(smoke.mint(smoke.anonymous(), demo), demo)
+    frame = await late.data(twelve[-1])
+    expect(frame["seq"] == newest["seq"], f"the same value has another seq: {frame}")
+    note(f"{len(sent)} frames")
 
 
 @row("double subscribe, refresh, unsubscribe")
