@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import string
+
 import aws_cdk as cdk
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_secretsmanager as secretsmanager
@@ -58,6 +60,10 @@ class Secrets(Construct):
             self,
             name,
             description=description,
-            generate_secret_string=secretsmanager.SecretStringGenerator(password_length=64, exclude_punctuation=True),
+            # Letters and digits only: the value goes into an env file or a shell without quotation marks. Both ways of
+            # saying it are there, because emulators know only the second.
+            generate_secret_string=secretsmanager.SecretStringGenerator(
+                password_length=64, exclude_punctuation=True, exclude_characters=string.punctuation
+            ),
             removal_policy=removal,
         )

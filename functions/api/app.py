@@ -120,8 +120,10 @@ async def _invalid(_request: Request, error: Exception) -> JSONResponse:
     return _answer(400, "invalid_input", "; ".join(problems[:5]))
 
 
-async def _http(_request: Request, error: Exception) -> JSONResponse:
+async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
+    if error.status_code == 405 and request.url.path.startswith(internal.router.prefix):
+        return internal.method_not_allowed()
     names = {400: "invalid_input", 404: "not_found", 405: "method_not_allowed"}
     return _answer(error.status_code, names.get(error.status_code, "error"), str(error.detail))
 

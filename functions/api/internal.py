@@ -72,7 +72,7 @@ class ConsumeAnswer(BaseModel):
 
 
 _REFUSALS: dict[int | str, dict[str, Any]] = {
-    status: {"model": FlatError} for status in (400, 401, 403, 404, 413, 429, 500, 503)
+    status: {"model": FlatError} for status in (400, 401, 403, 404, 405, 413, 429, 500, 503)
 }
 router = APIRouter(prefix="/internal/gateway", tags=["internal"], responses=_REFUSALS)
 
@@ -126,6 +126,11 @@ async def consume(request: Request) -> JSONResponse:
         return services.consume_rate_limit(body.get("scope"), body.get("key"), body.get("limitPerMinute"))
 
     return await _handle(request, answer, "Gateway limiter consume request failed")
+
+
+def method_not_allowed() -> JSONResponse:
+    """The answer to another method than POST, flat as every error here."""
+    return JSONResponse({"error": "Method not allowed"}, 405)
 
 
 async def _handle(request: Request, answer: Any, failed: str) -> JSONResponse:

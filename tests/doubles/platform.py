@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
+from uuid import UUID
 
 from tidegate.domain.subscriptions import CatchUpRequest
 from tidegate.ports.delivery import CatchUpQueue, Delivery, M, OutboundMessage, OutboundQueue, Sender, SendResult
@@ -44,6 +45,10 @@ class CountingIds(Ids):
     def new_id(self) -> str:
         self._next += 1
         return f"id-{self._next:017d}"
+
+    def new_uuid(self) -> str:
+        self._next += 1
+        return str(UUID(int=self._next))
 
     def new_share_token(self) -> str:
         self._next += 1

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
+from uuid import UUID
 
 import jwt
 import pytest
@@ -407,7 +408,9 @@ def test_mint_and_introspect(admin: Api, anonymous: Api) -> None:
         status, answer = anonymous.internal("datasource-introspect", wrong)
         assert status == expected and isinstance(answer["error"], str)
     assert anonymous.internal("datasource-introspect", {}, token="no") == (401, {"error": "Unauthorized"})
-    assert anonymous("GET", "/internal/gateway/revoked-tokens")[0] == 405
+    for method, path in (("GET", "revoked-tokens"), ("PUT", "datasource-introspect"), ("GET", "rate-limit/consume")):
+        assert anonymous(method, f"/internal/gateway/{path}") == (405, {"error": "Method not allowed"})
+    assert code(anonymous("GET", "/internal/gateway/nothing")) == (404, "not_found"), "no answer about a dashboard"
 
 
 def test_credentials_are_placed_for_trusted_callers(admin: Api, anonymous: Api) -> None:
@@ -569,6 +572,13 @@ def claims(token: str) -> dict[str, Any]:
     """What a session token says, unverified."""
     middle = token.split(".")[1]
     return dict(json.loads(base64.urlsafe_b64decode(middle + "=" * (-len(middle) % 4))))
+
+
+def test_the_id_of_a_session_token_is_a_uuid(admin: Api) -> None:
+    made = dashboard(admin, mqtt("t", broker(admin), "demo/x"))
+    body = {"dashboardId": made["id"], "datasourceId": "t"}
+    ids = [claims(admin.ok("POST", "/api/datasource-sessions", body)["token"])["jti"] for _ in range(2)]
+    assert [str(UUID(each)) for each in ids] == ids and ids[0] != ids[1]
 
 
 def test_rates_for_other_gateways(anonymous: Api) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import string
 import subprocess
 import sys
 from itertools import permutations
@@ -225,6 +226,13 @@ def test_secrets_are_referred_to_and_never_written(production: dict[str, Any]) -
         if resource["Type"] == "AWS::IAM::Policy" and "dynamodb:Scan" in json.dumps(resource)
     ]
     assert len(scanning) == 1 and "RevalidationWorker" in scanning[0], "no request path may scan"
+
+
+def test_generated_secrets_need_no_quotation_marks(production: dict[str, Any]) -> None:
+    """They are letters and digits, also on an emulator that knows excluded characters only."""
+    for secret in properties(production, "AWS::SecretsManager::Secret"):
+        generated = secret["GenerateSecretString"]
+        assert generated["ExcludePunctuation"] and set(string.punctuation) <= set(generated["ExcludeCharacters"])
 
 
 def test_only_those_who_ask_a_remote_api_get_its_token() -> None:

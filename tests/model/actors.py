@@ -44,6 +44,9 @@ class AttemptIds:
         self._next += 1
         return f"{self._actor}-{self._next}"
 
+    def new_uuid(self) -> str:
+        raise NotImplementedError
+
     def new_share_token(self) -> str:
         raise NotImplementedError
 

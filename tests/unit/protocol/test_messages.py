@@ -36,9 +36,27 @@ def test_reads_every_type() -> None:
     assert parse('{"type":"PING"}', 1000, 0) == PingMessage(None)
 
 
+@pytest.mark.parametrize(
+    ("sent", "taken"), [("7", "7"), ("0", "0"), ("-12", "-12"), ("1.5", "1.5"), ("1790000000000", "1790000000000")]
+)
+def test_a_number_as_request_id_is_taken_as_its_text(sent: str, taken: str) -> None:
+    subscribe = json.dumps(SUBSCRIBE).replace('"r"', sent)
+    assert parse(subscribe, 1000, 0) == SubscribeMessage(taken, "d", "s", "t")
+    unsubscribe = f'{{"type":"unsubscribe","requestId":{sent},"datasourceId":"s"}}'
+    assert parse(unsubscribe, 1000, 0) == UnsubscribeMessage(taken, "s")
+    assert parse(f'{{"type":"ping","requestId":{sent}}}', 1000, 0) == PingMessage(taken)
+
+
+@pytest.mark.parametrize("sent", ["true", "false", "[7]", "{}", "null", "NaN", "Infinity", "1e999"])
+def test_what_is_neither_text_nor_a_number_is_no_request_id(sent: str) -> None:
+    assert parse(f'{{"type":"ping","requestId":{sent}}}', 1000, 0) == PingMessage(None)
+
+
 @pytest.mark.parametrize("missing", ["requestId", "dashboardId", "datasourceId", "sessionToken"])
 @pytest.mark.parametrize("value", [None, "", "  ", 7, {}, []])
 def test_subscribe_needs_all_fields(missing: str, value: object) -> None:
+    if missing == "requestId" and value == 7:
+        value = [7]  # a number is a request id
     answer = refusal(json.dumps(SUBSCRIBE | {missing: value}))
     assert (answer["type"], answer["ok"], answer["errorCode"]) == ("ack", False, "STREAM_PROTOCOL_ERROR")
     assert answer["requestId"] == (None if missing == "requestId" else "r")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from uuid import uuid4
 
 from tidegate.ports.runtime import Clock, Ids
 
@@ -23,6 +24,9 @@ class SystemIds(Ids):
 
     def new_id(self) -> str:
         return secrets.token_urlsafe(16)[:21]
+
+    def new_uuid(self) -> str:
+        return str(uuid4())
 
     def new_share_token(self) -> str:
         return secrets.token_urlsafe(24)

@@ -33,6 +33,9 @@ class Ids(Protocol):
     def new_id(self) -> str:
         """21 URL-safe characters, 126 bits. For dashboards, users, profiles, and generations of subscriptions."""
 
+    def new_uuid(self) -> str:
+        """A random UUID, 36 characters, 122 bits. For session tokens, where other gateways expect one."""
+
     def new_share_token(self) -> str:
         """32 URL-safe characters from 24 random bytes."""
 

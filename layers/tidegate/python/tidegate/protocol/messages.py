@@ -7,6 +7,7 @@ Optional keys of outgoing messages are absent, never null.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -78,6 +79,7 @@ def parse(text: str, max_bytes: int, now: float) -> ClientMessage:
 
     Raises:
         BadMessage: too large, not JSON, of an unknown type, or with a field missing, blank or not a string.
+            Only `requestId` may be a number.
     """
     if len(text) > max_bytes or len(text.encode("utf-8", "surrogatepass")) > max_bytes:
         raise BadMessage(error(None, ErrorCode.MESSAGE_TOO_LARGE, "Realtime message exceeded size limit", now))
@@ -87,7 +89,7 @@ def parse(text: str, max_bytes: int, now: float) -> ClientMessage:
         raise BadMessage(error(None, ErrorCode.PROTOCOL_ERROR, "Malformed realtime message", now)) from None
     fields: dict[str, object] = message if isinstance(message, dict) else {}
     kind = (_field(fields, "type") or "").lower()
-    request_id, datasource_id = _field(fields, "requestId"), _field(fields, "datasourceId")
+    request_id, datasource_id = _request_id(fields.get("requestId")), _field(fields, "datasourceId")
     if kind == "subscribe":
         dashboard_id, token = _field(fields, "dashboardId"), _field(fields, "sessionToken")
         if request_id and dashboard_id and datasource_id and token:
@@ -107,6 +109,21 @@ def parse(text: str, max_bytes: int, now: float) -> ClientMessage:
 def _field(fields: Mapping[str, object], name: str) -> str | None:
     value = fields.get(name)
     return value.strip() or None if isinstance(value, str) else None
+
+
+def _request_id(value: object) -> str | None:
+    """A number is taken as its text: some clients count their requests."""
+    match value:
+        case bool():
+            return None
+        case int():
+            return str(value)
+        case float() if math.isfinite(value):
+            return str(int(value)) if value.is_integer() else repr(value)
+        case str():
+            return value.strip() or None
+        case _:
+            return None
 
 
 # --- what a client is sent --------------------------------------------------------------------------------

@@ -158,7 +158,7 @@ class Mint:
             scope=STREAM_SCOPE,
             issued_at=now,
             expires_at=now + self._policy.ttl_s,
-            jti=self._ids.new_id(),
+            jti=self._ids.new_uuid(),
             intent_hash=intent_hash,
             share_version=principal.share_version,
             session_version=principal.session_version,
