@@ -130,6 +130,7 @@ async def terminated(
     await guest.until(lambda frame: frame["type"] == "status" and frame["status"] == "error")
     await guest.open_still()
     if spared:
+        await asyncio.sleep(max(0.0, error["at"] + 1 - time.monotonic()))  # the very second the product promises
         second = smoke.payload()
         await smoke.publish(scene.topic, second)
         await owner.data(second)

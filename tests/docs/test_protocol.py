@@ -15,7 +15,7 @@ from pydantic.alias_generators import to_camel
 from tests.docs.frames import PAGE, frames, shown, written
 from tests.docs.pages import REFERENCE, code_words, headings, rows, section
 from tidegate.protocol import batches, messages
-from tidegate.protocol.messages import BadMessage, ErrorCode, Status
+from tidegate.protocol.messages import BadMessage, EndReason, ErrorCode, Status
 
 TEXT = PAGE.read_text()
 EXAMPLES = frames()
@@ -53,11 +53,14 @@ def test_every_error_code_is_explained() -> None:
 
 def server_frames() -> dict[str, list[dict[str, Any]]]:
     """Frames of each kind, with the fewest fields and with the most."""
-    ack, code = messages.ack(None, None, NOW), ErrorCode.AUTH_FAILED
+    ack, code, why = messages.ack(None, None, NOW), ErrorCode.AUTH_FAILED, EndReason.EXPIRED
     return {
         "ack": [ack, messages.refused("r", "d", code, "m", NOW, True, 1)],
-        "status": [messages.status("d", Status.CONNECTED, NOW), messages.status("d", Status.ERROR, NOW, code, "m")],
-        "error": [messages.error(None, code, "m", NOW), messages.error("d", code, "m", NOW, True, 1)],
+        "status": [
+            messages.status("d", Status.CONNECTED, NOW),
+            messages.status("d", Status.ERROR, NOW, code, "m", why),
+        ],
+        "error": [messages.error(None, code, "m", NOW), messages.error("d", code, "m", NOW, True, 1, why)],
         "pong": [messages.pong(None, NOW), messages.pong("r", NOW)],
         "data": [
             json.loads(messages.data("d", "1", NOW, "7")),
@@ -129,6 +132,9 @@ def test_client_messages_have_the_fields_of_the_code(name: str) -> None:
 
 
 def test_codes_and_states_are_those_of_the_code() -> None:
+    assert SCHEMAS["endReason"]["enum"] == list(EndReason)
+    reasons = {code_words(row[0])[0] for row in rows(section(TEXT, "How a subscription ends"))}
+    assert reasons == set(EndReason), "the page says when each of them comes"
     assert SCHEMAS["errorCode"]["enum"] == list(ErrorCode) and SCHEMAS["state"]["enum"] == list(Status)
 
 

@@ -105,9 +105,9 @@ def test_why_not() -> None:
     assert allowed(claim(PUBLIC), DASHBOARD, None, OWNER, 99.9) is None
     assert allowed(claim(PUBLIC), DASHBOARD, None, OWNER, 100) is Refusal.EXPIRED
     assert allowed(claim(PUBLIC, intent_hash="old"), DASHBOARD, None, OWNER, 0) is Refusal.INTENT_CHANGED
-    assert allowed(claim(PUBLIC, datasource_id="x"), DASHBOARD, None, OWNER, 0) is Refusal.INTENT_CHANGED
+    assert allowed(claim(PUBLIC, datasource_id="x"), DASHBOARD, None, OWNER, 0) is Refusal.REMOVED
     assert allowed(claim(PUBLIC), replace(DASHBOARD, share_version=4), None, OWNER, 1000) is Refusal.REVOKED
-    assert not Refusal.REVOKED.retryable
+    assert not Refusal.REVOKED.retryable and not Refusal.REMOVED.retryable
     assert Refusal.EXPIRED.retryable and Refusal.INTENT_CHANGED.retryable
 
 

@@ -120,7 +120,6 @@ class LimitReached(TidegateError):
     """
 
     code = "limit_reached"
-    temporary = True
     status = 429
 
     def __init__(self, refusal: str, *, code: str | None = None, retry_after_ms: int | None = None) -> None:
@@ -129,6 +128,7 @@ class LimitReached(TidegateError):
         super().__init__(f"{refusal}{come_back}", code=code)
         self.refusal = refusal
         self.retry_after_ms = retry_after_ms
+        self.temporary = retry_after_ms is not None
 
 
 def _in_words(ms: int) -> str:

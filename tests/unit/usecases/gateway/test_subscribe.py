@@ -369,6 +369,7 @@ def test_faults_stay_inside() -> None:
     container.handle("c", message("subscribe", dashboardId=DASHBOARD, sessionToken=container.token()))
     (ack,) = container.frames("ack")
     assert ack["message"] == "Subscription failed" and ack["retryable"] is True
+    assert ack["retryAfterMs"] == 2000, "not at once: every page would ask in the same moment"
     assert container.observer.faults
 
 

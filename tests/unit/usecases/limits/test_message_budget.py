@@ -41,6 +41,7 @@ def test_a_flood_is_told_and_cut_off(text: str) -> None:
     container.handle("c", text)
     last = container.sender.sent["c"][-1]
     assert last["type"] == "error" and last["errorCode"] == "STREAM_RATE_LIMITED" and last["retryable"] is True
+    assert last["reason"] == "limit", "the connection ends"
     left = 59 - int(container.clock.now() - 1) % 60
     assert last["message"] == (
         f"Too many messages on this connection: at most {LIMIT} in a minute. Try again in {left} seconds."
@@ -106,6 +107,7 @@ def test_where_it_cannot_be_counted_the_connection_stays() -> None:
         errors = [frame for frame in container.sender.sent["c"] if frame["type"] == "error"]
         assert len(errors) == refused and not container.sender.closed
         assert not refused or ("unavailable" in errors[0]["message"] and errors[0]["retryable"] is True)
+        assert not refused or ("reason" not in errors[0] and errors[0]["retryAfterMs"] == 2000), "nothing ended"
         assert container.observer.counts["limiter", "store_timeout", "backend_error", "realtime-messages-connection"]
 
 

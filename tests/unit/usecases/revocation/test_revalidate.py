@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -12,6 +13,7 @@ from tests.doubles.platform import Died
 from tidegate.domain.access import Role, UserAccess, Visibility
 from tidegate.domain.revocations import Task, TaskKind
 from tidegate.domain.subscriptions import NOTIFY_WITHIN_S, TERMINATION_CLAIM_S, TerminationClaim
+from tidegate.domain.switches import Switches
 from tidegate.errors import Unavailable
 from tidegate.ports.delivery import Delivery
 from tidegate.usecases.gateway.unsubscribe import Unsubscribe
@@ -47,6 +49,34 @@ def test_a_connection_with_another_subscription_stays_open() -> None:
     assert container.sender.closed == [] and dict(container.connections.rows["c"].subscriptions) == {
         DATASOURCE: DASHBOARD
     }
+
+
+@pytest.mark.parametrize(
+    ("end", "reason", "retryable"),
+    [
+        (lambda container: container.revoke(), "revoked", False),
+        (lambda container: container.change(intents={DATASOURCE: "another"}), "changed", True),
+        (lambda container: container.change(intents={}), "changed", False),
+        (lambda container: container.clock.advance(301), "expired", True),
+    ],
+)
+def test_an_ending_says_why_and_whether_to_come_back(
+    end: Callable[[RevalidationContainer], None], reason: str, retryable: bool
+) -> None:
+    container = RevalidationContainer()
+    container.subscribed()
+    end(container)
+    assert container.run() == 1
+    error, status = container.sender.sent["c"]
+    assert (error["reason"], error["retryable"], status["reason"]) == (reason, retryable, reason)
+    assert "retryAfterMs" not in error
+
+
+def test_what_is_switched_off_says_so() -> None:
+    container = RevalidationContainer(switches=Switches(off=frozenset({"mqtt"})))
+    container.subscribed()
+    assert container.run() == 1
+    assert [frame["reason"] for frame in container.sender.sent["c"]] == ["disabled"] * 2
 
 
 def test_a_page_that_lost_everything_subscribes_on_the_same_connection() -> None:

@@ -215,14 +215,16 @@ class Refusal(StrEnum):
     EXPIRED = "expired"
     REVOKED = "revoked"
     INTENT_CHANGED = "intent_changed"
+    #: The dashboard has no such datasource any longer, or it is switched off or cannot be connected to.
+    REMOVED = "removed"
     #: Not an answer of `allowed`: the operator switched the protocol off, or realtime as a whole. See `Switches`.
     SWITCHED_OFF = "switched_off"
 
     @property
     def retryable(self) -> bool:
         """Whether a new session token, minted now, may help. It does not for a revoked viewer, nor while a switch is
-        off."""
-        return self not in (Refusal.REVOKED, Refusal.SWITCHED_OFF)
+        off, nor for a datasource that is not there."""
+        return self not in (Refusal.REVOKED, Refusal.REMOVED, Refusal.SWITCHED_OFF)
 
 
 def owner_that_counts(dashboard: DashboardAccess) -> str | None:
@@ -325,7 +327,9 @@ def allowed(
     if not may_see(dashboard, user, owner, claim.principal, claim.datasource_id):
         return Refusal.REVOKED
     assert dashboard is not None  # may_see denies a missing one
-    if not dashboard.remote and dashboard.intents.get(claim.datasource_id) != claim.intent_hash:
+    if not dashboard.remote and claim.datasource_id not in dashboard.intents:
+        return Refusal.REMOVED
+    if not dashboard.remote and dashboard.intents[claim.datasource_id] != claim.intent_hash:
         return Refusal.INTENT_CHANGED
     if now >= claim.expires_at:
         return Refusal.EXPIRED

@@ -30,6 +30,16 @@ class ErrorCode(StrEnum):
     RATE_LIMITED = "STREAM_RATE_LIMITED"
 
 
+class EndReason(StrEnum):
+    """Why a subscription or a connection ended, beside the code."""
+
+    REVOKED = "revoked"
+    CHANGED = "changed"
+    EXPIRED = "expired"
+    DISABLED = "disabled"
+    LIMIT = "limit"
+
+
 class Status(StrEnum):
     """States of a subscription's stream, as a client sees them."""
 
@@ -153,9 +163,10 @@ def refused(
     return frame | _again(retryable, retry_after_ms)
 
 
-def _again(retryable: bool | None, retry_after_ms: int | None) -> dict[str, object]:
-    """Whether it makes sense to try again, and after how many milliseconds."""
-    said = {"retryable": retryable, "retryAfterMs": retry_after_ms}
+def _again(retryable: bool | None, retry_after_ms: int | None, reason: EndReason | None = None) -> dict[str, object]:
+    """Why it ended, whether it makes sense to try again, and after how many milliseconds."""
+    why = None if reason is None else reason.value
+    said = {"reason": why, "retryable": retryable, "retryAfterMs": retry_after_ms}
     return {name: value for name, value in said.items() if value is not None}
 
 
@@ -166,7 +177,9 @@ def error(
     now: float,
     retryable: bool | None = None,
     retry_after_ms: int | None = None,
+    reason: EndReason | None = None,
 ) -> dict[str, object]:
+    """`reason`: when something ended with it, and not only went wrong."""
     frame: dict[str, object] = {
         "type": "error",
         "datasourceId": datasource_id,
@@ -174,7 +187,7 @@ def error(
         "message": message,
         "timestamp": timestamp(now),
     }
-    return frame | _again(retryable, retry_after_ms)
+    return frame | _again(retryable, retry_after_ms, reason)
 
 
 #: The message to viewers in place of a frame or payload that is too large.
@@ -187,13 +200,20 @@ def too_large(datasource_id: str | None, now: float) -> bytes:
 
 
 def status(
-    datasource_id: str, state: Status, now: float, code: ErrorCode | None = None, message: str | None = None
+    datasource_id: str,
+    state: Status,
+    now: float,
+    code: ErrorCode | None = None,
+    message: str | None = None,
+    reason: EndReason | None = None,
 ) -> dict[str, object]:
     frame: dict[str, object] = {"type": "status", "datasourceId": datasource_id, "status": state.value}
     if code is not None:
         frame["errorCode"] = code.value
     if message is not None:
         frame["message"] = message
+    if reason is not None:
+        frame["reason"] = reason.value
     frame["timestamp"] = timestamp(now)
     return frame
 
@@ -243,9 +263,16 @@ def code_for(failure: TidegateError) -> ErrorCode:
             return ErrorCode.CONNECT_FAILED
 
 
+#: Nobody knows when a store answers again. Who could not be admitted for that is told to ask again after this.
+UNAVAILABLE_RETRY_MS = 2000
+
+
 def retry_after_ms(failure: Exception) -> int | None:
-    """After how many milliseconds it makes sense to try again, where a limit says so."""
-    return failure.retry_after_ms if isinstance(failure, LimitReached) else None
+    """After how many milliseconds it makes sense to try again. None when waiting is not what helps."""
+    if isinstance(failure, LimitReached):
+        return failure.retry_after_ms
+    refused = isinstance(failure, TidegateError) and not isinstance(failure, Unavailable)
+    return None if refused else UNAVAILABLE_RETRY_MS
 
 
 def text_for(failure: TidegateError) -> str:

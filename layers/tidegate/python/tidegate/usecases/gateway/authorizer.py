@@ -154,7 +154,7 @@ def _checked(claims: SessionClaims, snapshot: AccessSnapshot, now: float) -> Adm
         raise Denied("Dashboard access denied")
     if refusal is Refusal.EXPIRED:
         raise Unauthenticated("Datasource session token expired", code="token_expired")
-    if claims.datasource_id not in dashboard.intents:
+    if refusal is Refusal.REMOVED or claims.datasource_id not in dashboard.intents:
         raise NotFound("Datasource not found")
     if refusal is Refusal.INTENT_CHANGED:
         raise Denied("Datasource intent mismatch", code="intent_changed")

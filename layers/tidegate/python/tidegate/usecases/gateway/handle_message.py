@@ -14,7 +14,7 @@ from tidegate.ports.gateway import LastValueStore, StreamStore
 from tidegate.ports.relay import RelayWorkers
 from tidegate.ports.runtime import Clock, Observer
 from tidegate.protocol import batches, messages
-from tidegate.protocol.messages import ErrorCode, Status
+from tidegate.protocol.messages import EndReason, ErrorCode, Status
 from tidegate.usecases.gateway.end_connection import EndConnection
 from tidegate.usecases.gateway.stream_status import status_frame
 from tidegate.usecases.gateway.subscribe import Subscribe, Subscribed
@@ -93,6 +93,7 @@ class HandleMessage:
             self._clock.now(),
             retryable=True,
             retry_after_ms=messages.retry_after_ms(refusal),
+            reason=EndReason.LIMIT if isinstance(refusal, LimitReached) else None,
         )
         self._send(connection_id, messages.encode(frame))
         if isinstance(refusal, LimitReached):

@@ -25,7 +25,7 @@ from tidegate.domain.limits import (
 from tidegate.domain.subscriptions import Connection, Stream, Subscription, SubscriptionKey, same_authorization
 from tidegate.domain.switches import REALTIME_OFF
 from tidegate.domain.tokens import SessionClaims
-from tidegate.errors import Denied, Disabled, LimitReached, TidegateError, Unauthenticated, Unavailable
+from tidegate.errors import Denied, Disabled, LimitReached, NotFound, TidegateError, Unauthenticated, Unavailable
 from tidegate.ports.gateway import ConnectionStore, Reservation, SessionTokens, StreamStore, SubscriptionStore
 from tidegate.ports.runtime import Clock, Ids, Observer
 from tidegate.usecases.gateway.authorizer import Authorization, Authorizer
@@ -267,7 +267,7 @@ class Subscribe:
             True when it holds. False when another subscribe or unsubscribe removed the key in between: start over.
 
         Raises:
-            Denied, Unauthenticated: the right is lost, or the connection is closed.
+            Denied, NotFound, Unauthenticated: the right or the datasource is lost, or the connection is closed.
             Unavailable: a store did not answer.
         """
         try:
@@ -286,6 +286,8 @@ class Subscribe:
             self._take_back(row)
             if refusal is Refusal.REVOKED:
                 raise Denied("Dashboard access denied")
+            if refusal is Refusal.REMOVED:
+                raise NotFound("Datasource not found")
             raise Unauthenticated("Datasource session token is no longer valid", code=f"token_{refusal.value}")
         if connection.subscriptions.get(row.key.datasource_id) != row.key.dashboard_id:
             self._take_back(row)

@@ -29,7 +29,7 @@ from tidegate.ports.delivery import Delivery, OutboundMessage, Sender
 from tidegate.ports.gateway import ConnectionStore, SubscriptionStore
 from tidegate.ports.runtime import Clock, Ids, Observer
 from tidegate.protocol import messages
-from tidegate.protocol.messages import ErrorCode, Status
+from tidegate.protocol.messages import EndReason, ErrorCode, Status
 from tidegate.usecases.gateway.end_connection import EndConnection
 from tidegate.usecases.parallel import in_parallel
 
@@ -43,6 +43,14 @@ _TEXTS = {
     Refusal.REVOKED: "Stream authorization was revoked",
     Refusal.EXPIRED: "Datasource session token expired",
     Refusal.INTENT_CHANGED: "The datasource was changed",
+    Refusal.REMOVED: "The datasource was removed",
+}
+_REASONS = {
+    Refusal.REVOKED: EndReason.REVOKED,
+    Refusal.EXPIRED: EndReason.EXPIRED,
+    Refusal.INTENT_CHANGED: EndReason.CHANGED,
+    Refusal.REMOVED: EndReason.CHANGED,
+    Refusal.SWITCHED_OFF: EndReason.DISABLED,
 }
 
 
@@ -129,9 +137,9 @@ class TerminateSubscriptions:
         errors, states = [], []
         for row, refusal in claimed:
             datasource_id = row.key.datasource_id
-            code, text = self._reason(row, refusal)
-            error = messages.error(datasource_id, code, text, now, refusal.retryable)
-            state = messages.status(datasource_id, Status.ERROR, now, code, text)
+            (code, text), why = self._told(row, refusal), _REASONS[refusal]
+            error = messages.error(datasource_id, code, text, now, refusal.retryable, reason=why)
+            state = messages.status(datasource_id, Status.ERROR, now, code, text, why)
             errors.append(OutboundMessage(row.key.connection_id, messages.encode(error)))
             states.append(OutboundMessage(row.key.connection_id, messages.encode(state)))
         for posts in (errors, states):
@@ -144,7 +152,7 @@ class TerminateSubscriptions:
                     self._observer.count("viewers_not_notified", delivery=result.delivery.value)
         return late
 
-    def _reason(self, row: Subscription, refusal: Refusal) -> tuple[ErrorCode, str]:
+    def _told(self, row: Subscription, refusal: Refusal) -> tuple[ErrorCode, str]:
         if refusal is Refusal.SWITCHED_OFF:
             return ErrorCode.POLICY_BLOCKED, self._switches.text(row.protocol)
         return ErrorCode.AUTH_FAILED, _TEXTS[refusal]
