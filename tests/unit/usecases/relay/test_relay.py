@@ -104,7 +104,7 @@ class RecordingFanOut:
         self.states: list[str] = []
         self.audience = True
         self.down = self.broken = False
-        self.asked = self.asking = 0
+        self.asked = self.asking = self.refused = 0
         self.answered: Event | None = None
 
     def has_audience(self, _stream: Stream) -> bool:
@@ -135,6 +135,9 @@ class OneWorker:
         self._viewers.told.append((code.value, text))
 
     def connected(self, _stream: Stream) -> None:
+        if self._viewers.refused:
+            self._viewers.refused -= 1
+            raise Unavailable("down")
         self._viewers.states.append("connected")
 
 
@@ -406,6 +409,24 @@ def test_a_successor_tells_what_changed_while_it_stood_by(same: bool) -> None:
         await settle(lambda: container.viewers.by == ["worker 2"])
         expected = ["connected"] if same else ["connected", "connected"]
         await settle(lambda: container.streams.rows["stream"].connected and container.viewers.states == expected)
+        await end(second)
+
+    run(work)
+
+
+def test_a_successor_tells_a_change_that_it_could_store_but_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upstream, "_AGAIN_S", (0.01,))
+
+    async def work() -> None:
+        container = RelayContainer()
+        first = container.begin(container.relay())
+        await settle(lambda: container.viewers.states == ["connected"])
+        container.streams.note_status(container.stream, False, Fault("STREAM_CONNECT_FAILED", "broke"))
+        container.viewers.refused = 2
+        second = container.begin(container.relay(), successor=True)
+        assert await first == "handed over"
+        await settle(lambda: container.viewers.states == ["connected", "connected"])
+        assert container.streams.rows["stream"].connected and not container.viewers.refused
         await end(second)
 
     run(work)

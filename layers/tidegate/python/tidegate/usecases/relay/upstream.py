@@ -111,7 +111,7 @@ class Upstream:
         self._last_ms = 0
         self._connects = Connects()
         self._proving: asyncio.Task[None] | None = None
-        self._announced = False  # whether viewers know that it is connected
+        self._announced = False  # whether it counts as connected, as viewers are told
         self._told = Told()  # faults of the upstream
         self._complained = Told()  # faults of messages
         self._requested_at = stream.last_requested_at
@@ -311,6 +311,7 @@ class Upstream:
                 changed = await self._blocking(lambda: self._note(connected, fault))
                 if not changed and self._only_a_change:
                     return True
+                self._only_a_change = False  # it is stored now, so a repetition would not see that it is new
                 if connected:
                     await self._blocking(lambda: self._fan_out.connected(self._stream))
                 elif fault is not None:
