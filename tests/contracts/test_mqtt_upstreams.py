@@ -344,9 +344,7 @@ def test_a_subscribe_that_nobody_answers_ends_the_connection_for_all(tmp_path: P
                 await running.fault("mqtt", "stall")
                 mute = await fault_of(made, plain(running, SOUTH))
                 assert mute.code is ErrorCode.CONNECT_TIMEOUT
-                with pytest.raises(UpstreamFault):
-                    while True:
-                        await anext(first)
+                await ending(first)
                 await running.fault("mqtt", "none")
             assert len(await take(made, plain(running, SOUTH), 2)) == 2
             # One more: the filter that nobody answered for was tried alone first.
@@ -356,6 +354,14 @@ def test_a_subscribe_that_nobody_answers_ends_the_connection_for_all(tmp_path: P
 
 
 VERSIONS = pytest.mark.parametrize("versions", [(4,), (5,), (4, 5)], ids=["3.1.1", "5", "both"])
+
+
+async def ending(events: AsyncIterator[UpstreamEvent]) -> UpstreamFault:
+    """Take events until the fault that ends them."""
+    with pytest.raises(UpstreamFault) as fault:
+        while True:
+            await anext(events)
+    return fault.value
 
 
 async def publish(running: RunningUpstreams, topic: str, *payloads: bytes, retain: bool = False) -> None:
@@ -397,9 +403,7 @@ def test_a_forbidden_filter_is_refused_alone_and_ends_no_shared_connection(tmp_p
                 await anext(other)
                 first = await fault_of(made, plain(running, "forbidden/a"))
                 assert (first.code, first.refused) == (ErrorCode.CONNECT_FAILED, False)
-                with pytest.raises(UpstreamFault):
-                    while True:
-                        await anext(other)
+                await ending(other)
             async with opened(made, plain(running)) as other:
                 await anext(other)
                 before = (await running.report("mqtt"))["ever"]
@@ -570,10 +574,7 @@ def test_an_unsubscribe_that_nobody_answers_ends_the_connection(tmp_path: Path) 
             async with opened(made, plain(running, SOUTH)) as leaving:
                 await anext(leaving)
                 await running.fault("mqtt", "stall")
-            with pytest.raises(UpstreamFault) as fault:
-                while True:
-                    await anext(other)
-            assert fault.value.code is ErrorCode.CONNECT_TIMEOUT
+            assert (await ending(other)).code is ErrorCode.CONNECT_TIMEOUT
 
     run(tmp_path, test)
 
@@ -584,10 +585,7 @@ def test_a_broker_that_falls_silent_is_found_by_the_keep_alive(tmp_path: Path) -
         async with upstreams(running, answer_s=0.5) as made, opened(made, request) as events:
             await anext(events)
             await running.fault("mqtt", "stall")
-            with pytest.raises(UpstreamFault) as fault:
-                while True:
-                    await anext(events)
-            assert fault.value.code is ErrorCode.CONNECT_TIMEOUT
+            assert (await ending(events)).code is ErrorCode.CONNECT_TIMEOUT
 
     run(tmp_path, test)
 

@@ -17,11 +17,10 @@ from tidegate.errors import Unavailable
 from tidegate.ports.delivery import CatchUpQueue, Delivery, Sender
 from tidegate.ports.gateway import AccessStore, LastValueStore, StreamStore, SubscriptionStore
 from tidegate.ports.runtime import Clock, Observer
-from tidegate.protocol import messages
 from tidegate.usecases.delivery.fresh_access import FreshAccess
 from tidegate.usecases.delivery.senders import send_once
 from tidegate.usecases.gateway.end_connection import EndConnection
-from tidegate.usecases.gateway.stream_status import status_frame
+from tidegate.usecases.gateway.stream_frames import last_value_frame, status_frame
 
 #: Most values, and most statuses, that one catch-up sends. A stream that has a newer value after each of them is busy:
 #: another catch-up goes on. A stream whose status changes as often is told again with the change.
@@ -83,9 +82,7 @@ class CatchUp:
             value = self._last_values.get(request.stream_key)
             if value is None or (seen is not None and value.order <= seen):
                 return sent
-            at = value.timestamp_ms / 1000
-            body = messages.data(row.key.datasource_id, value.payload, at, value.seq, retained=True)
-            if not self._send(row, body, is_data=True):
+            if not self._send(row, last_value_frame(row.key.datasource_id, value), is_data=True):
                 return sent
             seen, sent = value.order, True
         self._catch_ups.queue(replace(request, seen=seen, told=TOLD_ALL))

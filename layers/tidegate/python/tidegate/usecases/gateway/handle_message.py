@@ -16,7 +16,7 @@ from tidegate.ports.runtime import Clock, Observer
 from tidegate.protocol import batches, messages
 from tidegate.protocol.messages import EndReason, ErrorCode, Status
 from tidegate.usecases.gateway.end_connection import EndConnection
-from tidegate.usecases.gateway.stream_status import status_frame
+from tidegate.usecases.gateway.stream_frames import last_value_frame, status_frame
 from tidegate.usecases.gateway.subscribe import Subscribe, Subscribed
 from tidegate.usecases.gateway.unsubscribe import Unsubscribe
 from tidegate.usecases.limits.message_budget import MessageBudget
@@ -139,8 +139,7 @@ class HandleMessage:
                 return
         value = self._value_for(done)
         if value is not None:
-            at = value.timestamp_ms / 1000
-            frames.append(messages.data(row.key.datasource_id, value.payload, at, value.seq, retained=True))
+            frames.append(last_value_frame(row.key.datasource_id, value))
         shown = self._arrived(row, frames)
         if shown is None:
             return

@@ -1,8 +1,8 @@
-"""The status of a stream, as its viewers are told when they come, and when they may have missed a change."""
+"""A stream's status and last value as frames: for viewers who come, and for those who may have missed a change."""
 
 from __future__ import annotations
 
-from tidegate.domain.subscriptions import Stream
+from tidegate.domain.subscriptions import LastValue, Stream
 from tidegate.protocol import messages
 from tidegate.protocol.messages import ErrorCode, Status
 
@@ -18,3 +18,8 @@ def status_frame(datasource_id: str, stream: Stream, now: float) -> bytes:
         return messages.encode(messages.status(datasource_id, Status.CONNECTING, now))
     code, text = ErrorCode(stream.fault.code), stream.fault.text
     return messages.encode(messages.status(datasource_id, Status.ERROR, now, code, text))
+
+
+def last_value_frame(datasource_id: str, value: LastValue) -> bytes:
+    """The `data` frame of the last value that is stored."""
+    return messages.data(datasource_id, value.payload, value.timestamp_ms / 1000, value.seq, retained=True)
