@@ -21,6 +21,10 @@ from tidegate.usecases.relay.worker import GRACE_S
 
 #: Viewers of the sharing row; each of its own address.
 MANY = 50
+#: Viewers who come to a quiet source at the same time.
+AT_ONCE = 24
+#: How long their last status may be another one, seconds: a worker's start, and the catch-up of a subscribe.
+QUIET_S = 20.0
 
 
 @pytest.mark.parametrize(
@@ -57,6 +61,29 @@ async def test_shared(smoke: Smoke, note: Note) -> None:
     for viewer in viewers:
         await viewer.close()
     note(f"{MANY} viewers, 1 upstream")
+
+
+@row("viewers who come at once to a quiet source")
+async def test_quiet(smoke: Smoke, note: Note) -> None:
+    """Some come before the source is connected, and some while it is told. All end with `connected`."""
+    url = f"{smoke.upstreams['sse_url']}?interval_ms=60000&keep_alive_ms=1000&run={time.time_ns()}"
+    demo = smoke.dashboard(stream("sse", url, None, "telemetry"))
+    token = smoke.mint(smoke.user("editor"), demo)
+    viewers = [await smoke.viewer() for _ in range(AT_ONCE)]
+    acks = await asyncio.gather(*(viewer.subscribe(demo["dashboardId"], "telemetry", token) for viewer in viewers))
+    expect(all(ack["ok"] for ack in acks), f"subscribes refused: {[ack for ack in acks if not ack['ok']]}")
+
+    def statuses(viewer: Viewer) -> list[str]:
+        return [frame["status"] for frame in viewer.frames if frame["type"] == "status"]
+
+    def converged() -> bool:
+        return all(statuses(viewer)[-1:] == ["connected"] for viewer in viewers)
+
+    await settled(converged, QUIET_S, "every viewer's last status is connected")
+    waited = sum("connecting" in statuses(viewer) for viewer in viewers)
+    for viewer in viewers:
+        await viewer.close()
+    note(f"{AT_ONCE} viewers connected, {waited} of them read connecting first")
 
 
 async def only_one_upstream(smoke: Smoke) -> None:
