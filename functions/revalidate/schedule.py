@@ -1,4 +1,4 @@
-"""What the schedule calls every minute: the poll behind the push, the full revalidation, and relay workers.
+"""What the schedule calls every minute: the poll behind the push, what has expired, the full revalidation, and relays.
 
 It has a module of its own, apart from `dispatch`. On Lambda a module builds the services of its handlers while it is
 loaded, and the stream's function has no queue for requests to follow profiles.
@@ -19,6 +19,9 @@ SCHEDULE_S = 60
 #: How often relay workers that died are looked for, seconds. It is short enough that one search falls between the time
 #: when a dead worker's lease is overdue and the time when it may be claimed. So a successor is there by then.
 RELAYS_S = 10
+#: How often subscriptions whose token has expired are looked for, seconds. Viewers are told within this time, and what
+#: the queue and the run take.
+EXPIRED_S = 10
 
 
 def make_handler(services: ScheduleServices) -> Handler:
@@ -26,6 +29,8 @@ def make_handler(services: ScheduleServices) -> Handler:
         delays = list(range(0, SCHEDULE_S, services.poll_interval_s))
         for delay_s in delays:
             services.tasks.queue(Task(TaskKind.POLL), delay_s)
+        for delay_s in range(0, SCHEDULE_S, EXPIRED_S):
+            services.tasks.queue(Task(TaskKind.EXPIRED), delay_s)
         # The run's lease decides whether a full revalidation is due, so a schedule that fires twice changes nothing.
         services.tasks.queue(Task(TaskKind.FULL))
         services.follow_requests.ask()

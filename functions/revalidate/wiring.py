@@ -28,6 +28,7 @@ class RevalidateServices:
 
 def revalidate_services(env: Mapping[str, str] | None = None) -> RevalidateServices:
     from tidegate.providers.control_plane import ControlPlaneProviders
+    from tidegate.usecases.revocation.end_expired import EndExpired
     from tidegate.usecases.revocation.evaluate import Evaluate
     from tidegate.usecases.revocation.full_revalidation import FullRevalidation
     from tidegate.usecases.revocation.replace_relay_workers import ReplaceRelayWorkers
@@ -65,12 +66,20 @@ def revalidate_services(env: Mapping[str, str] | None = None) -> RevalidateServi
         reintrospect=reintrospect,
         switches=container.switches,
     )
+    evaluate = Evaluate(access=container.gateway_access, clock=clock, observer=observer, switches=container.switches)
     revalidate = Revalidate(
         subscriptions=container.subscriptions,
-        evaluate=Evaluate(access=container.gateway_access, clock=clock, observer=observer, switches=container.switches),
+        evaluate=evaluate,
         terminate=terminate,
         follow_feed=_follow_feed(container),
         full_revalidation=full_revalidation,
+        end_expired=EndExpired(
+            subscriptions=container.subscriptions,
+            evaluate=evaluate,
+            terminate=terminate,
+            clock=clock,
+            observer=observer,
+        ),
         replace_relay_workers=ReplaceRelayWorkers(
             leases=container.relay_leases,
             relay_workers=container.relay_workers,

@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import jwt
 import pytest
 
 from local_stack import schedule
 from local_stack.checks import expect
 from local_stack.deployment import client
+from local_stack.relay_workers import LocalRelayWorkers
 from local_stack.seed import LIVELY, OWN, Api, mqtt, origin, stream
 from local_stack.smoke.client import Note, Smoke
 from local_stack.smoke.rows import row
@@ -28,6 +30,8 @@ WITHIN_S = 2.0
 POLL_WITHIN_S = 70.0
 #: The same by a full revalidation that begins by itself, and by one that is asked for, seconds.
 EXPIRED_WITHIN_S, ASKED_WITHIN_S = 10.0, 30.0
+#: How long a short token lives, and how long after its expiry the viewer is told at the latest, seconds.
+SHORT_LIFE_S, TOLD_WITHIN_S = 6, 15.0
 #: How much longer is waited, seconds, to tell a late termination from none.
 _LATE_S = 5.0
 
@@ -250,6 +254,29 @@ async def test_by_poll(smoke: Smoke, note: Note) -> None:
     """With the push switched off, the schedule's poll finds the event."""
     with push_off(smoke):
         note(await terminated(smoke, "link", rotation, within_s=POLL_WITHIN_S))
+
+
+@row("terminated: when the token expires, within 15 s")
+async def test_expired(smoke: Smoke, note: Note) -> None:
+    """The viewer does nothing: the schedule's next look at what has expired ends the subscription."""
+    # The stack's own schedule may have begun less than a minute ago, or have been paused by the row before.
+    await asyncio.to_thread(LocalRelayWorkers(smoke.stack).schedule)
+    demo = smoke.stack["demo"]["public"]
+    minted = smoke.mint(smoke.anonymous(), demo)
+    claims = jwt.decode(minted, options={"verify_signature": False})
+    expires_at = int(time.time()) + SHORT_LIFE_S
+    short = await smoke.subscribed(smoke.forge(**claims | {"exp": expires_at}), demo)
+    usual = await smoke.subscribed(minted, demo)
+    error = await short.until(lambda frame: frame["type"] == "error", SHORT_LIFE_S + TOLD_WITHIN_S + _LATE_S)
+    took = error["at"] - time.monotonic() + time.time() - expires_at
+    await short.until(lambda frame: frame["type"] == "status" and frame["status"] == "error")
+    await short.open_still()
+    await short.close()
+    expect(error["reason"] == "expired" and error["retryable"] is True, f"{error}")
+    expect(0 <= took <= TOLD_WITHIN_S, f"told {took:.2f} s after the expiry")
+    expect(not _errors(usual.frames), "the valid viewer was interrupted")
+    await usual.close()
+    note(f"{took:.1f} s after the expiry")
 
 
 @row("terminated: by full revalidation, with stream and poll off")

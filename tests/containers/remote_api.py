@@ -15,6 +15,7 @@ from tidegate.domain.stream_policy import StreamPolicy
 from tidegate.domain.subscriptions import Subscription, SubscriptionKey
 from tidegate.usecases.remote_api.authorizer import RemoteAuthorizer
 from tidegate.usecases.remote_api.reintrospect import Reintrospect
+from tidegate.usecases.revocation.end_expired import EndExpired
 from tidegate.usecases.revocation.evaluate import Evaluate
 from tidegate.usecases.revocation.full_revalidation import FullRevalidation
 from tidegate.usecases.revocation.revalidate import Revalidate
@@ -126,6 +127,13 @@ class RemoteApiContainer(GatewayContainer):
             terminate=self.terminate,
             follow_feed=lambda: 0,
             full_revalidation=self.full_revalidation,
+            end_expired=EndExpired(
+                subscriptions=self.subscriptions,
+                evaluate=self.evaluate,
+                terminate=self.terminate,
+                clock=self.clock,
+                observer=self.observer,
+            ),
             replace_relay_workers=lambda: 0,
             tasks=self.tasks,
             clock=self.clock,

@@ -11,6 +11,7 @@ from tidegate.domain.revocations import FeedPage, Revocation, RevocationEvent, T
 from tidegate.domain.subscriptions import SubscriptionKey
 from tidegate.domain.switches import ALL_ON, Switches
 from tidegate.errors import Unavailable
+from tidegate.usecases.revocation.end_expired import EndExpired
 from tidegate.usecases.revocation.evaluate import Evaluate
 from tidegate.usecases.revocation.follow_feed import FollowFeed
 from tidegate.usecases.revocation.full_revalidation import FullRevalidation
@@ -107,6 +108,13 @@ class RevalidationContainer(GatewayContainer):
             terminate=self.terminate,
             follow_feed=self.follow,
             full_revalidation=self.full_revalidation,
+            end_expired=EndExpired(
+                subscriptions=self.subscriptions,
+                evaluate=self.evaluate,
+                terminate=self.terminate,
+                clock=self.clock,
+                observer=self.observer,
+            ),
             replace_relay_workers=lambda: 0,
             tasks=self.tasks,
             clock=self.clock,

@@ -380,6 +380,25 @@ def test_rows_are_found_by_dashboard_user_and_connection(stores: Stores) -> None
     assert stores.subscriptions.get(mine) is None
 
 
+def test_what_has_expired_is_found_until_it_is_deleted(stores: Stores) -> None:
+    def found(now: float) -> list[Subscription]:
+        return [row for group in stores.subscriptions.expired(now) for row in group]
+
+    keys = [SubscriptionKey("d", f"c{number}", "s") for number in range(30)]
+    for number, key in enumerate(keys):
+        stores.subscriptions.put_hidden(row(key=key, expires_at=100 + number))
+    assert found(99.9) == []
+    assert {row.key for row in found(114.9)} == set(keys[:15])
+    first = row(key=keys[0])
+    assert stores.subscriptions.make_visible(first) and stores.subscriptions.move_expiry(first, 500)
+    assert {row.key for row in found(129)} == set(keys[1:]), "a refresh takes it out"
+    second = row(key=keys[1], expires_at=101)
+    assert stores.subscriptions.claim_termination(second, MARK, expired_at=101)
+    (claimed,) = found(101)
+    assert claimed.key == keys[1] and claimed.termination == MARK, "a run may have died after the claim"
+    assert stores.subscriptions.remove(claimed) and found(101) == []
+
+
 # --- streams and values ------------------------------------------------------------------------------------
 
 

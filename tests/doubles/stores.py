@@ -263,6 +263,14 @@ class MemorySubscriptions(SubscriptionStore):
         keys = [key for key, row in index.items() if row.claim.principal.subject == user_id]
         return iter([self.rows[key] for key in keys if key in self.rows])
 
+    def expired(self, now: float) -> Iterator[Sequence[Subscription]]:
+        index = self.rows if self._seen_by_index is None else self._seen_by_index
+        found = [row for row in index.values() if row.claim.expires_at <= now]
+        found.sort(key=lambda row: row.claim.expires_at)
+        for start in range(0, len(found), _PAGE):
+            group = [row.key for row in found[start : start + _PAGE]]
+            yield [self.rows[key] for key in group if key in self.rows]
+
     def scan(self, segment: int, segments: int, after: str | None = None) -> Iterator[ScanPage[Subscription]]:
         names = {f"{key.dashboard_id}#{key.connection_id}#{key.datasource_id}": row for key, row in self.rows.items()}
         return _scan(names, segment, segments, after)

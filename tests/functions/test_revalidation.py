@@ -13,6 +13,7 @@ import pytest
 from functions.revalidate import wiring as revalidate_wiring
 from functions.revalidate.dispatch import make_handler as make_stream_handler
 from functions.revalidate.profiles import make_handler as make_profiles_handler
+from functions.revalidate.schedule import SCHEDULE_S
 from functions.revalidate.schedule import make_handler as make_schedule_handler
 from functions.revalidate.worker import make_handler
 from local_stack.seed import document, mqtt
@@ -21,8 +22,10 @@ from tests.functions.events import event
 from tests.functions.test_api import Api
 from tests.functions.test_gateway import Demo, demo, gateway_over
 from tests.servers.management import ManagementServer
+from tidegate.adapters.system import SystemClock
 from tidegate.domain.profiles import BROKER, ProfileChange
 from tidegate.domain.relay import LEASE_S
+from tidegate.domain.revocations import Task
 from tidegate.providers.control_plane import ControlPlaneProviders
 
 __all__ = ["demo"]
@@ -81,8 +84,8 @@ def test_the_stream_hands_each_event_on(deployed: Mapping[str, str]) -> None:
 def test_the_schedule_polls_several_times_a_minute(deployed: Mapping[str, str]) -> None:
     env = {**deployed, "REALTIME_PUBLIC_REVALIDATE_INTERVAL_MS": "20000"}
     assert make_schedule_handler(revalidate_wiring.schedule_services(env))({}, None) == {"polls": 3}
-    assert {task["kind"] for task in queued(deployed)} == {"poll", "full"}
-    assert delayed(deployed) == 2 + 5, "polls, and looks for relay workers that died"
+    assert {task["kind"] for task in queued(deployed)} == {"poll", "expired", "full"}
+    assert delayed(deployed) == 2 + 5 + 5, "polls, and looks for what has expired and for relay workers that died"
 
 
 def test_a_cut_by_poll_and_worker(deployed: Mapping[str, str], management: ManagementServer, demo: Demo) -> None:
@@ -157,6 +160,48 @@ def test_a_switch_ends_who_is_there_and_refuses_who_comes(
     closed = switch == "REALTIME_ENABLED"
     assert (("DELETE", "c1=") in management.requests) is closed
     assert (ControlPlaneProviders(deployed).connections.get("c1=") is None) is closed
+
+
+#: A viewer is told that the token has expired within this time, seconds: the schedule's interval is not all of it.
+TOLD_WITHIN_S = 15
+
+
+@pytest.mark.parametrize("ahead_s", [119, 115, 110])
+def test_an_expired_token_is_told_within_fifteen_seconds(
+    deployed: Mapping[str, str],
+    management: ManagementServer,
+    demo: Demo,
+    monkeypatch: pytest.MonkeyPatch,
+    ahead_s: int,
+) -> None:
+    """Minutes pass second by second, and the worker gets each task when its delay is over. `ahead_s`: how long before
+    the expiry the schedule begins."""
+    gateway = gateway_over(deployed, management)
+    gateway.open("c1=")
+    gateway.say("c1=", demo.subscribe())
+    control = ControlPlaneProviders(deployed)
+    (row,) = control.subscriptions.of_dashboard(demo.dashboard_id)
+    now = float(row.claim.expires_at - ahead_s)
+    monkeypatch.setattr(SystemClock, "now", lambda _clock: now)
+    tasks: list[tuple[float, Task]] = []
+    work = make_handler(revalidate_wiring.revalidate_services(gateway.env))
+    services = replace(revalidate_wiring.schedule_services(gateway.env), relay_partitions=0)
+    monkeypatch.setattr(services.tasks, "queue", lambda task, delay_s=0: tasks.append((now + delay_s, task)))
+    schedule = make_schedule_handler(services)
+    began = now
+    while len(gateway.frames("c1=")) == 2:
+        if (now - began) % SCHEDULE_S == 0:
+            schedule({}, None)
+        due, tasks = [task for at, task in tasks if at <= now], [(at, task) for at, task in tasks if at > now]
+        for task in due:
+            record = {"messageId": "m1", "body": json.dumps({"kind": task.kind.value, "target": task.target})}
+            assert work({"Records": [record]}, Context()) == {"batchItemFailures": []}
+        now += 1
+    told_after_s = now - 1 - row.claim.expires_at
+    error, status = gateway.frames("c1=")[2:]
+    assert (error["errorCode"], error["reason"], error["retryable"]) == ("STREAM_AUTH_FAILED", "expired", True)
+    assert (status["status"], status["reason"]) == ("error", "expired")
+    assert 0 <= told_after_s <= TOLD_WITHIN_S - 5, "the rest is for the queue and the run"
 
 
 def test_a_dead_relay_is_found_by_worker(deployed: Mapping[str, str], management: ManagementServer) -> None:

@@ -66,6 +66,25 @@ def test_every_table_is_there_as_declared(production: dict[str, Any]) -> None:
         assert resource["Properties"]["BillingMode"] == "PAY_PER_REQUEST"
         assert resource["Properties"]["SSESpecification"] == {"SSEEnabled": True}
         assert "TableName" not in resource["Properties"], "physical names would block a replacement"
+    indexes = {
+        (
+            index["IndexName"],
+            *(key["AttributeName"] for key in index["KeySchema"]),
+            index["Projection"]["ProjectionType"],
+        )
+        for resource in made
+        for index in resource["Properties"].get("GlobalSecondaryIndexes", [])
+    }
+    assert indexes == {
+        (
+            index.name,
+            *(key.name for key in (index.partition, index.sort) if key),
+            "INCLUDE" if index.include else index.projection,
+        )
+        for table in ALL_TABLES
+        for index in table.indexes
+    }
+    assert ("by_expiry", "expiry_shard", "exp", "KEYS_ONLY") in indexes
     backed_up = [
         resource
         for resource in made

@@ -26,6 +26,7 @@ from tidegate.usecases.gateway.handle_message import HandleMessage
 from tidegate.usecases.gateway.subscribe import Subscribe, SubscribePolicy
 from tidegate.usecases.gateway.unsubscribe import Unsubscribe
 from tidegate.usecases.limits.message_budget import MessageBudget
+from tidegate.usecases.revocation.end_expired import EndExpired
 from tidegate.usecases.revocation.evaluate import Evaluate
 from tidegate.usecases.revocation.revalidate import Revalidate
 from tidegate.usecases.revocation.terminate_subscriptions import TerminateSubscriptions
@@ -290,12 +291,16 @@ def revalidate(
             ids=AttemptIds(actor),
             observer=observer,
         )
+        evaluate = Evaluate(access=access, clock=clock, observer=observer)
         use_case = Revalidate(
             subscriptions=rows,
-            evaluate=Evaluate(access=access, clock=clock, observer=observer),
+            evaluate=evaluate,
             terminate=terminate,
             follow_feed=unused,
             full_revalidation=unused,
+            end_expired=EndExpired(
+                subscriptions=rows, evaluate=evaluate, terminate=terminate, clock=clock, observer=observer
+            ),
             replace_relay_workers=unused,
             tasks=LaterTasks(),
             clock=clock,

@@ -47,6 +47,7 @@ class ViewerStores:
         user, owner, known: the member's access item, the owner's, and the rows there were when the member's changed.
         now: seconds since the start; `read_at` is when an actor last looked at the clock.
         revoked_at: when the access item last changed.
+        told: connections that were told that their token has expired.
     """
 
     rows: Mapping[SubscriptionKey, Subscription]
@@ -60,6 +61,7 @@ class ViewerStores:
     now: float = 0.0
     read_at: Mapping[str, float] = field(default_factory=dict)
     revoked_at: float = 0.0
+    told: frozenset[str] = frozenset()
 
 
 class Rows(MemorySubscriptions):
@@ -90,12 +92,14 @@ class Viewers(Scene[ViewerStores]):
         ticks: int = 0,
         spared: bool = False,
         ends: int = -1,
+        lives_s: int = 200,
     ) -> None:
         """
         Args:
             live: connections that are subscribed in the beginning, each with its share version (None: the member).
             spared: no revocation concerns this datasource, so nobody may be ended.
             ends: guests up to this share version are ended by the first revocation, whatever `allowed` says.
+            lives_s: how long the tokens of those in `live` still hold, seconds. 0: they have just expired.
         """
         self.actors = tuple(actors)
         self.faults = faults
@@ -106,12 +110,13 @@ class Viewers(Scene[ViewerStores]):
         self._ticks = ticks
         self._spared = spared
         self._ends = ends
+        self._lives_s = lives_s
 
     def start(self) -> ViewerStores:
         rows = {}
         for connection, version in self._live.items():
             principal = Principal(MEMBER, None, 1) if version is None else Principal(PUBLIC_SUBJECT, version)
-            claim = Claim(DASHBOARD, DATASOURCE, principal, HASH, int(NOW) + 200)
+            claim = Claim(DASHBOARD, DATASOURCE, principal, HASH, int(NOW) + self._lives_s)
             key = SubscriptionKey(DASHBOARD, connection, DATASOURCE)
             rows[key] = Subscription(key, f"first-{connection}", claim, "stream", visible=True)
         connections = {
@@ -144,6 +149,7 @@ class Viewers(Scene[ViewerStores]):
             stores.known,
             stores.now,
             stores.revoked_at,
+            stores.told,
             tuple(sorted(stores.read_at.items())),
         )
 
@@ -171,7 +177,7 @@ class Viewers(Scene[ViewerStores]):
                 return self._revoke(stores, call.args[0])
             case "sender":
                 if call.method == "post":
-                    self._sent(stores, actor, *call.args)
+                    stores = self._sent(stores, actor, *call.args)
                 return stores, ("got", Delivery.DELIVERED if call.method == "post" else None), None
         return self._table(stores, call)
 
@@ -182,13 +188,13 @@ class Viewers(Scene[ViewerStores]):
         rows.rows = dict(stores.rows)
         if stores.index is not None:
             rows._seen_by_index = dict(stores.index)
-        if call.method == "claim_termination":
-            self._about_to_terminate(stores, call.args[0])
         if call.method == "of_shard" and self.weak_query and stores.index is not None:
             rows.rows = dict(stores.index)
             return stores, ("got", rows.of_shard(*call.args)), None
         store: Any = rows if call.store == "subscriptions" else connections
         answer = getattr(store, call.method)(*call.args, **dict(call.options))
+        if call.method == "claim_termination" and answer:
+            self._terminating(stores, call.args[0])
         if isinstance(answer, Iterator):
             answer = list(answer)
         return replace(stores, rows=rows.rows, connections=connections.rows), ("got", answer), None
@@ -211,7 +217,7 @@ class Viewers(Scene[ViewerStores]):
 
     # --- what must hold -------------------------------------------------------------------------------------
 
-    def _about_to_terminate(self, stores: ViewerStores, row: Subscription) -> None:
+    def _terminating(self, stores: ViewerStores, row: Subscription) -> None:
         there = stores.rows.get(row.key)
         if there is None or there.generation != row.generation or there.termination:
             return
@@ -220,7 +226,7 @@ class Viewers(Scene[ViewerStores]):
 
     def _sent(
         self, stores: ViewerStores, actor: str, connection_id: str, body: bytes, row: Subscription | None
-    ) -> None:
+    ) -> ViewerStores:
         frame = json.loads(body)
         if frame["type"] == "data":
             assert row is not None
@@ -230,6 +236,11 @@ class Viewers(Scene[ViewerStores]):
             there = stores.rows.get(SubscriptionKey(DASHBOARD, connection_id, DATASOURCE))
             if there is not None and there.live and not _refused(there, _access(stores)):
                 raise Violation("a viewer whose subscription is valid is told that it was revoked")
+        elif frame["type"] == "error" and frame["reason"] == "expired":
+            if connection_id in stores.told:
+                raise Violation("a viewer is told twice that the token has expired")
+            return replace(stores, told=stores.told | {connection_id})
+        return stores
 
     def check(self, state: State[ViewerStores]) -> None:
         for event, access in state.stores.after.items():
@@ -244,6 +255,7 @@ class Viewers(Scene[ViewerStores]):
 
     def check_end(self, state: State[ViewerStores]) -> None:
         self._check_keys(state)
+        self._check_expired(state)
         self._check_acked(state)
 
     def _check_keys(self, state: State[ViewerStores]) -> None:
@@ -260,6 +272,14 @@ class Viewers(Scene[ViewerStores]):
                 key = SubscriptionKey(DASHBOARD, connection_id, DATASOURCE)
                 if DATASOURCE in connection.subscriptions and key not in stores.rows:
                     raise Violation("a connection's set holds a key without a row")
+
+    def _check_expired(self, state: State[ViewerStores]) -> None:
+        """What has expired was told and ended, unless a run could not go on: then the next one finds it."""
+        runs = [outcome for actor, outcome in state.outcomes.items() if actor.startswith("expired")]
+        if not runs or set(runs) != {"done"} or state.faults != self.faults:
+            return
+        if any(row.claim.expires_at <= NOW for row in state.stores.rows.values()):
+            raise Violation("a subscription whose token has expired is left")
 
     def _check_acked(self, state: State[ViewerStores]) -> None:
         """Whoever was acked, did not leave and is still allowed has a live row."""

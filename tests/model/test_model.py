@@ -83,6 +83,12 @@ class Explorable:
     rounds: int = 2
 
 
+def expiry(number: int) -> Actor:
+    """A run over what has expired."""
+    name = f"expired {number}"
+    return Actor(name, revalidate(name, ("c",), [Task(TaskKind.EXPIRED)]))
+
+
 BOTH = ("a", "b")
 FAULTY: dict[str, Any] = {"crashes": True, "lossy": True}
 AGAIN: dict[str, Any] = {**FAULTY, "again": True}
@@ -158,6 +164,17 @@ SCENES = {
             live={"a": 1},
             revocations=[deactivate_owner],
         )
+    ),
+    "a token expires, its viewer refreshes, two runs": Explorable(
+        lambda: Viewers(
+            [viewer("c", -1), expiry(1), expiry(2)],
+            live={"c": 1},
+            lives_s=0,
+            lagging=True,
+        )
+    ),
+    "a token expires and the right is lost": Explorable(
+        lambda: Viewers([expiry(1), *revoking(0)], live={"c": 1}, revocations=[rotate], lives_s=0)
     ),
     "two subscribes of one grant, one dies or hears nothing": Explorable(
         lambda: Viewers([viewer("c", 1, "1"), viewer("c", 1, "2", **FAULTY)], faults=1)
@@ -322,6 +339,13 @@ class LiveRowsReplaced(Rows):
         return super().put_hidden(row)
 
 
+class EndedThoughRefreshed(Rows):
+    """Without the expiry in the condition of a claim."""
+
+    def claim_termination(self, row: Subscription, claim: TerminationClaim, *, expired_at: int | None = None) -> bool:
+        return super().claim_termination(row, claim)
+
+
 def with_rows(rows_class: type[Rows]) -> Callable[[Viewers], None]:
     def prepare(scene: Viewers) -> None:
         scene.rows_class = rows_class
@@ -354,6 +378,12 @@ def weak_query(scene: Viewers) -> None:
         ),
         ("the age of what admitted", "a first value while the right is lost", None),
         ("the look at the keys before a place is given back", "a new token, two rotations", weak_places),
+        (
+            "the expiry in a claim",
+            "a token expires, its viewer refreshes, two runs",
+            with_rows(EndedThoughRefreshed),
+        ),
+        ("the mark as a right, of two over what has expired", "a token expires, its viewer refreshes, two runs", None),
         ("the floor of a datasource", "a profile is withdrawn", None),
         ("what a withdrawal leaves alone", "a profile of another datasource is withdrawn", None),
     ],
@@ -368,7 +398,7 @@ def test_without_any_one_safeguard_it_fails(
     match taken_out:
         case "the verifying read":
             monkeypatch.setattr(Subscribe, "_verified", lambda *_: True)
-        case "the mark as a right":
+        case "the mark as a right" | "the mark as a right, of two over what has expired":
             monkeypatch.setattr(TerminationClaim, "holds_against", lambda *_: False)
         case "the age of a decision looked at last":
             monkeypatch.setattr(FreshAccess, "allows", allows_without_looking_again)

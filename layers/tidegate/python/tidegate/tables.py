@@ -100,6 +100,7 @@ SUBSCRIPTIONS = Table(
     indexes=(
         Index("by_stream", Key("audience"), Key("row"), projection="ALL"),
         Index("by_principal", Key("principal"), Key("row")),
+        Index("by_expiry", Key("expiry_shard", "N"), Key("exp", "N")),
     ),
     ttl=True,
 )

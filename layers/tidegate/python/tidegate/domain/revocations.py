@@ -76,6 +76,7 @@ class TaskKind(StrEnum):
     FULL = "full"
     SLOT = "slot"
     RELAYS = "relays"
+    EXPIRED = "expired"
 
 
 @dataclass(frozen=True, slots=True)

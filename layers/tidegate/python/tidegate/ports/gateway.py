@@ -162,6 +162,13 @@ class SubscriptionStore(Protocol):
     def of_user(self, user_id: str) -> Iterator[Subscription]:
         """*Index.* All rows whose principal is this user. Each is read again from the table."""
 
+    def expired(self, now: float) -> Iterator[Sequence[Subscription]]:
+        """*Index.* The rows whose token has expired at `now` and that are not deleted yet, in groups, oldest first.
+
+        Each is read again from the table. So a row that was refreshed may be among them, with its new expiry. A group
+        may be empty. The cost grows with the rows that are found, and not with those that are there.
+        """
+
     def scan(self, segment: int, segments: int, after: str | None = None) -> Iterator[ScanPage[Subscription]]:
         """Rows of one part of the table, as `ConnectionStore.scan`."""
 

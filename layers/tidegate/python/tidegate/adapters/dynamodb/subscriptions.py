@@ -1,13 +1,15 @@
 """The subscriptions table.
 
 Invariants of this file: a row has the index attribute `audience` exactly while it is visible and its termination is
-not claimed. Every later write of a subscribe is conditional on the generation that it wrote.
+not claimed. It has the index attribute `expiry_shard` until it is deleted, claimed or not. So an ending that a dead run
+left undone is found again. Every later write of a subscribe is conditional on the generation that it wrote.
 """
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from tidegate.adapters.dynamodb.client import (
     ConditionFailed,
@@ -31,6 +33,12 @@ from tidegate.ports.runtime import ScanPage
 
 #: Key shards of a dashboard's rows. The number is fixed, because a row's place is computed from its key alone.
 KEY_SHARDS = 8
+#: Shards of the index by expiry. Every subscribe writes the index once and every refresh twice, and a partition of an
+#: index takes a thousand writes a second. So all subscribes together may be 8,000 a second. A run reads every shard, so
+#: more shards cost more while nothing expires.
+EXPIRY_SHARDS = 8
+#: Rows of one shard in a group of `expired`. All shards together give what is terminated at a time.
+_EXPIRED = 125
 #: How long a row is kept after its token has expired, seconds. That is longer than a connection lives. Then the row
 #: goes by itself, if nothing else has deleted it.
 ROW_LIFE_S = 3 * 3600
@@ -161,6 +169,21 @@ class DynamoSubscriptions(SubscriptionStore):
         for item in self._db.get_many(self._table, keys):
             yield _row(item)
 
+    def expired(self, now: float) -> Iterator[Sequence[Subscription]]:
+        # Every shard in turn, so that many rows in one do not keep those of another waiting.
+        shards = [
+            self._db.query(
+                self._table,
+                "#expiry_shard = :shard AND #exp <= :now",
+                {"shard": shard, "now": int(now)},
+                index="by_expiry",
+            )
+            for shard in range(EXPIRY_SHARDS)
+        ]
+        while found := [item for shard in shards for item in islice(shard, _EXPIRED)]:
+            keys = [{"dashboard_shard": item["dashboard_shard"], "row": item["row"]} for item in found]
+            yield [_row(item) for item in self._db.get_many(self._table, keys)]
+
     def scan(self, segment: int, segments: int, after: str | None = None) -> Iterator[ScanPage[Subscription]]:
         for items, position in self._db.scan(self._table, segment, segments, after):
             yield ScanPage([_row(item) for item in items], position)
@@ -168,6 +191,10 @@ class DynamoSubscriptions(SubscriptionStore):
     def audience(self, stream_key: str) -> Sequence[Subscription]:
         rows = self._db.query(self._table, "#audience = :stream", {"stream": stream_key}, index="by_stream")
         return [row for row in map(_row, rows) if row.live]
+
+
+def _expiry_shard(key: SubscriptionKey) -> int:
+    return zlib.crc32(f"{key.connection_id}#{key.datasource_id}".encode()) % EXPIRY_SHARDS
 
 
 def _key(key: SubscriptionKey) -> dict[str, str]:
@@ -201,6 +228,7 @@ def _item(row: Subscription) -> Item:
         "version": row.version,
         "intent_hash": claim.intent_hash,
         "exp": claim.expires_at,
+        "expiry_shard": _expiry_shard(row.key),
         "stream_key": row.stream_key,
         "visible": False,
         "batch": row.batch,

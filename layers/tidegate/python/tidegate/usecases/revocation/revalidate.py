@@ -31,6 +31,7 @@ class Revalidate:
         terminate: TerminateSubscriptions,
         follow_feed: Callable[[], int],
         full_revalidation: FullRevalidation,
+        end_expired: Callable[[float], int],
         replace_relay_workers: Callable[[], int],
         tasks: RevalidationQueue,
         clock: Clock,
@@ -45,6 +46,7 @@ class Revalidate:
             shown_by: ids of the dashboards that a user owns and shows to guests. *Index.* None with a remote API, whose
                 users are not known here.
             access: where it is looked up whether that user is still active. Needed with `shown_by`.
+            end_expired: ends what has expired, until the deadline it is given (monotonic seconds).
             replace_relay_workers: is here because the tasks of the schedule come by this queue.
             reintrospect: asks a remote API about rows, because its feed does not report every lost right. None without
                 a remote API.
@@ -54,6 +56,7 @@ class Revalidate:
         self._terminate = terminate
         self._follow_feed = follow_feed
         self._full_revalidation = full_revalidation
+        self._end_expired = end_expired
         self._replace_relay_workers = replace_relay_workers
         self._tasks = tasks
         self._clock = clock
@@ -83,6 +86,8 @@ class Revalidate:
             case TaskKind.RELAYS:
                 self._replace_relay_workers()
                 return 0
+            case TaskKind.EXPIRED:
+                return self._end_expired(deadline)
             case TaskKind.DASHBOARD:
                 return self._check(task, list(self._subscriptions.of_dashboard(task.target)), deadline)
             case TaskKind.USER:
