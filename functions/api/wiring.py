@@ -154,7 +154,7 @@ def api_services(env: Mapping[str, str] | None = None) -> ApiServices:
             clock=clock,
         ),
         revoked_tokens=ReadRevokedTokens(feed=revocations, max_batch=settings.revoked_tokens_max_batch, clock=clock),
-        consume_rate_limit=ConsumeRateLimit(rates=rates),
+        consume_rate_limit=ConsumeRateLimit(rates=rates, keys=container.keys),
         rates=rates,
         read_audit=ReadAudit(audit=audit, clock=clock),
         service_token=container.secret("GATEWAY_SERVICE_TOKEN_ARN"),

@@ -26,6 +26,7 @@ from tests.deployment import aws
 from tests.functions.events import event, message, request
 from tests.functions.test_api import PASSWORD, Api
 from tests.servers.management import ManagementServer
+from tidegate.domain.limits import gateway_key
 from tidegate.providers.control_plane import ControlPlaneProviders
 from tidegate.providers.process import Handler
 
@@ -217,7 +218,7 @@ def test_the_address_is_the_one_the_hops_say(
     gateway.open("c=")
     stored = ControlPlaneProviders(env).connections.get("c=")
     address = {"0": "198.51.100.7", "1": "130.176.1.1", "2": "203.0.113.9"}[hops]
-    assert stored is not None and stored.ip == ControlPlaneProviders(env).keys.key("ip", address)
+    assert stored is not None and stored.ip == ControlPlaneProviders(env).keys.key("ip", gateway_key(address))
     assert stored.batch and address not in stored.ip
 
 

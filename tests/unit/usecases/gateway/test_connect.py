@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tests.containers.gateway import GatewayContainer
-from tidegate.domain.limits import FailureMode
+from tidegate.domain.limits import FailureMode, gateway_key
 from tidegate.errors import Denied, Disabled, LimiterUnavailable, LimitReached, Unavailable
 from tidegate.usecases.gateway.connect import Handshake
 
@@ -16,7 +16,8 @@ def test_admits_and_counts_a_connection() -> None:
     container = GatewayContainer()
     container.connect(handshake())
     connection = container.connections.rows["c0"]
-    assert connection.slots == {"ip#ip|1.2.3.4#0"} and connection.opened_at == int(container.clock.now())
+    assert connection.slots == {f"ip#ip|{gateway_key('1.2.3.4')}#0"}
+    assert connection.opened_at == int(container.clock.now())
     assert container.end_connection.disconnected("c0") and not container.end_connection.disconnected("c0")
     assert not any(container.caps.holders.values())
 

@@ -75,14 +75,14 @@ def client_ip(source_ip: str | None, forwarded: Sequence[str], hops: int) -> Cli
 
 
 def ip_key(address: str) -> str:
-    """The unit that limits count: an IPv4 address, or the /64 network of an IPv6 address.
+    """The unit that every limit counts: an IPv4 address, or the /64 network of an IPv6 address.
 
-    One IPv6 customer usually has a whole /64 (RFC 6177), so counting single addresses would limit nobody.
+    One IPv6 customer usually has a whole /64 (RFC 6177), so counting single addresses would limit nobody. The address
+    may have any form that `normalise` knows. A text that is no address stays as it is.
     """
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
+    found = normalise(address)
+    if found is None:
         return address
-    if parsed.version == 4:
-        return str(parsed)
-    return str(ipaddress.ip_network(f"{parsed}/64", strict=False))
+    if ":" not in found:
+        return found
+    return str(ipaddress.ip_network(f"{found}/64", strict=False))

@@ -11,6 +11,7 @@ has more than L holders. This holds because each decision is one conditional wri
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -25,6 +26,7 @@ CONNECT_IP_SCOPE = "realtime-connect-ip"
 PUBLIC_SUBSCRIBE_IP_SCOPE = "realtime-public-subscribe-ip"
 PUBLIC_SUBSCRIBE_SHARE_SCOPE = "realtime-public-subscribe-share"
 GATEWAY_SCOPES = (CONNECT_IP_SCOPE, PUBLIC_SUBSCRIBE_IP_SCOPE, PUBLIC_SUBSCRIBE_SHARE_SCOPE)
+_GATEWAY_KEY = re.compile("[0-9a-f]{32}")
 #: The largest limit that a gateway may ask for, calls per window. A larger limit is treated as this one.
 MAX_GATEWAY_LIMIT = 10_000
 
@@ -79,6 +81,18 @@ class RateDecision:
 
 #: The refusal of a key that is written so often that the store cannot keep up with it. Its capacity is by the second.
 FLOODED = RateDecision(False, 0, 1000, counted=False)
+
+
+def gateway_key(whose: str) -> str:
+    """The key under which every gateway of an API counts the same thing.
+
+    It is the first 32 hexadecimal digits of the SHA-256 of the text, trimmed and in lower case: see "Internal API".
+
+    Args:
+        whose: an address as `client_ip.ip_key` makes it, or `<dashboard id>:<share version>`. A key stays as it is.
+    """
+    text = whose.strip().lower()
+    return text if _GATEWAY_KEY.fullmatch(text) else hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def window_of(now_ms: int, window_ms: int = WINDOW_MS) -> int:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from time import monotonic
 
 from tidegate.adapters.remote_api.client import CONSUME, INTROSPECT, REVOKED_TOKENS, RemoteApiClient, Reply
-from tidegate.domain.limits import WINDOW_MS, RateDecision
+from tidegate.domain.limits import WINDOW_MS, RateDecision, gateway_key
 from tidegate.domain.remote_api import Introspection, RemotePage, read_introspection, read_page, read_rate
 from tidegate.errors import ApiTimeout, Denied, InvalidInput, NotFound, Unauthenticated, Unavailable
 from tidegate.ports.limits import KeyHasher, RateCounter
@@ -79,8 +78,8 @@ class RemoteApiKeys(KeyHasher):
     """Keys for `HttpRates`. Every gateway of the API has to make the same keys, so they have no salt."""
 
     def key(self, *parts: str) -> str:
-        """First 32 hex characters of the SHA-256 of the last part, trimmed and in lower case (see "Internal API")."""
-        return hashlib.sha256(parts[-1].strip().lower().encode()).hexdigest()[:32]
+        """`gateway_key` of the last part."""
+        return gateway_key(parts[-1])
 
     def known(self) -> Sequence[Callable[..., str]]:
         return [self.key]

@@ -12,17 +12,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tidegate.domain.client_ip import ip_key
 from tidegate.domain.credentials import placement_of
-from tidegate.domain.limits import GATEWAY_SCOPES, MAX_GATEWAY_LIMIT, RateDecision
+from tidegate.domain.limits import (
+    GATEWAY_SCOPES,
+    MAX_GATEWAY_LIMIT,
+    PUBLIC_SUBSCRIBE_IP_SCOPE,
+    PUBLIC_SUBSCRIBE_SHARE_SCOPE,
+    RateDecision,
+    gateway_key,
+)
 from tidegate.domain.profiles import CredentialType
 from tidegate.errors import Denied, InvalidInput, LimitReached
 from tidegate.ports.control_plane import CredentialCipher, ProfileStore
 from tidegate.ports.gateway import SessionTokens
+from tidegate.ports.limits import KeyHasher
 from tidegate.ports.revocation import RevocationFeed
 from tidegate.ports.runtime import Clock
 from tidegate.protocol import messages, strict_json
 from tidegate.usecases.gateway.authorizer import LocalAuthorizer
-from tidegate.usecases.limits.rate_limits import RateLimits
+from tidegate.usecases.limits.rate_limits import RateLimits, stored_address
 
 
 class Introspect:
@@ -177,10 +186,11 @@ def encode_cursor(created_at_ms: int, event_id: str) -> str:
 
 
 class ConsumeRateLimit:
-    """Counts one call for another gateway."""
+    """Counts one call for another gateway, in the budget that our own gateway counts in."""
 
-    def __init__(self, *, rates: RateLimits) -> None:
+    def __init__(self, *, rates: RateLimits, keys: KeyHasher) -> None:
         self._rates = rates
+        self._keys = keys
 
     def __call__(self, scope: object, key: object, limit: object) -> dict[str, Any]:
         """Count one call. Returns the answer of the internal API.
@@ -199,10 +209,22 @@ class ConsumeRateLimit:
         if isinstance(limit, int | float) and not isinstance(limit, bool):
             per_minute = int(min(max(limit, 1), MAX_GATEWAY_LIMIT))
         try:
-            decision = self._rates.consume(f"gateway-{scope_text}", key_text, per_minute, refusal="Limited")
+            decision = self._rates.consume(
+                scope_text,
+                self._key(scope_text, key_text),
+                per_minute,
+                refusal="Limited",
+                shown_as=f"gateway-{scope_text}",
+            )
         except LimitReached as refused:
             return _answer(RateDecision(False, 0, refused.retry_after_ms or 1), "limited")
         return _answer(decision, "allowed" if decision.counted else "backend_fail_open")
+
+    def _key(self, scope: str, given: str) -> str:
+        """What our own gateway counts under. An address may be given as it stands, in any form that proxies write."""
+        key = gateway_key(given if scope == PUBLIC_SUBSCRIBE_SHARE_SCOPE else ip_key(given))
+        # A subscribe does not know the address any more, only what is stored of it.
+        return stored_address(self._keys, key) if scope == PUBLIC_SUBSCRIBE_IP_SCOPE else key
 
 
 def _answer(decision: RateDecision, reason: str) -> dict[str, Any]:

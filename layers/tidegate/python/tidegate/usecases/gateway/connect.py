@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from tidegate.domain.limits import CONNECT_IP_SCOPE
+from tidegate.domain.limits import CONNECT_IP_SCOPE, gateway_key
 from tidegate.domain.subscriptions import Connection
 from tidegate.domain.switches import REALTIME_OFF
 from tidegate.errors import Denied, Disabled
@@ -16,7 +16,7 @@ from tidegate.ports.gateway import ConnectionStore
 from tidegate.ports.limits import KeyHasher
 from tidegate.ports.runtime import Clock, Observer
 from tidegate.usecases.limits.connection_quota import ConnectionQuota
-from tidegate.usecases.limits.rate_limits import RateLimits
+from tidegate.usecases.limits.rate_limits import RateLimits, stored_address
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +82,15 @@ class Connect:
             raise Disabled(REALTIME_OFF)
         if policy.allowed_origins and (handshake.origin or "").lower() not in policy.allowed_origins:
             raise Denied("Origin is not allowed", code="origin_not_allowed")
-        deadline = self._rates.deadline()
+        deadline, key = self._rates.deadline(), gateway_key(handshake.ip_key)
         self._rates.consume(
             CONNECT_IP_SCOPE,
-            handshake.ip_key,
+            key,
             policy.rate_per_minute,
             refusal=f"Too many handshakes from this address: at most {policy.rate_per_minute} in a minute",
             deadline=deadline,
         )
-        ip = self._keys.key("ip", handshake.ip_key)
+        ip = stored_address(self._keys, key)
         slot = self._quota.take(
             f"ip#{ip}",
             handshake.connection_id,

@@ -19,6 +19,7 @@ from tidegate.domain.budgets import ConnectionRoom, address_part, new_subscripti
 from tidegate.domain.limits import (
     PUBLIC_SUBSCRIBE_IP_SCOPE,
     PUBLIC_SUBSCRIBE_SHARE_SCOPE,
+    gateway_key,
     window_left_ms,
     window_of,
 )
@@ -156,7 +157,7 @@ class Subscribe:
         shared, limit = f"{claims.dashboard_id}:{claims.principal.share_version}", self._policy.rate_per_share_version
         here = "for this dashboard from this address"
         consume(PUBLIC_SUBSCRIBE_IP_SCOPE, f"{connection.ip}|{shared}", address_part(limit), here)
-        consume(PUBLIC_SUBSCRIBE_SHARE_SCOPE, shared, limit, "for this dashboard")
+        consume(PUBLIC_SUBSCRIBE_SHARE_SCOPE, gateway_key(shared), limit, "for this dashboard")
 
     def _open_connection(self, connection_id: str) -> Connection:
         connection = self._connections.get(connection_id)

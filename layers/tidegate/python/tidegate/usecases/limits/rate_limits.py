@@ -16,6 +16,11 @@ from tidegate.usecases.limits.deadline import LimiterDeadline
 _REMEMBERED = 4096
 
 
+def stored_address(keys: KeyHasher, key: str) -> str:
+    """What is stored of a client's address. `key`: the address, as `domain.limits.gateway_key` makes it."""
+    return keys.key("ip", key)
+
+
 class RateLimits:
     """Limits in fixed windows, counted in one store."""
 
@@ -39,7 +44,7 @@ class RateLimits:
         self._clock = clock
         self._ids = ids
         self._observer = observer
-        self._refused_until_ms: dict[str, int] = {}
+        self._refused_until_ms: dict[tuple[str, int], int] = {}  # (key, limit): gateways may have other limits
 
     def deadline(self) -> LimiterDeadline:
         """One for all limiter calls of a request."""
@@ -54,24 +59,27 @@ class RateLimits:
         refusal: str,
         deadline: LimiterDeadline | None = None,
         window_ms: int = WINDOW_MS,
+        shown_as: str | None = None,
     ) -> RateDecision:
         """Count one call and return the decision that allowed it.
 
         Args:
-            scope: what is limited, as metrics show it.
+            scope: what is limited.
             raw_key: whose calls are counted. Only its HMAC is stored.
             limit: calls per window.
             refusal: what a refused client is told: which limit, without a full stop.
             deadline: shared by all limiter calls of one request; None when this is the only one.
             window_ms: length of the window, milliseconds.
+            shown_as: the scope that metrics show, when it is another one.
 
         Raises:
             LimitReached: the limit is reached.
             LimiterUnavailable: the store did not answer and the failure mode is fail-closed.
         """
         key = self.key(scope, raw_key)
+        scope = shown_as or scope
         now_ms = int(self._clock.now() * 1000)
-        until = self._refused_until_ms.get(key, 0)
+        until = self._refused_until_ms.get((key, limit), 0)
         if now_ms < until:
             self.decided(scope, Outcome.REJECTED)
             raise LimitReached(refusal, retry_after_ms=until - now_ms)
@@ -90,10 +98,10 @@ class RateLimits:
             return decision
         self.decided(scope, Outcome.REJECTED)
         if decision.counted:
-            self._remember(key, now_ms + decision.retry_after_ms)
+            self._remember((key, limit), now_ms + decision.retry_after_ms)
         raise LimitReached(refusal, retry_after_ms=decision.retry_after_ms)
 
-    def _remember(self, key: str, until_ms: int) -> None:
+    def _remember(self, key: tuple[str, int], until_ms: int) -> None:
         if len(self._refused_until_ms) >= _REMEMBERED:
             self._refused_until_ms.pop(next(iter(self._refused_until_ms)))
         self._refused_until_ms[key] = until_ms
