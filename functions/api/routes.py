@@ -116,8 +116,10 @@ def change_password(body: m.ChangePassword, login: OneTimeLogin, services: Servi
 
     A password has 12 to 256 characters of any kind. One that is used often, repeats itself, or is the e-mail address is
     answered with 400 `weak_password`. The current one is answered with 400 `password_unchanged`.
+
+    A login that is ended while the call runs changes nothing, and is answered with 401.
     """
-    services.change_own_password(login.user, body.current_password, body.new_password)
+    services.change_own_password(login, body.current_password, body.new_password)
     return Response(status_code=204)
 
 

@@ -130,7 +130,13 @@ def api_services(env: Mapping[str, str] | None = None) -> ApiServices:
         login=login,
         logins=Logins(users=users, tokens=user_tokens, life=life, audit=audit, clock=clock),
         change_own_password=ChangeOwnPassword(
-            policy=guesses_here, users=users, passwords=passwords, attempts=attempts, audit=audit, clock=clock
+            policy=guesses_here,
+            life=life,
+            users=users,
+            passwords=passwords,
+            attempts=attempts,
+            audit=audit,
+            clock=clock,
         ),
         users=ManageUsers(users=users, passwords=passwords, audit=audit, clock=clock, ids=ids),
         profiles=ManageProfiles(

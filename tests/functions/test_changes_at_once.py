@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from threading import Barrier, Lock, local
 from typing import Any
 
@@ -12,12 +13,15 @@ import pytest
 
 from functions.api.main import make_handler
 from functions.api.wiring import api_services
-from local_stack.seed import document
+from local_stack.seed import document, mqtt
 from ops.admin import first_admin
-from tests.functions.test_api import PASSWORD, Api, code, dashboard, person
+from tests.functions.test_api import PASSWORD, Api, broker, code, dashboard, person
 from tidegate.adapters.dynamodb.dashboards import DynamoDashboards
+from tidegate.adapters.dynamodb.profiles import DynamoProfiles
 from tidegate.adapters.dynamodb.users import DynamoUsers
+from tidegate.adapters.password_argon2 import Argon2Passwords
 from tidegate.domain.access import AclLevel
+from tidegate.domain.profiles import CREDENTIAL
 from tidegate.domain.users import User
 from tidegate.ports.control_plane import DashboardWrite
 from tidegate.usecases.control_plane import from_what_stands
@@ -217,3 +221,87 @@ def test_a_user_is_changed_while_a_dashboard_is_shared_with_them(admin: Api, mon
     assert one("POST", "/api/users/me/password", body)[0] == 204
     assert shared == [True]
     assert [each["id"] for each in one.login("one@x.example", "Another-long-1").ok("GET", "/api/dashboards")["shared"]]
+
+
+@pytest.mark.parametrize("kind", ["credential", "broker"])
+def test_a_profile_is_deleted_while_somebody_saves_it(admin: Api, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    body: dict[str, Any] = {"name": "p", "transport": "iot-core", "topicAllowlist": []}
+    if kind == "credential":
+        body = {"name": "p", "type": "bearer", "secret": {"token": "s" * 20}, "destinations": ["https://a.example"]}
+    path = f"/api/{kind}-profiles/" + admin.ok("POST", f"/api/{kind}-profiles", body)["id"]
+    delete, saved = DynamoProfiles.delete, list[bool]()
+
+    def after_saving(self: DynamoProfiles, kind: str, profile_id: str, *args: Any) -> None:
+        if not saved:
+            saved.append(True)
+            if kind == CREDENTIAL:
+                seen = self.credential(profile_id)
+                assert seen is not None
+                self.write_credential(seen, replace(seen, revision=2), None)
+            else:
+                found = self.broker(profile_id)
+                assert found is not None
+                self.write_broker(found, replace(found, revision=2))
+        delete(self, kind, profile_id, *args)
+
+    monkeypatch.setattr(DynamoProfiles, "delete", after_saving)
+    assert (admin("DELETE", path)[0], saved) == (204, [True])
+    assert code(admin("DELETE", path)) == (404, "not_found")
+    events = [event["action"] for event in admin.ok("GET", "/api/operations/audit")["events"]]
+    assert events.count(f"{kind}_profile.deleted") == 1
+
+
+@pytest.mark.parametrize("before", ["hash", "write"])
+@pytest.mark.parametrize("how", ["signed out", "signed out everywhere", "deactivated"])
+def test_a_login_that_ended_meanwhile_changes_no_password(
+    admin: Api, monkeypatch: pytest.MonkeyPatch, how: str, before: str
+) -> None:
+    """Whoever ends a stolen login keeps its password from being changed with it."""
+    one, one_id = Api(admin.handler, admin.env).login("one@x.example"), ids(admin)["one@x.example"]
+    done = list[bool]()
+    store, name = (Argon2Passwords, "hash") if before == "hash" else (DynamoUsers, "write")
+    services = api_services(admin.env)
+    login = services.logins.use(str(one.token))
+    admin_user = services.logins.use(str(admin.token)).user
+    first = getattr(store, name)
+
+    def end() -> None:
+        if how == "signed out":
+            services.logins.end(login)
+        elif how == "signed out everywhere":
+            services.logins.end_all(login.user)
+        else:
+            services.users.change(admin_user, one_id, active=False)
+
+    def after_the_end(self: object, *args: Any) -> Any:
+        if not done:
+            done.append(True)
+            end()
+        return first(self, *args)
+
+    monkeypatch.setattr(store, name, after_the_end)
+    answer = one("POST", "/api/users/me/password", {"currentPassword": PASSWORD, "newPassword": "Another-long-1"})
+    assert (answer[0], done) == (401, [True])
+    if how == "deactivated":
+        admin.ok("PATCH", f"/api/users/{one_id}", {"active": True})
+    assert code(admin("POST", "/api/auth/login", {"email": "one@x.example", "password": "Another-long-1"}))[0] == 401
+    assert one.login("one@x.example")
+
+
+def test_a_change_that_touches_too_much_says_so(admin: Api) -> None:
+    """To repeat it does not help, so it is no conflict. In smaller steps it can be made."""
+    brokers = [broker(admin, name=f"b{number}") for number in range(60)]
+    made = dashboard(admin)
+    path = f"/api/dashboards/{made['id']}"
+
+    def save(number: int, revision: int) -> tuple[int, Any]:
+        used = [mqtt(f"t{each}", brokers[each], "demo/x") for each in range(number)]
+        return admin("PUT", path, document("T", used), **{"if-match": str(revision)})
+
+    status, answer = save(60, 1)
+    assert (status, answer["error"]["code"]) == (400, "too_many_at_once")
+    assert answer["error"]["message"] == (
+        "The change touches too many profiles and users at once: it needs 123 writes and checks, "
+        "at most 98 are allowed. Make it in smaller steps."
+    )
+    assert [save(40, 1)[0], save(60, 2)[0]] == [200, 200]

@@ -51,6 +51,12 @@ class InvalidInput(TidegateError):
     status = 400
 
 
+class TooManyAtOnce(InvalidInput):
+    """The change touches more than can be written at once. It can be made in smaller steps."""
+
+    code = "too_many_at_once"
+
+
 class Unauthenticated(TidegateError):
     """No valid credentials: missing, expired, forged, or of an account that is no longer active."""
 

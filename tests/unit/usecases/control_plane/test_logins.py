@@ -106,6 +106,7 @@ class Scene:
         )
         self.change_password = ChangeOwnPassword(
             policy=AttemptPolicy(2, 300, 300),
+            life=LIFE,
             users=cast(UserStore, self.users),
             passwords=cast(PasswordHasher, Passwords()),
             attempts=Attempts(store=MemoryAttempts(), rates=rates, clock=self.clock, ids=CountingIds()),
@@ -206,7 +207,7 @@ def test_a_new_password_is_one_write_with_its_event(scene: Scene) -> None:
     scene.users.user = replace(scene.users.user, must_change_password=True, password_set_at_ms=NOW * 1000)
     login = scene.log_in()
     scene.clock.advance(60)
-    scene.change_password(login.user, "old", "correct horse battery")
+    scene.change_password(login, "old", "correct horse battery")
     (write,) = scene.users.writes
     assert write.revocation is not None
     assert (write.revocation.reason, write.revocation.user_id) == (RevocationReason.PASSWORD_RESET, "u")
@@ -215,11 +216,11 @@ def test_a_new_password_is_one_write_with_its_event(scene: Scene) -> None:
 
 
 def test_wrong_current_passwords_count(scene: Scene) -> None:
-    user = scene.log_in().user
+    login = scene.log_in()
     for _ in range(2):
         with pytest.raises(Denied, match="wrong"):
-            scene.change_password(user, "guess", "correct horse battery")
+            scene.change_password(login, "guess", "correct horse battery")
     with pytest.raises(LimitReached):
-        scene.change_password(user, "old", "correct horse battery")
+        scene.change_password(login, "old", "correct horse battery")
     scene.clock.advance(300)
-    scene.change_password(user, "old", "correct horse battery")
+    scene.change_password(login, "old", "correct horse battery")

@@ -122,6 +122,7 @@ class DashboardStore(Protocol):
 
         Raises:
             ChangedMeanwhile: the dashboard, or a profile or user that it names, is not as it was read.
+            TooManyAtOnce: it names more profiles and users than one transaction holds.
         """
 
 
@@ -211,7 +212,11 @@ class ProfileStore(Protocol):
         """
 
     def delete(self, kind: str, profile_id: str, revision: int, change: ProfileChange | None = None) -> None:
-        """Delete, conditional on `revision`. Raises `Conflict`. Uses stay stored until the dashboards drop them."""
+        """Delete, conditional on `revision`. Uses stay stored until the dashboards drop them.
+
+        Raises:
+            ChangedMeanwhile: the profile has another revision. Nothing was deleted.
+        """
 
     def open_changes(self) -> Sequence[ProfileChange]:
         """Changes that were written and have not ended."""

@@ -25,12 +25,12 @@ from tidegate.adapters.dynamodb.users import share_actions
 from tidegate.domain.access import AclLevel, Visibility
 from tidegate.domain.dashboards import AclEntry, Dashboard, DashboardSummary
 from tidegate.domain.intents import Intent, profile_uses
-from tidegate.errors import ChangedMeanwhile, Conflict
+from tidegate.errors import ChangedMeanwhile, TooManyAtOnce
 from tidegate.ports.control_plane import DashboardStore, DashboardWrite, Page
 
 _KIND = "dashboard"
-#: DynamoDB's limit: actions in a transaction.
-_MAX_ACTIONS = 100
+#: Actions of a change in one transaction. DynamoDB takes 100 (its quota page), and two are for the event.
+_MOST_ACTIONS = 98
 
 
 class DynamoDashboards(DashboardStore):
@@ -99,8 +99,11 @@ class DynamoDashboards(DashboardStore):
             actions.append(follow_action(self._profiles, write.follows, write.access.dashboard_id))
         if write.relies_on is not None:
             actions.append(active_user_action(self._access, write.relies_on))
-        if len(actions) > _MAX_ACTIONS - 2:
-            raise Conflict("The change touches too many profiles or users at once; make it in smaller steps")
+        if len(actions) > _MOST_ACTIONS:
+            raise TooManyAtOnce(
+                f"The change touches too many profiles and users at once: it needs {len(actions)} writes and checks, "
+                f"at most {_MOST_ACTIONS} are allowed. Make it in smaller steps."
+            )
         try:
             return self._revocations.write_with(actions, write.revocation, now_ms)
         except TransactionFailed as failure:

@@ -38,7 +38,7 @@ from tidegate.domain.profiles import (
     ProfileUse,
     Transport,
 )
-from tidegate.errors import Conflict
+from tidegate.errors import ChangedMeanwhile, Conflict
 from tidegate.ports.control_plane import ProfileStore
 
 _CHANGE = "change"
@@ -129,7 +129,7 @@ class DynamoProfiles(ProfileStore):
         try:
             self._db.transact(actions, token=str(uuid4()))
         except TransactionFailed as failure:
-            raise Conflict("The profile was changed meanwhile. Load it again.") from failure
+            raise ChangedMeanwhile("The profile was changed meanwhile. Load it again.") from failure
 
     def used_by(self, kind: str, profile_id: str) -> Sequence[str]:
         users = [

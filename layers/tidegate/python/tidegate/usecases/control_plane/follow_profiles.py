@@ -15,7 +15,7 @@ from tidegate.domain.dashboards import access_of
 from tidegate.domain.intents import using
 from tidegate.domain.profiles import ProfileChange
 from tidegate.domain.revocations import Revocation, RevocationReason
-from tidegate.errors import Conflict
+from tidegate.errors import Conflict, TooManyAtOnce
 from tidegate.ports.control_plane import DashboardStore, DashboardWrite, ProfileStore
 from tidegate.ports.runtime import Clock, Observer
 from tidegate.usecases.control_plane.resolve_intents import ResolveIntents
@@ -100,6 +100,8 @@ class FollowProfiles:
                 self._dashboards.write(write, now_ms)
             except Conflict:
                 continue
+            except TooManyAtOnce:
+                break  # another attempt would be as large
             return True
         self._observer.warning("a dashboard has not followed its profile yet", dashboard=dashboard_id)
         return False

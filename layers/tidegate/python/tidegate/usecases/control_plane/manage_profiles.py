@@ -36,6 +36,7 @@ from tidegate.ports.control_plane import AuditLog, CredentialCipher, FollowReque
 from tidegate.ports.runtime import Clock, Ids
 from tidegate.protocol.topics import check_filter
 from tidegate.usecases.control_plane.follow_profiles import FollowProfiles
+from tidegate.usecases.control_plane.from_what_stands import from_what_stands
 
 P = TypeVar("P", CredentialProfile, BrokerProfile)
 
@@ -165,15 +166,23 @@ class ManageProfiles:
         return after
 
     def delete(self, actor: User, kind: str, profile_id: str) -> None:
-        """Delete a profile. Datasources that name it lose their intent, and public viewers their right."""
+        """Delete a profile. Datasources that name it lose their intent, and public viewers their right.
+
+        It is deleted whatever others save meanwhile. Raises `Unavailable` when they save again and again.
+        """
         check_admin(actor)
+        profile, change = self._delete(kind, profile_id)
+        self._record(f"{kind}_profile.deleted", actor, profile)
+        self._follow_now(change)
+
+    @from_what_stands
+    def _delete(self, kind: str, profile_id: str) -> tuple[CredentialProfile | BrokerProfile, ProfileChange]:
         profile = self._profiles.credential(profile_id) if kind == CREDENTIAL else self._profiles.broker(profile_id)
         if profile is None:
             raise NotFound(f"{kind.title()} profile not found")
         change = ProfileChange(kind, profile_id, profile.revision + 1, withdrawn=True)
         self._profiles.delete(kind, profile_id, profile.revision, change)
-        self._record(f"{kind}_profile.deleted", actor, profile)
-        self._follow_now(change)
+        return profile, change
 
     def _follow_now(self, change: ProfileChange | None) -> None:
         """Let the dashboards follow the change. Usually all have followed when the request is answered.

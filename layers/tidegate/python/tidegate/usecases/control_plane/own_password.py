@@ -1,7 +1,7 @@
 """Change one's own password.
 
-Invariant of this file: the current password is verified only after the attempt was counted. The change and its event
-are one write.
+Invariants of this file: the current password is verified only after the attempt was counted. The change and its event
+are one write. Whoever's login was ended before that write changes nothing.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from dataclasses import replace
 
 from tidegate.domain.attempts import AttemptPolicy
 from tidegate.domain.audit import AuditEvent
+from tidegate.domain.logins import LoginLife, holds
 from tidegate.domain.passwords import check_password, one_time_password_ended
 from tidegate.domain.revocations import Revocation, RevocationReason
-from tidegate.domain.users import User
-from tidegate.errors import Conflict, Denied, InvalidInput
+from tidegate.errors import Conflict, Denied, InvalidInput, Unauthenticated
 from tidegate.ports.control_plane import AuditLog, PasswordHasher, UserStore, UserWrite
 from tidegate.ports.runtime import Clock
 from tidegate.usecases.control_plane.from_what_stands import from_what_stands
+from tidegate.usecases.control_plane.logins import UsedLogin
 from tidegate.usecases.limits.attempts import Attempts
 
 
@@ -27,6 +28,7 @@ class ChangeOwnPassword:
         self,
         *,
         policy: AttemptPolicy,
+        life: LoginLife,
         users: UserStore,
         passwords: PasswordHasher,
         attempts: Attempts,
@@ -34,14 +36,15 @@ class ChangeOwnPassword:
         clock: Clock,
     ) -> None:
         self._policy = policy
+        self._life = life
         self._users = users
         self._passwords = passwords
         self._attempts = attempts
         self._audit = audit
         self._clock = clock
 
-    def __call__(self, user: User, current: str, new: str) -> None:
-        """Change the password. All logins of the user end.
+    def __call__(self, login: UsedLogin, current: str, new: str) -> None:
+        """Change the password of the login's user. All logins of the user end.
 
         Raises:
             InvalidInput: the new password is not good enough, or is the current one.
@@ -49,8 +52,10 @@ class ChangeOwnPassword:
             LimitReached: too many wrong current passwords.
             LimiterUnavailable: that could not be checked and the failure mode is fail-closed.
             Conflict: the password was changed meanwhile.
+            Unauthenticated: the login was ended meanwhile, or the user deactivated.
             Unavailable: the user was written by others again and again meanwhile.
         """
+        user = login.user
         check_password(new, user.email)
         if new == current:
             raise InvalidInput("The new password must differ from the current one", code="password_unchanged")
@@ -66,14 +71,17 @@ class ChangeOwnPassword:
             self._attempts.wrong(attempt, deadline)
             raise Denied("The current password is wrong", code="wrong_password")
         self._attempts.give_back(attempt, deadline)
-        self._write(user, self._passwords.hash(new), now_ms)
+        self._write(login, self._passwords.hash(new), now_ms)
         self._audit.record(AuditEvent("password_reset.completed", user.user_id, "user", user.user_id, now_ms))
 
     @from_what_stands
-    def _write(self, verified: User, password_hash: str, now_ms: int) -> None:
-        user = self._users.get(verified.user_id)
-        if user is None or user.password_hash != verified.password_hash:
+    def _write(self, login: UsedLogin, password_hash: str, now_ms: int) -> None:
+        user = self._users.get(login.user.user_id)
+        if user is not None and user.password_hash != login.user.password_hash:
             raise Conflict("The password was changed meanwhile. Log in again.", code="password_changed")
+        # The write is conditional on the user's row version, so what is seen here still holds when it is done.
+        if user is None or not holds(login.claims, user, self._life, self._clock.now()):
+            raise Unauthenticated("Invalid or expired login")
         changed = replace(
             user,
             password_hash=password_hash,
