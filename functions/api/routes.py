@@ -203,8 +203,8 @@ def update_credential(
     `If-Match` carries the `revision` that was loaded, and is answered as for dashboards: 400 `revision_required`
     without it, 409 `conflict` for another one than the current. `destinations` must be stated.
 
-    Without `secret`, the stored one stays. Streams that use the profile connect again when the secret, the type or
-    `headerName` changed, or a destination was taken away. Their viewers need a new session token then. A datasource
+    Without `secret`, the stored one stays. When the secret, the type or `headerName` changed, the relay connects again
+    within seconds, and viewers stay. When a destination was taken away, viewers need a new session token. A datasource
     whose URL is no longer covered has no stream any longer. When public use is withdrawn, viewers by link and of public
     dashboards lose the streams that use the profile.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +24,7 @@ from tidegate.settings import Settings
 from tidegate.usecases.delivery.fan_out import FanOut
 from tidegate.usecases.delivery.fresh_access import FreshAccess
 from tidegate.usecases.delivery.senders import BackgroundSender
+from tidegate.usecases.relay.check_credentials import CheckCredentials, Note
 from tidegate.usecases.relay.keyed_executor import THREADS, KeyedExecutor
 from tidegate.usecases.relay.upstream import Upstream
 from tidegate.usecases.relay.upstream_requests import StoredUpstreamRequests
@@ -63,6 +64,7 @@ class RelayRun:
             enabled=enabled,
             notify_disabled=self._notify_disabled,
             make_upstream=self._upstream,
+            check_credentials=_credential_check(container),
             has_audience=lambda stream: self._executor.fan_out_of(stream).has_audience(stream),
             sender=self._sender,
             clock=container.clock,
@@ -134,6 +136,16 @@ def _requests(container: ControlPlaneProviders) -> UpstreamRequests:
         clock=container.clock,
         observer=container.observer,
     )
+
+
+def _credential_check(container: ControlPlaneProviders) -> Callable[[Iterable[tuple[Stream, Note]]], Awaitable[None]]:
+    """With a remote API there is nothing to check: another secret has another fingerprint, so it is another stream."""
+    if container.introspections is None:
+        return CheckCredentials(profiles=container.profiles, observer=container.observer)
+
+    async def nothing(_upstreams: Iterable[tuple[Stream, Note]]) -> None: ...
+
+    return nothing
 
 
 def _http_upstreams(settings: Settings, egress: EgressPolicy) -> AiohttpUpstreams:

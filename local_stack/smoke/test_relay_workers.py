@@ -13,14 +13,17 @@ from local_stack.seed import LIVELY, origin, stream
 from local_stack.smoke.client import Note, Smoke
 from local_stack.smoke.rows import row
 from local_stack.smoke.test_relay import only_one_upstream
-from local_stack.viewer import Frame, Viewer
+from local_stack.viewer import Viewer
 from tidegate.domain.relay import CLAIM_AFTER_S, LEASE_S
-from tidegate.usecases.relay.worker import GRACE_S
+from tidegate.usecases.relay.check_credentials import CHECK_S
+from tidegate.usecases.relay.reading import REPLACE_S
 
 #: How long functions that start anew may take to the first message on the local stack, seconds.
 _START_S = 30.0
 #: The same where the worker before was killed: its lease ends, and somebody looks who does not renew.
 REPLACED_S = LEASE_S + CLAIM_AFTER_S + RELAYS_S + _START_S
+#: Within which a changed secret has its own connection, and the old one has ended, seconds. Closing it may take two.
+_REPLACED_S = CHECK_S + REPLACE_S + 2 + 3
 #: More than the sixteen rounds after which platforms stop a function that calls itself.
 HANDOVERS = 17
 #: Messages a second meanwhile.
@@ -71,38 +74,45 @@ async def data_again(*viewers: Viewer, within_s: float = _START_S) -> None:
 
 @row("relay: a changed credential is a new upstream", slow=True)
 async def test_changed(smoke: Smoke, note: Note) -> None:
-    """Another secret is another upstream: viewers are told to come back, and the old upstream ends."""
-    workers, admin, owner = LocalRelayWorkers(smoke.stack), smoke.user("admin"), smoke.user("editor")
+    """A changed secret changes the connection beneath the viewer, who stays. A wrong one is told as a fault, and the
+    right one mends it."""
+    admin, owner = smoke.user("admin"), smoke.user("editor")
     body: dict[str, Any] = {"name": f"changed {time.time_ns()}", "type": "bearer"}
     body["destinations"] = [origin(smoke.upstreams["sse_protected_url"])]
-    right, wrong = ({"secret": {"token": token}} for token in (smoke.upstreams["secret"], "not the secret"))
-    profile = admin.call("POST", "/api/credential-profiles", body | right)["id"]
+    secret = smoke.upstreams["secret"]
+    path = "/api/credential-profiles"
+    path += "/" + admin.call("POST", path, body | {"secret": {"token": secret}})["id"]
     url = f"{smoke.upstreams['sse_protected_url']}{LIVELY}&run={time.time_ns()}"
-    demo = smoke.dashboard(stream("sse", url, profile, "telemetry"))
+    demo = smoke.dashboard(stream("sse", url, path.rpartition("/")[2], "telemetry"))
+    viewer = await smoke.viewer()
+    ack = await viewer.subscribe(demo["dashboardId"], "telemetry", smoke.mint(owner, demo))
+    expect(ack["ok"], f"subscribe refused: {ack}")
+    await data_again(viewer)
 
-    async def watch(kind: str) -> tuple[Viewer, Frame]:
-        viewer = await smoke.viewer()
-        ack = await viewer.subscribe(demo["dashboardId"], "telemetry", smoke.mint(owner, demo))
-        expect(ack["ok"], f"subscribe refused: {ack}")
-        return viewer, await viewer.until(lambda frame: frame["type"] == kind and not frame.get("retained"))
+    def change(token: str, revision: int) -> float:
+        admin.call("PUT", path, body | {"secret": {"token": token}}, {"If-Match": str(revision)})
+        return time.monotonic()
 
-    async def change(secret: dict[str, dict[str, str]], viewer: Viewer, revision: int) -> None:
-        admin.call("PUT", f"/api/credential-profiles/{profile}", body | secret, {"If-Match": str(revision)})
-        await viewer.until(lambda frame: frame["type"] == "error" and frame.get("retryable") is True)
-        await viewer.close()
+    def with_the_next() -> list[bool]:
+        """Which secret the open connections came with; others than ours have the first one."""
+        return [connection["next_secret"] for connection in smoke.control()["sse"]["open"]]
 
-    first, _ = await watch("data")
-    await change(wrong, first, 1)
-    second, error = await watch("error")
+    others, changed_at = len(with_the_next()) - 1, change(f"{secret}-next", 1)
+    await settled(lambda: with_the_next().count(True) == 1, _REPLACED_S, "a connection with the new secret")
+    await settled(lambda: with_the_next().count(False) <= others, _REPLACED_S, "the end of the old connection")
+    took = time.monotonic() - changed_at
+    await data_again(viewer)
+    expect(not [frame for frame in viewer.frames if frame["type"] == "error"], "the viewer was told an error")
+    values = [frame["payload"]["n"] for frame in viewer.live("telemetry")]
+    expect(values == list(range(values[0], values[0] + len(values))), f"values were lost or came twice: {values}")
+    change("not the secret", 2)
+    error = await viewer.until(lambda frame: frame["type"] == "error", _REPLACED_S)
     expect(error["errorCode"] == "STREAM_AUTH_FAILED", f"{error}")
-    await change(right, second, 2)
-    third, _ = await watch("data")
-    came, within_s = time.monotonic(), 3 * GRACE_S + LEASE_S
-    await settled(lambda: workers.connected(url).count(True) == 1, within_s, "the end of the old upstream")
-    took = time.monotonic() - came
-    await data_again(third)
-    await third.close()
-    note(f"wrong secret {error['errorCode']}; the old upstream ended {took:.0f} s after the change")
+    change(secret, 3)
+    await data_again(viewer)
+    expect(len([frame for frame in viewer.frames if frame["type"] == "ack"]) == 1, "the viewer had to subscribe anew")
+    await viewer.close()
+    note(f"nobody noticed, the old connection ended after {took:.1f} s; a wrong secret is {error['errorCode']}")
 
 
 @row("relay: killed in mid-stream", slow=True)

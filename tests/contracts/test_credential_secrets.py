@@ -5,6 +5,7 @@ The cipher, the profiles and the use cases are the real ones, over moto's KMS an
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -20,11 +21,14 @@ from functions.api.main import make_handler
 from functions.api.wiring import api_services
 from local_stack.seed import document
 from ops.admin import first_admin
+from tests.contracts.test_credential_key import Watched
 from tests.deployment import REGION, SECRETS
 from tests.functions.events import request
 from tidegate.adapters.aws.credential_cipher import KmsCredentialCipher
 from tidegate.adapters.aws.json_client import JsonClient
 from tidegate.adapters.aws.sigv4 import Credentials
+from tidegate.adapters.dynamodb.client import DynamoDb
+from tidegate.adapters.dynamodb.profiles import DynamoProfiles
 from tidegate.domain.profiles import CREDENTIAL, CredentialProfile, CredentialType
 from tidegate.domain.subscriptions import Stream
 from tidegate.errors import SecretUnreadable, TidegateError, Unavailable
@@ -32,6 +36,8 @@ from tidegate.ports.control_plane import CredentialCipher
 from tidegate.ports.relay import UpstreamFault, UpstreamRequest
 from tidegate.protocol.messages import ErrorCode
 from tidegate.providers.control_plane import ControlPlaneProviders
+from tidegate.tables import PROFILES
+from tidegate.usecases.relay.check_credentials import CheckCredentials
 from tidegate.usecases.relay.upstream_requests import StoredUpstreamRequests
 
 INTENT = {
@@ -104,6 +110,20 @@ def test_a_sound_secret_is_placed(deployed: Mapping[str, str]) -> None:
     made = requests(deployed)(STREAM)
     assert isinstance(made, UpstreamRequest) and made.credential is not None
     assert made.credential.sent(made.url, {}, "sse") == (made.url, {"Authorization": "Bearer t0ken"})
+
+
+def test_a_check_and_a_connect_are_one_read_each(deployed: Mapping[str, str]) -> None:
+    """And the connect has the secret and what belongs to it from the same moment, because it is one item."""
+    store(deployed, cipher_of(deployed).encrypt("p", {"token": "t0ken"}))
+    providers, asked, noted = ControlPlaneProviders(deployed), list[str](), list[int | None]()
+    db = Watched(providers.aws("dynamodb", "DynamoDB_20120810", "1.0"), asked.append)
+    profiles = DynamoProfiles(DynamoDb(db), deployed[PROFILES.variable])  # type: ignore[arg-type]
+    check = CheckCredentials(profiles=profiles, observer=providers.observer)
+    asyncio.run(check([(STREAM, noted.append)] * 50))
+    assert asked == ["GetItem", "GetItem done"] and noted == [1] * 50
+    asked.clear()
+    StoredUpstreamRequests(profiles=profiles, cipher=cipher_of(deployed))(STREAM)
+    assert asked == ["GetItem", "GetItem done"]
 
 
 @pytest.mark.parametrize("damage", DAMAGED)

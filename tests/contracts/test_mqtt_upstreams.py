@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -143,6 +143,32 @@ def test_a_connection_per_credential_up_to_the_limit(tmp_path: Path) -> None:
             # An idle one makes room.
             await take(made, plain(running, password=CREDENTIALS.secret), 2)
             await running.until("mqtt", lambda report: len(report["open"]) == 1)
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize("in_use", [True, False], ids=["in use", "idle"])
+def test_a_connection_with_an_older_secret_makes_room_and_is_not_kept(tmp_path: Path, in_use: bool) -> None:
+    """It ends with its last stream, though idle connections are kept. Meanwhile it keeps nobody from the newer one."""
+
+    async def test(running: RunningUpstreams) -> None:
+        old, new = (plain(running, password=CREDENTIALS.secret) for _ in range(2))
+        old = replace(old, broker=replace(old.broker, secret_revision=1))
+        new = replace(new, broker=replace(new.broker, secret_revision=2))
+        async with upstreams(running, max_connections=1, idle_s=60) as made:
+            async with AsyncExitStack() as streams:
+                first, second = [await streams.enter_async_context(opened(made, old)) for _ in range(2)]
+                await anext(first)
+                await anext(second)
+                if not in_use:
+                    await streams.aclose()
+                assert len(await take(made, new, 2)) == 2
+                if in_use:
+                    await anext(first)
+                    assert len((await running.report("mqtt"))["open"]) == 2
+            await running.until("mqtt", lambda report: len(report["open"]) == 1)
+            assert len(await take(made, new, 2)) == 2
+            assert (await running.report("mqtt"))["ever"] == 2, "the newer one is the one that was kept"
 
     run(tmp_path, test)
 

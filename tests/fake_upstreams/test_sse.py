@@ -115,6 +115,19 @@ def test_the_protected_path_asks_for_the_secret(
     run(tmp_path, test)
 
 
+def test_the_next_secret_is_admitted_beside_the_first_and_told_apart(tmp_path: Path) -> None:
+    async def test(running: RunningUpstreams) -> None:
+        url, shown = running.at.sse_protected_url, []
+        for each in (CREDENTIALS, CREDENTIALS.next):
+            async with running.http.get(url, headers={"Authorization": f"Bearer {each.secret}"}) as answer:
+                assert answer.status == 200
+                shown += [connection["next_secret"] for connection in (await running.report("sse"))["open"]]
+            await running.until("sse", lambda report: not report["open"])
+        assert shown == [False, True]
+
+    run(tmp_path, test)
+
+
 @pytest.mark.parametrize(
     "query", ["rate=0", "rate=1001", "rate=5&interval_ms=5", "count=x", "interval_ms=", "after=-1", "count=٣"]
 )

@@ -164,6 +164,52 @@ def test_before_the_dashboards_have_followed_nobody_is_given_a_token(admin: Api)
     assert (status, answer) == (403, {"error": "Credential profile does not allow this URL"})
 
 
+def test_a_changed_secret_changes_neither_intents_nor_dashboards(admin: Api) -> None:
+    """Nor does its encryption under another key, or a new name, change what the relay looks at."""
+    credential = made_bearer(admin)
+    made = dashboard(admin, source(HOME, credential))
+    path, profiles = f"/api/credential-profiles/{credential}", ControlPlaneProviders(admin.env).profiles
+    dashboards = ControlPlaneProviders(admin.env).dashboards
+    before, intents = dashboards.get(made["id"]), dashboards.intents(made["id"])
+
+    def revisions() -> tuple[int, int, int]:
+        profile = profiles.credential(credential)
+        assert profile is not None
+        return profile.revision, profile.secret_revision, profile.connection_revision
+
+    assert revisions() == (1, 1, 1)
+    same = {key: value for key, value in bearer().items() if key != "secret"}
+    admin.ok("PUT", path, same | {"secret": {"token": SECRET + "2"}}, if_match="1")
+    assert revisions() == (2, 2, 1)
+    admin.ok("PUT", path, same | {"name": "renamed", "description": "d", "allowPublicUse": True}, if_match="2")
+    assert revisions() == (3, 2, 1)
+    sealed = profiles.sealed_secret(credential)
+    assert sealed is not None and profiles.replace_sealed(credential, sealed, sealed + " ")
+    assert revisions() == (3, 2, 1)
+    assert dashboards.get(made["id"]) == before and dashboards.intents(made["id"]) == intents
+    header = {"type": "header", "headerName": "X-Key"}
+    admin.ok("PUT", path, same | header | {"secret": {"headerValue": SECRET}}, if_match="3")
+    assert revisions() == (4, 3, 1)
+    admin.ok("PUT", path, same | header | {"headerName": "X-Other"}, if_match="4")
+    assert revisions() == (5, 4, 1) and dashboards.intents(made["id"]) == intents
+    admin.ok("PUT", path, same | header | {"destinations": ["https://elsewhere.example"]}, if_match="5")
+    assert revisions() == (6, 5, 2) and not dashboards.intents(made["id"])
+
+
+def test_a_type_that_a_datasource_cannot_use_takes_its_intent(admin: Api) -> None:
+    """A basic credential goes into no query parameter."""
+    credential = made_bearer(admin)
+    asked = source(HOME, credential)
+    asked["settings"] |= {"authPlacement": "query", "queryParamName": "key"}
+    made, dashboards = dashboard(admin, asked), ControlPlaneProviders(admin.env).dashboards
+    assert dashboards.intents(made["id"])
+    basic = bearer(type="basic", secret={"username": "u", "password": SECRET})
+    admin.ok("PUT", f"/api/credential-profiles/{credential}", basic, if_match="1")
+    assert not dashboards.intents(made["id"])
+    admin.ok("PUT", f"/api/credential-profiles/{credential}", bearer(secret={"token": SECRET}), if_match="2")
+    assert dashboards.intents(made["id"])
+
+
 def test_the_audit_log_tells_which_destinations_came_and_went(admin: Api) -> None:
     credential = made_bearer(admin)
     changed = bearer(destinations=["https://new.example.com"], secret={"token": SECRET + "2"})

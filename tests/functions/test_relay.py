@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,6 +18,8 @@ from aiohttp import web
 
 from functions.relay.wiring import relay_services
 from functions.relay.worker import bring_threads, make_handler, work
+from functions.revalidate.wiring import revalidate_services
+from functions.revalidate.worker import make_handler as make_revalidation
 from local_stack.seed import document
 from tests.deployment import aws
 from tests.functions.test_api import Api
@@ -27,11 +29,15 @@ from tests.servers.management import ManagementServer
 from tests.servers.numbers import SOURCES, make_app
 from tests.settling import settle
 from tidegate.domain.relay import CLAIM_AFTER_S, LEASE_S, partition_of
+from tidegate.providers.control_plane import ControlPlaneProviders
 from tidegate.tables import ALL_TABLES
+from tidegate.usecases.relay.check_credentials import CHECK_S
+from tidegate.usecases.relay.reading import REPLACE_S
 
 __all__ = ["demo"]
 
 SECRET = "Fj3-the-secret-of-the-source-9Q"
+NEW = "Kp7-the-secret-after-it-2X"
 
 
 class Served:
@@ -240,6 +246,91 @@ def test_a_wrong_secret_is_told_without_it_and_the_worker_leaves_nothing(
         settle(lambda: errors(gateway))
     assert {frame["errorCode"] for frame in errors(gateway)} == {"STREAM_AUTH_FAILED"}
     assert SECRET not in json.dumps(gateway.frames("c1=")) and SECRET not in "".join(capfd.readouterr())
+
+
+def with_a_secret(
+    demo: Demo, served: Served, **body: Any
+) -> tuple[Callable[[dict[str, Any], str], None], dict[str, Any]]:
+    """What changes the profile, from the revision it has, and a datasource that uses it."""
+    body = {"name": "source", "type": "bearer", "destinations": [f"http://127.0.0.1:{served.port}"], **body}
+    profile = demo.api.ok("POST", "/api/credential-profiles", body | {"secret": {"token": SECRET}})["id"]
+    settings = {"url": f"http://127.0.0.1:{served.port}/protected", "credentialProfileId": profile}
+
+    def change(changes: dict[str, Any], revision: str) -> None:
+        demo.api.ok("PUT", f"/api/credential-profiles/{profile}", body | changes, if_match=revision)
+
+    return change, {"id": "t", "type": "sse", "settings": settings}
+
+
+def evaluate_all(gateway: Gateway) -> None:
+    """Full revalidation: whoever is to be ended is ended."""
+    work_off = make_revalidation(revalidate_services(gateway.env))
+    record = {"messageId": "m1", "body": json.dumps({"kind": "full", "target": ""})}
+    assert work_off({"Records": [record]}, Context()) == {"batchItemFailures": []}
+
+
+CHANGED: dict[str, dict[str, Any]] = {
+    "bearer": {"secret": {"token": NEW}},
+    "basic": {"type": "basic", "secret": {"username": "user", "password": NEW}},
+    "header": {"type": "header", "headerName": "X-Key", "secret": {"headerValue": NEW}},
+}
+
+
+@pytest.mark.parametrize("changes", CHANGED.values(), ids=CHANGED)
+def test_a_changed_secret_changes_the_connection_and_ends_nobody(
+    relay_env: Mapping[str, str], management: ManagementServer, demo: Demo, served: Served, changes: dict[str, Any]
+) -> None:
+    """The viewer has every value once: first from the connection with the old secret, then from that with the new."""
+    change, source = with_a_secret(demo, served)
+    gateway, sources = gateway_over(relay_env, management), served.app[SOURCES]
+    assert watch(gateway, demo.api, source)["ok"]
+    with relay_workers(gateway.env):
+        settle(lambda: len(numbers(gateway)) >= 2, 30)
+        sources.secrets.append(NEW)
+        change(changes, "1")
+        evaluate_all(gateway)
+        settle(lambda: sources.shown[NEW] == 1 and sources.shown[SECRET] == 0, CHECK_S + REPLACE_S + 5)
+        until_then = len(numbers(gateway))
+        settle(lambda: len(numbers(gateway)) >= until_then + 5, 30)
+    statuses = [frame["status"] for frame in gateway.frames("c1=") if frame["type"] == "status"]
+    assert not errors(gateway) and statuses == ["connecting", "connected"]
+    got = numbers(gateway)
+    assert got == list(range(got[0], got[0] + len(got))), "none is missing, and none came twice"
+
+
+def test_a_wrong_new_secret_is_a_fault_and_the_right_one_mends_it_for_who_stayed(
+    relay_env: Mapping[str, str], management: ManagementServer, demo: Demo, served: Served
+) -> None:
+    change, source = with_a_secret(demo, served)
+    env = {**relay_env, "REALTIME_RECONNECT_MAX_MS": "120000"}  # so it is the change that has it tried again
+    gateway, sources = gateway_over(env, management), served.app[SOURCES]
+    assert watch(gateway, demo.api, source)["ok"]
+    with relay_workers(gateway.env):
+        settle(lambda: numbers(gateway), 30)
+        change({"secret": {"token": "wr0ng"}}, "1")
+        evaluate_all(gateway)
+        settle(lambda: errors(gateway), CHECK_S + REPLACE_S + 5)
+        settle(lambda: sources.shown[SECRET] == 0)  # it is not kept for want of a better one
+        assert [frame["errorCode"] for frame in errors(gateway)] == ["STREAM_AUTH_FAILED"]
+        sources.secrets.append(NEW)
+        change({"secret": {"token": NEW}}, "2")
+        evaluate_all(gateway)
+        until_then = len(numbers(gateway))
+        settle(lambda: len(numbers(gateway)) > until_then, CHECK_S + 30)
+    statuses = [frame["status"] for frame in gateway.frames("c1=") if frame["type"] == "status"]
+    assert statuses == ["connecting", "connected", "error", "connected"] and len(errors(gateway)) == 1
+
+
+def test_a_destination_that_is_taken_away_with_the_secret_ends_the_subscription(
+    relay_env: Mapping[str, str], management: ManagementServer, demo: Demo, served: Served
+) -> None:
+    change, source = with_a_secret(demo, served)
+    gateway = gateway_over(relay_env, management)
+    assert watch(gateway, demo.api, source)["ok"]
+    change({"secret": {"token": NEW}, "destinations": ["https://elsewhere.example"]}, "1")
+    evaluate_all(gateway)
+    connection = ControlPlaneProviders(gateway.env).connections.get("c1=")
+    assert errors(gateway) and connection is not None and not connection.subscriptions
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ from tidegate.ports.relay import (
 from tidegate.protocol.messages import ErrorCode
 from tidegate.usecases.relay import keep_lease, upstream
 from tidegate.usecases.relay import worker as relaying
+from tidegate.usecases.relay.check_credentials import CheckCredentials
 from tidegate.usecases.relay.upstream import Upstream
 from tidegate.usecases.relay.upstream_requests import StoredUpstreamRequests
 from tidegate.usecases.relay.worker import RelayWorker
@@ -160,21 +161,35 @@ class Profiles:
     def __init__(self) -> None:
         self.profile: CredentialProfile | None = CredentialProfile("p", "p", CredentialType.BEARER, HOME)
         self.brokers: BrokerProfile | None = None
-        self.opened = 0
+        self.down = False
+        self.checked = 0
 
     def broker(self, _profile_id: str) -> BrokerProfile | None:
         return self.brokers
 
     def credential(self, _profile_id: str) -> CredentialProfile | None:
+        self.checked += 1
+        if self.down:
+            raise Unavailable("down")
         return self.profile
 
-    def sealed_secret(self, _profile_id: str) -> str:
-        self.opened += 1
-        return "sealed"
+    def credential_and_secret(self, _profile_id: str) -> tuple[CredentialProfile, str] | None:
+        if self.down:
+            raise Unavailable("down")
+        return None if self.profile is None else (self.profile, f"sealed {self.profile.secret_revision}")
 
 
 class Cipher:
-    def decrypt(self, profile_id: str, _sealed: str) -> Mapping[str, str]:
+    def __init__(self) -> None:
+        self.opened = 0
+        self.down = False
+
+    def decrypt(self, profile_id: str, sealed: str) -> Mapping[str, str]:
+        self.opened += 1
+        if self.down:
+            raise Unavailable("down")
+        if sealed != "sealed 1":
+            return {"username": "u", "password": sealed, "token": sealed}
         return {"username": "u", "password": "p4ss"} if profile_id == "basic" else {"token": "t0ken"}
 
 
@@ -191,10 +206,11 @@ class RelayContainer:
         self.streams, self.last_values, self.leases = MemoryStreams(), MemoryLastValues(), MemoryRelayLeases()
         self.streams.rows["stream"] = self.stream
         self.source, self.viewers, self.relay_workers = Source(ids=ids), RecordingFanOut(), MemoryRelayWorkers()
-        self.profiles, self.observer = Profiles(), MemoryObserver()
+        self.profiles, self.cipher, self.observer = Profiles(), Cipher(), MemoryObserver()
         self.frames: list[Frames] = []
         self._per_second = per_second
         self._workers = self.nobody = 0
+        self.reconnect_ms = (1, 5)
         self.partition = partition_of(self.stream)
 
     def relay(
@@ -208,7 +224,7 @@ class RelayContainer:
         worker = OneWorker(self.viewers, self.last_values, f"worker {self._workers}")
         fan_out: Any = worker
         profiles: Any = self.profiles
-        cipher: Any = Cipher()
+        cipher: Any = self.cipher
         requests = StoredUpstreamRequests(profiles=profiles, cipher=cipher)
 
         def make(stream: Stream) -> Upstream:
@@ -226,7 +242,7 @@ class RelayContainer:
                 fan_out=fan_out,
                 in_order=in_order,
                 note=lambda connected, fault: self.streams.note_status(stream, connected, fault),
-                reconnect_ms=(1, 5),
+                reconnect_ms=self.reconnect_ms,
                 per_second=self._per_second,
                 chance=lambda: 0.5,
                 clock=SystemClock(),
@@ -248,6 +264,7 @@ class RelayContainer:
             notify_disabled=notify_disabled,
             make_upstream=make,
             has_audience=self.viewers.has_audience,
+            check_credentials=CheckCredentials(profiles=profiles, observer=self.observer),
             sender=self.frames[-1],
             handover_s=handover_s,
             clock=SystemClock(),
@@ -293,7 +310,7 @@ def run(work: Callable[[], Awaitable[None]]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same steps, closer together."""
     for name, seconds in (("REFRESH_S", 0.02), ("GRACE_S", 0.1), ("EXIT_S", 0.2), ("_TICK_S", 0.01)):
         monkeypatch.setattr(relaying, name, seconds)
@@ -502,7 +519,7 @@ def test_a_destination_that_is_gone_keeps_the_secret_here(destinations: tuple[st
         await settle(lambda: len(container.viewers.told) > 0)
         told = ("STREAM_POLICY_BLOCKED", "The credential profile does not allow this URL")
         assert container.viewers.told[0] == told and not container.source.opened
-        assert container.profiles.opened == 0, "the secret was not even read"
+        assert container.cipher.opened == 0, "the secret was not even opened"
         await end(task)
 
     run(work)
@@ -539,7 +556,7 @@ def test_a_broker_is_entered_with_its_credential_as_the_profiles_are_now() -> No
         running = container.begin(container.relay())
         await settle(lambda: container.source.open_now == 1)
         request, _ = container.source.opened[0]
-        assert request == MqttRequest(Broker("b", "mqtts://h", "u", "p4ss", "PEM"), "a/#", 1, 30)
+        assert request == MqttRequest(Broker("b", "mqtts://h", "u", "p4ss", "PEM", 1), "a/#", 1, 30)
         assert "p4ss" not in repr(request)
         container.profiles.brokers = replace(broker, connection_revision=4)
         await container.source.break_off(UpstreamFault(ErrorCode.CONNECT_FAILED, "gone"))

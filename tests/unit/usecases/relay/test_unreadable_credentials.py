@@ -14,6 +14,7 @@ from tidegate.domain.profiles import CredentialProfile, CredentialType
 from tidegate.domain.subscriptions import Stream
 from tidegate.errors import SecretUnreadable, TidegateError, Unavailable
 from tidegate.protocol.messages import ErrorCode
+from tidegate.usecases.relay.reading import Readings
 from tidegate.usecases.relay.upstream import Upstream
 from tidegate.usecases.relay.upstream_requests import StoredUpstreamRequests
 
@@ -30,11 +31,8 @@ LEAST_MS, MOST_MS = 100, 10_000
 
 
 class Profiles:
-    def credential(self, profile_id: str) -> CredentialProfile:
-        return CredentialProfile(profile_id, "p", CredentialType.BEARER, DESTINATIONS)
-
-    def sealed_secret(self, profile_id: str) -> str:
-        return "sealed"
+    def credential_and_secret(self, profile_id: str) -> tuple[CredentialProfile, str]:
+        return CredentialProfile(profile_id, "p", CredentialType.BEARER, DESTINATIONS), "sealed"
 
 
 class Cipher:
@@ -84,7 +82,7 @@ def test_the_pause_before_the_next_try(
     requests = StoredUpstreamRequests(profiles=profiles, cipher=cipher)
     pauses: list[float] = []
 
-    async def sleep(seconds: float) -> None:
+    async def pause(_readings: Readings, seconds: float, *, refused: bool) -> None:
         pauses.append(seconds)
         raise Slept
 
@@ -108,7 +106,7 @@ def test_the_pause_before_the_next_try(
         clock=ManualClock(),
         observer=MemoryObserver(),
     )
-    monkeypatch.setattr(asyncio, "sleep", sleep)
+    monkeypatch.setattr(Readings, "pause", pause)
     with pytest.raises(BaseExceptionGroup) as ended:
         asyncio.run(upstream.run(standby=False))
     assert ended.group_contains(Slept)

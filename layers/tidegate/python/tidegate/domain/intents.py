@@ -1,9 +1,9 @@
 """Intents: the canonical, checked description of what a datasource connects to.
 
 An intent is a flat mapping in a fixed order of keys. At its end are the connection revisions of the profiles it uses.
-Its hash goes into session tokens and subscriptions. When the datasource, a profile's URL or a credential changes, the
-hash changes too, and tokens and subscriptions of the old intent end. A remote API that mints session tokens hashes
-intents of its own.
+Its hash goes into session tokens and subscriptions. When the datasource or a profile's URL changes, the hash
+changes too, and tokens and subscriptions of the old intent end. A changed secret changes no intent. A remote API that
+mints session tokens hashes intents of its own.
 
 Invariant of this file: equal datasources and profiles give equal bytes, on every Python and in any order of input.
 """

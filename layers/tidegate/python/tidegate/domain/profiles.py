@@ -1,9 +1,10 @@
 """Credential and broker profiles. An admin creates them, so that secrets never reach a browser.
 
 Invariant of this file: a profile object never holds a secret, only the names of its parts. `revision` grows with every
-write. `connection_revision` grows only when a connection would be made otherwise, or no longer: when the URL,
-transport, credential or TLS options change, or a destination is taken away. Then every intent built from the profile
-becomes a different intent.
+write. `connection_revision` grows only when the source is another one, or may be used no longer: when a broker's URL,
+transport, credential profile or TLS options change, or a destination is taken away. Then every intent built from the
+profile becomes a different intent. `secret_revision` grows when the same source is to be entered otherwise: with
+another secret, type or header name. Intents stay, and the relay replaces its connections.
 """
 
 from __future__ import annotations
@@ -83,6 +84,7 @@ class CredentialProfile:
             only broker profiles.
         header_name: for type `header` only.
         secret_keys: names the parts of the sealed secret.
+        secret_revision: grows with every new secret, type or header name. Encrypting the same secret anew is no change.
     """
 
     profile_id: str
@@ -93,6 +95,7 @@ class CredentialProfile:
     description: str = ""
     header_name: str | None = None
     secret_keys: tuple[str, ...] = ()
+    secret_revision: int = 1
     connection_revision: int = 1
     revision: int = 1
     created_at_ms: int = 0

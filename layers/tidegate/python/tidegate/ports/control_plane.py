@@ -168,6 +168,9 @@ class ProfileStore(Protocol):
 
     def credential(self, profile_id: str) -> CredentialProfile | None: ...
 
+    def credential_and_secret(self, profile_id: str) -> tuple[CredentialProfile, str | None] | None:
+        """A profile and its encrypted secret, of the same moment. The secret is None when there is none."""
+
     def broker(self, profile_id: str) -> BrokerProfile | None: ...
 
     def credentials(self) -> Sequence[CredentialProfile]: ...

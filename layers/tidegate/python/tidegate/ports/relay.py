@@ -60,6 +60,7 @@ class UpstreamRequest:
         credential: put into each request, redirects included, whose URL its destinations cover; into no other.
         protocols: WebSocket subprotocols.
         idle_timeout_s: how long a connected upstream may be silent.
+        secret_revision: of the credential profile; 0 without one.
     """
 
     protocol: str
@@ -68,6 +69,7 @@ class UpstreamRequest:
     protocols: tuple[str, ...] = ()
     idle_timeout_s: float = 120.0
     credential: Placement | None = field(default=None, repr=False)
+    secret_revision: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ class Broker:
         url: begins with `mqtt://` or `mqtts://`.
         username, password: of the basic credential; None connects without. Never logged, never shown.
         ca: certificates of additional authorities, PEM; empty for none.
+        secret_revision: of the credential profile; 0 without one. A connection with an older one gets no new streams.
     """
 
     profile_id: str
@@ -86,6 +89,7 @@ class Broker:
     username: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
     ca: str = field(default="", repr=False)
+    secret_revision: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +106,10 @@ class MqttRequest:
     topic: str
     qos: int = 0
     keepalive_s: int = 60
+
+    @property
+    def secret_revision(self) -> int:
+        return self.broker.secret_revision
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@
 - `change`/`<kind>#<id>#<revision>`: a change that dashboards have yet to follow.
 - `change#<kind>#<id>#<revision>`/dashboard id: the dashboard has followed that change.
 
-Invariants of this file: a name's item and its profile are written and deleted together. Only `sealed_secret` and
-`sealed_secrets` give out a sealed secret. A sealed secret is replaced only over the one that was read: by
-`replace_sealed`, and by a write that keeps it.
+Invariants of this file: a name's item and its profile are written and deleted together. Only `credential_and_secret`,
+`sealed_secret` and `sealed_secrets` give out a sealed secret. A sealed secret is replaced only over the one that was
+read: by `replace_sealed`, and by a write that keeps it. So it is never another secret, and `secret_revision` stays.
 """
 
 from __future__ import annotations
@@ -54,6 +54,10 @@ class DynamoProfiles(ProfileStore):
     def credential(self, profile_id: str) -> CredentialProfile | None:
         item = self._db.get(self._table, {"kind": CREDENTIAL, "id": profile_id})
         return _credential(item) if item else None
+
+    def credential_and_secret(self, profile_id: str) -> tuple[CredentialProfile, str | None] | None:
+        item = self._db.get(self._table, {"kind": CREDENTIAL, "id": profile_id})
+        return (_credential(item), item.get("sealed")) if item else None
 
     def broker(self, profile_id: str) -> BrokerProfile | None:
         item = self._db.get(self._table, {"kind": BROKER, "id": profile_id})
@@ -281,6 +285,7 @@ def _credential_item(profile: CredentialProfile, sealed: str | None) -> Item:
         "description": profile.description,
         "header_name": profile.header_name,
         "secret_keys": list(profile.secret_keys),
+        "secret_revision": profile.secret_revision,
         "connection_revision": profile.connection_revision,
         "revision": profile.revision,
         "created_at_ms": profile.created_at_ms,
@@ -299,6 +304,7 @@ def _credential(item: Item) -> CredentialProfile:
         description=item["description"],
         header_name=item["header_name"],
         secret_keys=tuple(item["secret_keys"]),
+        secret_revision=item["secret_revision"],
         connection_revision=item["connection_revision"],
         revision=item["revision"],
         created_at_ms=item["created_at_ms"],

@@ -103,6 +103,7 @@ class MqttUpstreams(UpstreamsFor["MqttRequest"]):
         if existing is not None:
             return existing
         self._check_pause(broker)
+        self._supersede(broker)
         self._make_room(broker)
         connection = _Connection(
             broker,
@@ -117,6 +118,12 @@ class MqttUpstreams(UpstreamsFor["MqttRequest"]):
         self._connections[broker] = connection
         self._open.add(connection)
         return connection
+
+    def _supersede(self, broker: Broker) -> None:
+        """Let connections with an older secret end with their last stream. They leave their places at once."""
+        for other, connection in list(self._connections.items()):
+            if other.profile_id == broker.profile_id and other.secret_revision < broker.secret_revision:
+                connection.supersede()
 
     def _make_room(self, broker: Broker) -> None:
         others = [other for other in self._connections if other.profile_id == broker.profile_id]
@@ -254,7 +261,8 @@ def _tls(ca: str, insecure: bool) -> ssl.SSLContext:
 class _Connection:
     """A connection to a broker with one credential. It connects at once, and lives until it breaks or is closed.
 
-    It is closed when it has had no streams for `BrokerLimits.idle_s`, and when another credential needs its place.
+    It is closed when it has had no streams for `BrokerLimits.idle_s`, and when another credential needs its place. One
+    whose secret has changed is closed with its last stream.
     """
 
     def __init__(
@@ -292,6 +300,7 @@ class _Connection:
         self._subscribing = asyncio.Lock()
         self._leaving: set[asyncio.Task[None]] = set()
         self._idle_timer: asyncio.TimerHandle | None = None
+        self._superseded = False
         self._task = asyncio.create_task(self._run(), name=f"broker {broker.profile_id}")
 
     @property
@@ -335,7 +344,9 @@ class _Connection:
                 task = asyncio.create_task(self._unsubscribe(topic))
                 self._leaving.add(task)
                 task.add_done_callback(self._leaving.discard)
-        if self.idle and not self._task.done():
+        if self.idle and self._superseded:
+            self._cancel()
+        elif self.idle and not self._task.done():
             self._idle_timer = asyncio.get_running_loop().call_later(self._limits.idle_s, self.abandon)
 
     async def _unsubscribe(self, topic: str) -> None:
@@ -348,6 +359,13 @@ class _Connection:
         """Close the connection. No further stream enters it."""
         self._left()
         self._cancel()
+
+    def supersede(self) -> None:
+        """Its secret has changed: no further stream enters it, and it is not kept when the last one has left."""
+        self._superseded = True
+        self._left()
+        if self.idle:
+            self._cancel()
 
     async def close(self) -> None:
         for task in self._leaving:

@@ -115,16 +115,20 @@ class ManageProfiles:
         _check_revision(before, expected_revision)
         keys = dict.fromkeys(before.secret_keys, "kept") if secret is None else secret
         username = self._kept_user(before, wanted) if secret is None else secret.get("username", "")
+        wanted = replace(wanted, secret_revision=before.secret_revision)
         after = self._checked_credential(_next(before, wanted, self._now_ms()), keys, username)
         moved = _moved(before.destinations, after.destinations)
         # Whoever was redirected to a destination that is taken away must not stay there. So every stream connects anew.
-        reconnect = secret is not None or "destinationsRemoved" in moved
-        reconnect = reconnect or (after.type, after.header_name) != (before.type, before.header_name)
-        if reconnect:
+        if "destinationsRemoved" in moved:
             after = replace(after, connection_revision=before.connection_revision + 1)
+        # The source stays the same, and so do its streams. The relay replaces the connections beneath them.
+        retyped = after.type is not before.type
+        if secret is not None or retyped or after.header_name != before.header_name:
+            after = replace(after, secret_revision=before.secret_revision + 1)
         sealed = self._cipher.encrypt(profile_id, secret) if secret else None
         withdrawn = before.allow_public_use and not after.allow_public_use
-        change = _change(CREDENTIAL, after, withdrawn) if withdrawn or reconnect or moved else None
+        # Not every datasource can be used with every type, so a dashboard may lose or get an intent.
+        change = _change(CREDENTIAL, after, withdrawn) if withdrawn or retyped or moved else None
         self._profiles.write_credential(before, after, sealed, change)
         self._record("credential_profile.updated", actor, after, moved)
         self._follow_now(change)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from itertools import chain, repeat
 from typing import TypeVar
@@ -39,6 +39,7 @@ from tidegate.ports.runtime import Clock, Observer
 from tidegate.protocol.messages import ErrorCode
 from tidegate.protocol.payloads import Unparsable, parsed
 from tidegate.usecases.delivery.fan_out import FanOut
+from tidegate.usecases.relay.reading import Readings
 
 T = TypeVar("T")
 
@@ -92,7 +93,7 @@ class Upstream:
         """
         self._stream = stream
         self._upstreams = upstreams
-        self._request = request
+        self._readings = Readings(request=request, connect=self._connect, take=self._take, replaced=self._replaced)
         self._last_values = last_values
         self._fan_out = fan_out
         self._in_order = in_order
@@ -108,6 +109,8 @@ class Upstream:
         self._delivering = False
         self._last_id = ""  # of what was delivered
         self._received_id = ""  # of what was read: where a reconnect goes on
+        self._meanwhile: deque[str] = deque(maxlen=_KEPT)  # ids that were read while another connection was opened
+        self._repeats: set[str] = set()  # ids that this other connection may bring again
         self._last_ms = 0
         self._connects = Connects()
         self._proving: asyncio.Task[None] | None = None
@@ -169,6 +172,13 @@ class Upstream:
         self._requested_at = at
         self._requested.set()
 
+    def note_secret(self, revision: int | None) -> None:
+        """Note the revision of the stored secret; None: its profile is gone.
+
+        A connection with an older one is replaced. Viewers notice nothing, unless the new one fails.
+        """
+        self._readings.note_secret(revision)
+
     async def _recall(self) -> None:
         """Read where the stream was. Its order goes on from there, whatever this machine's clock says."""
         value = await self._blocking(lambda: self._last_values.get(self._stream.stream_key))
@@ -188,7 +198,7 @@ class Upstream:
             low, high = self._reconnect_ms
             least = max(low, min(max(self._retry_after_ms, fault.retry_after_ms), high))
             delay = delay_ms(self._connects.failed, self._chance(), least, high, refused=fault.refused)
-            await asyncio.sleep(delay / 1000)
+            await self._readings.pause(delay / 1000, refused=fault.refused)
             if fault.over:
                 await self._requested.wait()
 
@@ -199,8 +209,7 @@ class Upstream:
         """
         self._connects.begin()
         try:
-            async for event in self._upstreams.open(await self._request(), self._received_id):
-                await self._take(event)
+            await self._readings.read()
         except NobodyListens:
             return None
         except UpstreamFault as error:
@@ -210,6 +219,26 @@ class Upstream:
         finally:
             await self._stop_proving()
         return self._more_exactly(UpstreamFault(ErrorCode.CONNECT_FAILED, "Upstream ended"))
+
+    def _connect(self, request: UpstreamRequest | MqttRequest) -> AsyncIterator[UpstreamEvent]:
+        self._meanwhile.clear()
+        return self._upstreams.open(request, self._received_id)
+
+    async def _replaced(self) -> None:
+        """A connection with another secret takes the place of the one before. It is no news to viewers."""
+        await self._stop_proving()
+        self._connects.begin()
+        self._repeats = set(self._meanwhile)
+        self._observer.count("upstreams_replaced", protocol=self._stream.protocol)
+
+    def _is_repeated(self, message_id: str) -> bool:
+        """Whether the connection before has brought this already. Its last messages come again first."""
+        if not message_id or message_id not in self._repeats:
+            if message_id:
+                self._repeats.clear()
+            return False
+        self._repeats.discard(message_id)
+        return True
 
     async def _take(self, event: UpstreamEvent) -> None:
         match event:
@@ -223,7 +252,8 @@ class Upstream:
                 await self._received(event)
             case SignOfLife(message_id):
                 self._connects.speak()
-                self._received_id = message_id or self._received_id
+                if not self._is_repeated(message_id):
+                    self._received_id = message_id or self._received_id
             case Oversize():
                 self._connects.speak()
                 await self._complain(ErrorCode.MESSAGE_TOO_LARGE, "Message exceeded size limit")
@@ -280,7 +310,12 @@ class Upstream:
 
     async def _changed_status(self) -> None:
         self._only_a_change = False
-        if not await self._told_status():
+        try:
+            told = await self._told_status()
+        except asyncio.CancelledError:  # its connection was replaced meanwhile; the status holds all the same
+            self._untold.set()
+            raise
+        if not told:
             self._untold.set()
 
     async def _complain(self, code: ErrorCode, text: str) -> None:
@@ -330,6 +365,8 @@ class Upstream:
     # --- delivering -----------------------------------------------------------------------------------------
 
     async def _received(self, message: UpstreamMessage) -> None:
+        if self._is_repeated(message.message_id):
+            return
         self._received_id = message.message_id or self._received_id
         async with self._changed:
             if self._conflator is None or self._standby:
@@ -343,6 +380,8 @@ class Upstream:
                 if ready is not None:
                     self._newest(ready)
             self._changed.notify_all()
+        if self._readings.replacing and message.message_id:
+            self._meanwhile.append(message.message_id)
 
     def _newest(self, message: UpstreamMessage) -> None:
         """Replace the message that waits by a newer one. The first in the queue stays: it may be on its way already."""

@@ -7,6 +7,7 @@ request. It is read only when the profile, as it is stored now, allows it to go 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from tidegate.domain.credentials import Placement, placement_of
 from tidegate.domain.destinations import serves
@@ -36,45 +37,52 @@ class StoredUpstreamRequests(UpstreamRequests):
             Unavailable: a store or the key's service did not answer.
         """
         intent = stream.intent or {}
-        profile = self._credential(intent)
+        profile, sealed = self._credential(intent)
         if stream.protocol == "mqtt":
-            return self._mqtt(intent, profile)
+            return self._mqtt(intent, profile, sealed)
         url, headers = str(intent["url"]), _texts(intent.get("headers"))
-        return http_request(intent, url, headers, self._placement(intent, url, profile))
+        request = http_request(intent, url, headers, self._placement(intent, url, profile, sealed))
+        return request if profile is None else replace(request, secret_revision=profile.secret_revision)
 
-    def _placement(self, intent: Intent, url: str, profile: CredentialProfile | None) -> Placement | None:
+    def _placement(
+        self, intent: Intent, url: str, profile: CredentialProfile | None, sealed: str | None
+    ) -> Placement | None:
         if profile is None:
             return None
         if not serves(profile, url, str(intent["protocol"])):
             text = "The credential profile does not allow this URL"
             raise UpstreamFault(ErrorCode.POLICY_BLOCKED, text, refused=True)
-        secret = self._secret(profile)
+        secret = self._secret(profile, sealed)
         try:
             return placement_of(profile, secret, str(intent.get("authPlacement")), intent.get("queryParamName"))
         except InvalidInput as error:
             raise UpstreamFault(ErrorCode.AUTH_FAILED, "The credential cannot be sent", refused=True) from error
 
-    def _mqtt(self, intent: Intent, credential: CredentialProfile | None) -> MqttRequest:
+    def _mqtt(self, intent: Intent, credential: CredentialProfile | None, sealed: str | None) -> MqttRequest:
         broker = self._profiles.broker(str(intent["brokerProfileId"]))
         if broker is None or broker.connection_revision != intent.get("brokerRevision"):
             raise UpstreamFault(ErrorCode.POLICY_BLOCKED, "The broker profile was changed", refused=True)
-        secret = self._secret(credential) if credential is not None else {}
-        name, password = secret.get("username"), secret.get("password")
         url, ca = str(broker.broker_url), broker.tls.get("ca", "")
-        return mqtt_request(intent, Broker(broker.profile_id, url, name, password, ca))
+        if credential is None:
+            return mqtt_request(intent, Broker(broker.profile_id, url, ca=ca))
+        if credential.type is not CredentialType.BASIC:
+            text = "MQTT broker credentials must use a basic credential profile"
+            raise UpstreamFault(ErrorCode.AUTH_FAILED, text, refused=True)
+        secret = self._secret(credential, sealed)
+        name, password = secret.get("username"), secret.get("password")
+        return mqtt_request(intent, Broker(broker.profile_id, url, name, password, ca, credential.secret_revision))
 
-    def _credential(self, intent: Intent) -> CredentialProfile | None:
-        """The credential profile that the intent names; None when it names none."""
+    def _credential(self, intent: Intent) -> tuple[CredentialProfile | None, str | None]:
+        """The credential profile that the intent names, and its encrypted secret. None when it names none."""
         profile_id = intent.get("credentialProfileId")
         if profile_id is None:
-            return None
-        profile = self._profiles.credential(str(profile_id))
-        if profile is None or profile.connection_revision != intent.get("credentialRevision"):
+            return None, None
+        stored = self._profiles.credential_and_secret(str(profile_id))
+        if stored is None or stored[0].connection_revision != intent.get("credentialRevision"):
             raise UpstreamFault(ErrorCode.POLICY_BLOCKED, "The credential profile was changed", refused=True)
-        return profile
+        return stored
 
-    def _secret(self, profile: CredentialProfile) -> Mapping[str, str]:
-        sealed = self._profiles.sealed_secret(profile.profile_id)
+    def _secret(self, profile: CredentialProfile, sealed: str | None) -> Mapping[str, str]:
         if sealed is None:
             if profile.type is CredentialType.NONE:
                 return {}

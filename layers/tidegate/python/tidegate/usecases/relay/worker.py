@@ -12,7 +12,7 @@ and when it makes room for its successor.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -23,6 +23,7 @@ from tidegate.errors import Unavailable
 from tidegate.ports.gateway import SourceStreams, StreamStore
 from tidegate.ports.relay import RelayLeases, RelayWorkers
 from tidegate.ports.runtime import Clock, Ids, Observer
+from tidegate.usecases.relay.check_credentials import CHECK_S, Note
 from tidegate.usecases.relay.keep_lease import KeepLease
 from tidegate.usecases.relay.upstream import Upstream
 
@@ -82,6 +83,7 @@ class RelayWorker:
         notify_disabled: Callable[[Stream], Awaitable[object]],
         make_upstream: Callable[[Stream], Upstream],
         has_audience: Callable[[Stream], bool],
+        check_credentials: Callable[[Iterable[tuple[Stream, Note]]], Awaitable[None]],
         sender: FrameSender,
         handover_s: float = HANDOVER_S,
         clock: Clock,
@@ -95,6 +97,7 @@ class RelayWorker:
             notify_disabled: notifies the viewers of a stream that its protocol is switched off.
             make_upstream: makes the upstream of a stream.
             has_audience: whether anybody is subscribed to a stream.
+            check_credentials: notices secrets that were changed, as `CheckCredentials` does.
             sender: what the upstreams send by.
             handover_s: how long before `stop_at` the worker asks for its successor, seconds.
         """
@@ -106,6 +109,7 @@ class RelayWorker:
         self._notify_disabled = notify_disabled
         self._make_upstream = make_upstream
         self._has_audience = has_audience
+        self._check_credentials = check_credentials
         self._sender = sender
         self._handover_s = handover_s
         self._clock = clock
@@ -139,6 +143,7 @@ class RelayWorker:
             Unavailable: the table of leases did not answer.
         """
         keep = self._keep = KeepLease(leases=self._leases, partition=partition, owner=self._owner, clock=self._clock)
+        checking = asyncio.create_task(self._keep_checking(), name="check credentials")  # as a standby as well
         try:
             active = not successor and await asyncio.to_thread(keep.claim)
             if successor or (not active and await asyncio.to_thread(self._needs_successor, partition, newest)):
@@ -151,6 +156,7 @@ class RelayWorker:
             self._observer.info("relay ended", partition=partition, fence=fence, reason=ended)
             return ended
         finally:
+            checking.cancel()
             await self._stop(list(self._active))
             if keep.lease is not None:  # cancelled or broken: the next worker need not wait until the lease ends
                 with suppress(Unavailable):
@@ -305,6 +311,13 @@ class RelayWorker:
         while True:
             await self._refresh(partition, standby=False)
             await asyncio.sleep(REFRESH_S)
+
+    async def _keep_checking(self) -> None:
+        while True:
+            await asyncio.sleep(CHECK_S)
+            await self._check_credentials(
+                [(active.stream, active.upstream.note_secret) for active in self._active.values()]
+            )
 
     async def _refresh(self, partition: int, *, standby: bool) -> None:
         """Begin the upstreams that are needed, and release those that nobody listens to.
