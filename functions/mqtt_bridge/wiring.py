@@ -51,7 +51,7 @@ def bridge_services(env: Mapping[str, str] | None = None) -> BridgeServices:
         settle=Settle(
             last_values=container.last_values,
             fan_out=fan_out,
-            catch_up=container.failure_handler,
+            catch_up=container.failure_handler.or_fail,
             clock=container.clock,
             observer=container.observer,
         ),

@@ -36,9 +36,10 @@ from tidegate.domain.tokens import SessionClaims
 from tidegate.errors import Unauthenticated
 from tidegate.usecases.delivery.bridge import Bridge, DeviceMessage
 from tidegate.usecases.delivery.catch_up import CatchUp
+from tidegate.usecases.delivery.failures import FailureHandler
 from tidegate.usecases.delivery.fan_out import FanOut
 from tidegate.usecases.delivery.fresh_access import FreshAccess
-from tidegate.usecases.delivery.senders import FailureHandler, OneShotSender
+from tidegate.usecases.delivery.senders import OneShotSender
 from tidegate.usecases.delivery.settle import Settle
 from tidegate.usecases.gateway.authorizer import LocalAuthorizer
 from tidegate.usecases.gateway.connect import Connect, ConnectPolicy
@@ -195,7 +196,7 @@ class GatewayContainer:
         )
         self.fresh = FreshAccess(self.access, self.clock)
         self.failure_handler = FailureHandler(
-            catch_ups=self.catch_ups, end_connection=self.end_connection, observer=self.observer
+            catch_ups=self.catch_ups, end_connection=self.end_connection, clock=self.clock, observer=self.observer
         )
         self.send = OneShotSender(
             access=self.fresh, sender=self.sender, failure_handler=self.failure_handler, observer=self.observer
@@ -211,7 +212,7 @@ class GatewayContainer:
         self.settle = Settle(
             last_values=self.last_values,
             fan_out=self.fan_out,
-            catch_up=self.failure_handler,
+            catch_up=self.failure_handler.or_fail,
             clock=self.clock,
             observer=self.observer,
         )

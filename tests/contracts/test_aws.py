@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from tests.doubles.platform import ManualClock
 from tests.servers.management import ManagementServer
 from tidegate import tables
+from tidegate.adapters.aws.catch_up_queue import read_catch_up, written_catch_up
 from tidegate.adapters.aws.credential_cipher import KmsCredentialCipher
 from tidegate.adapters.aws.http import HttpClient, NotAnswered, endpoint_url
 from tidegate.adapters.aws.json_client import AwsError, JsonClient
@@ -29,10 +30,11 @@ from tidegate.adapters.password_argon2 import Argon2Passwords
 from tidegate.adapters.tokens_jwt import JwtSessionTokens, JwtUserTokens
 from tidegate.domain.access import Role
 from tidegate.domain.rotation import LABELS
+from tidegate.domain.subscriptions import CatchUpRequest, SubscriptionKey
 from tidegate.domain.tokens import SessionClaims, UserClaims
 from tidegate.errors import KeyNotYetKnown, SecretUnreadable, Unauthenticated, Unavailable
 from tidegate.providers.control_plane import ControlPlaneProviders
-from tidegate.providers.delivery import management_endpoint
+from tidegate.providers.delivery import DeliveryProviders, management_endpoint
 
 CREDENTIALS = Credentials("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", "session/token==")
 
@@ -272,6 +274,24 @@ def test_credentials_open_only_for_their_profile(deployed: Mapping[str, str]) ->
     parts["sealed"] = parts["sealed"][:-8] + "AAAAAAA="
     with pytest.raises(SecretUnreadable):
         cipher.decrypt("p1", json.dumps(parts))
+
+
+def test_catch_ups_are_queued_in_batches(deployed: Mapping[str, str]) -> None:
+    import boto3
+
+    sqs = boto3.client("sqs", endpoint_url=deployed["AWS_ENDPOINT_URL"])
+    url = sqs.create_queue(QueueName="catch-ups-in-batches")["QueueUrl"]
+    queue = DeliveryProviders({**deployed, "CATCH_UP_QUEUE_URL": url}).catch_ups
+    asked = [
+        CatchUpRequest(SubscriptionKey("d", f"c{number}", "s"), "g", "stream", (number, "é"), None)
+        for number in range(25)
+    ]
+    assert queue.queue_many(asked, monotonic() + 20) == []
+    counted = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["ApproximateNumberOfMessagesDelayed"])
+    assert counted["Attributes"] == {"ApproximateNumberOfMessagesDelayed": "25"}
+    assert [read_catch_up(written_catch_up(request)) for request in asked] == asked
+    gone = DeliveryProviders({**deployed, "CATCH_UP_QUEUE_URL": url, "AWS_ENDPOINT_URL": "http://127.0.0.1:9"})
+    assert gone.catch_ups.queue_many(asked, monotonic() + 0.3) == asked
 
 
 def test_passwords() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from threading import Event
 
 import pytest
@@ -117,6 +118,22 @@ def test_a_viewer_that_never_answers_is_given_up_and_looked_at_again(
             settle(lambda: container.gateway.observer.counts.get(("deliveries", Delivery.FAILED.value)) == 1)
     finally:
         never.set()
+
+
+def test_catch_ups_that_the_queue_does_not_take_are_asked_for_until_it_does(
+    management: ManagementServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(send_frames, "_COUNTED_S", 0.02)
+    container = SenderContainer(management, ["a", "b"])
+    queue, queue_many, refusals = container.gateway.catch_ups, container.gateway.catch_ups.queue_many, count()
+    before = len(queue.queued)
+    monkeypatch.setattr(
+        queue, "queue_many", lambda asked, until: asked if next(refusals) < 3 else queue_many(asked, until)
+    )
+    management.answer = lambda _method, _viewer, _nth: 429
+    with container.sending(conflate=True) as sending:
+        sending(container.frames(1))
+        settle(lambda: {request.key.connection_id for request in queue.queued[before:]} == {"a", "b"})
 
 
 def test_who_is_gone_is_released_once_and_not_sent_to_again(management: ManagementServer) -> None:

@@ -131,6 +131,11 @@ class MemoryCatchUpQueue(CatchUpQueue):
     def queue(self, request: CatchUpRequest) -> None:
         self.queued.append(request)
 
+    def queue_many(self, requests: Sequence[CatchUpRequest], deadline: float) -> Sequence[CatchUpRequest]:
+        for request in requests:
+            self.queue(request)
+        return []
+
 
 class MemoryRelayWorkers(RelayWorkers):
     """Notes which partitions were started."""

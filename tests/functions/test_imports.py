@@ -52,7 +52,7 @@ GATEWAY = {
     "functions.gateway_connect.disconnect": 52,
     "functions.gateway_connect.messages": 88,
     "functions.mqtt_bridge.bridge": 67,
-    "functions.mqtt_bridge.catch_up": 64,
+    "functions.mqtt_bridge.catch_up": 65,
     "functions.revalidate.worker": 88,
     "functions.revalidate.dispatch": 47,
     "functions.revalidate.schedule": 51,

@@ -17,9 +17,10 @@ from tidegate.domain.tokens import STREAM_SCOPE, SessionClaims
 from tidegate.errors import TidegateError
 from tidegate.ports.delivery import Delivery, OutboundMessage, OutboundQueue, SendResult
 from tidegate.ports.runtime import Clock
+from tidegate.usecases.delivery.failures import FailureHandler
 from tidegate.usecases.delivery.fan_out import FanOut
 from tidegate.usecases.delivery.fresh_access import FreshAccess
-from tidegate.usecases.delivery.senders import FailureHandler, OneShotSender
+from tidegate.usecases.delivery.senders import OneShotSender
 from tidegate.usecases.gateway.authorizer import Authorization, LocalAuthorizer
 from tidegate.usecases.gateway.end_connection import EndConnection
 from tidegate.usecases.gateway.handle_message import HandleMessage
@@ -345,7 +346,10 @@ def fan_out(messages: int) -> Script:
                 access=FreshAccess(access, StepClock(answers)),
                 sender=sender,
                 failure_handler=FailureHandler(
-                    catch_ups=MemoryCatchUpQueue(), end_connection=_ending(answers), observer=MemoryObserver()
+                    catch_ups=MemoryCatchUpQueue(),
+                    end_connection=_ending(answers),
+                    clock=ManualClock(),
+                    observer=MemoryObserver(),
                 ),
                 observer=MemoryObserver(),
             ),

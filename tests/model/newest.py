@@ -19,9 +19,10 @@ from tidegate.ports.delivery import Delivery
 from tidegate.ports.gateway import AccessSnapshot, SourceStreams
 from tidegate.usecases.delivery.bridge import Bridge, DeviceMessage
 from tidegate.usecases.delivery.catch_up import CatchUp
+from tidegate.usecases.delivery.failures import FailureHandler
 from tidegate.usecases.delivery.fan_out import FanOut
 from tidegate.usecases.delivery.fresh_access import FreshAccess
-from tidegate.usecases.delivery.senders import FailureHandler, OneShotSender
+from tidegate.usecases.delivery.senders import OneShotSender
 from tidegate.usecases.delivery.settle import Settle
 
 ROW = Subscription(
@@ -76,7 +77,7 @@ def _bridge(answers: Answers, later_s: float) -> Bridge:
     clock, observer, unchanging = ManualClock(), MemoryObserver(), cast(Any, Unchanging())
     clock.advance(later_s)
     last_values, catch_ups = cast(Any, Store(answers, "last values")), cast(Any, Store(answers, "catch-ups"))
-    handler = FailureHandler(catch_ups=catch_ups, end_connection=cast(Any, None), observer=observer)
+    handler = FailureHandler(catch_ups=catch_ups, end_connection=cast(Any, None), clock=clock, observer=observer)
     sending = OneShotSender(
         access=FreshAccess(unchanging, clock),
         sender=cast(Any, StepSender(answers)),
@@ -96,7 +97,9 @@ def _bridge(answers: Answers, later_s: float) -> Bridge:
         max_payload_bytes=1000,
         streams=unchanging,
         fan_out=fan_out,
-        settle=Settle(last_values=last_values, fan_out=fan_out, catch_up=handler, clock=clock, observer=observer),
+        settle=Settle(
+            last_values=last_values, fan_out=fan_out, catch_up=handler.or_fail, clock=clock, observer=observer
+        ),
         clock=clock,
         observer=observer,
     )
@@ -139,6 +142,7 @@ class Values:
         sent: the number that the viewer was sent last; 0 for none.
         tries: how often each actor has begun.
         throttled: who has had its answer "throttled".
+        refused: whose request for a catch-up was refused by the queue.
         catch_ups: those that were asked for, each with the order of the value that the viewer has seen.
     """
 
@@ -147,6 +151,7 @@ class Values:
     sent: int = 0
     tries: Mapping[str, int] = field(default_factory=dict)
     throttled: frozenset[str] = frozenset()
+    refused: frozenset[str] = frozenset()
     catch_ups: tuple[tuple[int, str] | None, ...] = ()
 
 
@@ -168,6 +173,7 @@ class Newest(Scene[Values]):
         catch_ups: int = 0,
         welcome: bool = False,
         throttled: Sequence[str] = (),
+        refused: Sequence[str] = (),
         faults: int = 0,
     ) -> None:
         """
@@ -176,9 +182,11 @@ class Newest(Scene[Values]):
             catch_ups: most that may be asked for.
             welcome: a viewer who subscribed has a catch-up under way.
             throttled: actors whose first message to the viewer is refused.
+            refused: actors whose first request for a catch-up does not reach the queue.
         """
         self.faults = faults
         self._throttled = frozenset(throttled)
+        self._refused = frozenset(refused)
         self._asked = catch_ups
         again: dict[str, Any] = {"crashes": True, "lossy": True, "again": True}
         self.actors = (
@@ -197,7 +205,7 @@ class Newest(Scene[Values]):
         stored = stores.stored
         noted = (stored.payload, stored.overtaken) if stored else None
         begun = tuple(sorted(stores.tries.items()))
-        return noted, stores.settling_until, stores.sent, begun, stores.throttled, stores.catch_ups
+        return noted, stores.settling_until, stores.sent, begun, stores.throttled, stores.refused, stores.catch_ups
 
     def environment(self, stores: Values) -> Iterator[tuple[str, Values]]:
         return iter(())
@@ -211,11 +219,7 @@ class Newest(Scene[Values]):
                 tries = stores.tries.get(actor, 0) + 1
                 return replace(stores, tries={**stores.tries, actor: tries}), ("got", tries), None
             case "catch-ups":
-                if self.catch_ups_end and not actor.startswith("message"):
-                    return stores, ("got", None), None
-                catch_ups = (*stores.catch_ups, call.args[0].seen)
-                assert len(catch_ups) <= self._asked, "the scene has too few catch-ups"
-                return replace(stores, catch_ups=catch_ups), ("got", None), f"asked {len(catch_ups)}"
+                return self._ask(stores, actor, call)
             case "sender":
                 if actor in self._throttled - stores.throttled:
                     return replace(stores, throttled=stores.throttled | {actor}), ("got", Delivery.THROTTLED), None
@@ -229,6 +233,18 @@ class Newest(Scene[Values]):
         answer = getattr(last_values, call.method)(*call.args)
         stored, until = last_values.rows.get(STREAM.stream_key), last_values.settling_until.get(STREAM.stream_key)
         return replace(stores, stored=stored, settling_until=until), ("got", answer), None
+
+    def _ask(self, stores: Values, actor: str, call: Call) -> tuple[Values, Answer, str | None]:
+        """Ask for a catch-up."""
+        if self.catch_ups_end and not actor.startswith("message"):
+            return stores, ("got", None), None
+        many = call.method == "queue_many"
+        (request,) = call.args[0] if many else call.args
+        if actor in self._refused - stores.refused:
+            return replace(stores, refused=stores.refused | {actor}), ("got", (request,)), None
+        catch_ups = (*stores.catch_ups, request.seen)
+        assert len(catch_ups) <= self._asked, "the scene has too few catch-ups"
+        return replace(stores, catch_ups=catch_ups), ("got", () if many else None), f"asked {len(catch_ups)}"
 
     def check_end(self, state: State[Values]) -> None:
         stored = state.stores.stored

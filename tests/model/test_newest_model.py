@@ -15,12 +15,16 @@ from tests.model.newest import Newest
 from tidegate.domain.subscriptions import LastValue
 from tidegate.usecases.delivery import bridge, settle
 from tidegate.usecases.delivery import catch_up as catching_up
+from tidegate.usecases.delivery.failures import FailureHandler
 from tidegate.usecases.delivery.settle import Settle
 
 SCENES: dict[str, Callable[[], Newest]] = {
     "three messages": lambda: Newest(3),
     "three messages, the first is throttled": lambda: Newest(3, throttled=["message 1"], catch_ups=3),
     "two messages, both are throttled": lambda: Newest(2, throttled=["message 1", "message 2"], catch_ups=2),
+    "two messages, one is throttled and not queued, one dies or hears nothing": lambda: Newest(
+        2, throttled=["message 1"], refused=["message 1"], faults=1, catch_ups=1
+    ),
     "two messages, two invocations die or hear nothing": lambda: Newest(2, faults=2),
     "three messages, one invocation dies or hears nothing": lambda: Newest(3, faults=1, catch_ups=2),
     "two messages while a viewer comes, one dies or hears nothing": lambda: Newest(2, welcome=True, faults=1),
@@ -65,6 +69,10 @@ class NewerIgnored(MemoryLastValues):
 @pytest.mark.parametrize(
     ("taken_out", "scene"),
     [
+        (
+            "the failure when no catch-up can be queued",
+            lambda: Newest(1, throttled=["message 1"], refused=["message 1"]),
+        ),
         ("the look after a send", lambda: Newest(2)),
         ("the note that a settling sender reads", lambda: Newest(3)),
         ("the newest value as a condition of the end", lambda: Newest(3)),
@@ -79,6 +87,8 @@ def test_without_any_one_safeguard_it_fails(
 ) -> None:
     explored = scene()
     match taken_out:
+        case "the failure when no catch-up can be queued":
+            monkeypatch.setattr(FailureHandler, "or_fail", FailureHandler.__call__)
         case "the look after a send":
             monkeypatch.setattr(Settle, "after", lambda *_: None)
         case "the note that a settling sender reads":

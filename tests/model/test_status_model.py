@@ -32,9 +32,10 @@ from tidegate.ports.gateway import AccessSnapshot
 from tidegate.protocol.messages import ErrorCode
 from tidegate.usecases.delivery import catch_up as catching_up
 from tidegate.usecases.delivery.catch_up import CatchUp
+from tidegate.usecases.delivery.failures import FailureHandler
 from tidegate.usecases.delivery.fan_out import FanOut
 from tidegate.usecases.delivery.fresh_access import FreshAccess
-from tidegate.usecases.delivery.senders import FailureHandler, OneShotSender
+from tidegate.usecases.delivery.senders import OneShotSender
 from tidegate.usecases.gateway.handle_message import HandleMessage
 from tidegate.usecases.gateway.subscribe import Subscribed
 
@@ -188,7 +189,10 @@ def _fan_out(answers: Answers) -> FanOut:
             access=Allowed(access, ManualClock()),
             sender=cast(Any, StatusSender(answers)),
             failure_handler=FailureHandler(
-                catch_ups=MemoryCatchUpQueue(), end_connection=cast(Any, None), observer=MemoryObserver()
+                catch_ups=MemoryCatchUpQueue(),
+                end_connection=cast(Any, None),
+                clock=ManualClock(),
+                observer=MemoryObserver(),
             ),
             observer=MemoryObserver(),
         ),

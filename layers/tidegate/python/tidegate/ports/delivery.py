@@ -129,4 +129,14 @@ class Sender(Protocol):
 
 class CatchUpQueue(Protocol):
     def queue(self, request: CatchUpRequest) -> None:
-        """Ask for a catch-up some seconds from now."""
+        """Ask for a catch-up some seconds from now. Raises `Unavailable`."""
+
+    def queue_many(self, requests: Sequence[CatchUpRequest], deadline: float) -> Sequence[CatchUpRequest]:
+        """Ask for many catch-ups, with few calls at the same time. One that cannot be queued keeps no other.
+
+        Args:
+            deadline: monotonic seconds at which the rest is given up.
+
+        Returns:
+            Those that were not queued, or for which no answer came.
+        """

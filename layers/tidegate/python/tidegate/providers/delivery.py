@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tidegate.adapters.aws.management_api import ManagementApi
     from tidegate.adapters.aws.relay_workers import LambdaRelayWorkers
     from tidegate.adapters.tokens_jwt import JwtSessionTokens
-    from tidegate.usecases.delivery.senders import FailureHandler
+    from tidegate.usecases.delivery.failures import FailureHandler
     from tidegate.usecases.gateway.end_connection import EndConnection
 
 
@@ -70,9 +70,11 @@ class DeliveryProviders(RemoteApiProviders):
 
     @cached_property
     def failure_handler(self) -> FailureHandler:
-        from tidegate.usecases.delivery.senders import FailureHandler
+        from tidegate.usecases.delivery.failures import FailureHandler
 
-        return FailureHandler(catch_ups=self.catch_ups, end_connection=self.end_connection, observer=self.observer)
+        return FailureHandler(
+            catch_ups=self.catch_ups, end_connection=self.end_connection, clock=self.clock, observer=self.observer
+        )
 
 
 def management_endpoint(endpoint: str, env: Mapping[str, str]) -> str:

@@ -1,8 +1,14 @@
-"""Catch-up requests as delayed SQS messages."""
+"""Catch-up requests as delayed SQS messages.
+
+Invariant of this file: `queue_many` returns by its deadline, and a request that it does not return is in the queue.
+"""
 
 from __future__ import annotations
 
 import json
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from time import monotonic, sleep
 
 from tidegate.adapters.aws.json_client import AwsError, JsonClient
 from tidegate.domain.subscriptions import CatchUpRequest, SubscriptionKey
@@ -12,10 +18,22 @@ from tidegate.ports.delivery import CatchUpQueue
 #: Delay of a catch-up, seconds. It is longer than an audience is cached (1 s) plus the usual lag of a global index
 #: (well under a second).
 DELAY_S = 3
+#: Most messages in one call, and most bytes of their bodies. Source: quotas of messages, Amazon SQS Developer Guide.
+#: A batch may have a megabyte by now; the older bound holds everywhere.
+BATCH = 10
+BATCH_BYTES = 256 * 1024
+#: Calls at the same time. With answers after 10 ms they queue some 16,000 requests a second.
+WIDTH = 16
+#: How often the messages are sent of which SQS says that they failed.
+_ATTEMPTS = 4
+_BASE_DELAY_S = 0.025
+
+#: A request and its body.
+_Message = tuple[CatchUpRequest, str]
 
 
 class SqsCatchUpQueue(CatchUpQueue):
-    """Sends catch-up requests to an SQS queue."""
+    """Sends catch-up requests to an SQS queue. Safe to use from several threads."""
 
     def __init__(self, client: JsonClient, queue_url: str) -> None:
         self._client = client
@@ -29,6 +47,67 @@ class SqsCatchUpQueue(CatchUpQueue):
             if error.temporary:
                 raise Unavailable("The queue did not answer", code="queue_unavailable") from error
             raise
+
+    def queue_many(self, requests: Sequence[CatchUpRequest], deadline: float) -> Sequence[CatchUpRequest]:
+        from concurrent.futures import ThreadPoolExecutor  # here, because it is rare and the import slows cold starts
+
+        batches = list(_batches(requests))
+        if len(batches) <= 1:
+            return [request for batch in batches for request in self._queue_batch(batch, deadline)]
+        with ThreadPoolExecutor(min(WIDTH, len(batches))) as pool:
+            left = pool.map(lambda batch: self._queue_batch(batch, deadline), batches)
+            return [request for batch in left for request in batch]
+
+    def _queue_batch(self, batch: Sequence[_Message], deadline: float) -> Sequence[CatchUpRequest]:
+        """Queue a batch. Of what SQS took in part, the rest is sent again. Returns what was not queued."""
+        left = list(batch)
+        for attempt in range(1, _ATTEMPTS + 1):
+            if monotonic() >= deadline:
+                break
+            try:
+                failed = self._send(left, deadline)
+            except AwsError as error:
+                if not error.temporary:
+                    raise
+                break  # the client has tried again already
+            left = [left[number] for number in sorted(failed)]
+            delay = random.uniform(0, _BASE_DELAY_S * 2**attempt)
+            if not left or attempt == _ATTEMPTS or monotonic() + delay >= deadline:
+                break
+            sleep(delay)
+        return [request for request, _ in left]
+
+    def _send(self, messages: Sequence[_Message], deadline: float) -> set[int]:
+        """Send a batch. Returns the places of those that are not known to be queued."""
+        entries = [
+            {"Id": str(number), "MessageBody": body, "DelaySeconds": DELAY_S}
+            for number, (_, body) in enumerate(messages)
+        ]
+        request = {"QueueUrl": self._queue_url, "Entries": entries}
+        answer = self._client.call("SendMessageBatch", request, deadline=deadline)
+        return set(range(len(messages))) - _taken(answer)
+
+
+def _taken(answer: Mapping[str, object]) -> set[int]:
+    """The places that the answer lists as successful. What it does not name is not known to be queued."""
+    listed = answer.get("Successful")
+    ids = [entry.get("Id") for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+    return {int(each) for each in ids if isinstance(each, str) and each.isdecimal()}
+
+
+def _batches(requests: Sequence[CatchUpRequest]) -> Iterator[Sequence[_Message]]:
+    """The requests in batches that one call may send."""
+    batch: list[_Message] = []
+    size = 0
+    for request in requests:
+        body = written_catch_up(request)
+        if batch and (len(batch) == BATCH or size + len(body) > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append((request, body))
+        size += len(body)  # the body is ASCII, so these are bytes
+    if batch:
+        yield batch
 
 
 def written_catch_up(request: CatchUpRequest) -> str:

@@ -13,49 +13,21 @@ from threading import Thread
 from time import monotonic
 
 from tidegate.domain.client_queues import WINDOW_S, ClientQueues, Frame, Missed
-from tidegate.errors import Unavailable
-from tidegate.ports.delivery import CatchUpQueue, Delivery, Sender
+from tidegate.ports.delivery import Delivery, Sender
 from tidegate.ports.runtime import Observer
+from tidegate.usecases.delivery.failures import FOLLOW_UP_S, FailureHandler
 from tidegate.usecases.delivery.fresh_access import FreshAccess
 from tidegate.usecases.delivery.send_queue import SendQueue, SharedSendQueue
-from tidegate.usecases.gateway.end_connection import EndConnection
 
 #: When a worker hands over, messages that are under way have so long to be answered, seconds. For those that were not,
 #: a catch-up sends the newest value.
 FLUSH_S = 2.0
 #: How long `close` waits for messages that are under way, seconds. A worker keeps five in reserve for its end.
 _END_S = 2.5
+#: Of that, for the failures at the end, seconds.
+_LAST_S = 2.0
 #: How often outcomes are counted while nothing else happens, seconds.
 _COUNTED_S = 1.0
-
-
-class FailureHandler:
-    """Does the work that sending leaves. A viewer that is gone never delays a message for others, nor does the
-    cleaning up after it. What fails is counted."""
-
-    def __init__(self, *, catch_ups: CatchUpQueue, end_connection: EndConnection, observer: Observer) -> None:
-        self._catch_ups = catch_ups
-        self._end_connection = end_connection
-        self._observer = observer
-
-    def __call__(self, leftover: str | Missed) -> None:
-        """Remove a connection that is gone (its id is given), or ask for a catch-up of what a row missed."""
-        if isinstance(leftover, str):
-            self._release(leftover)
-        else:
-            self._request_catch_up(leftover)
-
-    def _release(self, connection_id: str) -> None:
-        try:
-            self._end_connection.gone(connection_id)
-        except Unavailable:
-            self._observer.count("viewers_not_released")
-
-    def _request_catch_up(self, missed: Missed) -> None:
-        try:
-            self._catch_ups.queue(missed.request())
-        except Unavailable:
-            self._observer.count("catch_ups_lost")
 
 
 class OneShotSender:
@@ -78,15 +50,16 @@ class OneShotSender:
             What became of the frames: how many per outcome.
 
         Raises:
-            Unavailable: nothing was sent, because the access items could not be read.
+            Unavailable: nothing was sent, because the access items could not be read. Or somebody could not be sent the
+                frame, and a catch-up could not be queued. The message is to be handled again.
         """
         if not frames:
             return {}
         self._access.load(frame.row for frame in frames)
         outcomes, left = send_once(frames, access=self._access, sender=self._sender, observer=self._observer)
-        for leftover in left:
-            self._failure_handler(leftover)
-        return _counted(outcomes, self._observer)
+        counted = _counted(outcomes, self._observer)
+        self._failure_handler.or_fail(left)
+        return counted
 
 
 def send_once(
@@ -189,21 +162,35 @@ class BackgroundSender:
 
     def _follow(self) -> None:
         ended = False
+        left: Sequence[str | Missed] = []
         while not ended:
-            with suppress(Empty):
-                left = self._left.get(timeout=_COUNTED_S)
-                if left is None:
-                    ended = True
-                else:
-                    self._try_to_handle(left)
+            found, ended = self._found()
+            left = self._handled([*left, *found], ended)
             if ended or self._left.empty():
                 _counted(self._send_queue.take_outcomes(), self._observer)
+        if left:
+            self._observer.count("catch_ups_lost", len(left))
 
-    def _try_to_handle(self, left: str | Missed) -> None:
+    def _found(self) -> tuple[Sequence[str | Missed], bool]:
+        """What sending left meanwhile, all at once; and whether nothing follows. Waits for it, but not long."""
+        found: list[str | Missed] = []
+        with suppress(Empty):
+            left = self._left.get(timeout=_COUNTED_S)
+            while left is not None:
+                found.append(left)
+                left = self._left.get_nowait()
+            return found, True
+        return found, False
+
+    def _handled(self, left: Sequence[str | Missed], ended: bool) -> Sequence[Missed]:
+        """Do the work. Returns the catch-ups that could not be queued: they are tried again with what follows."""
+        if not left:
+            return []
         try:
-            self._failure_handler(left)
+            return self._failure_handler(left, _LAST_S if ended else FOLLOW_UP_S)
         except Exception as error:  # later failures are handled all the same
-            self._observer.fault("failure not handled", error)
+            self._observer.fault("failures not handled", error)
+            return []
 
 
 def _counted(outcomes: Mapping[Delivery, int], observer: Observer) -> Mapping[Delivery, int]:

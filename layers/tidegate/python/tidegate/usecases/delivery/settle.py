@@ -11,7 +11,7 @@ since that read.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tidegate.domain.client_queues import Missed
 from tidegate.domain.subscriptions import LastValue, Stream
@@ -31,11 +31,11 @@ class Settle:
         *,
         last_values: LastValueStore,
         fan_out: FanOut,
-        catch_up: Callable[[Missed], object],
+        catch_up: Callable[[Sequence[Missed]], object],
         clock: Clock,
         observer: Observer,
     ) -> None:
-        """`catch_up` asks for a catch-up of somebody who missed data."""
+        """`catch_up` asks for catch-ups of those who missed data. Raises `Unavailable` when one cannot be asked for."""
         self._last_values = last_values
         self._fan_out = fan_out
         self._catch_up = catch_up
@@ -46,8 +46,8 @@ class Settle:
         """Called after `sent` was sent to the stream's viewers. Settles if a newer value is stored by now.
 
         Raises:
-            Unavailable: a store did not answer, so it is not known whether the newest value was the last. The message
-                is to be handled again.
+            Unavailable: a store or the catch-up queue did not answer, so it is not known whether the newest value was
+                the last. The message is to be handled again.
         """
         newest = self._last_values.get(stream.stream_key)
         if newest is not None and newest.order > sent.order:
@@ -68,5 +68,4 @@ class Settle:
                 return
         # First no longer settling, then the catch-ups. Whoever notes an older value after this settles it.
         self._last_values.note_settled(key, None)
-        for row in self._fan_out.viewers(stream):
-            self._catch_up(Missed(row, status=False))
+        self._catch_up([Missed(row, status=False) for row in self._fan_out.viewers(stream)])
