@@ -22,6 +22,7 @@ class BridgeServices:
 
 def bridge_services(env: Mapping[str, str] | None = None) -> BridgeServices:
     from tidegate.providers.delivery import DeliveryProviders
+    from tidegate.usecases.delivery.audiences import Audiences
     from tidegate.usecases.delivery.bridge import Bridge
     from tidegate.usecases.delivery.fan_out import FanOut
     from tidegate.usecases.delivery.fresh_access import FreshAccess
@@ -30,11 +31,12 @@ def bridge_services(env: Mapping[str, str] | None = None) -> BridgeServices:
 
     container = DeliveryProviders(env)
     settings = container.settings
+    audiences = Audiences(container.subscriptions.audience, container.clock)
     fan_out = FanOut(
-        subscriptions=container.subscriptions,
+        audiences=audiences,
         last_values=container.last_values,
         send=OneShotSender(
-            access=FreshAccess(container.gateway_access, container.clock),
+            access=FreshAccess(container.gateway_access, audiences, container.clock),
             sender=container.sender,
             failure_handler=container.failure_handler,
             observer=container.observer,

@@ -21,6 +21,7 @@ from tidegate.ports.relay import MqttRequest, UpstreamRequest, UpstreamRequests
 from tidegate.protocol.messages import ErrorCode
 from tidegate.providers.control_plane import ControlPlaneProviders
 from tidegate.settings import Settings
+from tidegate.usecases.delivery.audiences import Audiences
 from tidegate.usecases.delivery.fan_out import FanOut
 from tidegate.usecases.delivery.fresh_access import FreshAccess
 from tidegate.usecases.delivery.senders import BackgroundSender
@@ -45,8 +46,9 @@ class RelayRun:
         )
         self._requests = _requests(container)
         self._requesting = ThreadPoolExecutor(THREADS, "request")
+        self._audiences = Audiences(container.subscriptions.audience, container.clock)
         self._sender = BackgroundSender(
-            access=FreshAccess(container.gateway_access, container.clock),
+            access=FreshAccess(container.gateway_access, self._audiences, container.clock),
             sender=container.new_sender(),
             failure_handler=container.failure_handler,
             may_send=lambda: self.relay.may_send(),
@@ -82,7 +84,7 @@ class RelayRun:
     def _fan_out(self) -> FanOut:
         container = self._container
         return FanOut(
-            subscriptions=container.subscriptions,
+            audiences=self._audiences,
             last_values=container.last_values,
             send=self._sender,
             max_message_bytes=container.settings.max_message_bytes,

@@ -25,6 +25,8 @@ SUBSCRIPTIONS, CONNECTIONS = 50, 25
 _SLOT_S = 10.0
 #: How long a value that was overtaken may be the last one, seconds: until its sender has looked and sent again.
 _OVERTAKEN_S = 3.0
+#: How long is looked for data after the ack of an unsubscribe, seconds.
+_AFTER_ACK_S = 3.0
 #: Twelve invocations at the same time may be twelve cold starts, seconds.
 _TWELVE_COLD_S = 60.0
 
@@ -140,6 +142,53 @@ async def test_refresh(smoke: Smoke) -> None:
     expect(ack["ok"], f"{ack}")
     await viewer.until(lambda frame: frame["type"] == "status" and frame["status"] == "disconnected")
     await viewer.close()
+
+
+@pytest.mark.parametrize(
+    ("datasource", "batch"),
+    [
+        pytest.param("telemetry", False, marks=row("unsubscribe from a lively device")),
+        pytest.param("sse", False, marks=row("unsubscribe from a lively relay stream")),
+        pytest.param("sse", True, marks=row("unsubscribe from a lively relay stream, in batches")),
+    ],
+)
+async def test_unsubscribe(smoke: Smoke, note: Note, datasource: str, batch: bool) -> None:
+    """A second after the ack nothing more comes, while another viewer goes on to receive. Who comes back receives."""
+    demo = smoke.stack["demo"]["public"]
+    token = smoke.mint(smoke.anonymous(), demo, datasource)
+    leaving, staying = await smoke.viewer(batch=batch), await smoke.viewer(batch=batch)
+    for viewer in (leaving, staying):
+        ack = await viewer.subscribe(demo["dashboardId"], datasource, token)
+        expect(ack["ok"], f"subscribe refused: {ack}")
+    lively = None
+    if datasource == "telemetry":
+        first = smoke.payload()
+        await smoke.publish(demo["topic"], first)
+        await staying.data(first, _TWELVE_COLD_S)
+        lively = asyncio.create_task(_publish_on(smoke, demo["topic"]))
+    try:
+        for viewer in (leaving, staying):
+            await viewer.received(datasource, 5)
+        acked = await leaving.ask({"type": "unsubscribe", "datasourceId": datasource})
+        await staying.until(lambda frame: frame["type"] == "data" and frame["at"] > acked["at"] + _AFTER_ACK_S)
+        late = [frame["at"] - acked["at"] for frame in leaving.frames if frame["type"] == "data"]
+        expect(max(late) <= 1.0, f"data came {max(late):.2f} s after the ack")
+        ack = await leaving.subscribe(demo["dashboardId"], datasource, token)
+        await leaving.until(
+            lambda frame: frame["type"] == "data" and not frame.get("retained") and frame["at"] > ack["at"]
+        )
+    finally:
+        if lively is not None:
+            lively.cancel()
+    expect(len(staying.live(datasource, acked["at"])) > 10, "the stream was not lively")
+    note(f"last data {max(0.0, max(late)) * 1000:.0f} ms after the ack")
+
+
+async def _publish_on(smoke: Smoke, topic: str) -> None:
+    """Five values a second: more would meet the cold starts of as many functions at once."""
+    while True:
+        await smoke.publish(topic, smoke.payload())
+        await asyncio.sleep(0.2)
 
 
 # --- refusals ----------------------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ from tidegate.domain.stream_policy import StreamPolicy
 from tidegate.domain.subscriptions import Connection
 from tidegate.domain.tokens import SessionClaims
 from tidegate.errors import Unauthenticated
+from tidegate.usecases.delivery.audiences import Audiences
 from tidegate.usecases.delivery.bridge import Bridge, DeviceMessage
 from tidegate.usecases.delivery.catch_up import CatchUp
 from tidegate.usecases.delivery.failures import FailureHandler
@@ -194,7 +195,8 @@ class GatewayContainer:
             clock=self.clock,
             observer=self.observer,
         )
-        self.fresh = FreshAccess(self.access, self.clock)
+        self.audiences = Audiences(lambda stream_key: self.subscriptions.audience(stream_key), self.clock)
+        self.fresh = FreshAccess(self.access, self.audiences, self.clock)
         self.failure_handler = FailureHandler(
             catch_ups=self.catch_ups, end_connection=self.end_connection, clock=self.clock, observer=self.observer
         )
@@ -202,7 +204,7 @@ class GatewayContainer:
             access=self.fresh, sender=self.sender, failure_handler=self.failure_handler, observer=self.observer
         )
         self.fan_out = FanOut(
-            subscriptions=self.subscriptions,
+            audiences=self.audiences,
             last_values=self.last_values,
             send=self.send,
             max_message_bytes=4000,

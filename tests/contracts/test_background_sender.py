@@ -43,7 +43,7 @@ class SenderContainer:
         gateway = self.gateway
         keys = Credentials("AKID", "secret", "token")
         made = BackgroundSender(
-            access=FreshAccess(gateway.access, gateway.clock),
+            access=FreshAccess(gateway.access, gateway.audiences, gateway.clock),
             sender=ManagementApi(self.management.url, region="r", credentials=keys, observer=gateway.observer),
             failure_handler=gateway.failure_handler,
             may_send=lambda: self.may,

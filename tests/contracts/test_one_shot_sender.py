@@ -46,7 +46,7 @@ class Container:
             management.url, region="r", credentials=Credentials("AKID", "secret", "token"), observer=gateway.observer
         )
         self.send = OneShotSender(
-            access=FreshAccess(gateway.access, gateway.clock),
+            access=FreshAccess(gateway.access, gateway.audiences, gateway.clock),
             sender=self.api,
             failure_handler=gateway.failure_handler,
             observer=gateway.observer,

@@ -17,6 +17,7 @@ from tidegate.domain.tokens import STREAM_SCOPE, SessionClaims
 from tidegate.errors import TidegateError
 from tidegate.ports.delivery import Delivery, OutboundMessage, OutboundQueue, SendResult
 from tidegate.ports.runtime import Clock
+from tidegate.usecases.delivery.audiences import Audiences
 from tidegate.usecases.delivery.failures import FailureHandler
 from tidegate.usecases.delivery.fan_out import FanOut
 from tidegate.usecases.delivery.fresh_access import FreshAccess
@@ -339,11 +340,12 @@ def fan_out(messages: int) -> Script:
         rows: Any = Store(answers, "subscriptions")
         access: Any = Store(answers, "access")
         sender: Any = StepSender(answers)
+        audiences = Audiences(rows.audience, StepClock(answers))
         use_case = FanOut(
-            subscriptions=rows,
+            audiences=audiences,
             last_values=MemoryLastValues(),
             send=OneShotSender(
-                access=FreshAccess(access, StepClock(answers)),
+                access=FreshAccess(access, audiences, StepClock(answers)),
                 sender=sender,
                 failure_handler=FailureHandler(
                     catch_ups=MemoryCatchUpQueue(),

@@ -17,6 +17,7 @@ from tidegate.domain.subscriptions import TOLD_ALL, CatchUpRequest, LastValue, S
 from tidegate.errors import TidegateError
 from tidegate.ports.delivery import Delivery
 from tidegate.ports.gateway import AccessSnapshot, SourceStreams
+from tidegate.usecases.delivery.audiences import Audiences
 from tidegate.usecases.delivery.bridge import Bridge, DeviceMessage
 from tidegate.usecases.delivery.catch_up import CatchUp
 from tidegate.usecases.delivery.failures import FailureHandler
@@ -78,14 +79,15 @@ def _bridge(answers: Answers, later_s: float) -> Bridge:
     clock.advance(later_s)
     last_values, catch_ups = cast(Any, Store(answers, "last values")), cast(Any, Store(answers, "catch-ups"))
     handler = FailureHandler(catch_ups=catch_ups, end_connection=cast(Any, None), clock=clock, observer=observer)
+    audiences = Audiences(unchanging.audience, clock)
     sending = OneShotSender(
-        access=FreshAccess(unchanging, clock),
+        access=FreshAccess(unchanging, audiences, clock),
         sender=cast(Any, StepSender(answers)),
         failure_handler=handler,
         observer=observer,
     )
     fan_out = FanOut(
-        subscriptions=unchanging,
+        audiences=audiences,
         last_values=last_values,
         send=sending,
         max_message_bytes=1000,

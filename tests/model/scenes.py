@@ -48,6 +48,7 @@ class ViewerStores:
         now: seconds since the start; `read_at` is when an actor last looked at the clock.
         revoked_at: when the access item last changed.
         told: connections that were told that their token has expired.
+        ended_at: when the row of each generation that is gone was deleted.
     """
 
     rows: Mapping[SubscriptionKey, Subscription]
@@ -62,6 +63,7 @@ class ViewerStores:
     read_at: Mapping[str, float] = field(default_factory=dict)
     revoked_at: float = 0.0
     told: frozenset[str] = frozenset()
+    ended_at: Mapping[str, float] = field(default_factory=dict)
 
 
 class Rows(MemorySubscriptions):
@@ -151,6 +153,7 @@ class Viewers(Scene[ViewerStores]):
             stores.revoked_at,
             stores.told,
             tuple(sorted(stores.read_at.items())),
+            tuple(sorted(stores.ended_at.items())),
         )
 
     def environment(self, stores: ViewerStores) -> Iterator[tuple[str, ViewerStores]]:
@@ -197,7 +200,10 @@ class Viewers(Scene[ViewerStores]):
             self._terminating(stores, call.args[0])
         if isinstance(answer, Iterator):
             answer = list(answer)
-        return replace(stores, rows=rows.rows, connections=connections.rows), ("got", answer), None
+        kept = {row.generation for row in rows.rows.values()}
+        ended = {row.generation: stores.now for row in stores.rows.values() if row.generation not in kept}
+        ended_at = {**ended, **stores.ended_at} if self._ticks else {}
+        return replace(stores, rows=rows.rows, connections=connections.rows, ended_at=ended_at), ("got", answer), None
 
     def _give_back(self, stores: ViewerStores, seen: Connection, slots: Sequence[str]) -> ViewerStores:
         """The transaction that frees places: it fails when the connection's keys are not those that were seen."""
@@ -232,6 +238,8 @@ class Viewers(Scene[ViewerStores]):
             assert row is not None
             if _refused(row, _access(stores)) and stores.read_at[actor] - stores.revoked_at > BOUND_S:
                 raise Violation("data is sent more than a second after the right was lost")
+            if stores.read_at[actor] - stores.ended_at.get(row.generation, stores.now) > BOUND_S:
+                raise Violation("data is sent more than a second after its viewer has unsubscribed")
         elif frame["type"] == "error" and not frame["retryable"]:
             there = stores.rows.get(SubscriptionKey(DASHBOARD, connection_id, DATASOURCE))
             if there is not None and there.live and not _refused(there, _access(stores)):

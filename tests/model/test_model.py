@@ -36,6 +36,7 @@ from tests.model.scenes import (
 from tidegate.domain.access import allowed, withdraw
 from tidegate.domain.revocations import Task, TaskKind
 from tidegate.domain.subscriptions import Subscription, SubscriptionKey, TerminationClaim, same_authorization
+from tidegate.usecases.delivery import audiences
 from tidegate.usecases.delivery.fresh_access import FreshAccess
 from tidegate.usecases.gateway import handle_message
 from tidegate.usecases.gateway import subscribe as subscribing
@@ -201,6 +202,11 @@ SCENES = {
             revocations=[rotate],
             lagging=True,
             ticks=4,
+        )
+    ),
+    "fan-out while its viewer leaves": Explorable(
+        lambda: Viewers(
+            [Actor("fan-out", fan_out(2)), Actor("unsubscribe c", unsubscribe("c"))], live={"c": 1}, ticks=2
         )
     ),
     "fan-out to a member and a guest, and a pass": Explorable(
@@ -376,6 +382,7 @@ def weak_query(scene: Viewers) -> None:
             "two subscribes of one grant, one dies or hears nothing",
             with_rows(LiveRowsReplaced),
         ),
+        ("the audience when a frame leaves", "fan-out while its viewer leaves", None),
         ("the age of what admitted", "a first value while the right is lost", None),
         ("the look at the keys before a place is given back", "a new token, two rotations", weak_places),
         (
@@ -402,6 +409,8 @@ def test_without_any_one_safeguard_it_fails(
             monkeypatch.setattr(TerminationClaim, "holds_against", lambda *_: False)
         case "the age of a decision looked at last":
             monkeypatch.setattr(FreshAccess, "allows", allows_without_looking_again)
+        case "the audience when a frame leaves":
+            monkeypatch.setattr(audiences, "AUDIENCE_S", float("inf"))
         case "the age of what admitted":
             monkeypatch.setattr(handle_message, "FRESH_S", float("inf"))
         case "the floor of a datasource":

@@ -31,6 +31,7 @@ from tidegate.ports.delivery import Delivery
 from tidegate.ports.gateway import AccessSnapshot
 from tidegate.protocol.messages import ErrorCode
 from tidegate.usecases.delivery import catch_up as catching_up
+from tidegate.usecases.delivery.audiences import Audiences
 from tidegate.usecases.delivery.catch_up import CatchUp
 from tidegate.usecases.delivery.failures import FailureHandler
 from tidegate.usecases.delivery.fan_out import FanOut
@@ -183,10 +184,10 @@ def _fan_out(answers: Answers) -> FanOut:
     """Each has an audience of its own: the catch-up comes later than an audience is cached."""
     access: Any = None
     return FanOut(
-        subscriptions=cast(Any, Store(answers, "subscriptions")),
+        audiences=Audiences(cast(Any, Store(answers, "subscriptions")).audience, ManualClock()),
         last_values=cast(Any, Values()),
         send=OneShotSender(
-            access=Allowed(access, ManualClock()),
+            access=Allowed(access, cast(Any, None), ManualClock()),
             sender=cast(Any, StatusSender(answers)),
             failure_handler=FailureHandler(
                 catch_ups=MemoryCatchUpQueue(),

@@ -44,8 +44,10 @@ def test_it_is_no_refusal() -> None:
     container = GatewayContainer()
     container.subscribed()
     (row,) = container.subscriptions.rows.values()
-    slow = FreshAccess(SlowAccess(container.access, container.clock, FRESH_S), container.clock)
+    slow = FreshAccess(SlowAccess(container.access, container.clock, FRESH_S), container.audiences, container.clock)
     with pytest.raises(Unavailable):
         slow.allows(row)
-    quick = FreshAccess(SlowAccess(container.access, container.clock, FRESH_S / 2), container.clock)
+    quick = FreshAccess(
+        SlowAccess(container.access, container.clock, FRESH_S / 2), container.audiences, container.clock
+    )
     assert quick.allows(row)

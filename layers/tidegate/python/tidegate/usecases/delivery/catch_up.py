@@ -9,6 +9,7 @@ after every send. It is the same with a status.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from tidegate.domain.client_queues import Frame
@@ -17,6 +18,7 @@ from tidegate.errors import Unavailable
 from tidegate.ports.delivery import CatchUpQueue, Delivery, Sender
 from tidegate.ports.gateway import AccessStore, LastValueStore, StreamStore, SubscriptionStore
 from tidegate.ports.runtime import Clock, Observer
+from tidegate.usecases.delivery.audiences import Audiences
 from tidegate.usecases.delivery.fresh_access import FreshAccess
 from tidegate.usecases.delivery.senders import send_once
 from tidegate.usecases.gateway.end_connection import EndConnection
@@ -59,46 +61,55 @@ class CatchUp:
         Raises:
             Unavailable: a store did not answer, or the viewer could not be sent it. The catch-up is to be repeated.
         """
-        row = self._subscriptions.get(request.key)
-        if row is None or row.generation != request.generation or not row.live:
+        audiences = Audiences(lambda _stream_key: self._rows_of(request), self._clock)
+        rows = audiences.of(request.stream_key)
+        if not rows:
             return False
-        told = self._tell_status(row, request)
-        return self._send_newest(row, request) or told
+        told = self._tell_status(rows[0], audiences, request)
+        return self._send_newest(rows[0], audiences, request) or told
 
-    def _tell_status(self, row: Subscription, request: CatchUpRequest) -> bool:
+    def _rows_of(self, request: CatchUpRequest) -> Sequence[Subscription]:
+        """The row, while it is live, as an audience of one. It is read strongly consistent."""
+        row = self._subscriptions.get(request.key)
+        return [row] if row is not None and row.generation == request.generation and row.live else []
+
+    def _tell_status(self, row: Subscription, audiences: Audiences, request: CatchUpRequest) -> bool:
         told, sent = request.told, False
         for _ in range(0 if told == TOLD_ALL else _SENDS):
             stream = self._streams.relayed(request.stream_key)
             if stream is None or stream.status_number == told:
                 break
-            if not self._send(row, status_frame(row.key.datasource_id, stream, self._clock.now()), is_data=False):
+            frame = Frame(row, status_frame(row.key.datasource_id, stream, self._clock.now()), is_data=False)
+            if not self._send(frame, audiences):
                 break
             told, sent = stream.status_number, True
         return sent
 
-    def _send_newest(self, row: Subscription, request: CatchUpRequest) -> bool:
+    def _send_newest(self, row: Subscription, audiences: Audiences, request: CatchUpRequest) -> bool:
         seen, sent = request.seen, False
         for _ in range(_SENDS):
             value = self._last_values.get(request.stream_key)
             if value is None or (seen is not None and value.order <= seen):
                 return sent
-            if not self._send(row, last_value_frame(row.key.datasource_id, value), is_data=True):
+            if not self._send(Frame(row, last_value_frame(row.key.datasource_id, value), is_data=True), audiences):
                 return sent
             seen, sent = value.order, True
         self._catch_ups.queue(replace(request, seen=seen, told=TOLD_ALL))
         return sent
 
-    def _send(self, row: Subscription, body: bytes, *, is_data: bool) -> bool:
+    def _send(self, frame: Frame, audiences: Audiences) -> bool:
+        access = FreshAccess(self._access, audiences, self._clock)
         outcomes, left = send_once(
-            [Frame(row, body, is_data)],
-            access=FreshAccess(self._access, self._clock),
+            [frame],
+            access=access,
             sender=self._sender,
             observer=self._observer,
         )
         for leftover in left:
-            if not isinstance(leftover, str):
+            if isinstance(leftover, str):
+                self._end_connection.gone(leftover)
+            elif access.named(frame.row):  # else it has ended meanwhile
                 raise Unavailable("The catch-up could not be sent", code="not_sent")
-            self._end_connection.gone(leftover)
         (delivery,) = outcomes
         if delivery is not Delivery.WITHHELD:
             self._observer.count("catch_ups", outcome=delivery.value)

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tidegate.domain.access import FRESH_S
 from tidegate.domain.client_queues import Frame
 from tidegate.domain.subscriptions import LastValue, Stream, Subscription
 from tidegate.ports.delivery import Delivery
-from tidegate.ports.gateway import LastValueStore, SubscriptionStore
+from tidegate.ports.gateway import LastValueStore
 from tidegate.ports.runtime import Clock, Observer
 from tidegate.protocol import messages
 from tidegate.protocol.messages import ErrorCode, Status
+from tidegate.usecases.delivery.audiences import Audiences
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +37,12 @@ class Delivered:
 
 
 class FanOut:
-    """Delivers messages. Uses a cached audience for at most a second (`FRESH_S`)."""
+    """Delivers messages to the audience as it was read a moment ago."""
 
     def __init__(
         self,
         *,
-        subscriptions: SubscriptionStore,
+        audiences: Audiences,
         last_values: LastValueStore,
         send: Callable[[Sequence[Frame]], Mapping[Delivery, int]],
         max_message_bytes: int,
@@ -50,13 +50,12 @@ class FanOut:
         observer: Observer,
     ) -> None:
         """`send` is a `OneShotSender` or a `BackgroundSender`. `max_message_bytes`: largest frame."""
-        self._subscriptions = subscriptions
+        self._audiences = audiences
         self._last_values = last_values
         self._send = send
         self._max_bytes = max_message_bytes
         self._clock = clock
         self._observer = observer
-        self._audiences: dict[str, tuple[float, Sequence[Subscription]]] = {}
 
     def deliver(self, stream: Stream, value: LastValue) -> Delivered:
         """Store the value as the stream's newest, and send it to every viewer who may receive it.
@@ -85,7 +84,7 @@ class FanOut:
 
     def viewers(self, stream: Stream) -> Sequence[Subscription]:
         """*Index.* Whom a value is sent to, read at most a second ago."""
-        return self._audience(stream.stream_key)
+        return self._audiences.of(stream.stream_key)
 
     def notify(self, stream: Stream, code: ErrorCode, text: str, *, status: bool = False) -> Delivered:
         """Notify the stream's viewers of a fault: of one message, or, with `status`, of the upstream."""
@@ -109,25 +108,14 @@ class FanOut:
 
     def has_audience(self, stream: Stream) -> bool:
         """*Index.* Whether anybody is subscribed; read now, not cached."""
-        return bool(self._subscriptions.audience(stream.stream_key))
+        return bool(self._audiences.read(stream.stream_key))
 
     def _send_all(self, stream: Stream, frame: Callable[[str], bytes], *, is_data: bool = False) -> Delivered:
-        rows = self._audience(stream.stream_key)
+        rows = self._audiences.of(stream.stream_key)
         ids = {row.key.datasource_id for row in rows}
         bodies = {datasource_id: self._fitting(datasource_id, frame(datasource_id)) for datasource_id in ids}
         frames = [Frame(row, bodies[row.key.datasource_id], is_data) for row in rows]
         return Delivered(self._send(frames))
-
-    def _audience(self, stream_key: str) -> Sequence[Subscription]:
-        started = self._clock.monotonic()
-        kept = self._audiences.get(stream_key)
-        if kept is None or started - kept[0] >= FRESH_S:
-            kept = (started, self._subscriptions.audience(stream_key))
-            self._audiences = {
-                key: audience for key, audience in self._audiences.items() if started - audience[0] < FRESH_S
-            }
-            self._audiences[stream_key] = kept
-        return kept[1]
 
     def _fitting(self, datasource_id: str, body: bytes) -> bytes:
         return body if len(body) <= self._max_bytes else messages.too_large(datasource_id, self._clock.now())

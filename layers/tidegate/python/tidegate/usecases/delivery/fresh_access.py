@@ -1,6 +1,8 @@
-"""The access items that are checked before every send, never older than a second. Safe to use from many threads.
+"""What is checked before every send: the access items, and whether the viewer is still subscribed. Never older than a
+second. Safe to use from many threads.
 
-Invariant of this file: `allows` says yes only from items whose read started less than `FRESH_S` before that moment.
+Invariant of this file: `allows` says yes only from access items whose read started less than `FRESH_S` before that
+moment, and only for a row that a reading of the audience names which is not too old either.
 """
 
 from __future__ import annotations
@@ -13,13 +15,15 @@ from tidegate.domain.subscriptions import Subscription
 from tidegate.errors import Unavailable
 from tidegate.ports.gateway import AccessStore
 from tidegate.ports.runtime import Clock
+from tidegate.usecases.delivery.audiences import Audiences
 
 
 class FreshAccess:
     """Access items. Each is used for at most a second (`FRESH_S`) from the start of its read."""
 
-    def __init__(self, access: AccessStore, clock: Clock) -> None:
+    def __init__(self, access: AccessStore, audiences: Audiences, clock: Clock) -> None:
         self._access = access
+        self._audiences = audiences
         self._clock = clock
         self._changing = Lock()
         self._dashboards: dict[str, tuple[float, DashboardAccess | None]] = {}
@@ -53,7 +57,7 @@ class FreshAccess:
         return owner_that_counts(known[1]) if known is not None and known[1] is not None else None
 
     def allows(self, row: Subscription) -> bool:
-        """Whether the row may be sent data now. Items that are too old are read again.
+        """Whether the row may be sent data now: it is subscribed, and has the right. What is too old is read again.
 
         Raises:
             Unavailable: the store did not answer, or took so long that its answer was too old when it came.
@@ -65,16 +69,27 @@ class FreshAccess:
             user = None if public else self._users.get(row.claim.principal.subject)
             owner_id = owner_that_counts(dashboard[1]) if dashboard is not None and dashboard[1] is not None else None
             owner = self._users.get(owner_id) if owner_id is not None else None
+            audience = self._audiences.kept(row)
             # The age is checked last, so that nothing but the sending comes after it.
-            oldest_allowed = self._clock.monotonic() - FRESH_S
+            moment = self._clock.monotonic()
+            oldest_allowed = moment - FRESH_S
             if (
-                dashboard is not None
+                audience is not None
+                and audience.until > moment
+                and dashboard is not None
                 and dashboard[0] > oldest_allowed
                 and (public or (user is not None and user[0] > oldest_allowed))
                 and (owner_id is None or (owner is not None and owner[0] > oldest_allowed))
             ):
                 found_user, found_owner = user[1] if user else None, owner[1] if owner else None
-                return allowed(row.claim, dashboard[1], found_user, found_owner, now) is None
+                right = allowed(row.claim, dashboard[1], found_user, found_owner, now) is None
+                return right and audience.names(row)
             if not last_try:
                 self.load([row])
-        raise Unavailable("The access items were not read in time", code="access_too_old")
+                self._audiences.of(row.stream_key)
+        raise Unavailable("What is checked before a send was not read in time", code="access_too_old")
+
+    def named(self, row: Subscription) -> bool:
+        """Whether the last reading of the audience names the row. Asks no store."""
+        audience = self._audiences.kept(row)
+        return audience is not None and audience.names(row)

@@ -189,7 +189,7 @@ class BackgroundSender:
         try:
             return self._failure_handler(left, _LAST_S if ended else FOLLOW_UP_S)
         except Exception as error:  # later failures are handled all the same
-            self._observer.fault("failures not handled", error)
+            self._observer.fault("failure not handled", error)
             return []
 
 
