@@ -106,13 +106,13 @@ async def test_changed(smoke: Smoke, note: Note) -> None:
     values = [frame["payload"]["n"] for frame in viewer.live("telemetry")]
     expect(values == list(range(values[0], values[0] + len(values))), f"values were lost or came twice: {values}")
     change("not the secret", 2)
-    error = await viewer.until(lambda frame: frame["type"] == "error", _REPLACED_S)
-    expect(error["errorCode"] == "STREAM_AUTH_FAILED", f"{error}")
+    told = await viewer.until(lambda frame: frame["type"] == "status" and frame["status"] == "error", _REPLACED_S)
+    expect(told["errorCode"] == "STREAM_AUTH_FAILED", f"{told}")
     change(secret, 3)
     await data_again(viewer)
     expect(len([frame for frame in viewer.frames if frame["type"] == "ack"]) == 1, "the viewer had to subscribe anew")
     await viewer.close()
-    note(f"nobody noticed, the old connection ended after {took:.1f} s; a wrong secret is {error['errorCode']}")
+    note(f"nobody noticed, the old connection ended after {took:.1f} s; a wrong secret is {told['errorCode']}")
 
 
 @row("relay: killed in mid-stream", slow=True)
