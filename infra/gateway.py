@@ -94,7 +94,7 @@ class Gateway(Construct):
                     "ConditionCheckItem",
                 ],
                 t.STREAMS: ["GetItem", "UpdateItem"],
-                t.LAST_VALUES: ["GetItem"],
+                t.LAST_VALUES: ["Query"],
                 t.LIMITERS: ["UpdateItem"],
             },
             secrets={

@@ -47,7 +47,7 @@ class Relay(Construct):
                 t.PROFILES: ["GetItem"],
                 t.STREAMS: ["GetItem", "Query", "UpdateItem"],
                 t.SUBSCRIPTIONS: [*END_CONNECTION[t.SUBSCRIPTIONS], "Query"],
-                t.LAST_VALUES: ["GetItem", "UpdateItem"],
+                t.LAST_VALUES: ["Query", "UpdateItem", "DeleteItem"],
             },
             secrets=remote_api_secrets(stage, secrets),
             environment={

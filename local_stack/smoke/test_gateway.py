@@ -12,7 +12,7 @@ import jwt
 import pytest
 import websockets
 
-from local_stack.checks import expect
+from local_stack.checks import expect, settled
 from local_stack.seed import OWN, document, mqtt
 from local_stack.smoke.client import Note, Smoke
 from local_stack.smoke.rows import SAMPLES, row
@@ -29,6 +29,8 @@ _OVERTAKEN_S = 3.0
 _AFTER_ACK_S = 3.0
 #: Twelve invocations at the same time may be twelve cold starts, seconds.
 _TWELVE_COLD_S = 60.0
+#: Devices that publish at once, and how long their values may take: as many invocations, some of them cold, seconds.
+_DEVICES, _DEVICES_S = 16, 60.0
 
 
 # --- the main path -----------------------------------------------------------------------------------------
@@ -78,6 +80,36 @@ async def test_wildcard(smoke: Smoke) -> None:
     await viewer.data(last)
     expect(all(frame.get("payload") != other for frame in viewer.frames), "a topic outside the filter came")
     await viewer.close()
+
+
+@row("sixteen devices behind a wildcard")
+async def test_sixteen_devices(smoke: Smoke, note: Note) -> None:
+    """All publish at once, four values each. Each ends with its own newest, and so does who comes later."""
+    demo = smoke.stack["demo"]["public"]
+    viewer = await smoke.subscribed(smoke.mint(smoke.anonymous(), demo, "fleet"), demo, "fleet")
+    run = time.time_ns()
+    topics = [f"{demo['topic']}/fleet/{run}-{device}/state" for device in range(_DEVICES)]
+
+    async def device(topic: str) -> dict[str, Any]:
+        for number in range(4):
+            last = smoke.payload() | {"number": number}
+            await smoke.publish(topic, last)
+        return last
+
+    await smoke.publish(topics[0], smoke.payload())  # connects the device that all of them share
+    newest = dict(zip(topics, await asyncio.gather(*map(device, topics)), strict=True))
+
+    def shown(by: Viewer) -> dict[str, Any]:
+        return {frame["topic"]: frame["payload"] for frame in by.frames if frame.get("topic") in newest}
+
+    await settled(lambda: shown(viewer) == newest, _DEVICES_S, "the newest value of every device")
+    late = await smoke.subscribed(smoke.mint(smoke.anonymous(), demo, "fleet"), demo, "fleet")
+    await settled(lambda: shown(late) == newest, _DEVICES_S, "the last value of every device")
+    live = [frame for frame in viewer.live("fleet") if "number" in frame["payload"]]
+    values = {(frame["topic"], frame["seq"]) for frame in live if frame["topic"] in newest}
+    await viewer.close()
+    await late.close()
+    note(f"{_DEVICES} devices, {len(values)} of {4 * _DEVICES} values seen as they came")
 
 
 @row("payload that is not JSON")

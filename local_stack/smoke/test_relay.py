@@ -8,6 +8,7 @@ import json
 import time
 from urllib.parse import urlsplit
 
+import aiomqtt
 import pytest
 
 from local_stack.checks import expect, settled
@@ -231,6 +232,46 @@ async def test_broker_closes_on_a_topic(smoke: Smoke, note: Note) -> None:
     await viewer.close()
     await other.close()
     note(f"{refused['errorCode']}; {len(numbers)} values beside it, {before} break before")
+
+
+@row("a retained value: shown to who comes, deleted, and back")
+async def test_retained_and_deleted(smoke: Smoke, note: Note) -> None:
+    """A value that was published before anybody watched is shown. When it is deleted, viewers are told once, and who
+    comes later is shown nothing. A new value is a value."""
+    url, topic = smoke.upstreams["mqtt_url"], f"site/{time.time_ns()}/temperature"
+    broker = external_broker(smoke.user("admin"), f"retained {time.time_ns()}", url)
+
+    async def publish(payload: bytes) -> None:
+        address = urlsplit(url)
+        async with aiomqtt.Client(str(address.hostname), address.port or 1883) as publisher:
+            await publisher.publish(topic, payload, qos=1, retain=True)
+
+    await publish(b'{"level": 1}')
+    demo = smoke.dashboard(mqtt("telemetry", broker, topic))
+
+    async def watch() -> Viewer:
+        viewer = await smoke.viewer()
+        ack = await viewer.subscribe(demo["dashboardId"], "telemetry", smoke.mint(smoke.user("editor"), demo))
+        expect(ack["ok"], f"subscribe refused: {ack}")
+        return viewer
+
+    viewer = await watch()
+    await viewer.data({"level": 1})
+    late = await watch()
+    await late.data({"level": 1})
+    await publish(b"")
+    for each in (viewer, late):
+        gone = await each.data(None)
+        expect(gone.get("deleted") is True, f"not told as deleted: {gone}")
+    after = await watch()
+    await after.until(lambda frame: frame["type"] == "status" and frame["status"] == "connected")
+    await publish(b'{"level": 2}')
+    await after.data({"level": 2})
+    shown = [frame["payload"] for frame in after.frames if frame["type"] == "data"]
+    expect(shown[0] == {"level": 2}, f"shown what was deleted: {shown}")
+    deleted = [frame for frame in viewer.live("telemetry") if frame.get("deleted")]
+    expect(len(deleted) == 1, f"told {len(deleted)} times that it is deleted")
+    note("deleted once, told to both; who came later was shown the next value only")
 
 
 @row("batches: what plain viewers get, in fewer messages")

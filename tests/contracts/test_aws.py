@@ -283,7 +283,7 @@ def test_catch_ups_are_queued_in_batches(deployed: Mapping[str, str]) -> None:
     url = sqs.create_queue(QueueName="catch-ups-in-batches")["QueueUrl"]
     queue = DeliveryProviders({**deployed, "CATCH_UP_QUEUE_URL": url}).catch_ups
     asked = [
-        CatchUpRequest(SubscriptionKey("d", f"c{number}", "s"), "g", "stream", (number, "é"), None)
+        CatchUpRequest(SubscriptionKey("d", f"c{number}", "s"), "g", "stream", {"": (number, "é")})
         for number in range(25)
     ]
     assert queue.queue_many(asked, monotonic() + 20) == []

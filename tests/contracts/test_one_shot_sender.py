@@ -83,7 +83,7 @@ class Container:
     def look(self, viewer: str) -> CatchUpRequest:
         row = self.row(viewer)
         self.gateway.last_values.put_if_newer(row.stream_key, LastValue("[7]", 1000, "m"))
-        return CatchUpRequest(row.key, row.generation, row.stream_key, None)
+        return CatchUpRequest(row.key, row.generation, row.stream_key)
 
 
 def test_plain_frames_leave_one_by_one_and_in_order(management: ManagementServer) -> None:

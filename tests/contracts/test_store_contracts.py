@@ -31,6 +31,7 @@ from tidegate.domain.access import PUBLIC_SUBJECT, Claim, Principal
 from tidegate.domain.attempts import AttemptDecision, AttemptPolicy
 from tidegate.domain.budgets import ConnectionRoom
 from tidegate.domain.subscriptions import (
+    MOST_TOPICS,
     TERMINATION_CLAIM_S,
     Connection,
     Fault,
@@ -482,6 +483,34 @@ def test_only_newer_values_replace(stores: Stores) -> None:
     assert not stores.last_values.put_if_newer("k", LastValue("3", 9, "z"))
     assert stores.last_values.put_if_newer("k", LastValue('"ü"', 10, "c"))
     assert stores.last_values.get("k") == LastValue('"ü"', 10, "c")
+
+
+def test_each_topic_has_a_last_value(stores: Stores) -> None:
+    values, long = stores.last_values, "t/" + "ü" * 1_000
+    told = [LastValue("1", 10, "m", "t/a"), LastValue("2", 9, "m", "t/b"), LastValue("3", 8, "m", long)]
+    for value in told:
+        assert values.put_if_newer("k", value)
+    assert values.put_if_newer("other", LastValue("4", 11, "m"))
+    assert values.newest("k") == told and values.newest("other") == [LastValue("4", 11, "m")]
+    assert [values.get("k", value.topic) for value in told] == told and values.get("k") is None
+    assert not values.put_if_newer("k", LastValue("0", 8, "m", "t/b")), "its own order"
+    gone = LastValue("null", 12, "m", "t/b", deleted=True)
+    assert values.put_if_newer("k", gone) and values.newest("k")[0] == gone
+    assert not values.put_if_newer("k", LastValue("0", 11, "m", "t/b")), "an older value does not come back"
+    assert values.put_if_newer("k", LastValue("5", 13, "m", "t/b")) and not values.newest("k")[0].deleted
+    assert values.note_overtaken("k", 100.0, "t/a") and not values.note_overtaken("k", 100.0, "t/a")
+    assert values.note_overtaken("k", 100.0, "t/b"), "each topic is settled for itself"
+    read = values.get("k", "t/a")
+    assert read is not None and read.overtaken == 2 and values.note_settled("k", read, "t/a")
+
+
+def test_of_more_topics_than_are_kept_the_stalest_go(stores: Stores) -> None:
+    values = stores.last_values
+    for number in range(MOST_TOPICS + 5):
+        values.put_if_newer("k", LastValue("1", number, "m", f"t/{number}"))
+    assert [value.timestamp_ms for value in values.newest("k")] == list(range(MOST_TOPICS + 4, 4, -1))
+    assert values.trim("k") == 5 and values.trim("k") == 0
+    assert values.get("k", "t/4") is None and values.get("k", "t/5") is not None
 
 
 def test_settling_ends_when_nothing_was_noted_or_stored(stores: Stores) -> None:

@@ -15,6 +15,7 @@ from tests.docs.pages import REFERENCE
 from tidegate.domain.budgets import new_subscriptions
 from tidegate.domain.intents import build_intent, intent_hash
 from tidegate.domain.revocations import Task, TaskKind
+from tidegate.domain.subscriptions import LastValue
 from tidegate.ports.delivery import Delivery
 from tidegate.protocol.messages import ErrorCode
 
@@ -72,6 +73,7 @@ def frames() -> dict[str, str]:
     """Every example of the page: its name -> the message as it is on the wire."""
     return {
         **_watching(),
+        **_topics(),
         **_refused(),
         **_limited(),
         **_ended("revoked", lambda scene: scene.container.revoke()),
@@ -95,6 +97,22 @@ def _watching() -> dict[str, str]:
     _, _, found["data retained"] = scene.taken()
     scene.subscribes(RELAYED)
     _, found["status connecting"] = scene.taken()
+    return found
+
+
+def _topics() -> dict[str, str]:
+    """A datasource with a wildcard, and a value that its source takes back."""
+    scene, found = Scene(), {}
+    container = scene.container
+    container.add_datasource("sites", "a/+")
+    scene.subscribes("sites")
+    scene.taken()
+    container.publish(b"21.5", "a/north")
+    (found["data of a topic"],) = scene.taken()
+    (stream,) = (stream for stream in container.streams.rows.values() if stream.by_topic)
+    at_ms = round(container.clock.now() * 1000) + 1
+    container.fan_out.deliver(stream, LastValue("null", at_ms, "", "a/north", deleted=True))
+    (found["data deleted"],) = scene.taken()
     return found
 
 

@@ -65,6 +65,7 @@ def server_frames() -> dict[str, list[dict[str, Any]]]:
         "data": [
             json.loads(messages.data("d", "1", NOW, "7")),
             json.loads(messages.data("d", "{}", NOW, "7", retained=True)),
+            json.loads(messages.data("d", "null", NOW, "7", topic="a/b", deleted=True)),
         ],
         "batch": [json.loads(batches.joined([messages.encode(ack), messages.encode(ack)]))],
     }

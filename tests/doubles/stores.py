@@ -15,6 +15,7 @@ from typing import TypeVar
 from tidegate.domain.access import DashboardAccess, UserAccess, owner_that_counts, remote_access_item
 from tidegate.domain.budgets import ConnectionRoom
 from tidegate.domain.subscriptions import (
+    MOST_TOPICS,
     Connection,
     Fault,
     LastValue,
@@ -341,39 +342,59 @@ class MemoryStreams(StreamStore):
 
 
 class MemoryLastValues(LastValueStore):
-    """Last values in a dict."""
+    """Last values in a dict. Those of a stream without topics are under its key, others under its key and topic."""
 
     def __init__(self) -> None:
-        self.rows: dict[str, LastValue] = {}
-        self.settling_until: dict[str, float] = {}
+        self.rows: dict[str | tuple[str, str], LastValue] = {}
+        self.settling_until: dict[str | tuple[str, str], float] = {}
 
-    def get(self, stream_key: str) -> LastValue | None:
-        return self.rows.get(stream_key)
+    def get(self, stream_key: str, topic: str | None = None) -> LastValue | None:
+        return self.rows.get(_value_key(stream_key, topic))
+
+    def newest(self, stream_key: str) -> Sequence[LastValue]:
+        return self._of(stream_key)[:MOST_TOPICS]
 
     def put_if_newer(self, stream_key: str, value: LastValue) -> bool:
-        there = self.rows.get(stream_key)
+        key = _value_key(stream_key, value.topic)
+        there = self.rows.get(key)
         if there is not None and there.order > value.order:
             return False
-        self.rows[stream_key] = replace(value, overtaken=there.overtaken if there else 0)
+        self.rows[key] = replace(value, overtaken=there.overtaken if there else 0)
         return True
 
-    def note_overtaken(self, stream_key: str, now: float) -> bool:
-        there = self.rows.get(stream_key)
+    def trim(self, stream_key: str) -> int:
+        stalest = self._of(stream_key)[MOST_TOPICS:]
+        for value in stalest:
+            del self.rows[_value_key(stream_key, value.topic)]
+        return len(stalest)
+
+    def note_overtaken(self, stream_key: str, now: float, topic: str | None = None) -> bool:
+        key = _value_key(stream_key, topic)
+        there = self.rows.get(key)
         if there is None:
             return True
-        self.rows[stream_key] = replace(there, overtaken=there.overtaken + 1)
-        if self.settling_until.get(stream_key, now) > now:
+        self.rows[key] = replace(there, overtaken=there.overtaken + 1)
+        if self.settling_until.get(key, now) > now:
             return False
-        self.settling_until[stream_key] = int(now) + SETTLE_S
+        self.settling_until[key] = int(now) + SETTLE_S
         return True
 
-    def note_settled(self, stream_key: str, sent: LastValue | None) -> bool:
-        there = self.rows.get(stream_key)
+    def note_settled(self, stream_key: str, sent: LastValue | None, topic: str | None = None) -> bool:
+        key = _value_key(stream_key, topic)
+        there = self.rows.get(key)
         if there is None or (sent is not None and (there, there.overtaken) != (sent, sent.overtaken)):
             return False
-        self.rows[stream_key] = replace(there, overtaken=0)
-        self.settling_until.pop(stream_key, None)
+        self.rows[key] = replace(there, overtaken=0)
+        self.settling_until.pop(key, None)
         return True
+
+    def _of(self, stream_key: str) -> Sequence[LastValue]:
+        keys = [key for key in self.rows if key == stream_key or key[0] == stream_key]
+        return sorted((self.rows[key] for key in keys), key=lambda value: value.order, reverse=True)
+
+
+def _value_key(stream_key: str, topic: str | None) -> str | tuple[str, str]:
+    return stream_key if topic is None else (stream_key, topic)
 
 
 class MemoryUpstreamHolds(UpstreamHolds):

@@ -51,7 +51,7 @@ GATEWAY = {
     "functions.gateway_connect.connect": 54,
     "functions.gateway_connect.disconnect": 52,
     "functions.gateway_connect.messages": 88,
-    "functions.mqtt_bridge.bridge": 68,
+    "functions.mqtt_bridge.bridge": 70,
     "functions.mqtt_bridge.catch_up": 66,
     "functions.revalidate.worker": 88,
     "functions.revalidate.dispatch": 47,

@@ -100,7 +100,7 @@ class Connections(Store):
 
 class StepSender:
     """Every message that matters is a step: the status after an error says nothing new, closing ends nothing here.
-    `row` is whom single messages are for."""
+    `row` is whom messages are for that no queue sends."""
 
     def __init__(self, answers: Answers, row: Subscription | None = None) -> None:
         self._answers = answers
@@ -117,7 +117,7 @@ class StepSender:
         deadline: float | None = None,
     ) -> Sequence[SendResult]:
         return [
-            SendResult(post, self._post(post.connection_id, post.body))
+            SendResult(post, self._post(post.connection_id, post.body, self._row))
             if before_each is None or before_each(post)
             else SendResult(post, Delivery.WITHHELD)
             for post in posts

@@ -13,7 +13,14 @@ from tests.doubles.stores import MemoryLastValues
 from tests.model.actors import DASHBOARD, DATASOURCE, HASH, MEMBER, NOW, OWNER, STREAM, USERS, StepSender
 from tests.model.explorer import Actor, Answer, Answers, Call, Scene, Script, State, Store, Violation
 from tidegate.domain.access import AclLevel, Claim, DashboardAccess, Principal, Visibility
-from tidegate.domain.subscriptions import TOLD_ALL, CatchUpRequest, LastValue, Subscription, SubscriptionKey
+from tidegate.domain.subscriptions import (
+    TOLD_ALL,
+    CatchUpRequest,
+    LastValue,
+    Stream,
+    Subscription,
+    SubscriptionKey,
+)
 from tidegate.errors import TidegateError
 from tidegate.ports.delivery import Delivery
 from tidegate.ports.gateway import AccessSnapshot, SourceStreams
@@ -41,6 +48,9 @@ REPEATED_AFTER_S = 60
 class Unchanging:
     """The stores that nobody writes here: reading them is no step."""
 
+    def __init__(self, stream: Stream = STREAM) -> None:
+        self._stream = stream
+
     def audience(self, _stream_key: str) -> Sequence[Subscription]:
         return [ROW]
 
@@ -54,18 +64,18 @@ class Unchanging:
         return 1
 
     def of_source(self, _allowed_topic: str | None) -> SourceStreams:
-        return SourceStreams(1, [STREAM])
+        return SourceStreams(1, [self._stream])
 
 
-def device_message(number: int) -> Script:
+def device_message(number: int, topic: str, stream: Stream) -> Script:
     """The value `number`, handled by a process of its own; again a minute later when that fails or dies."""
 
     def script(answers: Answers) -> str:
         while True:
             try:
                 tries = answers.ask("platform", "begin")
-                _bridge(answers, REPEATED_AFTER_S * (tries - 1))(
-                    DeviceMessage("a/#", "a/b", str(number).encode(), int(NOW * 1000) + number, "")
+                _bridge(answers, stream, REPEATED_AFTER_S * (tries - 1))(
+                    DeviceMessage("a/#", topic, str(number).encode(), int(NOW * 1000) + number, "")
                 )
             except TidegateError:
                 continue
@@ -74,8 +84,8 @@ def device_message(number: int) -> Script:
     return script
 
 
-def _bridge(answers: Answers, later_s: float) -> Bridge:
-    clock, observer, unchanging = ManualClock(), MemoryObserver(), cast(Any, Unchanging())
+def _bridge(answers: Answers, stream: Stream, later_s: float) -> Bridge:
+    clock, observer, unchanging = ManualClock(), MemoryObserver(), cast(Any, Unchanging(stream))
     clock.advance(later_s)
     last_values, catch_ups = cast(Any, Store(answers, "last values")), cast(Any, Store(answers, "catch-ups"))
     handler = FailureHandler(catch_ups=catch_ups, end_connection=cast(Any, None), clock=clock, observer=observer)
@@ -93,6 +103,7 @@ def _bridge(answers: Answers, later_s: float) -> Bridge:
         max_message_bytes=1000,
         clock=clock,
         observer=observer,
+        chance=lambda: 1.0,
     )
     return Bridge(
         enabled=True,
@@ -126,7 +137,7 @@ def catch_up() -> Script:
         while True:
             try:
                 seen = answers.ask("platform", "asked")
-                use_case(CatchUpRequest(ROW.key, ROW.generation, STREAM.stream_key, seen, TOLD_ALL))
+                use_case(CatchUpRequest(ROW.key, ROW.generation, STREAM.stream_key, dict(seen), TOLD_ALL))
             except TidegateError:
                 continue
             return "handled"
@@ -134,27 +145,31 @@ def catch_up() -> Script:
     return script
 
 
+#: `CatchUpRequest.seen` as pairs.
+Seen = tuple[tuple[str, tuple[int, str]], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Values:
     """What the stores hold.
 
     Attributes:
-        stored: the last value, with what was noted about it.
-        settling_until: of the sender that settles; None when none does.
-        sent: the number that the viewer was sent last; 0 for none.
+        stored: the last values, with what was noted about each.
+        settling: until when a sender settles, by key of the last value.
+        sent: the number that the viewer was sent last, by topic.
         tries: how often each actor has begun.
         throttled: who has had its answer "throttled".
         refused: whose request for a catch-up was refused by the queue.
-        catch_ups: those that were asked for, each with the order of the value that the viewer has seen.
+        catch_ups: those that were asked for, each with the orders of the values that the viewer has seen.
     """
 
-    stored: LastValue | None = None
-    settling_until: float | None = None
-    sent: int = 0
+    stored: Mapping[Any, LastValue] = field(default_factory=dict)
+    settling: Mapping[Any, float] = field(default_factory=dict)
+    sent: Mapping[str, int] = field(default_factory=dict)
     tries: Mapping[str, int] = field(default_factory=dict)
     throttled: frozenset[str] = frozenset()
     refused: frozenset[str] = frozenset()
-    catch_ups: tuple[tuple[int, str] | None, ...] = ()
+    catch_ups: tuple[Seen, ...] = ()
 
 
 class Newest(Scene[Values]):
@@ -176,11 +191,13 @@ class Newest(Scene[Values]):
         welcome: bool = False,
         throttled: Sequence[str] = (),
         refused: Sequence[str] = (),
+        topics: Sequence[str] = ("a/b",),
         faults: int = 0,
     ) -> None:
         """
         Args:
             messages: device messages, each with an actor.
+            topics: the messages' topics, in turn.
             catch_ups: most that may be asked for.
             welcome: a viewer who subscribed has a catch-up under way.
             throttled: actors whose first message to the viewer is refused.
@@ -190,9 +207,13 @@ class Newest(Scene[Values]):
         self._throttled = frozenset(throttled)
         self._refused = frozenset(refused)
         self._asked = catch_ups
+        stream = STREAM if len(topics) == 1 else replace(STREAM, topic_filter="a/+")
         again: dict[str, Any] = {"crashes": True, "lossy": True, "again": True}
         self.actors = (
-            *(Actor(f"message {number}", device_message(number), **again) for number in range(1, messages + 1)),
+            *(
+                Actor(f"message {number}", device_message(number, topics[number % len(topics)], stream), **again)
+                for number in range(1, messages + 1)
+            ),
             *([Actor("welcome", catch_up(), **again)] if welcome else []),
             *(
                 Actor(f"catch-up {number}", catch_up(), after=f"asked {number}", **again)
@@ -204,10 +225,9 @@ class Newest(Scene[Values]):
         return Values()
 
     def key(self, stores: Values) -> Hashable:
-        stored = stores.stored
-        noted = (stored.payload, stored.overtaken) if stored else None
-        begun = tuple(sorted(stores.tries.items()))
-        return noted, stores.settling_until, stores.sent, begun, stores.throttled, stores.refused, stores.catch_ups
+        noted = frozenset((key, value.payload, value.overtaken) for key, value in stores.stored.items())
+        maps = (frozenset(each.items()) for each in (stores.settling, stores.sent, stores.tries))
+        return noted, *maps, stores.throttled, stores.refused, stores.catch_ups
 
     def environment(self, stores: Values) -> Iterator[tuple[str, Values]]:
         return iter(())
@@ -215,7 +235,7 @@ class Newest(Scene[Values]):
     def perform(self, stores: Values, actor: str, call: Call) -> tuple[Values, Answer, str | None]:
         match call.store:
             case "platform" if call.method == "asked":
-                seen = stores.catch_ups[int(actor.split()[1]) - 1] if actor.startswith("catch-up") else None
+                seen = stores.catch_ups[int(actor.split()[1]) - 1] if actor.startswith("catch-up") else ()
                 return stores, ("got", seen), None
             case "platform":
                 tries = stores.tries.get(actor, 0) + 1
@@ -225,16 +245,18 @@ class Newest(Scene[Values]):
             case "sender":
                 if actor in self._throttled - stores.throttled:
                     return replace(stores, throttled=stores.throttled | {actor}), ("got", Delivery.THROTTLED), None
-                number = json.loads(call.args[1])["payload"]
-                return replace(stores, sent=number), ("got", Delivery.DELIVERED), None
+                frame = json.loads(call.args[1])
+                sent = {**stores.sent, frame.get("topic", ""): frame["payload"]}
+                return replace(stores, sent=sent), ("got", Delivery.DELIVERED), None
         last_values = self.store_class()
-        if stores.stored is not None:
-            last_values.rows[STREAM.stream_key] = stores.stored
-        if stores.settling_until is not None:
-            last_values.settling_until[STREAM.stream_key] = stores.settling_until
+        last_values.rows.update(stores.stored)
+        last_values.settling_until.update(stores.settling)
         answer = getattr(last_values, call.method)(*call.args)
-        stored, until = last_values.rows.get(STREAM.stream_key), last_values.settling_until.get(STREAM.stream_key)
-        return replace(stores, stored=stored, settling_until=until), ("got", answer), None
+        return (
+            replace(stores, stored=dict(last_values.rows), settling=dict(last_values.settling_until)),
+            ("got", answer),
+            None,
+        )
 
     def _ask(self, stores: Values, actor: str, call: Call) -> tuple[Values, Answer, str | None]:
         """Ask for a catch-up."""
@@ -244,11 +266,12 @@ class Newest(Scene[Values]):
         (request,) = call.args[0] if many else call.args
         if actor in self._refused - stores.refused:
             return replace(stores, refused=stores.refused | {actor}), ("got", (request,)), None
-        catch_ups = (*stores.catch_ups, request.seen)
+        catch_ups = (*stores.catch_ups, tuple(sorted(request.seen.items())))
         assert len(catch_ups) <= self._asked, "the scene has too few catch-ups"
         return replace(stores, catch_ups=catch_ups), ("got", () if many else None), f"asked {len(catch_ups)}"
 
     def check_end(self, state: State[Values]) -> None:
-        stored = state.stores.stored
-        if stored is not None and state.stores.sent != json.loads(stored.payload):
-            raise Violation(f"the newest value is {stored.payload}, and {state.stores.sent} was sent last")
+        for value in state.stores.stored.values():
+            sent = state.stores.sent.get(value.topic or "")
+            if sent != json.loads(value.payload):
+                raise Violation(f"the newest value is {value.payload}, and {sent} was sent last")

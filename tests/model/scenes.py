@@ -315,7 +315,7 @@ def _found(stores: ViewerStores, store: str) -> object:
             return AccessSnapshot({DASHBOARD: stores.access}, {MEMBER: stores.user, OWNER: stores.owner})
         case "tokens":
             return stores.access.share_version
-    return LastValue("1", 0, "")
+    return [LastValue("1", 0, "")]
 
 
 def _access(stores: ViewerStores) -> Access:

@@ -25,6 +25,10 @@ SCENES: dict[str, Callable[[], Newest]] = {
     "two messages, one is throttled and not queued, one dies or hears nothing": lambda: Newest(
         2, throttled=["message 1"], refused=["message 1"], faults=1, catch_ups=1
     ),
+    "three messages of two topics": lambda: Newest(3, topics=["a/b", "a/c"]),
+    "three messages of two topics while a viewer comes": lambda: Newest(
+        3, topics=["a/b", "a/c"], welcome=True, catch_ups=1
+    ),
     "two messages, two invocations die or hear nothing": lambda: Newest(2, faults=2),
     "three messages, one invocation dies or hears nothing": lambda: Newest(3, faults=1, catch_ups=2),
     "two messages while a viewer comes, one dies or hears nothing": lambda: Newest(2, welcome=True, faults=1),
@@ -54,16 +58,19 @@ def test_the_value_sent_last_is_the_newest(
 class NotesForgotten(MemoryLastValues):
     """Settling ends although somebody noted an older value meanwhile."""
 
-    def note_settled(self, stream_key: str, sent: LastValue | None) -> bool:
-        return super().note_settled(stream_key, sent and replace(sent, overtaken=self.rows[stream_key].overtaken))
+    def note_settled(self, stream_key: str, sent: LastValue | None, topic: str | None = None) -> bool:
+        there = self.get(stream_key, topic)
+        assert there is not None
+        return super().note_settled(stream_key, sent and replace(sent, overtaken=there.overtaken), topic)
 
 
 class NewerIgnored(MemoryLastValues):
     """Settling ends although a newer value was stored meanwhile."""
 
-    def note_settled(self, stream_key: str, sent: LastValue | None) -> bool:
-        there = self.rows[stream_key]
-        return super().note_settled(stream_key, sent and replace(there, overtaken=sent.overtaken))
+    def note_settled(self, stream_key: str, sent: LastValue | None, topic: str | None = None) -> bool:
+        there = self.get(stream_key, topic)
+        assert there is not None
+        return super().note_settled(stream_key, sent and replace(there, overtaken=sent.overtaken), topic)
 
 
 @pytest.mark.parametrize(

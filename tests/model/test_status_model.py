@@ -4,7 +4,7 @@ subscribed ends with the status of the stream."""
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -26,7 +26,15 @@ from tests.model.explorer import (
     Violation,
 )
 from tidegate.domain.access import PUBLIC_SUBJECT, Claim, Principal
-from tidegate.domain.subscriptions import TOLD_ALL, CatchUpRequest, Fault, Stream, Subscription, SubscriptionKey
+from tidegate.domain.subscriptions import (
+    TOLD_ALL,
+    CatchUpRequest,
+    Fault,
+    LastValue,
+    Stream,
+    Subscription,
+    SubscriptionKey,
+)
 from tidegate.ports.delivery import Delivery
 from tidegate.ports.gateway import AccessSnapshot
 from tidegate.protocol.messages import ErrorCode
@@ -121,8 +129,8 @@ class StatusSender(StepSender):
 
 
 class Values:
-    def get(self, _stream_key: str) -> None:
-        return None
+    def newest(self, _stream_key: str) -> Sequence[LastValue]:
+        return []
 
 
 class Allowed(FreshAccess):

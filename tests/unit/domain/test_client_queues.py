@@ -20,8 +20,16 @@ def row(connection: str, datasource: str = "s", *, batch: bool = False) -> Subsc
     return Subscription(SubscriptionKey("d", connection, datasource), "attempt", claim, "stream", True, batch=batch)
 
 
-def frame(connection: str, number: int, datasource: str = "s", *, batch: bool = False, data: bool = True) -> Frame:
-    return Frame(row(connection, datasource, batch=batch), str(number).encode(), data)
+def frame(
+    connection: str,
+    number: int,
+    datasource: str = "s",
+    *,
+    batch: bool = False,
+    data: bool = True,
+    topic: str | None = None,
+) -> Frame:
+    return Frame(row(connection, datasource, batch=batch), str(number).encode(), data, topic)
 
 
 def numbers(batch: Batch | None) -> list[int]:
@@ -45,7 +53,7 @@ def test_every_frame_is_in_one_message_that_is_not_too_large(payloads: list[byte
 
 STEPS = st.lists(
     st.one_of(
-        st.tuples(st.just("add"), st.integers(0, 3), st.booleans(), st.booleans()),
+        st.tuples(st.just("add"), st.integers(0, 3), st.booleans(), st.booleans(), st.sampled_from([None, "a", "b"])),
         st.tuples(st.just("take")),
         st.tuples(st.just("done"), st.integers(0, 3)),
         st.tuples(st.just("wait"), st.floats(0, 0.15)),
@@ -67,9 +75,10 @@ class ObservedQueues:
         self._under_way: dict[object, Batch] = {}
         self._last_at: dict[object, float] = {}
 
-    def add(self, connection: int, second: bool, data: bool) -> None:
+    def add(self, connection: int, second: bool, data: bool, topic: str | None) -> None:
         self._number += 1
-        made = frame(f"c{connection}", self._number, "t" if second else "s", batch=connection > 1, data=data)
+        name = "t" if second else "s"
+        made = frame(f"c{connection}", self._number, name, batch=connection > 1, data=data, topic=topic)
         self.added[made.queue_key].append(made)
         self.queues.add(made)
 
@@ -108,14 +117,15 @@ class ObservedQueues:
 
 
 def assert_only_older_data_is_missing(frames: list[Frame], sent: list[Frame]) -> None:
-    """Of one queue: in order, each once, and what is missing gave way to newer data of its subscription."""
+    """Of one queue: in order, each once, and what is missing gave way to newer data of its subscription and topic."""
     left = iter(frames)
     assert all(any(made is taken for made in left) for taken in sent), "in order, each once"
     for missing in frames:
         if any(missing is taken for taken in sent):
             continue
         assert missing.is_data
-        data = [made for made in frames if made.row.key == missing.row.key and made.is_data]
+        series = missing.row.key, missing.topic
+        data = [made for made in frames if (made.row.key, made.topic) == series and made.is_data]
         assert data[-1] is not missing and any(data[-1] is taken for taken in sent), "the newest is sent"
 
 
@@ -188,3 +198,16 @@ def test_what_waits_can_be_dropped() -> None:
     assert batch is not None and [int(frame.body) for frame in queues.drop(batch.queue_key)] == [1, 2]
     queues.done(batch.queue_key)
     assert queues.empty and queues.take(0) is None
+
+
+def test_behind_a_slow_viewer_the_newest_of_each_topic_is_kept() -> None:
+    queues = ClientQueues(conflate=True)
+    queues.add(frame("slow", 0, topic="a"))
+    assert numbers(queues.take(0)) == [0]
+    for number, topic in enumerate(("a", "b", "a", "c", "b"), start=1):
+        queues.add(frame("slow", number, topic=topic))
+    sent = []
+    for _ in range(3):
+        queues.done(row("slow").key)
+        sent += numbers(queues.take(0))
+    assert sent == [3, 4, 5] and queues.given_up == 2

@@ -105,7 +105,7 @@ SUBSCRIPTIONS = Table(
     ttl=True,
 )
 STREAMS = Table("streams", Key("source"), Key("stream_key"), ttl=True)
-LAST_VALUES = Table("last_values", Key("stream_key"), ttl=True)
+LAST_VALUES = Table("last_values", Key("stream_key"), Key("topic"), ttl=True)
 LIMITERS = Table("limiters", Key("key"), ttl=True)
 
 ALL_TABLES = (

@@ -129,7 +129,7 @@ def test_a_batch_holds_no_more_bytes_than_sqs_takes() -> None:
     container = GatewayContainer()
     container.subscribed()
     (row,) = container.subscriptions.rows.values()
-    large = CatchUpRequest(row.key, row.generation, "x" * 100_000, None)
+    large = CatchUpRequest(row.key, row.generation, "x" * 100_000)
     sqs = Sqs(container.clock)
     assert SqsCatchUpQueue(sqs, "queue").queue_many([large] * 5, float("inf")) == []  # type: ignore[arg-type]
     assert sorted(sqs.calls) == [1, 2, 2]

@@ -68,7 +68,7 @@ def test_a_message_that_passes_during_a_catch_up_comes_last() -> None:
         return post(connection_id, body)
 
     container.sender.post = overtaken  # type: ignore[method-assign]
-    assert container.catch_up(CatchUpRequest(KEY, row.generation, row.stream_key, None))
+    assert container.catch_up(CatchUpRequest(KEY, row.generation, row.stream_key))
     assert container.sender.data("c") == [2, 1, 2]
 
 
@@ -189,7 +189,7 @@ def test_a_catch_up_that_newer_values_keep_passing_is_asked_for_again() -> None:
         return post(connection_id, body)
 
     container.sender.post = busy  # type: ignore[method-assign]
-    assert container.catch_up(CatchUpRequest(KEY, row.generation, row.stream_key, None))
+    assert container.catch_up(CatchUpRequest(KEY, row.generation, row.stream_key))
     container.sender.post = post  # type: ignore[method-assign]
     looked(container)
     assert container.sender.data("c")[-1] == json.loads(container.last_values.rows[row.stream_key].payload)

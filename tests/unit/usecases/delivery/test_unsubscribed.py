@@ -130,7 +130,7 @@ def test_a_catch_up_that_takes_long_ends_with_the_subscription() -> None:
     said(container, "subscribe")
     (request,) = container.catch_ups.queued
     container.sender.sent.clear()
-    read = container.last_values.get
+    read = container.last_values.newest
 
     def slowly(stream_key: str) -> Any:
         said(container, "unsubscribe")
@@ -139,7 +139,7 @@ def test_a_catch_up_that_takes_long_ends_with_the_subscription() -> None:
 
     container.publish(b"2")
     container.sender.sent.clear()
-    container.last_values.get = slowly  # type: ignore[method-assign]
+    container.last_values.newest = slowly  # type: ignore[method-assign]
     assert not container.catch_up(request)
     assert container.sender.data("c") == []
 

@@ -57,11 +57,12 @@ class Source:
         self._said = asyncio.Condition()
         self._history: list[UpstreamMessage] = []
 
-    async def say(self, payload: bytes | None = None, *, deleted: bool = False) -> None:
+    async def say(self, payload: bytes | None = None, *, topic: str = "", deleted: bool = False) -> None:
         async with self._said:
             self.sent += 1
             said = payload if payload is not None else str(self.sent).encode()
-            self._history.append(UpstreamMessage(said, str(self.sent) if self.ids else "", deleted=deleted))
+            message_id = str(self.sent) if self.ids else ""
+            self._history.append(UpstreamMessage(said, message_id, topic=topic, deleted=deleted))
             self._said.notify_all()
 
     async def break_off(self, fault: UpstreamFault) -> None:
@@ -741,6 +742,49 @@ def test_the_newest_value_wins_and_the_last_one_is_delivered() -> None:
         numbers = [int(value) for value in container.viewers.values]
         assert numbers == sorted(set(numbers)) and numbers[-1] == 200 and len(numbers) < 60
         await end(task)
+
+    run(work)
+
+
+def test_fifty_devices_behind_a_wildcard_are_all_seen() -> None:
+    """Each publishes once in a moment, and ten values a second are allowed: of each topic, not of all together."""
+
+    async def work() -> None:
+        container = RelayContainer(per_second=10)
+        task = container.begin(container.relay())
+        await settle(lambda: container.viewers.states == ["connected"])
+        for turn in (b"1", b"2", b"3"):
+            for device in range(50):
+                await container.source.say(b'"%d-%b"' % (device, turn), topic=f"t/{device}")
+        await settle(lambda: {f'"{device}-3"' for device in range(50)} <= set(container.viewers.values))
+        for device in range(50):
+            of = [value for value in container.viewers.values if value.startswith(f'"{device}-')]
+            assert of == sorted(set(of)), "in order, none twice"
+        await end(task)
+
+    run(work)
+
+
+def test_a_successor_delivers_the_newest_of_each_topic() -> None:
+    """What it read while it stood by, as far as it is the newest of its topic."""
+
+    async def work() -> None:
+        container = RelayContainer(per_second=10, ids=False)
+        upstream = container.relay()._make_upstream(container.stream)
+        worker: Any = upstream._fan_out
+        worker.may = lambda: True  # there is no lease here
+        task = asyncio.create_task(upstream.run(standby=True))
+        await settle(lambda: container.source.open_now == 1)
+        for turn in (b"1", b"2"):
+            for device in range(5):
+                await container.source.say(b'"%d-%b"' % (device, turn), topic=f"t/{device}")
+        await settle(lambda: len(upstream._waiting) == 10)
+        assert container.viewers.values == []
+        await upstream.take_over()
+        await settle(lambda: len(container.viewers.values) == 5)
+        assert container.viewers.values == [f'"{device}-2"' for device in range(5)]
+        task.cancel()
+        await asyncio.wait([task])
 
     run(work)
 

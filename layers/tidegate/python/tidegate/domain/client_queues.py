@@ -10,11 +10,11 @@ followed by a newer frame of the same queue.
 from __future__ import annotations
 
 import heapq
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
-from tidegate.domain.subscriptions import TOLD_ALL, CatchUpRequest, Subscription
+from tidegate.domain.subscriptions import TOLD_ALL, CatchUpRequest, Subscription, SubscriptionKey
 from tidegate.protocol import batches
 
 #: Least time between two messages to a connection that asked for batch frames, seconds. It matches the default of
@@ -26,11 +26,17 @@ KEPT_BYTES = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One encoded frame for one subscription. `is_data`: a newer frame of the subscription may take its place."""
+    """One encoded frame for one subscription.
+
+    Attributes:
+        is_data: a newer frame of the subscription and topic may take its place.
+        topic: of the value, of a stream that has many.
+    """
 
     row: Subscription
     body: bytes
     is_data: bool
+    topic: str | None = None
 
     @property
     def queue_key(self) -> Hashable:
@@ -39,15 +45,33 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Missed:
-    """A subscription that could not be sent its frames. `status`: not all of them were data."""
+    """A subscription that could not be sent its frames.
+
+    Attributes:
+        status: not all of them were data.
+        topics: of those that were; `""` stands for a stream without topics. None when it may be any.
+    """
 
     row: Subscription
     status: bool
+    topics: frozenset[str] | None = None
+
+    @classmethod
+    def of(cls, frame: Frame) -> Missed:
+        """What is missed with a frame."""
+        return cls(frame.row, not frame.is_data, frozenset([frame.topic or ""] if frame.is_data else []))
+
+    def along_with(self, other: Missed | None) -> Missed:
+        """What is missed by both, which are of one row."""
+        if other is None:
+            return self
+        topics = None if self.topics is None or other.topics is None else self.topics | other.topics
+        return Missed(self.row, self.status or other.status, topics)
 
     def request(self) -> CatchUpRequest:
         """The catch-up that sends what takes their place."""
-        row = self.row
-        return CatchUpRequest(row.key, row.generation, row.stream_key, None, None if self.status else TOLD_ALL)
+        row, told = self.row, None if self.status else TOLD_ALL
+        return CatchUpRequest(row.key, row.generation, row.stream_key, told=told, topics=self.topics)
 
 
 class Batch:
@@ -75,6 +99,8 @@ class _ClientQueue:
 
     Attributes:
         batch: several frames may share a message.
+        waiting: the frames, in their order, by a number that grows.
+        series: the numbers of data that waits, by subscription and topic, where newer data takes the place of older.
         size: bytes that wait.
         busy: a message is under way.
         listed: the queue is among the ready ones, or in the heap of those that become ready later.
@@ -82,7 +108,8 @@ class _ClientQueue:
     """
 
     batch: bool
-    waiting: deque[Frame] = field(default_factory=deque)
+    waiting: OrderedDict[int, Frame] = field(default_factory=OrderedDict)
+    series: dict[tuple[SubscriptionKey, str | None], deque[int]] = field(default_factory=dict)
     size: int = 0
     busy: bool = False
     listed: bool = False
@@ -95,8 +122,8 @@ class ClientQueues:
     def __init__(self, *, conflate: bool = False, window_s: float = 0.0) -> None:
         """
         Args:
-            conflate: of the data that waits for a slow viewer only the newest is kept. Else all of it is, up to
-                `KEPT_BYTES`.
+            conflate: of the data of a topic that waits for a slow viewer only the newest is kept. Else all of it is, up
+                to `KEPT_BYTES`.
             window_s: least time between two messages to a connection that asked for batch frames, seconds. See
                 `WINDOW_S`.
         """
@@ -106,6 +133,7 @@ class ClientQueues:
         self._ready: deque[Hashable] = deque()
         self._later: list[tuple[float, int, Hashable]] = []
         self._listings = 0
+        self._places = 0
         self.given_up = 0
 
     def ready(self, now: float) -> int:
@@ -133,12 +161,16 @@ class ClientQueues:
         queue = self._queues.get(frame.queue_key)
         if queue is None:
             queue = self._queues[frame.queue_key] = _ClientQueue(frame.row.batch)
-        if self._conflate and queue.busy and frame.is_data:
-            self._drop_older(queue, frame)
-        queue.waiting.append(frame)
+        if self._conflate and frame.is_data:
+            places = queue.series.setdefault((frame.row.key, frame.topic), deque())
+            while places and queue.busy:
+                self._give_up(queue, queue.waiting.pop(places.popleft()))
+            places.append(self._places)
+        queue.waiting[self._places] = frame
+        self._places += 1
         queue.size += len(frame.body)
         while queue.size > KEPT_BYTES and len(queue.waiting) > 1:
-            self._give_up(queue, queue.waiting.popleft())
+            self._give_up(queue, self._first(queue))
         self._list(frame.queue_key, queue)
 
     def take(self, now: float) -> Batch | None:
@@ -150,8 +182,8 @@ class ClientQueues:
             if not queue.waiting:  # it was kept only until its window had passed
                 del self._queues[key]
                 continue
-            count = batches.fitting(len(frame.body) for frame in queue.waiting) if queue.batch else 1
-            frames = tuple(queue.waiting.popleft() for _ in range(count))
+            count = batches.fitting(len(frame.body) for frame in queue.waiting.values()) if queue.batch else 1
+            frames = tuple(self._first(queue) for _ in range(count))
             queue.size -= sum(len(frame.body) for frame in frames)
             queue.busy = True
             if queue.batch and self._window_s:
@@ -171,8 +203,9 @@ class ClientQueues:
     def drop(self, key: Hashable) -> list[Frame]:
         """Empty a queue that is busy. Returns the frames that waited."""
         queue = self._queues[key]
-        waiting = list(queue.waiting)
+        waiting = list(queue.waiting.values())
         queue.waiting.clear()
+        queue.series.clear()
         queue.size = 0
         return waiting
 
@@ -186,14 +219,15 @@ class ClientQueues:
         else:
             self._ready.append(key)
 
-    def _drop_older(self, queue: _ClientQueue, newer: Frame) -> None:
-        older = [frame for frame in queue.waiting if frame.is_data and frame.row.key == newer.row.key]
-        if older:
-            queue.waiting = deque(
-                frame for frame in queue.waiting if not (frame.is_data and frame.row.key == newer.row.key)
-            )
-            for frame in older:
-                self._give_up(queue, frame)
+    def _first(self, queue: _ClientQueue) -> Frame:
+        """Take the frame that has waited longest out of the queue."""
+        _, frame = queue.waiting.popitem(last=False)
+        if self._conflate and frame.is_data:
+            series = frame.row.key, frame.topic
+            queue.series[series].popleft()
+            if not queue.series[series]:
+                del queue.series[series]
+        return frame
 
     def _give_up(self, queue: _ClientQueue, frame: Frame) -> None:
         queue.size -= len(frame.body)

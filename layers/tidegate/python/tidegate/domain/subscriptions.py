@@ -172,18 +172,32 @@ class Stream:
         """Whether the relay feeds it, not an IoT rule."""
         return self.allowed_topic is None
 
+    @property
+    def by_topic(self) -> bool:
+        """Whether it has many topics: its filter has a wildcard. Then each topic has an order and a last value."""
+        wanted = self.topic_filter
+        if wanted is None and self.protocol == "mqtt" and self.intent is not None:
+            wanted = str(self.intent.get("topic", ""))
+        return wanted is not None and ("+" in wanted or "#" in wanted)
+
 
 #: Message ids that become part of a `seq`: those of devices are UUIDs or hashes.
 _SEQ_TIE = re.compile(r"[A-Za-z0-9_-]{1,40}")
 
 
+#: Most topics of a stream whose last values are kept. Of more, the stalest goes.
+MOST_TOPICS = 200
+
+
 @dataclass(frozen=True, slots=True)
 class LastValue:
-    """The newest value of a stream.
+    """The newest value of a stream, or of one of its topics.
 
     Attributes:
         payload: JSON text as it is spliced into a `data` frame.
-        timestamp_ms, message_id: its place in the order of the stream; compared as a pair.
+        timestamp_ms, message_id: its place in the order of the stream or topic; compared as a pair.
+        topic: where it was published, of a stream that has many topics (`Stream.by_topic`); else None.
+        deleted: the source took the value back. The payload is `null` then.
         overtaken: how many senders have noted, since the stream settled last, that an older value may have been sent
             after a newer one. No part of the value.
     """
@@ -191,6 +205,8 @@ class LastValue:
     payload: str
     timestamp_ms: int
     message_id: str
+    topic: str | None = None
+    deleted: bool = False
     overtaken: int = field(default=0, compare=False)
 
     @property
@@ -215,13 +231,15 @@ TOLD_ALL = -1
 
 @dataclass(frozen=True, slots=True)
 class CatchUpRequest:
-    """A request to send a subscription, later, what it may have missed: the stream's last value, and its status.
+    """A request to send a subscription, later, what it may have missed: the stream's last values, and its status.
 
     Attributes:
         key: of the subscription.
         generation: of the row. A row of another generation gets no catch-up.
         stream_key: of its stream.
-        seen: the order of the value that the viewer was sent; None when it was sent none.
+        seen: the order of the value that the viewer was sent, by topic; under `""` where a stream has no topics. A
+            topic that is not named counts as not seen.
+        topics: those of which something may have been missed; None when it may be any.
         told: the stream's `status_number` when the viewer was told its status; `TOLD_ALL` when no status can have been
             missed; None when it is not known what the viewer was told.
     """
@@ -229,5 +247,6 @@ class CatchUpRequest:
     key: SubscriptionKey
     generation: str
     stream_key: str
-    seen: tuple[int, str] | None
+    seen: Mapping[str, tuple[int, str]] = field(default_factory=dict)
     told: int | None = None
+    topics: frozenset[str] | None = None

@@ -220,7 +220,12 @@ SETTLE_S = 15
 
 
 class LastValueStore(Protocol):
-    def get(self, stream_key: str) -> LastValue | None: ...
+    """Last values: one for each stream, or for each topic of a stream that has many. `topic` is None for the former."""
+
+    def get(self, stream_key: str, topic: str | None = None) -> LastValue | None: ...
+
+    def newest(self, stream_key: str) -> Sequence[LastValue]:
+        """All last values of a stream, strongly consistent, the newest first, at most `MOST_TOPICS`."""
 
     def put_if_newer(self, stream_key: str, value: LastValue) -> bool:
         """Store the value, unless a value of higher order is stored: then False.
@@ -229,14 +234,20 @@ class LastValueStore(Protocol):
         about the last value stays.
         """
 
-    def note_overtaken(self, stream_key: str, now: float) -> bool:
+    def trim(self, stream_key: str) -> int:
+        """Delete the stalest values of a stream that has more than `MOST_TOPICS`. Returns how many.
+
+        One that is replaced meanwhile stays.
+        """
+
+    def note_overtaken(self, stream_key: str, now: float, topic: str | None = None) -> bool:
         """Note that an older value may have been sent after a newer one. `now`: epoch seconds.
 
         True when the caller has to settle: send the newest value, and ask `note_settled`. False when another sender
         does already, and will see the note. A sender that began to settle more than `SETTLE_S` ago no longer counts.
         """
 
-    def note_settled(self, stream_key: str, sent: LastValue | None) -> bool:
+    def note_settled(self, stream_key: str, sent: LastValue | None, topic: str | None = None) -> bool:
         """End settling, on the condition that `sent` is still the newest value and that nothing was noted since it was
         read. False when that is not so: read again, and send again. With None there is no condition.
         """

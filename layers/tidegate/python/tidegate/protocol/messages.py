@@ -222,16 +222,31 @@ def pong(request_id: str | None, now: float) -> dict[str, object]:
     return {"type": "pong", "requestId": request_id, "timestamp": timestamp(now)}
 
 
-def data(datasource_id: str, payload: str, at: float, seq: str, *, retained: bool = False) -> bytes:
+def data(
+    datasource_id: str,
+    payload: str,
+    at: float,
+    seq: str,
+    *,
+    topic: str | None = None,
+    deleted: bool = False,
+    retained: bool = False,
+) -> bytes:
     """A `data` frame, ready to send. `payload` is JSON text. It is spliced in as it is, never decoded and re-encoded.
 
     Args:
         at: epoch seconds, for the frame's timestamp.
-        seq: orders the values of the datasource, compared as text; see `domain.subscriptions.LastValue.seq`.
-        retained: the payload is the stream's last value, not a new one.
+        seq: orders the values of the datasource and topic, compared as text; see `domain.subscriptions.LastValue.seq`.
+        topic: where the value was published, of a datasource whose topic filter has a wildcard.
+        deleted: the source took the value back. The payload is `null` then.
+        retained: the payload is the last value, not a new one.
     """
-    head = json.dumps({"type": "data", "datasourceId": datasource_id}, separators=(",", ":"), ensure_ascii=False)
-    tail = f'"timestamp":"{timestamp(at)}","seq":{json.dumps(seq)}' + (',"retained":true}' if retained else "}")
+    told: dict[str, object] = {"type": "data", "datasourceId": datasource_id}
+    if topic is not None:
+        told["topic"] = topic
+    head = json.dumps(told, separators=(",", ":"), ensure_ascii=False)
+    marks = (',"deleted":true' if deleted else "") + (',"retained":true' if retained else "")
+    tail = f'"timestamp":"{timestamp(at)}","seq":{json.dumps(seq)}{marks}}}'
     return f'{head[:-1]},"payload":{payload},{tail}'.encode("utf-8", "surrogatepass")
 
 

@@ -22,6 +22,8 @@ DELAY_S = 3
 #: A batch may have a megabyte by now; the older bound holds everywhere.
 BATCH = 10
 BATCH_BYTES = 256 * 1024
+#: Bytes of what a message says of topics. A stream has 200 at most, and those of IoT Core have 256 bytes at most.
+_SEEN_BYTES, _TOPICS_BYTES = 100 * 1024, 20 * 1024
 #: Calls at the same time. With answers after 10 ms they queue some 16,000 requests a second.
 WIDTH = 16
 #: How often the messages are sent of which SQS says that they failed.
@@ -118,20 +120,41 @@ def written_catch_up(request: CatchUpRequest) -> str:
         "datasourceId": request.key.datasource_id,
         "generation": request.generation,
         "streamKey": request.stream_key,
-        "seen": list(request.seen) if request.seen else None,
+        "seen": _fitting(request.seen),
         "told": request.told,
+        "topics": _fitting_topics(request.topics),
     }
     return json.dumps(fields)
+
+
+def _fitting(seen: Mapping[str, tuple[int, str]]) -> dict[str, list[int | str]]:
+    """As much of it as a message may have. What is left out is sent once more."""
+    fitting: dict[str, list[int | str]] = {}
+    size = 0
+    for topic, order in seen.items():
+        size += len(json.dumps([topic, order]))
+        if size > _SEEN_BYTES:
+            break
+        fitting[topic] = list(order)
+    return fitting
+
+
+def _fitting_topics(topics: frozenset[str] | None) -> list[str] | None:
+    """The topics, or None when they are more than a message may have: then it may be any."""
+    if topics is None or len(json.dumps(listed := sorted(topics))) > _TOPICS_BYTES:
+        return None
+    return listed
 
 
 def read_catch_up(body: str) -> CatchUpRequest:
     """Read what `written_catch_up` wrote. Raises `ValueError` or `KeyError` when it is not one."""
     fields = json.loads(body)
-    seen, told = fields["seen"], fields["told"]
+    told, topics = fields["told"], fields["topics"]
     return CatchUpRequest(
         key=SubscriptionKey(fields["dashboardId"], fields["connectionId"], fields["datasourceId"]),
         generation=fields["generation"],
         stream_key=fields["streamKey"],
-        seen=None if seen is None else (int(seen[0]), str(seen[1])),
+        seen={str(topic): (int(at), str(message_id)) for topic, (at, message_id) in fields["seen"].items()},
         told=None if told is None else int(told),
+        topics=None if topics is None else frozenset(map(str, topics)),
     )

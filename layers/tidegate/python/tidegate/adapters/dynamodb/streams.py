@@ -5,10 +5,12 @@ Invariants of this file: `last_requested_at` only moves forward. A last value is
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Sequence
 
 from tidegate.adapters.dynamodb.client import ConditionFailed, DynamoDb, Item
-from tidegate.domain.subscriptions import Fault, LastValue, Stream
+from tidegate.domain.subscriptions import MOST_TOPICS, Fault, LastValue, Stream
 from tidegate.ports.gateway import SETTLE_S, LastValueStore, SourceStreams, StreamStore
 
 #: How long a stream is kept after its last subscribe, seconds. Subscriptions end within two hours, so after a day it
@@ -128,58 +130,110 @@ def _source(allowed_topic: str | None) -> str:
 
 
 class DynamoLastValues(LastValueStore):
-    """The newest value of each stream."""
+    """The newest value of each stream, or of each topic of a stream that has many."""
 
     def __init__(self, db: DynamoDb, table: str) -> None:
         self._db = db
         self._table = table
 
-    def get(self, stream_key: str) -> LastValue | None:
-        item = self._db.get(self._table, {"stream_key": stream_key})
+    def get(self, stream_key: str, topic: str | None = None) -> LastValue | None:
+        item = self._db.get(self._table, _value_key(stream_key, topic))
         return _value(item) if item else None
+
+    def newest(self, stream_key: str) -> Sequence[LastValue]:
+        return self._of(stream_key)[:MOST_TOPICS]
 
     def put_if_newer(self, stream_key: str, value: LastValue) -> bool:
         """An update, because a put would forget what was noted."""
+        key, name = _value_key(stream_key, value.topic), {}
+        update = "SET #payload = :payload, #timestamp_ms = :at, #message_id = :id, #deleted = :deleted, #ttl = :ttl"
+        if value.topic not in (None, key["topic"]):
+            update, name = f"{update}, #name = :name", {"name": value.topic}
         return self._did(
-            stream_key,
-            "SET #payload = :payload, #timestamp_ms = :at, #message_id = :id, #ttl = :ttl",
+            key,
+            update,
             "attribute_not_exists(#stream_key) OR #timestamp_ms < :at OR (#timestamp_ms = :at AND #message_id <= :id)",
             payload=value.payload,
             at=value.timestamp_ms,
             id=value.message_id,
+            deleted=value.deleted,
             ttl=value.timestamp_ms // 1000 + VALUE_LIFE_S,
+            **name,
         )
 
-    def note_overtaken(self, stream_key: str, now: float) -> bool:
-        second = int(now)
+    def trim(self, stream_key: str) -> int:
+        stalest = self._of(stream_key)[MOST_TOPICS:]
+        return sum(self._drop(stream_key, value) for value in stalest)
+
+    def note_overtaken(self, stream_key: str, now: float, topic: str | None = None) -> bool:
+        key, second = _value_key(stream_key, topic), int(now)
         begins = "attribute_exists(#stream_key) AND (attribute_not_exists(#settling_until) OR #settling_until <= :now)"
         update = "SET #settling_until = :until ADD #overtaken :one"
-        if self._did(stream_key, update, begins, until=second + SETTLE_S, one=1, now=second):
+        if self._did(key, update, begins, until=second + SETTLE_S, one=1, now=second):
             return True
         # When it has settled in between, this caller settles. Two who settle at the same time are one too many.
-        return not self._did(stream_key, "ADD #overtaken :one", "#settling_until > :now", one=1, now=second)
+        return not self._did(key, "ADD #overtaken :one", "#settling_until > :now", one=1, now=second)
 
-    def note_settled(self, stream_key: str, sent: LastValue | None) -> bool:
-        update = "REMOVE #overtaken, #settling_until"
+    def note_settled(self, stream_key: str, sent: LastValue | None, topic: str | None = None) -> bool:
+        key, update = _value_key(stream_key, topic), "REMOVE #overtaken, #settling_until"
         if sent is None:
-            return self._did(stream_key, update, "attribute_exists(#stream_key)")
-        noted, values = "attribute_not_exists(#overtaken)", {"at": sent.timestamp_ms, "id": sent.message_id}
+            return self._did(key, update, "attribute_exists(#stream_key)")
+        noted, values = "attribute_not_exists(#overtaken)", _order(sent)
         if sent.overtaken:
             noted, values = "#overtaken = :noted", values | {"noted": sent.overtaken}
-        newest = "#timestamp_ms = :at AND #message_id = :id"
-        return self._did(stream_key, update, f"{newest} AND {noted}", **values)
+        return self._did(key, update, f"{_UNCHANGED} AND {noted}", **values)
 
-    def _did(self, stream_key: str, update: str, condition: str, **values: object) -> bool:
+    def _of(self, stream_key: str) -> Sequence[LastValue]:
+        """All values of a stream, the newest first."""
+        items = self._db.query(self._table, "#stream_key = :key", {"key": stream_key})
+        return sorted(map(_value, items), key=lambda value: value.order, reverse=True)
+
+    def _drop(self, stream_key: str, value: LastValue) -> bool:
+        """Delete a value. False when another one is stored by now."""
+        try:
+            self._db.delete(self._table, _value_key(stream_key, value.topic), _UNCHANGED, _order(value))
+        except ConditionFailed:
+            return False
+        return True
+
+    def _did(self, key: Item, update: str, condition: str, **values: object) -> bool:
         """Update the item. False when the condition does not hold."""
         try:
-            self._db.update(self._table, {"stream_key": stream_key}, update, condition, values)
+            self._db.update(self._table, key, update, condition, values)
         except ConditionFailed:
             return False
         return True
 
 
+#: Sort key of the value of a stream without topics. No topic has this name, because it is a wildcard.
+_NO_TOPIC = "#"
+#: Longest sort key, bytes (DynamoDB's quotas). A topic of an external broker may be longer: then its hash is the key.
+_LONGEST_KEY = 1024
+_UNCHANGED = "#timestamp_ms = :at AND #message_id = :id"
+
+
+def _value_key(stream_key: str, topic: str | None) -> Item:
+    if topic is None:
+        return {"stream_key": stream_key, "topic": _NO_TOPIC}
+    raw = topic.encode("utf-8", "surrogatepass")
+    short = len(raw) <= _LONGEST_KEY
+    return {"stream_key": stream_key, "topic": topic if short else f"#{hashlib.sha256(raw).hexdigest()}"}
+
+
+def _order(value: LastValue) -> Item:
+    return {"at": value.timestamp_ms, "id": value.message_id}
+
+
 def _value(item: Item) -> LastValue:
-    return LastValue(item["payload"], item["timestamp_ms"], item["message_id"], item.get("overtaken", 0))
+    topic = item.get("name", item["topic"])
+    return LastValue(
+        payload=item["payload"],
+        timestamp_ms=item["timestamp_ms"],
+        message_id=item["message_id"],
+        topic=None if topic == _NO_TOPIC else topic,
+        deleted=item["deleted"],
+        overtaken=item.get("overtaken", 0),
+    )
 
 
 def _stream(item: Item) -> Stream:

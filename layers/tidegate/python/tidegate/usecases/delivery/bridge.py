@@ -73,7 +73,8 @@ class Bridge:
         self._settle = settle
         self._clock = clock
         self._observer = observer
-        self._settled: dict[str, float] = {}  # stream key -> when it was settled after a late message
+        #: (stream key, topic) -> when it was settled after a late message
+        self._settled: dict[tuple[str, str | None], float] = {}
         self._kept: dict[str, tuple[float, SourceStreams]] = {}
 
     def __call__(self, message: DeviceMessage) -> int:
@@ -106,17 +107,18 @@ class Bridge:
             self._observer.count("messages_unparsable")
             self._fan_out.notify(stream, ErrorCode.PROTOCOL_ERROR, "MQTT payload parsing failed")
             return 0
-        value = LastValue(payload, message.timestamp_ms, message.message_id)
+        topic = message.topic if stream.by_topic else None
+        value = LastValue(payload, message.timestamp_ms, message.message_id, topic)
         delivered = self._fan_out.deliver(stream, value)
         if not delivered.outdated:
             self._settle.after(stream, value)
-        elif self._may_repeat(stream, message):
+        elif self._may_repeat(stream, topic, message):
             started = self._clock.monotonic()
-            self._settle(stream)
-            self._settled[stream.stream_key] = started
+            self._settle(stream, topic)
+            self._settled[stream.stream_key, topic] = started
         return delivered.count
 
-    def _may_repeat(self, stream: Stream, message: DeviceMessage) -> bool:
+    def _may_repeat(self, stream: Stream, topic: str | None, message: DeviceMessage) -> bool:
         """Whether an outdated message may be a repetition after an invocation that sent it and died.
 
         That invocation ended at least `REPEATED_S` ago. So one settling makes up for all that come within that time,
@@ -126,7 +128,7 @@ class Bridge:
         if self._clock.now() - message.timestamp_ms / 1000 < REPEATED_S:
             return False
         self._settled = {key: at for key, at in self._settled.items() if now - at < REPEATED_S}
-        return stream.stream_key not in self._settled
+        return (stream.stream_key, topic) not in self._settled
 
     def _of_source(self, allowed_topic: str) -> Sequence[Stream]:
         started = self._clock.monotonic()

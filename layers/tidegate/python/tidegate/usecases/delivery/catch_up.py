@@ -1,7 +1,7 @@
-"""Catch-up: some seconds after a subscribe, or after a send that failed, send the newest value and the status of the
-stream, if they were missed.
+"""Catch-up: some seconds after a subscribe, or after a send that failed, send the newest value of each topic and the
+status of the stream, if they were missed.
 
-Invariant of this file: every subscriber ends with the newest value and the status of the stream, although indexes lag
+Invariant of this file: every subscriber ends with the newest values and the status of the stream, although indexes lag
 and audiences are cached. Catching up twice is harmless. A newer value may be fanned out after the catch-up has read a
 value and before it has sent it; then the viewer would end with the older one. So the newest value is read once more
 after every send. It is the same with a status.
@@ -9,11 +9,11 @@ after every send. It is the same with a status.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from tidegate.domain.client_queues import Frame
-from tidegate.domain.subscriptions import TOLD_ALL, CatchUpRequest, Subscription
+from tidegate.domain.subscriptions import TOLD_ALL, CatchUpRequest, LastValue, Subscription
 from tidegate.errors import Unavailable
 from tidegate.ports.delivery import CatchUpQueue, Delivery, Sender
 from tidegate.ports.gateway import AccessStore, LastValueStore, StreamStore, SubscriptionStore
@@ -22,7 +22,7 @@ from tidegate.usecases.delivery.audiences import Audiences
 from tidegate.usecases.delivery.fresh_access import FreshAccess
 from tidegate.usecases.delivery.senders import send_once
 from tidegate.usecases.gateway.end_connection import EndConnection
-from tidegate.usecases.gateway.stream_frames import last_value_frame, status_frame
+from tidegate.usecases.gateway.stream_frames import status_frame, value_frame
 
 #: Most values, and most statuses, that one catch-up sends. A stream that has a newer value after each of them is busy:
 #: another catch-up goes on. A stream whose status changes as often is told again with the change.
@@ -80,37 +80,51 @@ class CatchUp:
             if stream is None or stream.status_number == told:
                 break
             frame = Frame(row, status_frame(row.key.datasource_id, stream, self._clock.now()), is_data=False)
-            if not self._send(frame, audiences):
+            if not self._send([frame], audiences):
                 break
             told, sent = stream.status_number, True
         return sent
 
     def _send_newest(self, row: Subscription, audiences: Audiences, request: CatchUpRequest) -> bool:
-        seen, sent = request.seen, False
+        seen, sent = dict(request.seen), False
         for _ in range(_SENDS):
-            value = self._last_values.get(request.stream_key)
-            if value is None or (seen is not None and value.order <= seen):
+            values = [value for value in self._last_values.newest(request.stream_key) if _is_news(value, seen, request)]
+            frames = [
+                Frame(row, value_frame(row.key.datasource_id, value, retained=True), True, value.topic)
+                for value in values
+            ]
+            if not frames or not self._send(frames, audiences):
                 return sent
-            if not self._send(Frame(row, last_value_frame(row.key.datasource_id, value), is_data=True), audiences):
-                return sent
-            seen, sent = value.order, True
+            seen |= {value.topic or "": value.order for value in values}
+            sent = True
         self._catch_ups.queue(replace(request, seen=seen, told=TOLD_ALL))
         return sent
 
-    def _send(self, frame: Frame, audiences: Audiences) -> bool:
+    def _send(self, frames: Sequence[Frame], audiences: Audiences) -> bool:
+        """Send frames of one row. False when none is to follow, because the viewer is gone or lost the right.
+
+        Raises:
+            Unavailable: one of them could not be sent.
+        """
         access = FreshAccess(self._access, audiences, self._clock)
-        outcomes, left = send_once(
-            [frame],
-            access=access,
-            sender=self._sender,
-            observer=self._observer,
-        )
+        outcomes, left = send_once(frames, access=access, sender=self._sender, observer=self._observer)
         for leftover in left:
             if isinstance(leftover, str):
                 self._end_connection.gone(leftover)
-            elif access.named(frame.row):  # else it has ended meanwhile
+            elif access.named(frames[0].row):  # else it has ended meanwhile
                 raise Unavailable("The catch-up could not be sent", code="not_sent")
-        (delivery,) = outcomes
-        if delivery is not Delivery.WITHHELD:
-            self._observer.count("catch_ups", outcome=delivery.value)
-        return delivery is Delivery.DELIVERED
+        for delivery, count in outcomes.items():
+            if delivery is not Delivery.WITHHELD:
+                self._observer.count("catch_ups", count, outcome=delivery.value)
+        return set(outcomes) == {Delivery.DELIVERED}
+
+
+def _is_news(value: LastValue, seen: Mapping[str, tuple[int, str]], request: CatchUpRequest) -> bool:
+    """Whether the viewer may have missed the value. That a value is gone is no news to who never saw one."""
+    topic = value.topic or ""
+    if request.topics is not None and topic not in request.topics:
+        return False
+    before = seen.get(topic)
+    if before is None:
+        return not value.deleted or request.topics is not None
+    return value.order > before

@@ -49,9 +49,7 @@ class FailureHandler:
             if isinstance(leftover, str):
                 gone[leftover] = None
             else:
-                before = missed.get(leftover.row.key)
-                status = leftover.status or (before is not None and before.status)
-                missed[leftover.row.key] = Missed(leftover.row, status)
+                missed[leftover.row.key] = leftover.along_with(missed.get(leftover.row.key))
         # Catch-ups first, because somebody waits for them.
         left = self._request([each for each in missed.values() if each.row.key.connection_id not in gone], deadline)
         self._release(list(gone), deadline)

@@ -6,6 +6,7 @@ value that is older than the stored one is dropped. Who may receive it at that m
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ from tidegate.ports.runtime import Clock, Observer
 from tidegate.protocol import messages
 from tidegate.protocol.messages import ErrorCode, Status
 from tidegate.usecases.delivery.audiences import Audiences
+from tidegate.usecases.delivery.topic_cap import TopicCap
+from tidegate.usecases.gateway.stream_frames import value_frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +51,19 @@ class FanOut:
         max_message_bytes: int,
         clock: Clock,
         observer: Observer,
+        chance: Callable[[], float] = random.random,
     ) -> None:
-        """`send` is a `OneShotSender` or a `BackgroundSender`. `max_message_bytes`: largest frame."""
+        """`send` is a `OneShotSender` or a `BackgroundSender`. `max_message_bytes`: largest frame.
+
+        `chance`: as for `TopicCap`.
+        """
         self._audiences = audiences
         self._last_values = last_values
         self._send = send
         self._max_bytes = max_message_bytes
         self._clock = clock
         self._observer = observer
+        self._cap_topics = TopicCap(last_values, chance, observer)
 
     def deliver(self, stream: Stream, value: LastValue) -> Delivered:
         """Store the value as the stream's newest, and send it to every viewer who may receive it.
@@ -73,14 +81,13 @@ class FanOut:
             return Delivered({}, outdated=True)
         delivered = self.send(stream, value)
         self._observer.count("messages_fanned_out")
+        if value.topic is not None:
+            self._cap_topics(stream.stream_key, value.topic)
         return delivered
 
     def send(self, stream: Stream, value: LastValue) -> Delivered:
         """Send a value that is stored to every viewer who may receive it. Raises as `deliver`."""
-        at = value.timestamp_ms / 1000
-        return self._send_all(
-            stream, lambda datasource_id: messages.data(datasource_id, value.payload, at, value.seq), is_data=True
-        )
+        return self._send_all(stream, lambda datasource_id: value_frame(datasource_id, value), of=value)
 
     def viewers(self, stream: Stream) -> Sequence[Subscription]:
         """*Index.* Whom a value is sent to, read at most a second ago."""
@@ -110,11 +117,13 @@ class FanOut:
         """*Index.* Whether anybody is subscribed; read now, not cached."""
         return bool(self._audiences.read(stream.stream_key))
 
-    def _send_all(self, stream: Stream, frame: Callable[[str], bytes], *, is_data: bool = False) -> Delivered:
+    def _send_all(self, stream: Stream, frame: Callable[[str], bytes], *, of: LastValue | None = None) -> Delivered:
+        """Send frames that are made by datasource id. `of`: the value that they carry."""
+        topic = None if of is None else of.topic
         rows = self._audiences.of(stream.stream_key)
         ids = {row.key.datasource_id for row in rows}
         bodies = {datasource_id: self._fitting(datasource_id, frame(datasource_id)) for datasource_id in ids}
-        frames = [Frame(row, bodies[row.key.datasource_id], is_data) for row in rows]
+        frames = [Frame(row, bodies[row.key.datasource_id], of is not None, topic) for row in rows]
         return Delivered(self._send(frames))
 
     def _fitting(self, datasource_id: str, body: bytes) -> bytes:

@@ -111,9 +111,7 @@ class SendQueue:
         """Leave the frames' rows to a catch-up. It sends the newest value and status, which may be newer than these."""
         missed: dict[SubscriptionKey, Missed] = {}
         for frame in frames:
-            before = missed.get(frame.row.key)
-            status = not frame.is_data or (before is not None and before.status)
-            missed[frame.row.key] = Missed(frame.row, status)
+            missed[frame.row.key] = Missed.of(frame).along_with(missed.get(frame.row.key))
         for leftover in missed.values():
             self._left(leftover)
 

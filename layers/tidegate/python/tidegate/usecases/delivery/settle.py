@@ -49,23 +49,27 @@ class Settle:
             Unavailable: a store or the catch-up queue did not answer, so it is not known whether the newest value was
                 the last. The message is to be handled again.
         """
-        newest = self._last_values.get(stream.stream_key)
+        newest = self._last_values.get(stream.stream_key, sent.topic)
         if newest is not None and newest.order > sent.order:
-            self(stream)
+            self(stream, sent.topic)
 
-    def __call__(self, stream: Stream) -> None:
-        """Send the newest value until no newer one is stored, unless another sender does. Raises as `after`."""
+    def __call__(self, stream: Stream, topic: str | None) -> None:
+        """Send the newest value until no newer one is stored, unless another sender does. Raises as `after`.
+
+        `topic`: of a stream that has many; else None.
+        """
         self._observer.count("values_overtaken")
         key = stream.stream_key
-        if not self._last_values.note_overtaken(key, self._clock.now()):
+        if not self._last_values.note_overtaken(key, self._clock.now(), topic):
             return
         for _ in range(_SENDS):
-            newest = self._last_values.get(key)
+            newest = self._last_values.get(key, topic)
             if newest is None:
                 return
             self._fan_out.send(stream, newest)
-            if self._last_values.note_settled(key, newest):
+            if self._last_values.note_settled(key, newest, topic):
                 return
         # First no longer settling, then the catch-ups. Whoever notes an older value after this settles it.
-        self._last_values.note_settled(key, None)
-        self._catch_up([Missed(row, status=False) for row in self._fan_out.viewers(stream)])
+        self._last_values.note_settled(key, None, topic)
+        missed = frozenset([topic or ""])
+        self._catch_up([Missed(row, False, missed) for row in self._fan_out.viewers(stream)])

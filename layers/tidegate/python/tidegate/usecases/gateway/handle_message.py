@@ -5,18 +5,20 @@ Invariant of this file: every message is answered, whatever goes wrong. No answe
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
 from tidegate.domain.access import FRESH_S
 from tidegate.domain.relay import partition_of
 from tidegate.domain.subscriptions import TOLD_ALL, CatchUpRequest, LastValue, Stream, Subscription
 from tidegate.errors import LimiterUnavailable, LimitReached, TidegateError, Unavailable
-from tidegate.ports.delivery import CatchUpQueue, Delivery, Sender
+from tidegate.ports.delivery import CatchUpQueue, Delivery, OutboundMessage, Sender
 from tidegate.ports.gateway import LastValueStore, StreamStore
 from tidegate.ports.relay import RelayWorkers
 from tidegate.ports.runtime import Clock, Observer
 from tidegate.protocol import batches, messages
 from tidegate.protocol.messages import EndReason, ErrorCode, Status
 from tidegate.usecases.gateway.end_connection import EndConnection
-from tidegate.usecases.gateway.stream_frames import last_value_frame, status_frame
+from tidegate.usecases.gateway.stream_frames import status_frame, value_frame
 from tidegate.usecases.gateway.subscribe import Subscribe, Subscribed
 from tidegate.usecases.gateway.unsubscribe import Unsubscribe
 from tidegate.usecases.limits.message_budget import MessageBudget
@@ -125,26 +127,25 @@ class HandleMessage:
             self._observer.fault("relay not started", error)
 
     def _welcome(self, done: Subscribed, ack: bytes) -> None:
-        """Send ack, status and newest value, and ask for a catch-up.
+        """Send ack, status and the newest value of each topic, and ask for a catch-up.
 
-        They go in one message if the connection asked for batches. The catch-up is for a message or a change of status
+        They go in few messages if the connection asked for batches. The catch-up is for a message or a change of status
         that passed while an index lagged or an audience was cached.
         """
         row, stream = done.row, self._as_it_is_now(done.stream)
         frames = [ack, status_frame(row.key.datasource_id, stream, self._clock.now())]
         told: bool | None = True
         if not row.batch:
-            told, frames = self._arrived(row, frames), []
+            told, frames = self._arrived(row.key.connection_id, frames), []
             if told is None:
                 return
-        value = self._value_for(done)
-        if value is not None:
-            frames.append(last_value_frame(row.key.datasource_id, value))
-        shown = self._arrived(row, frames)
+        values = self._values_for(done)
+        frames += [value_frame(row.key.datasource_id, value, retained=True) for value in values]
+        shown = self._shown(row, frames, done.checked_at)
         if shown is None:
             return
         # What may not have arrived is brought by the catch-up.
-        seen = value.order if value is not None and shown else None
+        seen = {value.topic or "": value.order for value in values} if shown else {}
         number = stream.status_number if told and (shown or not row.batch) else None
         request = CatchUpRequest(row.key, row.generation, row.stream_key, seen, number if stream.relayed else TOLD_ALL)
         try:
@@ -152,25 +153,46 @@ class HandleMessage:
         except Unavailable as error:
             self._observer.fault("catch-up not queued", error, connection_id=row.key.connection_id)
 
-    def _arrived(self, row: Subscription, frames: list[bytes]) -> bool | None:
-        """Send frames, in one message if the connection asked for batches. False when one may not have arrived.
-
-        None when the connection is gone.
-        """
-        fitting, arrived = [self._fitting(frame) for frame in frames], True
-        for message in batches.split(fitting) if row.batch else fitting:
-            delivery = self._post(row.key.connection_id, message)
-            if delivery is Delivery.GONE:
+    def _arrived(self, connection_id: str, frames: Sequence[bytes]) -> bool | None:
+        """Send frames one after the other. False when one may not have arrived, None when the connection is gone."""
+        deliveries = []
+        for frame in frames:
+            deliveries.append(self._send(connection_id, frame))
+            if deliveries[-1] is Delivery.GONE:
                 return None
-            arrived = arrived and delivery not in (Delivery.THROTTLED, Delivery.FAILED)
-        return arrived
+        return _all_arrived(deliveries)
 
-    def _value_for(self, done: Subscribed) -> LastValue | None:
+    def _shown(self, row: Subscription, frames: Sequence[bytes], checked_at: float) -> bool | None:
+        """Send values, and what comes before them if the connection asked for batches. Answers as `_arrived`.
+
+        Many are sent at the same time: no two are of one topic. `checked_at`: when the right to them was checked,
+        monotonic seconds. What could only leave `FRESH_S` later is not sent, because the right may be lost again.
+        """
+        connection_id, fitting = row.key.connection_id, [self._fitting(frame) for frame in frames]
+        first, *others = batches.split(fitting) if row.batch else [b"", *fitting]
+        deliveries = [self._post(connection_id, first)] if first else []
+        if others and Delivery.GONE not in deliveries:
+            posts = [OutboundMessage(connection_id, body) for body in others]
+            results = self._sender.post_many(
+                posts, before_each=lambda _: self._clock.monotonic() - checked_at < FRESH_S
+            )
+            deliveries += [self._noted(connection_id, result.delivery) for result in results]
+        return None if Delivery.GONE in deliveries else _all_arrived(deliveries)
+
+    def _values_for(self, done: Subscribed) -> Sequence[LastValue]:
+        """The newest values, read now that the row is visible.
+
+        None of them when the access check is too old by now, because the right may be lost again. Then the catch-up,
+        which checks again, brings them.
+        """
         try:
-            return self._newest(done.row.stream_key, done.checked_at)
+            values = self._last_values.newest(done.row.stream_key)
         except Exception as error:  # the subscription stands, and the next message brings a value
             self._observer.fault("last value not read", error, connection_id=done.row.key.connection_id)
-            return None
+            return []
+        if self._clock.monotonic() - done.checked_at >= FRESH_S:
+            return []
+        return [value for value in values if not value.deleted]
 
     def _as_it_is_now(self, stream: Stream) -> Stream:
         """The stream, read again if it was not connected: it may have been connected before the row was visible.
@@ -184,15 +206,6 @@ class HandleMessage:
         except Unavailable as error:
             self._observer.fault("status not read", error, stream=stream.stream_key)
             return stream
-
-    def _newest(self, stream_key: str, checked_at: float) -> LastValue | None:
-        """The stream's newest value, read now that the row is visible.
-
-        None when the access check is too old by now, because the right may be lost again. Then the catch-up, which
-        checks again, brings the value.
-        """
-        value = self._last_values.get(stream_key)
-        return None if self._clock.monotonic() - checked_at >= FRESH_S else value
 
     def _on_unsubscribe(self, connection_id: str, message: messages.UnsubscribeMessage) -> None:
         try:
@@ -228,9 +241,15 @@ class HandleMessage:
 
     def _post(self, connection_id: str, message: bytes) -> Delivery:
         """Send one message. A connection that is gone is removed."""
-        delivery = self._sender.post(connection_id, message)
+        return self._noted(connection_id, self._sender.post(connection_id, message))
+
+    def _noted(self, connection_id: str, delivery: Delivery) -> Delivery:
         if delivery is Delivery.GONE:
             self._end_connection.gone(connection_id)
         elif delivery is not Delivery.DELIVERED:
             self._observer.count("answers_not_delivered", delivery=delivery.value)
         return delivery
+
+
+def _all_arrived(deliveries: Collection[Delivery]) -> bool:
+    return not {Delivery.THROTTLED, Delivery.FAILED, Delivery.WITHHELD}.intersection(deliveries)

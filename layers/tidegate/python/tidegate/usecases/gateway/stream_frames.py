@@ -20,6 +20,14 @@ def status_frame(datasource_id: str, stream: Stream, now: float) -> bytes:
     return messages.encode(messages.status(datasource_id, Status.ERROR, now, code, text))
 
 
-def last_value_frame(datasource_id: str, value: LastValue) -> bytes:
-    """The `data` frame of the last value that is stored."""
-    return messages.data(datasource_id, value.payload, value.timestamp_ms / 1000, value.seq, retained=True)
+def value_frame(datasource_id: str, value: LastValue, *, retained: bool = False) -> bytes:
+    """The `data` frame of a value. `retained`: it is the last value that is stored, not a new one."""
+    return messages.data(
+        datasource_id,
+        value.payload,
+        value.timestamp_ms / 1000,
+        value.seq,
+        topic=value.topic,
+        deleted=value.deleted,
+        retained=retained,
+    )

@@ -13,7 +13,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from itertools import chain, repeat
+from itertools import chain, islice, repeat
 from typing import TypeVar
 
 from tidegate.domain.backoff import delay_ms
@@ -141,7 +141,8 @@ class Upstream:
         """Deliver from now on.
 
         First comes what was read and was not delivered by the predecessor, as far as message ids show that. With
-        conflation only the newest of it is delivered: otherwise an upstream without ids would repeat all that waits.
+        conflation only the newest of each topic is delivered: otherwise an upstream without ids would repeat all that
+        waits.
         """
         await self._recall()
         async with self._changed:
@@ -150,8 +151,8 @@ class Upstream:
                 for _ in range(ids.index(self._last_id) + 1):
                     self._waiting.popleft()
             if self._conflator is not None:
-                while len(self._waiting) > 1:
-                    self._waiting.popleft()
+                newest = {message.topic: message for message in self._waiting}
+                self._waiting = deque(message for message in self._waiting if newest[message.topic] is message)
             self._standby = False
             self._changed.notify_all()
         # What changed while this worker stood by was told by nobody.
@@ -181,9 +182,10 @@ class Upstream:
 
     async def _recall(self) -> None:
         """Read where the stream was. Its order goes on from there, whatever this machine's clock says."""
-        value = await self._blocking(lambda: self._last_values.get(self._stream.stream_key))
-        if isinstance(value, LastValue):
-            self._last_ms, self._last_id = value.timestamp_ms, value.message_id
+        newest: list[LastValue] = []
+        await self._blocking(lambda: newest.extend(self._last_values.newest(self._stream.stream_key)))
+        if newest:
+            self._last_ms, self._last_id = newest[0].timestamp_ms, newest[0].message_id
 
     # --- connecting and reading -----------------------------------------------------------------------------
 
@@ -376,7 +378,8 @@ class Upstream:
                     self._waiting.popleft()
                 self._waiting.append(message)
             else:
-                ready = self._conflator.offer(message, self._clock.monotonic())
+                await self._changed.wait_for(lambda: len(self._waiting) < _KEPT)
+                ready = self._conflator.offer(message, self._clock.monotonic(), message.topic)
                 if ready is not None:
                     self._newest(ready)
             self._changed.notify_all()
@@ -384,18 +387,26 @@ class Upstream:
             self._meanwhile.append(message.message_id)
 
     def _newest(self, message: UpstreamMessage) -> None:
-        """Replace the message that waits by a newer one. The first in the queue stays: it may be on its way already."""
-        if len(self._waiting) > 1:
-            self._waiting[-1] = message
-        else:
-            self._waiting.append(message)
+        """Replace the message of the topic that waits by a newer one, or add it.
+
+        The first in the queue stays: it may be on its way already.
+        """
+        for place in range(1, len(self._waiting)):
+            if self._waiting[place].topic == message.topic:
+                self._waiting[place] = message
+                return
+        self._waiting.append(message)
+
+    def _is_overtaken(self, message: UpstreamMessage) -> bool:
+        """Whether a newer message of the topic waits behind the first in the queue, which is `message`."""
+        return any(other.topic == message.topic for other in islice(self._waiting, 1, None))
 
     async def _send(self) -> None:
         while True:
             message = await self._next()
             try:
                 for pause_s in _AGAIN_S:
-                    if await self._deliver(message) or self._standby or len(self._waiting) > 1:
+                    if await self._deliver(message) or self._standby or self._is_overtaken(message):
                         break
                     await asyncio.sleep(pause_s)
                 else:
@@ -409,18 +420,23 @@ class Upstream:
     async def _next(self) -> UpstreamMessage:
         """The next message to deliver. It stays in the queue until it was delivered."""
         async with self._changed:
+            self._take_due()
             while self._standby or not self._waiting:
                 wait_s = None
                 if not self._standby and self._conflator is not None and self._conflator.next_at is not None:
                     wait_s = max(0.0, self._conflator.next_at - self._clock.monotonic())
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._changed.wait(), wait_s)
-                if self._conflator is not None and not self._standby:
-                    due = self._conflator.due(self._clock.monotonic())
-                    if due is not None:
-                        self._newest(due)
+                self._take_due()
             self._delivering = True
             return self._waiting[0]
+
+    def _take_due(self) -> None:
+        """Put what the conflator has held back into the queue, as far as its time has come."""
+        if self._conflator is None or self._standby:
+            return
+        while (due := self._conflator.due(self._clock.monotonic())) is not None:
+            self._newest(due)
 
     async def _deliver(self, message: UpstreamMessage) -> bool:
         """Deliver one message. False when a store did not answer, so that it should be tried again."""
@@ -433,7 +449,8 @@ class Upstream:
         # Values are ordered by arrival. The time never goes back, even if another worker's clock was ahead.
         self._last_ms = max(int(self._clock.now() * 1000), self._last_ms + 1)
         self._last_id = message.message_id or self._last_id
-        value = LastValue(payload, self._last_ms, message.message_id)
+        topic = message.topic if self._stream.by_topic else None
+        value = LastValue(payload, self._last_ms, message.message_id, topic, message.deleted)
         try:
             await self._blocking(lambda: self._fan_out.deliver(self._stream, value))
         except Unavailable as error:
