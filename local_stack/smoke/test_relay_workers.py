@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import time
 from typing import Any
 
@@ -140,7 +141,7 @@ async def test_killed(smoke: Smoke, note: Note) -> None:
 @row(f"relay: {HANDOVERS} hand-overs in a row under load", slow=True)
 async def test_handed_over(smoke: Smoke, note: Note) -> None:
     """Under load, without conflation that would hide a loss: nothing is lost, nothing comes twice, all is in order."""
-    workers = LocalRelayWorkers(smoke.stack)
+    workers, loads = LocalRelayWorkers(smoke.stack), [os.getloadavg()[0]]
     # A stream of its own each time: one that was seen before would begin with what was missed since.
     url = f"{smoke.upstreams['sse_url']}?rate={RATE}&run={time.time_ns()}"
     with workers.settings({"REALTIME_MAX_UPDATES_PER_SECOND": "0"}, RELAY, timeout_s=LIMIT_S):
@@ -156,6 +157,8 @@ async def test_handed_over(smoke: Smoke, note: Note) -> None:
         count = workers.fence(partition) - fence
         numbers = [payload["n"] for payload in viewer.payloads("telemetry")]
         await viewer.close()
+    loads.append(os.getloadavg()[0])
     odd = [pair for pair in itertools.pairwise(numbers) if pair[1] != pair[0] + 1]
     expect(not odd, f"{len(odd)} of {len(numbers)} not in sequence: {odd[:10]}")
-    note(f"{count} hand-overs in {ended - started:.0f} s, {len(numbers)} messages at {RATE} a second, each once")
+    shown = f"{count} hand-overs in {ended - started:.0f} s, {len(numbers)} messages at {RATE} a second, each once"
+    note(f"{shown}; load {loads[0]:.1f} to {loads[1]:.1f} on {os.cpu_count()} cores")

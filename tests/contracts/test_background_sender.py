@@ -99,6 +99,25 @@ def test_without_conflation_everybody_gets_everything_in_order(
         assert container.got(viewer) == list(range(300))
 
 
+def test_a_sender_that_is_behind_is_waited_for_while_it_goes_on(
+    management: ManagementServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Handing over waits for what is left to send, however long it takes, as long as there are answers."""
+    monkeypatch.setattr(send_frames, "FLUSH_S", 0.5)
+    container = SenderContainer(management, ["a"])
+
+    def slowly(_method: str, _viewer: str, _nth: int) -> int:
+        Event().wait(0.02)
+        return 200
+
+    management.answer = slowly
+    with container.sending(conflate=False) as sending:
+        for number in range(60):
+            sending(container.frames(number))
+        assert sending.flush()
+        assert container.got("a") == list(range(60))
+
+
 def test_a_viewer_that_never_answers_is_given_up_and_looked_at_again(
     management: ManagementServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -119,6 +119,23 @@ def test_a_decision_counts_from_the_start_of_its_read() -> None:
     assert container.access.reads == before + 1, "an answer older than a second at its arrival is not used again"
 
 
+def test_answers_that_come_too_late_twice_lose_no_frame() -> None:
+    """On a starved machine a read may take more than a second, and the next one may not."""
+    container = GatewayContainer()
+    container.subscribed()
+    read, slow_reads = container.access.read, [1.5, 1.5, 1.5]
+
+    def slow(*args: object) -> object:
+        answer = read(*args)  # type: ignore[arg-type]
+        container.clock.advance(slow_reads.pop() if slow_reads else 0)
+        return answer
+
+    container.access.read = slow  # type: ignore[method-assign, assignment]
+    queued = len(container.catch_ups.queued)
+    assert container.publish(b"1") == 1
+    assert container.sender.data("c") == [1] and len(container.catch_ups.queued) == queued
+
+
 def test_what_cannot_be_checked_is_withheld_and_nobody_is_ended() -> None:
     container = GatewayContainer()
     container.subscribed()

@@ -31,7 +31,8 @@ from tidegate.ports.relay import (
     UpstreamRequest,
 )
 from tidegate.protocol.messages import ErrorCode
-from tidegate.usecases.relay import keep_lease, upstream
+from tidegate.usecases.relay import keep_lease
+from tidegate.usecases.relay import upstream as upstreaming
 from tidegate.usecases.relay import worker as relaying
 from tidegate.usecases.relay.check_credentials import CheckCredentials
 from tidegate.usecases.relay.upstream import Upstream
@@ -54,6 +55,8 @@ class Source:
         self.breaks = 0
         self.answers = asyncio.Event()
         self.answers.set()
+        self.flows = asyncio.Event()
+        self.flows.set()
         self._said = asyncio.Condition()
         self._history: list[UpstreamMessage] = []
 
@@ -86,6 +89,7 @@ class Source:
                 async with self._said:
                     while at >= len(self._history) and self.breaks == breaks:
                         await self._said.wait()
+                await self.flows.wait()
                 if self.breaks > breaks and self.fault is not None:
                     raise self.fault
                 yield self._history[at]
@@ -377,7 +381,7 @@ def test_who_subscribes_to_a_broken_upstream_hears_why() -> None:
 
 @pytest.mark.parametrize("kind", ["connected", "refused"])
 def test_a_status_that_could_not_be_stored_is_told_once_it_can(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upstream, "_AGAIN_S", (0.01,))
+    monkeypatch.setattr(upstreaming, "_AGAIN_S", (0.01,))
 
     async def work() -> None:
         container = RelayContainer()
@@ -433,7 +437,7 @@ def test_a_successor_tells_what_changed_while_it_stood_by(same: bool) -> None:
 
 
 def test_a_successor_tells_a_change_that_it_could_store_but_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upstream, "_AGAIN_S", (0.01,))
+    monkeypatch.setattr(upstreaming, "_AGAIN_S", (0.01,))
 
     async def work() -> None:
         container = RelayContainer()
@@ -452,7 +456,7 @@ def test_a_successor_tells_a_change_that_it_could_store_but_not_tell(monkeypatch
 
 def test_while_nobody_can_be_asked_for_it_waits_and_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a remote API a stream may be wanted before its first viewer is seen: nothing has failed."""
-    monkeypatch.setattr(upstream, "_NOBODY_S", 0.01)
+    monkeypatch.setattr(upstreaming, "_NOBODY_S", 0.01)
 
     async def work() -> None:
         container = RelayContainer()
@@ -673,7 +677,7 @@ def test_a_worker_whose_sender_broke_releases_the_partition() -> None:
 def test_what_could_not_be_delivered_is_tried_again_until_something_newer_comes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(upstream, "_AGAIN_S", (0.01,) * 500)
+    monkeypatch.setattr(upstreaming, "_AGAIN_S", (0.01,) * 500)
 
     async def work() -> None:
         container = RelayContainer()
@@ -765,16 +769,79 @@ def test_fifty_devices_behind_a_wildcard_are_all_seen() -> None:
     run(work)
 
 
+def test_without_conflation_a_store_that_fails_for_a_moment_loses_nothing() -> None:
+    async def work() -> None:
+        container = RelayContainer()
+        task = container.begin(container.relay())
+        await settle(lambda: container.viewers.states == ["connected"])
+        container.viewers.down = True
+        for _ in range(3):
+            await container.source.say()
+        await settle(lambda: container.viewers.asked >= 2)
+        container.viewers.down = False
+        await settle(lambda: container.viewers.values == ["1", "2", "3"])
+        await end(task)
+
+    run(work)
+
+
+async def standing_by(container: RelayContainer) -> tuple[Upstream, asyncio.Task[None]]:
+    """An upstream that stands by, on its own: there is no lease."""
+    upstream = container.relay()._make_upstream(container.stream)
+    worker: Any = upstream._fan_out
+    worker.may = lambda: True
+    task = asyncio.create_task(upstream.run(standby=True))
+    await settle(lambda: container.source.open_now == 1)
+    return upstream, task
+
+
+@pytest.mark.parametrize("connected", [False, True])
+def test_what_a_predecessor_delivered_before_the_standby_read_it_does_not_come_twice(connected: bool) -> None:
+    """On a busy machine a standby is not connected yet when it takes over, or has not read what was said."""
+
+    async def work() -> None:
+        container = RelayContainer()
+        gate = container.source.flows if connected else container.source.answers
+        gate.clear()
+        upstream, task = await standing_by(container)
+        for _ in range(3):
+            await container.source.say()
+        container.last_values.put_if_newer("stream", LastValue("3", int(SystemClock().now() * 1000), "3"))
+        taking_over = asyncio.create_task(upstream.take_over())
+        await asyncio.sleep(0)
+        gate.set()
+        await taking_over
+        await container.source.say()
+        await settle(lambda: bool(container.viewers.values))
+        assert container.viewers.values == ["4"]
+        task.cancel()
+        await asyncio.wait([task])
+
+    run(work)
+
+
+def test_a_source_that_does_not_repeat_is_not_waited_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upstreaming, "_BEHIND_S", 0.05)
+
+    async def work() -> None:
+        container = RelayContainer()
+        upstream, task = await standing_by(container)
+        await container.source.say()
+        container.last_values.put_if_newer("stream", LastValue("0", int(SystemClock().now() * 1000), "of before"))
+        await upstream.take_over()
+        await settle(lambda: container.viewers.values == ["1"])
+        task.cancel()
+        await asyncio.wait([task])
+
+    run(work)
+
+
 def test_a_successor_delivers_the_newest_of_each_topic() -> None:
     """What it read while it stood by, as far as it is the newest of its topic."""
 
     async def work() -> None:
         container = RelayContainer(per_second=10, ids=False)
-        upstream = container.relay()._make_upstream(container.stream)
-        worker: Any = upstream._fan_out
-        worker.may = lambda: True  # there is no lease here
-        task = asyncio.create_task(upstream.run(standby=True))
-        await settle(lambda: container.source.open_now == 1)
+        upstream, task = await standing_by(container)
         for turn in (b"1", b"2"):
             for device in range(5):
                 await container.source.say(b'"%d-%b"' % (device, turn), topic=f"t/{device}")

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from threading import Condition, Lock
+from time import monotonic
 
 from tidegate.domain.client_queues import Batch, ClientQueues, Frame, Missed
 from tidegate.domain.subscriptions import SubscriptionKey
@@ -149,6 +150,8 @@ class SharedSendQueue(SendQueue):
         self._may_send = may_send
         self._wake = wake
         self._changed = Condition(Lock())
+        self._answers = 0  # messages that were answered
+        self._awaited = False  # somebody waits until it is empty
         self.ended = False
 
     # --- adding -------------------------------------------------------------------------------------------
@@ -165,10 +168,22 @@ class SharedSendQueue(SendQueue):
         with self._changed:
             self._changed.wait_for(lambda: self.ended or self._queues.waiting <= _ROOM)
 
-    def wait_until_empty(self, seconds: float) -> bool:
-        """Wait until every frame was sent, withheld or given up. False when `seconds` were not enough."""
+    def wait_until_empty(self, idle_s: float, most_s: float) -> bool:
+        """Wait until every frame was sent, withheld or given up.
+
+        It goes on while messages are answered: a sender that is behind is waited for, and a viewer who does not answer
+        is not. False when nothing was answered for `idle_s`, or `most_s` were not enough.
+        """
+        deadline = monotonic() + most_s
         with self._changed:
-            return self._changed.wait_for(lambda: self._queues.empty, seconds)
+            while not self._queues.empty:
+                answers, left_s = self._answers, min(idle_s, deadline - monotonic())
+                self._awaited = True
+                went_on = self._changed.wait_for(lambda n=answers: self._queues.empty or self._answers > n, left_s)  # type: ignore[misc]
+                if not went_on:
+                    break
+            self._awaited = False
+            return self._queues.empty
 
     def end(self) -> None:
         """Say that nothing will be added any more."""
@@ -201,6 +216,7 @@ class SharedSendQueue(SendQueue):
     def answered(self, batch: Batch, delivery: Delivery) -> None:
         with self._changed:
             super().answered(batch, delivery)
+            self._answers += 1
             self._notify_waiting()
 
     def _admits(self, frame: Frame) -> bool:
@@ -218,5 +234,5 @@ class SharedSendQueue(SendQueue):
             self._notify_waiting()
 
     def _notify_waiting(self) -> None:
-        if self._queues.empty or self._queues.waiting <= _ROOM:
+        if self._awaited or self._queues.empty or self._queues.waiting <= _ROOM:
             self._changed.notify_all()

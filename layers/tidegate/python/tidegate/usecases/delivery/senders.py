@@ -19,9 +19,11 @@ from tidegate.usecases.delivery.failures import FOLLOW_UP_S, FailureHandler
 from tidegate.usecases.delivery.fresh_access import FreshAccess
 from tidegate.usecases.delivery.send_queue import SendQueue, SharedSendQueue
 
-#: When a worker hands over, messages that are under way have so long to be answered, seconds. For those that were not,
-#: a catch-up sends the newest value.
+#: When a worker hands over, it waits for what it has yet to send while messages are answered: until none was for so
+#: many seconds, and no longer than for `FLUSH_MOST_S`. For what is left then, a catch-up sends the newest value. A
+#: standby keeps a thousand messages of each stream meanwhile.
 FLUSH_S = 2.0
+FLUSH_MOST_S = 8.0
 #: How long `close` waits for messages that are under way, seconds. A worker keeps five in reserve for its end.
 _END_S = 2.5
 #: Of that, for the failures at the end, seconds.
@@ -139,8 +141,8 @@ class BackgroundSender:
         return {}
 
     def flush(self) -> bool:
-        """Wait until what was added is sent. False when `FLUSH_S` was not enough, because some viewers are slow."""
-        return self._send_queue.wait_until_empty(FLUSH_S)
+        """Wait until what was added is sent, while messages are answered. False when some viewers are too slow."""
+        return self._send_queue.wait_until_empty(FLUSH_S, FLUSH_MOST_S)
 
     def close(self) -> None:
         """End. Waits until what is under way is answered and its failures are handled, but not longer than `_END_S`."""

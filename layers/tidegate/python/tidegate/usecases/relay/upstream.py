@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from itertools import chain, islice, repeat
 from typing import TypeVar
@@ -46,6 +46,10 @@ T = TypeVar("T")
 #: Messages that are kept while they wait. A standby keeps the last ones until it takes over. Without conflation they
 #: wait for a sender that is behind; when this many wait, reading stops, and the upstream is slowed down.
 _KEPT = 1000
+
+#: How long a worker that takes over waits until it has read what its predecessor delivered last, seconds. A source may
+#: not repeat what it sent to another connection, so it is not waited for longer.
+_BEHIND_S = 2.0
 
 #: Pauses between tries of a message that could not be delivered because a store did not answer, seconds. It is tried
 #: again only while it is the newest.
@@ -109,6 +113,8 @@ class Upstream:
         self._delivering = False
         self._last_id = ""  # of what was delivered
         self._received_id = ""  # of what was read: where a reconnect goes on
+        self._began_id = ""  # where the first connect went on
+        self._kept_all = True  # of what was read as a standby
         self._meanwhile: deque[str] = deque(maxlen=_KEPT)  # ids that were read while another connection was opened
         self._repeats: set[str] = set()  # ids that this other connection may bring again
         self._last_ms = 0
@@ -130,7 +136,7 @@ class Upstream:
         """Keep the upstream connected and deliver. A standby delivers nothing until `take_over`."""
         self._standby = standby
         await self._recall()
-        self._received_id = self._last_id
+        self._received_id = self._began_id = self._last_id
         # If one task breaks, the others end too: a connected upstream that delivers nothing would go unnoticed.
         async with asyncio.TaskGroup() as both:
             both.create_task(self._send())
@@ -145,6 +151,7 @@ class Upstream:
         waits.
         """
         await self._recall()
+        await self._read_up_to_last()
         async with self._changed:
             ids = [message.message_id for message in self._waiting]
             if self._last_id and self._last_id in ids:
@@ -158,6 +165,23 @@ class Upstream:
         # What changed while this worker stood by was told by nobody.
         self._only_a_change = True
         self._untold.set()
+
+    async def _read_up_to_last(self) -> None:
+        """Wait until what the predecessor delivered last has been read here as well, if that can be awaited.
+
+        On a busy machine a standby may be behind. What it reads next was delivered already, and would come twice.
+        """
+        if self._last_id and self._received_id == self._began_id:
+            self._received_id = self._last_id  # nothing was read: a connection that is opened from now on is not behind
+        if not self._kept_all or not self.connected.is_set() or self._last_id in ("", self._began_id):
+            return
+
+        def is_read() -> bool:
+            return any(message.message_id == self._last_id for message in self._waiting)
+
+        with suppress(TimeoutError):
+            async with self._changed, asyncio.timeout(_BEHIND_S):
+                await self._changed.wait_for(is_read)
 
     async def pause(self) -> None:
         """Finish the delivery that is going on, then deliver nothing more. What is read is kept. For handing over."""
@@ -222,9 +246,26 @@ class Upstream:
             await self._stop_proving()
         return self._more_exactly(UpstreamFault(ErrorCode.CONNECT_FAILED, "Upstream ended"))
 
-    def _connect(self, request: UpstreamRequest | MqttRequest) -> AsyncIterator[UpstreamEvent]:
+    async def _connect(self, request: UpstreamRequest | MqttRequest) -> AsyncIterator[UpstreamEvent]:
+        """Open a connection that goes on behind the message that was read last.
+
+        While a standby connects, its predecessor may deliver more and hand over. Then the connection would begin with
+        what was delivered already, and is made anew.
+        """
         self._meanwhile.clear()
-        return self._upstreams.open(request, self._received_id)
+        reopen = True
+        while reopen:
+            reopen, behind = False, self._received_id
+            events = self._upstreams.open(request, behind)
+            try:
+                async for event in events:
+                    reopen = isinstance(event, Opened) and self._received_id != behind
+                    if reopen:
+                        break
+                    yield event
+            finally:
+                if isinstance(events, AsyncGenerator):
+                    await events.aclose()
 
     async def _replaced(self) -> None:
         """A connection with another secret takes the place of the one before. It is no news to viewers."""
@@ -376,6 +417,7 @@ class Upstream:
                     await self._changed.wait_for(lambda: len(self._waiting) < _KEPT)
                 elif len(self._waiting) >= _KEPT:
                     self._waiting.popleft()
+                    self._kept_all = False
                 self._waiting.append(message)
             else:
                 await self._changed.wait_for(lambda: len(self._waiting) < _KEPT)
@@ -398,8 +440,13 @@ class Upstream:
         self._waiting.append(message)
 
     def _is_overtaken(self, message: UpstreamMessage) -> bool:
-        """Whether a newer message of the topic waits behind the first in the queue, which is `message`."""
-        return any(other.topic == message.topic for other in islice(self._waiting, 1, None))
+        """Whether a newer message of the topic takes the place of `message`, the first in the queue.
+
+        Without conflation none does: every message is to be delivered.
+        """
+        return self._conflator is not None and any(
+            other.topic == message.topic for other in islice(self._waiting, 1, None)
+        )
 
     async def _send(self) -> None:
         while True:
