@@ -207,6 +207,10 @@ class Newest(Scene[Values]):
         self._throttled = frozenset(throttled)
         self._refused = frozenset(refused)
         self._asked = catch_ups
+        #: The newest message of each topic, as frames name topics.
+        self._last = {
+            topics[number % len(topics)] if len(topics) > 1 else "": number for number in range(1, messages + 1)
+        }
         stream = STREAM if len(topics) == 1 else replace(STREAM, topic_filter="a/+")
         again: dict[str, Any] = {"crashes": True, "lossy": True, "again": True}
         self.actors = (
@@ -275,3 +279,5 @@ class Newest(Scene[Values]):
             sent = state.stores.sent.get(value.topic or "")
             if sent != json.loads(value.payload):
                 raise Violation(f"the newest value is {value.payload}, and {sent} was sent last")
+        if not self.faults and state.stores.sent != self._last:  # else an invocation may have died twice
+            raise Violation(f"the newest of each topic are {self._last}, and {state.stores.sent} were sent last")

@@ -73,6 +73,34 @@ class NewerIgnored(MemoryLastValues):
         return super().note_settled(stream_key, sent and replace(there, overtaken=sent.overtaken), topic)
 
 
+class OneSeries(MemoryLastValues):
+    """A stream has one last value, whatever its topics."""
+
+    def get(self, stream_key: str, topic: str | None = None) -> LastValue | None:
+        return super().get(stream_key)
+
+    def put_if_newer(self, stream_key: str, value: LastValue) -> bool:
+        there = self.rows.get(stream_key)
+        if there is not None and there.order > value.order:
+            return False
+        self.rows[stream_key] = value
+        return True
+
+    def note_overtaken(self, stream_key: str, now: float, topic: str | None = None) -> bool:
+        return super().note_overtaken(stream_key, now)
+
+    def note_settled(self, stream_key: str, sent: LastValue | None, topic: str | None = None) -> bool:
+        return super().note_settled(stream_key, sent)
+
+
+#: Stores without a safeguard.
+WITHOUT = {
+    "a last value for each topic": OneSeries,
+    "the note that a settling sender reads": NotesForgotten,
+    "the newest value as a condition of the end": NewerIgnored,
+}
+
+
 @pytest.mark.parametrize(
     ("taken_out", "scene"),
     [
@@ -81,6 +109,7 @@ class NewerIgnored(MemoryLastValues):
             lambda: Newest(1, throttled=["message 1"], refused=["message 1"]),
         ),
         ("the look after a send", lambda: Newest(2)),
+        ("a last value for each topic", lambda: Newest(2, topics=["a/b", "a/c"])),
         ("the note that a settling sender reads", lambda: Newest(3)),
         ("the newest value as a condition of the end", lambda: Newest(3)),
         ("the newest value after a repetition", lambda: Newest(2, faults=1)),
@@ -93,15 +122,12 @@ def test_without_any_one_safeguard_it_fails(
     taken_out: str, scene: Callable[[], Newest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     explored = scene()
+    explored.store_class = WITHOUT.get(taken_out, MemoryLastValues)
     match taken_out:
         case "the failure when no catch-up can be queued":
             monkeypatch.setattr(FailureHandler, "or_fail", FailureHandler.__call__)
         case "the look after a send":
             monkeypatch.setattr(Settle, "after", lambda *_: None)
-        case "the note that a settling sender reads":
-            explored.store_class = NotesForgotten
-        case "the newest value as a condition of the end":
-            explored.store_class = NewerIgnored
         case "the newest value after a repetition":
             monkeypatch.setattr(bridge, "REPEATED_S", float("inf"))
         case "the end of a claim":
