@@ -21,8 +21,9 @@ from infra.tables import Tables
 from tidegate import tables as t
 
 STAGE_NAME = "live"
-#: Requests per second and burst of the whole WebSocket API: 70 % of an account's default quotas of 10,000 and 5,000. So
-#: one API cannot use them up.
+#: Requests per second and burst of the whole WebSocket API: 70 % of an account's default quotas of 10,000 and 5,000.
+#: So one API's clients cannot use them up. Messages to clients count in the account's quota, but not here: their part
+#: is REALTIME_MAX_SENDS_PER_SECOND.
 RATE, BURST = 7000, 3500
 #: API Gateway accepts a logging role only if it has the rights of this policy on every log group.
 LOGGING_POLICY = "service-role/AmazonAPIGatewayPushToCloudWatchLogs"

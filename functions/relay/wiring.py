@@ -54,6 +54,7 @@ class RelayRun:
             may_send=lambda: self.relay.may_send(),
             conflate=settings.max_updates_per_second > 0,
             observer=container.observer,
+            pace=container.new_pace(),
         )
         self._executor = KeyedExecutor(self._fan_out)
         options = {} if handover_s is None else {"handover_s": handover_s}

@@ -6,22 +6,27 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
+from random import random
 from threading import Event
 
 import pytest
 
 from tests.containers.gateway import DASHBOARD, DATASOURCE, GatewayContainer
+from tests.doubles.send_quota import MemorySendQuota
 from tests.servers.management import ManagementServer
 from tests.settling import settle
 from tidegate.adapters.aws import bulk_sender as bulk_sender
 from tidegate.adapters.aws.management_api import ManagementApi
 from tidegate.adapters.aws.sigv4 import Credentials
+from tidegate.adapters.system import SystemClock
 from tidegate.domain.client_queues import Frame
+from tidegate.domain.send_quota import SendQuota
 from tidegate.domain.subscriptions import Subscription
 from tidegate.ports.delivery import Delivery
 from tidegate.protocol import messages
 from tidegate.usecases.delivery import senders as send_frames
 from tidegate.usecases.delivery.fresh_access import FreshAccess
+from tidegate.usecases.delivery.paced_queue import Pace
 from tidegate.usecases.delivery.senders import BackgroundSender
 
 
@@ -39,8 +44,9 @@ class SenderContainer:
         self.may = True
 
     @contextmanager
-    def sending(self, *, conflate: bool) -> Iterator[BackgroundSender]:
-        gateway = self.gateway
+    def sending(self, *, conflate: bool, per_second: int = 0) -> Iterator[BackgroundSender]:
+        """`per_second`: a quota of which other senders take nothing; 0 is none."""
+        gateway, quota, system = self.gateway, SendQuota(per_second), SystemClock()
         keys = Credentials("AKID", "secret", "token")
         made = BackgroundSender(
             access=FreshAccess(gateway.access, gateway.audiences, gateway.clock),
@@ -49,6 +55,9 @@ class SenderContainer:
             may_send=lambda: self.may,
             conflate=conflate,
             observer=gateway.observer,
+            pace=Pace(MemorySendQuota(quota), quota, clock=system, chance=random, observer=gateway.observer)
+            if per_second
+            else None,
         )
         try:
             yield made
@@ -203,3 +212,28 @@ def test_a_sender_that_broke_says_so_and_lets_nobody_wait(management: Management
         settle(lambda: not sending.healthy)
         for number in range(600):
             sending(container.frames(number))
+
+
+def test_a_crowd_that_uses_the_quota_up_keeps_no_other_stream_waiting(management: ManagementServer) -> None:
+    """The crowd would need seconds for one value. Its newest wins, and another stream's goes in between."""
+    crowd = [f"c{number}" for number in range(400)]
+    container = SenderContainer(management, crowd)
+    gateway = container.gateway
+    gateway.subscribe("c0", DASHBOARD, "other", gateway.token("other"))
+    quiet = [row for row in gateway.subscriptions.rows.values() if row.key.datasource_id == "other"]
+    others = [row for row in gateway.subscriptions.rows.values() if row.key.datasource_id == DATASOURCE]
+
+    def add(rows: list[Subscription], number: int) -> None:
+        sending([Frame(row, messages.data(row.key.datasource_id, str(number), 0.0, "1"), True) for row in rows])
+
+    def got(number: int) -> bool:
+        return number in container.got("c0")
+
+    with container.sending(conflate=True, per_second=200) as sending:
+        for number in range(5):
+            add(others, number)
+            add(quiet, 100 + number)
+            settle(lambda n=number: got(100 + n))  # type: ignore[misc]
+        assert len(management.received) < len(crowd), "the crowd still waits"
+        settle(lambda: all(container.got(viewer)[-1:] == [4] for viewer in crowd[1:]))
+        assert gateway.observer.counts[("frames_conflated_by_quota",)] > len(crowd)

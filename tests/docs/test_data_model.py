@@ -16,7 +16,7 @@ ADAPTERS = PACKAGE / "adapters/dynamodb"
 MODULES = {
     "streams": ("streams", "relay_leases"),
     "last_values": ("streams",),
-    "limiters": ("limits", "attempts", "upstream_holds"),
+    "limiters": ("limits", "attempts", "send_quota", "upstream_holds"),
 }
 #: Placeholders of names that are not attributes, but keys inside one.
 INSIDE = {"datasource", "step", "stream", "window"}

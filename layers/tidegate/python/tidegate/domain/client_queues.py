@@ -1,7 +1,8 @@
 """Frames on their way to viewers: what waits for whom, and what goes next. No I/O, no clock, no lock.
 
 Each subscription has a queue of its own. A connection that asked for batch frames has one queue for all of its
-subscriptions. At most one message of a queue is under way, so a viewer that is slow keeps nobody else waiting.
+subscriptions. At most one message of a queue is under way, so a viewer that is slow keeps nobody else waiting. Among
+queues that are ready, dashboards take turns, then streams, then clients (`fair_order`).
 
 Invariant of this file: the frames of a queue leave in the order they came, each once. A frame that is given up is
 followed by a newer frame of the same queue.
@@ -14,6 +15,7 @@ from collections import OrderedDict, deque
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
+from tidegate.domain.fair_order import FairOrder, Place
 from tidegate.domain.subscriptions import TOLD_ALL, CatchUpRequest, Subscription, SubscriptionKey
 from tidegate.protocol import batches
 
@@ -99,6 +101,7 @@ class _ClientQueue:
 
     Attributes:
         batch: several frames may share a message.
+        place: whose turn it takes: that of its first frame's stream.
         waiting: the frames, in their order, by a number that grows.
         series: the numbers of data that waits, by subscription and topic, where newer data takes the place of older.
         size: bytes that wait.
@@ -108,6 +111,7 @@ class _ClientQueue:
     """
 
     batch: bool
+    place: Place
     waiting: OrderedDict[int, Frame] = field(default_factory=OrderedDict)
     series: dict[tuple[SubscriptionKey, str | None], deque[int]] = field(default_factory=dict)
     size: int = 0
@@ -122,30 +126,39 @@ class ClientQueues:
     def __init__(self, *, conflate: bool = False, window_s: float = 0.0) -> None:
         """
         Args:
-            conflate: of the data of a topic that waits for a slow viewer only the newest is kept. Else all of it is, up
-                to `KEPT_BYTES`.
+            conflate: of the data of a topic that waits for a slow viewer, or while everything is held back, only the
+                newest is kept. Else all of it is, up to `KEPT_BYTES`.
             window_s: least time between two messages to a connection that asked for batch frames, seconds. See
                 `WINDOW_S`.
         """
         self._conflate = conflate
         self._window_s = window_s
         self._queues: dict[Hashable, _ClientQueue] = {}
-        self._ready: deque[Hashable] = deque()
+        self._ready = FairOrder()
         self._later: list[tuple[float, int, Hashable]] = []
         self._listings = 0
         self._places = 0
         self.given_up = 0
+        self.given_up_held_back = 0
+        #: The sender may not send now, because the quota is used up.
+        self.held_back = False
 
     def ready(self, now: float) -> int:
         """How many queues have a message that may leave now."""
         while self._later and self._later[0][0] <= now:
-            self._ready.append(heapq.heappop(self._later)[2])
+            key = heapq.heappop(self._later)[2]
+            self._ready.add(key, self._queues[key].place)
         return len(self._ready)
 
     @property
     def waiting(self) -> int:
         """How many queues wait for nothing but the sender."""
         return len(self._ready)
+
+    @property
+    def replaces(self) -> bool:
+        """Everything is held back, and newer data takes the place of older data meanwhile."""
+        return self._conflate and self.held_back
 
     @property
     def empty(self) -> bool:
@@ -160,10 +173,12 @@ class ClientQueues:
     def add(self, frame: Frame) -> None:
         queue = self._queues.get(frame.queue_key)
         if queue is None:
-            queue = self._queues[frame.queue_key] = _ClientQueue(frame.row.batch)
+            queue = self._queues[frame.queue_key] = _ClientQueue(
+                frame.row.batch, (frame.row.key.dashboard_id, frame.row.stream_key)
+            )
         if self._conflate and frame.is_data:
             places = queue.series.setdefault((frame.row.key, frame.topic), deque())
-            while places and queue.busy:
+            while places and (queue.busy or self.held_back):
                 self._give_up(queue, queue.waiting.pop(places.popleft()))
             places.append(self._places)
         queue.waiting[self._places] = frame
@@ -176,7 +191,7 @@ class ClientQueues:
     def take(self, now: float) -> Batch | None:
         """The next message. Its queue is busy until `done`."""
         while self.ready(now):
-            key = self._ready.popleft()
+            key = self._ready.take()
             queue = self._queues[key]
             queue.listed = False
             if not queue.waiting:  # it was kept only until its window had passed
@@ -217,7 +232,7 @@ class ClientQueues:
             self._listings += 1
             heapq.heappush(self._later, (queue.not_before, self._listings, key))
         else:
-            self._ready.append(key)
+            self._ready.add(key, queue.place)
 
     def _first(self, queue: _ClientQueue) -> Frame:
         """Take the frame that has waited longest out of the queue."""
@@ -231,4 +246,7 @@ class ClientQueues:
 
     def _give_up(self, queue: _ClientQueue, frame: Frame) -> None:
         queue.size -= len(frame.body)
-        self.given_up += 1
+        if self.held_back:
+            self.given_up_held_back += 1
+        else:
+            self.given_up += 1

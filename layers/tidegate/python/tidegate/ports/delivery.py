@@ -6,9 +6,8 @@ Conventions: see `ports.runtime`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from tidegate.domain.subscriptions import CatchUpRequest
@@ -42,16 +41,14 @@ class Sendable(Protocol):
 M = TypeVar("M", bound=Sendable)
 
 
-@dataclass(frozen=True, slots=True)
-class OutboundMessage:
-    """A message for one connection, with nothing else attached."""
+class OutboundMessage(NamedTuple):
+    """A message for one connection, with nothing else attached. A tuple, because thousands are made at a time."""
 
     connection_id: str
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class SendResult:
+class SendResult(NamedTuple):
     """What became of one message of `Sender.post_many`."""
 
     post: OutboundMessage
@@ -84,6 +81,9 @@ class OutboundQueue(Protocol[M]):
 
     def answered(self, message: M, delivery: Delivery) -> None:
         """Called with what became of a message. `message` is what `before` returned last."""
+
+    def throttled(self) -> None:
+        """Called each time the platform answers that it takes no more, also when the message is tried again."""
 
 
 class Sender(Protocol):
@@ -125,6 +125,26 @@ class Sender(Protocol):
 
     def close(self, connection_id: str) -> None:
         """Ask the platform to close the connection. No error when it is already gone."""
+
+
+class SendQuotaStore(Protocol):
+    """What all senders together may send, see `domain.send_quota`. For one thread."""
+
+    def take(self, item: int, wanted: int, now_ms: int, deadline: float) -> int:
+        """Ask for sends of the current window.
+
+        Args:
+            item: which of the quota's stored items is asked.
+            wanted: how many sends, 1 or more.
+            now_ms: epoch milliseconds.
+            deadline: monotonic seconds after which `Unavailable` is raised.
+
+        Returns:
+            How many were granted: up to `wanted`, or 0.
+        """
+
+    def throttled(self, item: int, deadline: float) -> None:
+        """The platform took no more. The share that is used falls, once for all who say so in a second."""
 
 
 class CatchUpQueue(Protocol):

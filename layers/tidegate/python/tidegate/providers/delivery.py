@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from tidegate import tables
 from tidegate.providers.remote_api import RemoteApiProviders
 
 if TYPE_CHECKING:
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from tidegate.adapters.aws.relay_workers import LambdaRelayWorkers
     from tidegate.adapters.tokens_jwt import JwtSessionTokens
     from tidegate.usecases.delivery.failures import FailureHandler
+    from tidegate.usecases.delivery.paced_queue import Pace
     from tidegate.usecases.gateway.end_connection import EndConnection
 
 
@@ -36,6 +39,18 @@ class DeliveryProviders(RemoteApiProviders):
         from tidegate.adapters.aws.catch_up_queue import SqsCatchUpQueue
 
         return SqsCatchUpQueue(*self.queue("CATCH_UP_QUEUE_URL"))
+
+    def new_pace(self) -> Pace | None:
+        """The pace of one sender; None when there is no limit."""
+        from tidegate.adapters.dynamodb.send_quota import DynamoSendQuota
+        from tidegate.domain.send_quota import SendQuota
+        from tidegate.usecases.delivery.paced_queue import Pace
+
+        quota = SendQuota(self.settings.max_sends_per_second)
+        if not quota.per_second:
+            return None
+        store = DynamoSendQuota(self.db, self.table(tables.LIMITERS), quota)
+        return Pace(store, quota, clock=self.clock, chance=random.random, observer=self.observer)
 
     @cached_property
     def relay_workers(self) -> LambdaRelayWorkers:

@@ -352,6 +352,14 @@ class UpstreamSettings:
         integer(0, 1000),
         "Most values that a stream sends in a second: the newest wins (conflation). 0 sends all.",
     )
+    max_sends_per_second: int = setting(
+        "REALTIME_MAX_SENDS_PER_SECOND",
+        5_000,
+        integer(0, 100_000),
+        "Most messages with values to viewers in a second, of all relay workers together. API Gateway counts them in "
+        "the requests of the account and region, which other APIs share: 10,000 a second, in some regions 2,500. 0 is "
+        "no limit.",
+    )
     mqtt_allowed_topics: tuple[str, ...] = setting(
         "REALTIME_MQTT_ALLOWED_TOPICS",
         (),

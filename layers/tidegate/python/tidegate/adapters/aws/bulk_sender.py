@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import heapq
 import random
+import re
 import selectors
 import socket
 import ssl
@@ -41,6 +42,9 @@ _MAX_SOCKETS = 320
 #: Messages per socket before another socket is opened.
 _POSTS_PER_SOCKET = 4
 _NEVER = float("inf")
+
+#: The headers of an answer that say where it ends. The head is in lower case.
+_HEADERS = re.compile(rb"\r\n(content-length|connection|transfer-encoding):[ \t]*([^\r\n]*[^\r\n \t])")
 
 _BY_STATUS = {
     200: Delivery.DELIVERED,
@@ -118,9 +122,10 @@ def parse_answer(data: bytes) -> tuple[int, bool, int] | None:
     if not head.startswith(b"http/1.") or head[8:9] != b" " or not head[9:12].isdigit() or head[12:13].isalnum():
         raise ConnectionError("not an HTTP answer")
     status, body_start = int(head[9:12]), head_end + 4
-    keep = head[7:8] == b"1" and _header(head, b"connection") != b"close"
-    length = _header(head, b"content-length")
-    if _header(head, b"transfer-encoding") == b"chunked":
+    headers = dict(_HEADERS.findall(head))
+    keep = head[7:8] == b"1" and headers.get(b"connection") != b"close"
+    length = headers.get(b"content-length", b"")
+    if headers.get(b"transfer-encoding") == b"chunked":
         end = _chunks_end(data, body_start)
         return None if end is None else (status, keep, end)
     if not length.isdigit():
@@ -129,16 +134,6 @@ def parse_answer(data: bytes) -> tuple[int, bool, int] | None:
         raise ConnectionError("answer without a length")
     body_end = body_start + int(length)
     return (status, keep, body_end) if len(data) >= body_end else None
-
-
-def _header(head: bytes, name: bytes) -> bytes:
-    """A header's value; empty when there is none. `head` is in lower case."""
-    at = head.find(b"\r\n" + name + b":")
-    if at < 0:
-        return b""
-    start = at + len(name) + 3
-    end = head.find(b"\r\n", start)
-    return head[start : end if end >= 0 else len(head)].strip()
 
 
 def _chunks_end(data: bytes, at: int) -> int | None:
@@ -242,11 +237,16 @@ class BulkSender:
         while self._retries and self._retries[0].due <= now and self._room(outgoing, now):
             retry = heapq.heappop(self._retries)
             self._try(outgoing, retry.message, retry.tries, retry.last, now)
-        while self._room(outgoing, now):
-            message = outgoing.take(now)
-            if message is None:
+        while True:
+            # Sockets that are idle may all be used. Without one, each message is worth a look whether to open it.
+            count = min(len(self._idle), BUSY_SOCKETS - len(self._flying)) or self._room(outgoing, now)
+            if count < 1:
                 return
-            self._try(outgoing, message, 0, Delivery.FAILED, now)
+            for _ in range(count):
+                message = outgoing.take(now)
+                if message is None:
+                    return
+                self._try(outgoing, message, 0, Delivery.FAILED, now)
 
     def _room(self, outgoing: OutboundQueue[Any], now: float) -> bool:
         """Whether another message may be under way."""
@@ -351,6 +351,8 @@ class BulkSender:
         else:
             self._drop(channel)
         delivery = _BY_STATUS.get(status, Delivery.FAILED)
+        if delivery is Delivery.THROTTLED:
+            outgoing.throttled()
         if status == 429 or status >= 500:
             self._again(outgoing, message, tries, delivery)
         else:

@@ -136,3 +136,5 @@ class _Listed:
 
     def answered(self, message: OutboundMessage, delivery: Delivery) -> None:
         self._deliveries[id(message)] = delivery
+
+    def throttled(self) -> None: ...

@@ -115,10 +115,10 @@ class PostSigner:
         """`prefix`: the path up to its last segment, percent-encoded, with the final slash."""
         self._signer = signer
         self._host = host
-        self._prefix = prefix
-        self._canonical_prefix = f"POST\n{quote(prefix, safe='/~')}"
+        self._line = f"POST {prefix}".encode()
+        self._canonical_prefix = f"POST\n{quote(prefix, safe='/~')}".encode()
         self._second = -1
-        self._hashed: tuple[bytes, str] = (b"", hashlib.sha256(b"").hexdigest())
+        self._hashed = (b"", hashlib.sha256(b"").hexdigest().encode())
 
     def request(self, last: str, body: bytes, now: float) -> bytes:
         """The bytes of the request.
@@ -132,16 +132,28 @@ class PostSigner:
             self._begin_second(int(now))
         known, digest = self._hashed
         if body is not known:
-            digest = hashlib.sha256(body).hexdigest()
+            digest = hashlib.sha256(body).hexdigest().encode()
             self._hashed = (body, digest)
         # Signing encodes the encoded path once more. That changes only its percent signs.
-        escaped = last.replace("%", "%25")
-        canonical = f"{self._canonical_prefix}{escaped}{self._canonical_headers}{digest}".encode()
+        segment = last.encode()
+        canonical = b"%b%b%b%b" % (
+            self._canonical_prefix,
+            segment.replace(b"%", b"%25"),
+            self._canonical_headers,
+            digest,
+        )
         inner, outer = self._inner.copy(), self._outer.copy()
         inner.update(hashlib.sha256(canonical).hexdigest().encode())
         outer.update(inner.digest())
-        head = f"POST {self._prefix}{last}{self._head}{outer.hexdigest()}\r\ncontent-length: {len(body)}\r\n\r\n"
-        return head.encode() + body
+        signature = outer.hexdigest().encode()
+        return b"%b%b%b%b\r\ncontent-length: %d\r\n\r\n%b" % (
+            self._line,
+            segment,
+            self._head,
+            signature,
+            len(body),
+            body,
+        )
 
     def _begin_second(self, second: int) -> None:
         stamp = _stamp(second)
@@ -152,7 +164,7 @@ class PostSigner:
             headers["x-amz-security-token"] = credentials.token
         signed = ";".join(headers)  # they are in sorted order already
         lines = "".join(f"{name}:{value.strip()}\n" for name, value in headers.items())
-        self._canonical_headers = f"\n\n{lines}\n{signed}\n"
+        self._canonical_headers = f"\n\n{lines}\n{signed}\n".encode()
         # The part of the HMAC (RFC 2104) that is the same for all requests of this second: two thirds of its cost.
         block = key.ljust(hashlib.sha256().block_size, b"\0")
         self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in block))
@@ -162,7 +174,7 @@ class PostSigner:
         self._head = (
             f" HTTP/1.1\r\n{shown}authorization: AWS4-HMAC-SHA256 Credential={credentials.access_key}/{scope}, "
             f"SignedHeaders={signed}, Signature="
-        )
+        ).encode()
         self._second = second
 
 

@@ -55,6 +55,9 @@ class SendQueue:
         given_up, self._queues.given_up = self._queues.given_up, 0
         if given_up:
             self._observer.count("frames_given_up", given_up)
+        held_back, self._queues.given_up_held_back = self._queues.given_up_held_back, 0
+        if held_back:
+            self._observer.count("frames_conflated_by_quota", held_back)
         return outcomes
 
     def ready(self, now: float) -> int:
@@ -87,6 +90,9 @@ class SendQueue:
             self._again(batch.frames)
         self._outcomes[delivery] += len(batch.frames)
         self._queues.done(batch.queue_key)
+
+    def throttled(self) -> None:
+        """Nothing follows here: what the throttled message becomes, `answered` says. See `paced_queue`."""
 
     def _admits(self, frame: Frame) -> bool:
         try:
@@ -164,9 +170,13 @@ class SharedSendQueue(SendQueue):
         self._wake()
 
     def wait_for_room(self) -> None:
-        """Wait while the sender as a whole is behind. One slow viewer does not make it wait."""
+        """Wait while the sender as a whole is behind. One slow viewer does not make it wait.
+
+        It does not wait for the quota where newer data takes the place of older data: no more waits then than one value
+        for each viewer, and a crowded stream would make the others wait with it.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: self.ended or self._queues.waiting <= _ROOM)
+            self._changed.wait_for(lambda: self.ended or self._queues.waiting <= _ROOM or self._queues.replaces)
 
     def wait_until_empty(self, idle_s: float, most_s: float) -> bool:
         """Wait until every frame was sent, withheld or given up.
@@ -191,6 +201,13 @@ class SharedSendQueue(SendQueue):
             self.ended = True
             self._changed.notify_all()
         self._wake()
+
+    def hold_back(self, held: bool) -> None:
+        """Say whether nothing may be sent now, because the quota is used up. Then newer data takes the place of older
+        data, if the queues conflate at all."""
+        with self._changed:
+            self._queues.held_back = held
+            self._changed.notify_all()
 
     def take_outcomes(self) -> Counter[Delivery]:
         with self._changed:

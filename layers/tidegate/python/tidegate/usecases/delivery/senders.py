@@ -12,11 +12,12 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from time import monotonic
 
-from tidegate.domain.client_queues import WINDOW_S, ClientQueues, Frame, Missed
-from tidegate.ports.delivery import Delivery, Sender
+from tidegate.domain.client_queues import WINDOW_S, Batch, ClientQueues, Frame, Missed
+from tidegate.ports.delivery import Delivery, OutboundQueue, Sender
 from tidegate.ports.runtime import Observer
 from tidegate.usecases.delivery.failures import FOLLOW_UP_S, FailureHandler
 from tidegate.usecases.delivery.fresh_access import FreshAccess
+from tidegate.usecases.delivery.paced_queue import Pace, PacedQueue
 from tidegate.usecases.delivery.send_queue import SendQueue, SharedSendQueue
 
 #: When a worker hands over, it waits for what it has yet to send while messages are answered: until none was for so
@@ -98,12 +99,14 @@ class BackgroundSender:
         may_send: Callable[[], bool],
         conflate: bool,
         observer: Observer,
+        pace: Pace | None = None,
     ) -> None:
         """
         Args:
             sender: used by this object only.
             may_send: called before every send and every retry.
             conflate: as for `ClientQueues`.
+            pace: used by this object only. None sends as fast as the platform takes it.
         """
         self._access = access
         self._sender = sender
@@ -119,6 +122,9 @@ class BackgroundSender:
             wake=sender.wake,
             observer=observer,
         )
+        self._outgoing: OutboundQueue[Batch] = self._send_queue
+        if pace is not None:
+            self._outgoing = PacedQueue(self._send_queue, pace, self._send_queue.hold_back)
         self._threads = [
             Thread(target=work, name=name, daemon=True)
             for name, work in (("sender", self._send), ("follow-up", self._follow))
@@ -153,7 +159,7 @@ class BackgroundSender:
 
     def _send(self) -> None:
         try:
-            self._sender.send(self._send_queue)
+            self._sender.send(self._outgoing)
         except Exception as error:  # nothing is sent any more: the worker sees it by `healthy`
             self._observer.fault("the sender broke", error)
             self.healthy = False

@@ -1,0 +1,162 @@
+"""A queue whose messages leave no faster than the send quota allows.
+
+Invariant of this file: a message leaves only on a send that the quota granted at most `_GRANT_S` ago, and each grant is
+for one message. If the quota cannot be asked, nothing leaves until it can: the messages wait, and newer values take
+their place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+from typing import Generic
+
+from tidegate.domain.send_quota import SMALL, SendQuota, left_ms
+from tidegate.errors import Unavailable
+from tidegate.ports.delivery import Delivery, M, OutboundQueue, SendQuotaStore
+from tidegate.ports.runtime import Clock, Observer
+
+#: How long sends that were granted may be used, seconds. Unused ones are lost.
+_GRANT_S = 1.0
+#: A sender that goes on evenly asks so often in a second, not for each message.
+_ASKS = 5
+#: How long one ask may take, seconds. Meanwhile the sender does nothing else.
+_ASK_S = 0.5
+#: After an ask that failed, the quota is asked again after so many seconds.
+_FAILED_S = 0.25
+#: Senders that were refused ask again within so many milliseconds of the next window, each at a moment of its own.
+_SPREAD_MS = 20
+
+
+class Pace:
+    """The sends that one sender may make now. It asks for more when there are none. For one thread.
+
+    Times are monotonic seconds of the sender.
+    """
+
+    def __init__(
+        self,
+        store: SendQuotaStore,
+        quota: SendQuota,
+        *,
+        clock: Clock,
+        chance: Callable[[], float],
+        observer: Observer,
+    ) -> None:
+        """`chance`: a random number from 0 to less than 1, each time it is called."""
+        self._store = store
+        self._quota = quota
+        self._clock = clock
+        self._chance = chance
+        self._observer = observer
+        self._free = 0
+        self._until = 0.0
+        self._second = (0.0, 0, 0)  # since when, messages since then, messages of the second before
+        self._item = 0
+        self._throttled = False
+        #: When the quota may be asked again.
+        self.asks_at = 0.0
+
+    def may_send(self, waiting: int, now: float) -> bool:
+        """Whether one of the waiting messages may be sent. Asks the quota if it has to, and is allowed to by now."""
+        if self._free and now < self._until:
+            return True
+        if now < self.asks_at:
+            return False
+        self._ask(waiting, now)
+        return self._free > 0
+
+    def sent(self) -> None:
+        """One message was taken, to be sent."""
+        self._free -= 1
+        since, count, before = self._second
+        self._second = since, count + 1, before
+
+    def throttled(self) -> None:
+        """The platform took no more. The quota is told with the next ask."""
+        self._throttled = True
+
+    def _ask(self, waiting: int, now: float) -> None:
+        """Ask for what waits, or for what is likely to be sent until the next ask."""
+        ahead = self._sent_lately(now) // _ASKS
+        self._free = 0
+        try:
+            if self._throttled:
+                self._store.throttled(self._item, monotonic() + _ASK_S)
+                self._throttled = False
+            self._item = int(self._chance() * self._quota.items)
+            granted = self._take(max(waiting, ahead))
+            if not granted and waiting <= SMALL < ahead:
+                granted = self._take(waiting)
+        except Unavailable:
+            self._observer.count("send_quota_unavailable")
+            self.asks_at = now + _FAILED_S
+            return
+        if granted:
+            self._observer.count("sends_granted", granted)
+            self._free, self._until = granted, now + _GRANT_S
+            return
+        self._observer.count("sends_refused")
+        # Not all at the same moment: whoever comes first gets the most of a window.
+        wait_ms = left_ms(int(self._clock.now() * 1000)) + self._chance() * _SPREAD_MS
+        self.asks_at = now + wait_ms / 1000
+
+    def _sent_lately(self, now: float) -> int:
+        """Messages that were sent in the second before."""
+        since, count, _ = self._second
+        if now - since >= 1:
+            self._second = now, 0, count if now - since < 2 else 0
+        return self._second[2]
+
+    def _take(self, wanted: int) -> int:
+        return self._store.take(self._item, wanted, int(self._clock.now() * 1000), monotonic() + _ASK_S)
+
+
+class PacedQueue(Generic[M]):
+    """A `ports.delivery.OutboundQueue` around another one."""
+
+    def __init__(self, queue: OutboundQueue[M], pace: Pace, hold_back: Callable[[bool], object]) -> None:
+        """`hold_back` is told whether messages are held back: then newer values are to take the place of older ones."""
+        self._queue = queue
+        self._hold_back = hold_back
+        self._pace = pace
+        self._blocked_until = 0.0
+
+    @property
+    def ended(self) -> bool:
+        return self._queue.ended
+
+    @property
+    def due(self) -> float | None:
+        due = self._queue.due
+        if not self._blocked_until:
+            return due
+        return self._blocked_until if due is None else min(due, self._blocked_until)
+
+    def ready(self, now: float) -> int:
+        return 0 if now < self._blocked_until else self._queue.ready(now)
+
+    def take(self, now: float) -> M | None:
+        waiting = self._queue.ready(now)
+        was_blocked, self._blocked_until = self._blocked_until, 0.0
+        if not waiting:
+            return None
+        if not self._pace.may_send(waiting, now):
+            self._blocked_until = self._pace.asks_at
+        if bool(was_blocked) != bool(self._blocked_until):
+            self._hold_back(bool(self._blocked_until))
+        if self._blocked_until:
+            return None
+        message = self._queue.take(now)
+        if message is not None:
+            self._pace.sent()
+        return message
+
+    def before(self, message: M) -> M | None:
+        return self._queue.before(message)
+
+    def answered(self, message: M, delivery: Delivery) -> None:
+        self._queue.answered(message, delivery)
+
+    def throttled(self) -> None:
+        self._pace.throttled()
