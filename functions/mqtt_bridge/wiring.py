@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from time import sleep
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,12 +27,22 @@ def bridge_services(env: Mapping[str, str] | None = None) -> BridgeServices:
     from tidegate.usecases.delivery.bridge import Bridge
     from tidegate.usecases.delivery.fan_out import FanOut
     from tidegate.usecases.delivery.fresh_access import FreshAccess
+    from tidegate.usecases.delivery.interval import Interval
     from tidegate.usecases.delivery.senders import OneShotSender
     from tidegate.usecases.delivery.settle import Settle
 
     container = DeliveryProviders(env)
     settings = container.settings
     audiences = Audiences(container.subscriptions.audience, container.clock)
+    per_second = settings.max_updates_per_second
+    interval = None
+    if per_second:
+        interval = Interval(
+            last_values=container.last_values,
+            per_second=per_second,
+            clock=container.clock,
+            sleep=sleep,
+        )
     fan_out = FanOut(
         audiences=audiences,
         last_values=container.last_values,
@@ -44,6 +55,7 @@ def bridge_services(env: Mapping[str, str] | None = None) -> BridgeServices:
         max_message_bytes=settings.max_message_bytes,
         clock=container.clock,
         observer=container.observer,
+        interval=interval,
     )
     bridge = Bridge(
         enabled=settings.realtime_enabled and settings.mqtt_enabled,

@@ -44,11 +44,14 @@ from tidegate.domain.subscriptions import (
 from tidegate.domain.switches import SETTLING_S
 from tidegate.ports.gateway import (
     SETTLE_S,
+    WAITS_MS,
+    Admission,
     ConnectionStore,
     LastValueStore,
     Reservation,
     StreamStore,
     SubscriptionStore,
+    Verdict,
 )
 from tidegate.ports.limits import AttemptStore, CapStore, RateCounter, UpstreamHolds
 from tidegate.ports.revocation import FullRevalidationRuns, RevalidationRun
@@ -502,6 +505,25 @@ def test_each_topic_has_a_last_value(stores: Stores) -> None:
     assert values.note_overtaken("k", 100.0, "t/b"), "each topic is settled for itself"
     read = values.get("k", "t/a")
     assert read is not None and read.overtaken == 2 and values.note_settled("k", read, "t/a")
+
+
+def test_values_of_a_topic_are_sent_apart(stores: Stores) -> None:
+    values, now = stores.last_values, 1_000_000
+
+    def admit(number: int, at_ms: int, topic: str | None = "t") -> Admission:
+        return values.admit("k", LastValue(str(number), number, "m", topic), at_ms, 100)
+
+    assert admit(1, now) == Admission(Verdict.SEND)
+    assert admit(1, now + 1) == Admission(Verdict.SEND), "its answer was lost"
+    waiting = admit(3, now + 10)
+    assert waiting == Admission(Verdict.WAIT, now + 100)
+    assert admit(2, now + 11) == Admission(Verdict.OUTDATED)
+    assert admit(4, now + 12) == Admission(Verdict.LEAVE)
+    assert admit(1, now + 13, None) == Admission(Verdict.SEND), "another topic"
+    assert values.claim("k", "t", waiting, now + 100, 100) == LastValue("4", 4, "m", "t")
+    assert values.claim("k", "t", waiting, now + 100, 100) is None, "it is claimed once"
+    assert admit(5, now + 101) == Admission(Verdict.WAIT, now + 200), "what comes after the claim waits anew"
+    assert admit(6, now + 200 + WAITS_MS) == Admission(Verdict.SEND), "whoever waits so long no longer counts"
 
 
 def test_of_more_topics_than_are_kept_the_stalest_go(stores: Stores) -> None:

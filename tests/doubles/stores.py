@@ -29,14 +29,17 @@ from tidegate.domain.switches import SETTLING_S
 from tidegate.domain.upstreams import ended, free_at
 from tidegate.ports.gateway import (
     SETTLE_S,
+    WAITS_MS,
     AccessSnapshot,
     AccessStore,
+    Admission,
     ConnectionStore,
     LastValueStore,
     Reservation,
     SourceStreams,
     StreamStore,
     SubscriptionStore,
+    Verdict,
 )
 from tidegate.ports.limits import CapStore, UpstreamHolds
 from tidegate.ports.remote_api import RevokedVersions
@@ -347,6 +350,8 @@ class MemoryLastValues(LastValueStore):
     def __init__(self) -> None:
         self.rows: dict[str | tuple[str, str], LastValue] = {}
         self.settling_until: dict[str | tuple[str, str], float] = {}
+        self.next_ms: dict[str | tuple[str, str], int] = {}
+        self.waits_until_ms: dict[str | tuple[str, str], int] = {}
 
     def get(self, stream_key: str, topic: str | None = None) -> LastValue | None:
         return self.rows.get(_value_key(stream_key, topic))
@@ -361,6 +366,33 @@ class MemoryLastValues(LastValueStore):
             return False
         self.rows[key] = replace(value, overtaken=there.overtaken if there else 0)
         return True
+
+    def admit(self, stream_key: str, value: LastValue, now_ms: int, interval_ms: int) -> Admission:
+        key = _value_key(stream_key, value.topic)
+        there = self.rows.get(key)
+        repeated = there is not None and (there.order, there.payload) == (value.order, value.payload)
+        if not self.put_if_newer(stream_key, value):
+            return Admission(Verdict.OUTDATED)
+        next_ms = self.next_ms.get(key, now_ms)
+        if next_ms <= now_ms:
+            self.next_ms[key] = now_ms + interval_ms
+            return Admission(Verdict.SEND)
+        if repeated:
+            return Admission(Verdict.SEND)
+        if self.waits_until_ms.get(key, 0) > now_ms:
+            return Admission(Verdict.LEAVE)
+        self.waits_until_ms[key] = next_ms + WAITS_MS
+        return Admission(Verdict.WAIT, next_ms)
+
+    def claim(
+        self, stream_key: str, topic: str | None, waiting: Admission, now_ms: int, interval_ms: int
+    ) -> LastValue | None:
+        key = _value_key(stream_key, topic)
+        if self.waits_until_ms.get(key) != waiting.until_ms + WAITS_MS:
+            return None
+        del self.waits_until_ms[key]
+        self.next_ms[key] = now_ms + interval_ms
+        return self.rows.get(key)
 
     def trim(self, stream_key: str) -> int:
         stalest = self._of(stream_key)[MOST_TOPICS:]

@@ -30,6 +30,7 @@ from tidegate.usecases.delivery.catch_up import CatchUp
 from tidegate.usecases.delivery.failures import FailureHandler
 from tidegate.usecases.delivery.fan_out import FanOut
 from tidegate.usecases.delivery.fresh_access import FreshAccess
+from tidegate.usecases.delivery.interval import Interval
 from tidegate.usecases.delivery.senders import OneShotSender
 from tidegate.usecases.delivery.settle import Settle
 
@@ -67,14 +68,14 @@ class Unchanging:
         return SourceStreams(1, [self._stream])
 
 
-def device_message(number: int, topic: str, stream: Stream) -> Script:
+def device_message(number: int, topic: str, stream: Stream, *, apart: bool) -> Script:
     """The value `number`, handled by a process of its own; again a minute later when that fails or dies."""
 
     def script(answers: Answers) -> str:
         while True:
             try:
                 tries = answers.ask("platform", "begin")
-                _bridge(answers, stream, REPEATED_AFTER_S * (tries - 1))(
+                _bridge(answers, stream, REPEATED_AFTER_S * (tries - 1), apart=apart)(
                     DeviceMessage("a/#", topic, str(number).encode(), int(NOW * 1000) + number, "")
                 )
             except TidegateError:
@@ -84,7 +85,7 @@ def device_message(number: int, topic: str, stream: Stream) -> Script:
     return script
 
 
-def _bridge(answers: Answers, stream: Stream, later_s: float) -> Bridge:
+def _bridge(answers: Answers, stream: Stream, later_s: float, *, apart: bool) -> Bridge:
     clock, observer, unchanging = ManualClock(), MemoryObserver(), cast(Any, Unchanging(stream))
     clock.advance(later_s)
     last_values, catch_ups = cast(Any, Store(answers, "last values")), cast(Any, Store(answers, "catch-ups"))
@@ -96,6 +97,7 @@ def _bridge(answers: Answers, stream: Stream, later_s: float) -> Bridge:
         failure_handler=handler,
         observer=observer,
     )
+    interval = Interval(last_values=last_values, per_second=10, clock=clock, sleep=clock.advance)
     fan_out = FanOut(
         audiences=audiences,
         last_values=last_values,
@@ -103,6 +105,7 @@ def _bridge(answers: Answers, stream: Stream, later_s: float) -> Bridge:
         max_message_bytes=1000,
         clock=clock,
         observer=observer,
+        interval=interval if apart else None,
         chance=lambda: 1.0,
     )
     return Bridge(
@@ -156,6 +159,7 @@ class Values:
     Attributes:
         stored: the last values, with what was noted about each.
         settling: until when a sender settles, by key of the last value.
+        next_ms, waits_until_ms: when the next value may be sent, and until when somebody waits for that, likewise.
         sent: the number that the viewer was sent last, by topic.
         tries: how often each actor has begun.
         throttled: who has had its answer "throttled".
@@ -165,6 +169,8 @@ class Values:
 
     stored: Mapping[Any, LastValue] = field(default_factory=dict)
     settling: Mapping[Any, float] = field(default_factory=dict)
+    next_ms: Mapping[Any, int] = field(default_factory=dict)
+    waits_until_ms: Mapping[Any, int] = field(default_factory=dict)
     sent: Mapping[str, int] = field(default_factory=dict)
     tries: Mapping[str, int] = field(default_factory=dict)
     throttled: frozenset[str] = frozenset()
@@ -192,12 +198,14 @@ class Newest(Scene[Values]):
         throttled: Sequence[str] = (),
         refused: Sequence[str] = (),
         topics: Sequence[str] = ("a/b",),
+        apart: bool = False,
         faults: int = 0,
     ) -> None:
         """
         Args:
             messages: device messages, each with an actor.
             topics: the messages' topics, in turn.
+            apart: values of a topic are kept apart. All messages come at the same moment.
             catch_ups: most that may be asked for.
             welcome: a viewer who subscribed has a catch-up under way.
             throttled: actors whose first message to the viewer is refused.
@@ -215,7 +223,11 @@ class Newest(Scene[Values]):
         again: dict[str, Any] = {"crashes": True, "lossy": True, "again": True}
         self.actors = (
             *(
-                Actor(f"message {number}", device_message(number, topics[number % len(topics)], stream), **again)
+                Actor(
+                    f"message {number}",
+                    device_message(number, topics[number % len(topics)], stream, apart=apart),
+                    **again,
+                )
                 for number in range(1, messages + 1)
             ),
             *([Actor("welcome", catch_up(), **again)] if welcome else []),
@@ -230,7 +242,10 @@ class Newest(Scene[Values]):
 
     def key(self, stores: Values) -> Hashable:
         noted = frozenset((key, value.payload, value.overtaken) for key, value in stores.stored.items())
-        maps = (frozenset(each.items()) for each in (stores.settling, stores.sent, stores.tries))
+        maps = (
+            frozenset(each.items())
+            for each in (stores.settling, stores.next_ms, stores.waits_until_ms, stores.sent, stores.tries)
+        )
         return noted, *maps, stores.throttled, stores.refused, stores.catch_ups
 
     def environment(self, stores: Values) -> Iterator[tuple[str, Values]]:
@@ -255,12 +270,17 @@ class Newest(Scene[Values]):
         last_values = self.store_class()
         last_values.rows.update(stores.stored)
         last_values.settling_until.update(stores.settling)
+        last_values.next_ms.update(stores.next_ms)
+        last_values.waits_until_ms.update(stores.waits_until_ms)
         answer = getattr(last_values, call.method)(*call.args)
-        return (
-            replace(stores, stored=dict(last_values.rows), settling=dict(last_values.settling_until)),
-            ("got", answer),
-            None,
+        changed = replace(
+            stores,
+            stored=dict(last_values.rows),
+            settling=dict(last_values.settling_until),
+            next_ms=dict(last_values.next_ms),
+            waits_until_ms=dict(last_values.waits_until_ms),
         )
+        return changed, ("got", answer), None
 
     def _ask(self, stores: Values, actor: str, call: Call) -> tuple[Values, Answer, str | None]:
         """Ask for a catch-up."""

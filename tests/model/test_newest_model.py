@@ -13,6 +13,7 @@ from tests.doubles.stores import MemoryLastValues
 from tests.model.explorer import Explorer, Violation
 from tests.model.newest import Newest
 from tidegate.domain.subscriptions import LastValue
+from tidegate.ports.gateway import Admission, Verdict
 from tidegate.usecases.delivery import bridge, settle
 from tidegate.usecases.delivery import catch_up as catching_up
 from tidegate.usecases.delivery.failures import FailureHandler
@@ -29,6 +30,8 @@ SCENES: dict[str, Callable[[], Newest]] = {
     "three messages of two topics while a viewer comes": lambda: Newest(
         3, topics=["a/b", "a/c"], welcome=True, catch_ups=1
     ),
+    "three messages at once, kept apart": lambda: Newest(3, apart=True, catch_ups=2),
+    "two messages at once, kept apart, one dies or hears nothing": lambda: Newest(2, apart=True, faults=1),
     "two messages, two invocations die or hear nothing": lambda: Newest(2, faults=2),
     "three messages, one invocation dies or hears nothing": lambda: Newest(3, faults=1, catch_ups=2),
     "two messages while a viewer comes, one dies or hears nothing": lambda: Newest(2, welcome=True, faults=1),
@@ -93,8 +96,17 @@ class OneSeries(MemoryLastValues):
         return super().note_settled(stream_key, sent)
 
 
+class NobodyWaits(MemoryLastValues):
+    """A value that comes too early is stored, and left to nobody."""
+
+    def admit(self, stream_key: str, value: LastValue, now_ms: int, interval_ms: int) -> Admission:
+        admission = super().admit(stream_key, value, now_ms, interval_ms)
+        return Admission(Verdict.LEAVE) if admission.verdict is Verdict.WAIT else admission
+
+
 #: Stores without a safeguard.
 WITHOUT = {
+    "the wait for others to send": NobodyWaits,
     "a last value for each topic": OneSeries,
     "the note that a settling sender reads": NotesForgotten,
     "the newest value as a condition of the end": NewerIgnored,
@@ -110,6 +122,7 @@ WITHOUT = {
         ),
         ("the look after a send", lambda: Newest(2)),
         ("a last value for each topic", lambda: Newest(2, topics=["a/b", "a/c"])),
+        ("the wait for others to send", lambda: Newest(2, apart=True)),
         ("the note that a settling sender reads", lambda: Newest(3)),
         ("the newest value as a condition of the end", lambda: Newest(3)),
         ("the newest value after a repetition", lambda: Newest(2, faults=1)),

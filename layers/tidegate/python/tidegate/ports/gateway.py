@@ -219,6 +219,28 @@ class StreamStore(Protocol):
 SETTLE_S = 15
 
 
+#: How long somebody who waits to send the newest value is relied upon, milliseconds. The wait itself is a second at
+#: most, the interval of one value a second.
+WAITS_MS = 5_000
+
+
+class Verdict(StrEnum):
+    """What becomes of a value that was to be stored and sent."""
+
+    OUTDATED = "outdated"  # a newer one is stored, and this one is not
+    SEND = "send"  # now
+    WAIT = "wait"  # until the interval is over, then send the newest
+    LEAVE = "leave"  # somebody waits, and will send it or a newer one
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Answer of `LastValueStore.admit`. `until_ms`: when whoever waits may send; 0 for other verdicts."""
+
+    verdict: Verdict
+    until_ms: int = 0
+
+
 class LastValueStore(Protocol):
     """Last values: one for each stream, or for each topic of a stream that has many. `topic` is None for the former."""
 
@@ -232,6 +254,24 @@ class LastValueStore(Protocol):
 
         Repeating with the value that is stored returns True, so a lost answer does not lose the message. What was noted
         about the last value stays.
+        """
+
+    def admit(self, stream_key: str, value: LastValue, now_ms: int, interval_ms: int) -> Admission:
+        """Store the value as `put_if_newer` does, and say whether it may be sent now.
+
+        Two values of a topic are sent at least `interval_ms` apart. Of those that come earlier, the first waits for
+        the others: whoever waits then sends the newest. Somebody who waits longer than `WAITS_MS` no longer counts.
+
+        Args:
+            now_ms: epoch milliseconds.
+        """
+
+    def claim(
+        self, stream_key: str, topic: str | None, waiting: Admission, now_ms: int, interval_ms: int
+    ) -> LastValue | None:
+        """The newest value, for the one who has waited: it is to be sent now, and what comes after this waits anew.
+
+        None when somebody else has taken over.
         """
 
     def trim(self, stream_key: str) -> int:

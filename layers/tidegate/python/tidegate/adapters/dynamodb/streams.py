@@ -11,7 +11,15 @@ from collections.abc import Sequence
 
 from tidegate.adapters.dynamodb.client import ConditionFailed, DynamoDb, Item
 from tidegate.domain.subscriptions import MOST_TOPICS, Fault, LastValue, Stream
-from tidegate.ports.gateway import SETTLE_S, LastValueStore, SourceStreams, StreamStore
+from tidegate.ports.gateway import (
+    SETTLE_S,
+    WAITS_MS,
+    Admission,
+    LastValueStore,
+    SourceStreams,
+    StreamStore,
+    Verdict,
+)
 
 #: How long a stream is kept after its last subscribe, seconds. Subscriptions end within two hours, so after a day it
 #: has none.
@@ -145,21 +153,85 @@ class DynamoLastValues(LastValueStore):
 
     def put_if_newer(self, stream_key: str, value: LastValue) -> bool:
         """An update, because a put would forget what was noted."""
-        key, name = _value_key(stream_key, value.topic), {}
+        key, update, values = self._written(stream_key, value)
+        return self._did(key, update, _NEWER, **values)
+
+    def _written(self, stream_key: str, value: LastValue) -> tuple[Item, str, Item]:
+        """The key, and what an update sets."""
+        key = _value_key(stream_key, value.topic)
         update = "SET #payload = :payload, #timestamp_ms = :at, #message_id = :id, #deleted = :deleted, #ttl = :ttl"
-        if value.topic not in (None, key["topic"]):
-            update, name = f"{update}, #name = :name", {"name": value.topic}
-        return self._did(
-            key,
-            update,
-            "attribute_not_exists(#stream_key) OR #timestamp_ms < :at OR (#timestamp_ms = :at AND #message_id <= :id)",
-            payload=value.payload,
-            at=value.timestamp_ms,
-            id=value.message_id,
-            deleted=value.deleted,
-            ttl=value.timestamp_ms // 1000 + VALUE_LIFE_S,
-            **name,
+        ttl = value.timestamp_ms // 1000 + VALUE_LIFE_S
+        values = {"payload": value.payload, **_order(value), "deleted": value.deleted, "ttl": ttl}
+        if value.topic in (None, key["topic"]):
+            return key, update, values
+        return key, f"{update}, #name = :name", values | {"name": value.topic}
+
+    def admit(self, stream_key: str, value: LastValue, now_ms: int, interval_ms: int) -> Admission:
+        """One write as a rule. Two when it has to wait, or to be left to somebody who waits."""
+        key, update, values = self._written(stream_key, value)
+        send = (
+            f"{update}, #next_ms = :next",
+            f"({_NEWER}) AND (attribute_not_exists(#next_ms) OR #next_ms <= :now)",
+            values | {"now": now_ms, "next": now_ms + interval_ms},
         )
+        try:
+            self._db.update(self._table, key, *send)
+            return Admission(Verdict.SEND)
+        except ConditionFailed as failed:
+            there = failed.item
+        for _ in range(_ROUNDS):
+            if there is None:  # it has gone meanwhile
+                break
+            if _order(_value(there)) == _order(value) and there["payload"] == value.payload:
+                return Admission(Verdict.SEND)  # the answer was lost, or it is a repetition
+            if (there["timestamp_ms"], there["message_id"]) > value.order:
+                return Admission(Verdict.OUTDATED)
+            try:
+                return self._later(key, update, values, there, now_ms)
+            except ConditionFailed as failed:
+                there = failed.item
+        # Others were always first. A value too many is no harm.
+        return Admission(Verdict.SEND if self.put_if_newer(stream_key, value) else Verdict.OUTDATED)
+
+    def _later(self, key: Item, update: str, values: Item, there: Item, now_ms: int) -> Admission:
+        """Store a value that may not be sent yet. Raises `ConditionFailed` when that has changed meanwhile."""
+        next_ms = there.get("next_ms", now_ms)
+        if there.get("waits_until_ms", 0) > now_ms:
+            condition = f"({_NEWER}) AND #waits_until_ms > :now"
+            self._db.update(self._table, key, update, condition, values | {"now": now_ms})
+            return Admission(Verdict.LEAVE)
+        waits = next_ms + WAITS_MS
+        self._db.update(
+            self._table,
+            key,
+            f"{update}, #waits_until_ms = :waits",
+            f"({_NEWER}) AND #next_ms = :next AND (attribute_not_exists(#waits_until_ms) OR #waits_until_ms <= :now)",
+            values | {"waits": waits, "next": next_ms, "now": now_ms},
+        )
+        return Admission(Verdict.WAIT, next_ms)
+
+    def claim(
+        self, stream_key: str, topic: str | None, waiting: Admission, now_ms: int, interval_ms: int
+    ) -> LastValue | None:
+        key = _value_key(stream_key, topic)
+        for _ in range(_ROUNDS):
+            newest = self.get(stream_key, topic)
+            if newest is None:
+                return None
+            try:
+                self._db.update(
+                    self._table,
+                    key,
+                    "SET #next_ms = :next REMOVE #waits_until_ms",
+                    f"{_UNCHANGED} AND #waits_until_ms = :waits",
+                    {**_order(newest), "next": now_ms + interval_ms, "waits": waiting.until_ms + WAITS_MS},
+                )
+            except ConditionFailed as failed:
+                if failed.item is None or failed.item.get("waits_until_ms") != waiting.until_ms + WAITS_MS:
+                    return None
+            else:
+                return newest
+        return self.get(stream_key, topic)
 
     def trim(self, stream_key: str) -> int:
         stalest = self._of(stream_key)[MOST_TOPICS:]
@@ -209,6 +281,9 @@ class DynamoLastValues(LastValueStore):
 _NO_TOPIC = "#"
 #: Longest sort key, bytes (DynamoDB's quotas). A topic of an external broker may be longer: then its hash is the key.
 _LONGEST_KEY = 1024
+#: How often a write is tried that others may be ahead of.
+_ROUNDS = 4
+_NEWER = "attribute_not_exists(#stream_key) OR #timestamp_ms < :at OR (#timestamp_ms = :at AND #message_id <= :id)"
 _UNCHANGED = "#timestamp_ms = :at AND #message_id = :id"
 
 

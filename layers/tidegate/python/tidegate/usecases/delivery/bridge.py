@@ -110,9 +110,9 @@ class Bridge:
         topic = message.topic if stream.by_topic else None
         value = LastValue(payload, message.timestamp_ms, message.message_id, topic)
         delivered = self._fan_out.deliver(stream, value)
-        if not delivered.outdated:
-            self._settle.after(stream, value)
-        elif self._may_repeat(stream, topic, message):
+        if delivered.sent is not None:
+            self._settle.after(stream, delivered.sent)
+        elif delivered.outdated and self._may_repeat(stream, topic, message):
             started = self._clock.monotonic()
             self._settle(stream, topic)
             self._settled[stream.stream_key, topic] = started

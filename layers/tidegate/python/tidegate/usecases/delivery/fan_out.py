@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from tidegate.domain.client_queues import Frame
 from tidegate.domain.subscriptions import LastValue, Stream, Subscription
 from tidegate.ports.delivery import Delivery
-from tidegate.ports.gateway import LastValueStore
+from tidegate.ports.gateway import LastValueStore, Verdict
 from tidegate.ports.runtime import Clock, Observer
 from tidegate.protocol import messages
 from tidegate.protocol.messages import ErrorCode, Status
 from tidegate.usecases.delivery.audiences import Audiences
+from tidegate.usecases.delivery.interval import Interval
 from tidegate.usecases.delivery.topic_cap import TopicCap
 from tidegate.usecases.gateway.stream_frames import value_frame
 
@@ -29,10 +30,13 @@ class Delivered:
     Attributes:
         outcomes: the number of viewers per outcome, as far as it is known yet.
         outdated: nothing was sent, because a newer value is stored.
+        sent: the value that was sent: the one that was to be delivered, or a newer one in its place. None when it was
+            left to somebody else, or is no value.
     """
 
     outcomes: Mapping[Delivery, int]
     outdated: bool = False
+    sent: LastValue | None = None
 
     @property
     def count(self) -> int:
@@ -51,11 +55,12 @@ class FanOut:
         max_message_bytes: int,
         clock: Clock,
         observer: Observer,
+        interval: Interval | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
         """`send` is a `OneShotSender` or a `BackgroundSender`. `max_message_bytes`: largest frame.
 
-        `chance`: as for `TopicCap`.
+        `interval`: keeps values of a topic apart; None sends each at once. `chance`: as for `TopicCap`.
         """
         self._audiences = audiences
         self._last_values = last_values
@@ -63,6 +68,7 @@ class FanOut:
         self._max_bytes = max_message_bytes
         self._clock = clock
         self._observer = observer
+        self._interval = interval
         self._cap_topics = TopicCap(last_values, chance, observer)
 
     def deliver(self, stream: Stream, value: LastValue) -> Delivered:
@@ -76,18 +82,29 @@ class FanOut:
         # The payload alone is too large for any frame. Whole frames are checked again, for each datasource id.
         if len(value.payload.encode("utf-8", "surrogatepass")) > self._max_bytes:
             return self.notify(stream, ErrorCode.MESSAGE_TOO_LARGE, messages.TOO_LARGE)
-        if not self._last_values.put_if_newer(stream.stream_key, value):
+        wanted = self._stored(stream, value)
+        if wanted is Verdict.OUTDATED:
             self._observer.count("messages_outdated")
             return Delivered({}, outdated=True)
-        delivered = self.send(stream, value)
-        self._observer.count("messages_fanned_out")
         if value.topic is not None:
             self._cap_topics(stream.stream_key, value.topic)
+        if not isinstance(wanted, LastValue):
+            self._observer.count("messages_conflated")
+            return Delivered({})
+        delivered = self.send(stream, wanted)
+        self._observer.count("messages_fanned_out")
         return delivered
+
+    def _stored(self, stream: Stream, value: LastValue) -> LastValue | Verdict:
+        """Store a value. Returns what is to be sent now, or why nothing is."""
+        if self._interval is not None:
+            return self._interval(stream, value)
+        return value if self._last_values.put_if_newer(stream.stream_key, value) else Verdict.OUTDATED
 
     def send(self, stream: Stream, value: LastValue) -> Delivered:
         """Send a value that is stored to every viewer who may receive it. Raises as `deliver`."""
-        return self._send_all(stream, lambda datasource_id: value_frame(datasource_id, value), of=value)
+        outcomes = self._send_all(stream, lambda datasource_id: value_frame(datasource_id, value), of=value).outcomes
+        return Delivered(outcomes, sent=value)
 
     def viewers(self, stream: Stream) -> Sequence[Subscription]:
         """*Index.* Whom a value is sent to, read at most a second ago."""
