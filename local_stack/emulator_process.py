@@ -1,7 +1,8 @@
-"""Runs the emulator, with its MQTT port as strict as AWS IoT Core's.
+"""Runs the emulator, with its MQTT port as strict as AWS IoT Core's, and its SQS as AWS authorizes it.
 
 By itself the emulator listens for MQTT on every interface, and lets a client without a certificate publish anything.
-Here it listens where `BIND_HOST` says, and ends a TLS handshake that brings no certificate.
+Here it listens where `BIND_HOST` says, and ends a TLS handshake that brings no certificate. It wants a right of its own
+for `SendMessageBatch`, which AWS does not know.
 
 This file runs in the emulator's own virtual environment. It imports nothing of the project.
 """
@@ -15,6 +16,7 @@ import sys
 from typing import Any
 
 from ministack.app import main
+from ministack.core import iam_actions
 from ministack.services import iot
 
 
@@ -28,6 +30,17 @@ def require_certificates() -> None:
         return context
 
     iot._mtls_build_ssl_context = strict
+
+
+def authorize_batches_as_single_calls() -> None:
+    """Authorize a batch by the right to the single call. Source: Service Authorization Reference, Amazon SQS."""
+    action_of = iam_actions.extract_iam_action
+
+    def of_one(service: str, *request: Any) -> str | None:
+        action: str | None = action_of(service, *request)
+        return action.removesuffix("Batch") if service == "sqs" and action else action
+
+    iam_actions.extract_iam_action = of_one
 
 
 def listen_on(host: str) -> None:
@@ -44,5 +57,6 @@ def listen_on(host: str) -> None:
 
 if __name__ == "__main__":
     require_certificates()
+    authorize_batches_as_single_calls()
     listen_on(os.environ["BIND_HOST"])
     sys.exit(main())
