@@ -88,6 +88,7 @@ class Gateway(Construct):
                 t.CONNECTIONS: ["GetItem", "UpdateItem", "DeleteItem"],
                 t.SUBSCRIPTIONS: [
                     "GetItem",
+                    "BatchGetItem",
                     "PutItem",
                     "UpdateItem",
                     "DeleteItem",

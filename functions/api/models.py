@@ -342,6 +342,22 @@ class SessionAnswer(ApiModel):
     expires_at: str
 
 
+class DashboardSessionRequest(ApiModel):
+    """`currentToken` is a valid session token of the same dashboard. With it a public viewer does not count as new."""
+
+    share_token: Annotated[str, Field(max_length=200)] | None = None
+    current_token: Annotated[str, Field(max_length=8192)] | None = None
+
+
+class DashboardSessionAnswer(ApiModel):
+    """All three times are by the server's clock. `refreshAfter` is when to ask for the next token."""
+
+    token: str
+    expires_at: str
+    refresh_after: str
+    server_time: str
+
+
 class AuditAnswer(ApiModel):
     """An event, or how often the same happened in the five minutes that begin at `at`.
 

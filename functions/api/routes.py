@@ -443,6 +443,34 @@ def mint(body: m.SessionRequest, user: MaybeUser, services: Services, address: A
     return m.SessionAnswer(token=minted.token, expires_at=messages.timestamp(minted.expires_at))
 
 
+@router.post("/dashboards/{dashboard_id}/session", tags=["sessions"], status_code=201)
+def mint_for_dashboard(
+    dashboard_id: PathId,
+    body: m.DashboardSessionRequest,
+    user: MaybeUser,
+    services: Services,
+    address: Address,
+) -> m.DashboardSessionAnswer:
+    """Mint one session token for all datasources of a dashboard. With it, one `subscribe` opens all their streams.
+
+    Who gets one, the limits and `currentToken` are as for `POST /api/datasource-sessions`. It counts as one token. The
+    two kinds may name each other as `currentToken`.
+
+    What a datasource asks for is checked when it is subscribed to, each time. So a viewer who may see the dashboard
+    gets a token, and is refused those datasources whose profiles are not for public use.
+
+    Ask for the next token at `refreshAfter`. It is spread over a quarter of the token's life, so that viewers who came
+    together do not come back together. Compare it with `serverTime`, not with the clock of the device.
+    """
+    minted = services.mint(MintRequest(user, address, dashboard_id, None, body.share_token, body.current_token))
+    return m.DashboardSessionAnswer(
+        token=minted.token,
+        expires_at=messages.timestamp(minted.expires_at),
+        refresh_after=messages.timestamp(minted.refresh_after),
+        server_time=messages.timestamp(minted.minted_at),
+    )
+
+
 # --- operations --------------------------------------------------------------------------------------------
 
 

@@ -54,6 +54,29 @@ async def test_a_device_reaches_viewers(smoke: Smoke, visibility: str) -> None:
     await viewer.close()
 
 
+@row("one session for a board of ten")
+async def test_board(smoke: Smoke, note: Note) -> None:
+    broker, names = smoke.stack["demo"]["brokers"]["public"], [f"d{number}" for number in range(10)]
+    datasources = [mqtt(name, broker, f"{OWN}/board/{name}") for name in names]
+    made = smoke.user("editor").call("POST", "/api/dashboards", document("Smoke", datasources))
+    path = f"/api/dashboards/{made['id']}"
+    smoke.user("editor").call("PUT", f"{path}/visibility", {"visibility": "public"})
+    token = smoke.anonymous().call("POST", f"{path}/session", {})["token"]
+    viewer = await smoke.viewer()
+    asked = {"type": "subscribe", "requestId": "board", "dashboardId": made["id"]}
+    await viewer.send({**asked, "datasourceIds": [*names, "none"], "sessionToken": token})
+    for name in [*names, "none"]:
+        ack = await viewer.until(
+            lambda frame, name=name: (frame["type"], frame.get("datasourceId")) == ("ack", name)  # type: ignore[misc]
+        )
+        expect(ack["ok"] is (name != "none"), f"{ack}")
+    wanted = smoke.payload()
+    await smoke.publish(f"{OWN}/board/{names[-1]}", wanted)
+    await viewer.data(wanted)
+    note("ten acks for one subscribe, and a refusal of the eleventh that refused no other")
+    await viewer.close()
+
+
 @row("text and binary payloads")
 async def test_text(smoke: Smoke) -> None:
     demo = smoke.stack["demo"]["public"]

@@ -158,6 +158,25 @@ def test_the_cap_of_a_connection_is_exact(stores: Stores) -> None:
     assert reserved(stores, other, ConnectionRoom(7, 0, 100)) is Reservation.OTHER_DASHBOARD
 
 
+def test_several_keys_are_reserved_together_or_not_at_all(stores: Stores) -> None:
+    stores.connections.open(Connection("c=", "ip", 1000))
+    keys = [SubscriptionKey("d", "c=", f"s#{number}") for number in range(50)]
+    exact = ConnectionRoom(50, 7, 50)
+    assert not stores.connections.reserve_all(keys, ConnectionRoom(49, 7, 50), "dash#d#0")
+    assert not stores.connections.reserve_all(keys, ConnectionRoom(50, 7, 49), "dash#d#0")
+    assert not stores.connections.reserve_all([SubscriptionKey("d", "none=", "s")], exact, "dash#d#0")
+    there = stores.connections.get("c=")
+    assert there is not None and not there.subscriptions and not there.begun and not there.slots
+    assert stores.connections.reserve_all(keys, exact, "dash#d#0")
+    there = stores.connections.get("c=")
+    assert there is not None and there.subscriptions == {key.datasource_id: "d" for key in keys}
+    assert there.begun == {7: 50} and there.slots == {"dash#d#0"}
+    assert not stores.connections.reserve_all(keys[:2], ConnectionRoom(100, 7, 100), "dash#d#0"), "they are there"
+    more = SubscriptionKey("d", "c=", "more")
+    assert not stores.connections.reserve_all([more], exact, "dash#d#0")
+    assert stores.connections.reserve(more, there, exact, "dash#d#0") is Reservation.FULL, "it says why"
+
+
 def test_new_subscriptions_of_a_window_are_exact(stores: Stores) -> None:
     """Of many at once, no more begin than may begin. Ending one gives nothing back, and the next window is free."""
     opened(stores)

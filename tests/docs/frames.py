@@ -16,6 +16,7 @@ from tidegate.domain.budgets import new_subscriptions
 from tidegate.domain.intents import build_intent, intent_hash
 from tidegate.domain.revocations import Task, TaskKind
 from tidegate.domain.subscriptions import LastValue
+from tidegate.domain.tokens import DASHBOARD_SCOPE
 from tidegate.ports.delivery import Delivery
 from tidegate.protocol.messages import ErrorCode
 
@@ -51,7 +52,7 @@ class Scene:
 
         self.container.sender.post = recorded  # type: ignore[method-assign]  # every way of sending ends there
 
-    def says(self, **fields: str) -> str:
+    def says(self, **fields: object) -> str:
         """A client message is handled; returns it as it was sent."""
         text = json.dumps(fields, separators=(",", ":"))
         self.container.handle("c", text)
@@ -61,6 +62,14 @@ class Scene:
         token = self.container.token(datasource_id) if token is None else token
         return self.says(
             type="subscribe", requestId="r-1", dashboardId=DASHBOARD, datasourceId=datasource_id, sessionToken=token
+        )
+
+    def subscribes_to_all(self) -> str:
+        """Refreshes what is watched, and watches the other."""
+        token = self.container.token("", scope=DASHBOARD_SCOPE, intent_hash=None)
+        ids = [DATASOURCE, RELAYED]
+        return self.says(
+            type="subscribe", requestId="r-1", dashboardId=DASHBOARD, datasourceIds=ids, sessionToken=token
         )
 
     def taken(self) -> list[str]:
@@ -87,6 +96,10 @@ def _watching() -> dict[str, str]:
     scene, found = Scene(), {}
     found["subscribe"] = scene.subscribes()
     found["ack"], found["status connected"] = scene.taken()
+    found["subscribe several"] = scene.subscribes_to_all()
+    scene.taken()
+    scene.says(type="unsubscribe", requestId="r-1", datasourceId=RELAYED)
+    scene.taken()
     scene.container.publish(b'{"celsius": 21.50}')
     (found["data"],) = scene.taken()
     found["ping"] = scene.says(type="ping", requestId="r-2")

@@ -23,7 +23,7 @@ def answered(
     """The intent that introspection answers with for a datasource."""
     intent = build_intent("d", datasource, broker=broker, credential=credential)
     claim = Claim("d", "s", Principal("u", None, 1), "h", 1)
-    claims = SimpleNamespace(dashboard_id="d", datasource_id="s", scope="datasource:stream")
+    claims = SimpleNamespace(dashboard_id="d", datasource_id="s", scope="datasource:stream", for_dashboard=False)
     stubs: dict[str, Any] = {
         "tokens": SimpleNamespace(verify=lambda *_: claims),
         "authorizer": SimpleNamespace(

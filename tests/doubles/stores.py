@@ -69,6 +69,11 @@ class MemoryAccess(AccessStore):
     def intent(self, dashboard_id: str, datasource_id: str) -> Mapping[str, object] | None:
         return self.intents.get((dashboard_id, datasource_id))
 
+    def intents_of(self, dashboard_id: str) -> Mapping[str, Mapping[str, object]]:
+        return {
+            datasource: intent for (dashboard, datasource), intent in self.intents.items() if dashboard == dashboard_id
+        }
+
 
 #: Small, so that tests see more than one page.
 _PAGE = 3
@@ -104,6 +109,9 @@ class MemoryRemoteAccess(AccessStore, RevokedVersions):
 
     def intent(self, dashboard_id: str, datasource_id: str) -> Mapping[str, object] | None:
         return None
+
+    def intents_of(self, dashboard_id: str) -> Mapping[str, Mapping[str, object]]:
+        return {}
 
     def raise_to(self, dashboard_id: str, version: int) -> None:
         with self._lock:
@@ -141,6 +149,20 @@ class MemoryConnections(ConnectionStore):
                 row = replace(row, subscriptions=held_now, begun=room.counted(row.begun))
             self.rows[key.connection_id] = replace(row, slots=row.slots | {slot})
             return Reservation.RESERVED
+
+    def reserve_all(self, keys: Sequence[SubscriptionKey], room: ConnectionRoom, slot: str) -> bool:
+        with self.lock:
+            row = self.rows.get(keys[0].connection_id)
+            if row is None or row.closing or any(key.datasource_id in row.subscriptions for key in keys):
+                return False
+            if len(row.subscriptions) + len(keys) > room.at_once:
+                return False
+            begun = {**row.begun, room.window: row.begun.get(room.window, 0) + len(keys)}
+            if begun[room.window] > room.in_window:
+                return False
+            held = {**row.subscriptions, **{key.datasource_id: key.dashboard_id for key in keys}}
+            self.rows[keys[0].connection_id] = replace(row, subscriptions=held, begun=begun, slots=row.slots | {slot})
+            return True
 
     def note_slot(self, connection_id: str, slot: str) -> bool:
         with self.lock:
@@ -200,6 +222,9 @@ class MemorySubscriptions(SubscriptionStore):
 
     def get(self, key: SubscriptionKey) -> Subscription | None:
         return self.rows.get(key)
+
+    def get_all(self, keys: Sequence[SubscriptionKey]) -> Mapping[SubscriptionKey, Subscription]:
+        return {key: self.rows[key] for key in keys if key in self.rows}
 
     def put_hidden(self, row: Subscription) -> bool:
         with self._lock:

@@ -246,6 +246,15 @@ EXAMPLES: Mapping[str, tuple[Example, ...]] = {
             changes=False,
         ),
     ),
+    "POST /api/dashboards/{dashboard_id}/session": (
+        Example(lambda call: {}, note="by id", by_dashboard=True, changes=False),
+        Example(
+            lambda call: {"shareToken": call.dashboard["shareToken"]},
+            note="with the share token",
+            by_dashboard=True,
+            changes=False,
+        ),
+    ),
     "GET /api/operations/audit": (Example(),),
     "POST /internal/gateway/datasource-introspect": (
         Example(lambda call: {"sessionToken": "x"}, note="with the caller's login"),
@@ -280,7 +289,8 @@ def routes() -> list[str]:
 
 def message_kinds() -> list[str]:
     """Every kind of message that the gateway reads."""
-    return [kind.__name__.removesuffix("Message").lower() for kind in get_args(ClientMessage)]
+    names = [kind.__name__.removesuffix("Message") for kind in get_args(ClientMessage)]
+    return [name.removesuffix("Several").lower() for name in names]
 
 
 #: Parts of the answer to `GET /api/dashboards/{dashboard_id}`, each with how it is found there.
@@ -368,6 +378,20 @@ def _subscribe(call: Call) -> str:
     return _said(call, {"type": "subscribe", "requestId": "r", "sessionToken": token, **_of(call)})
 
 
+def _subscribe_to_both(call: Call) -> str:
+    """What the datasource for everybody is answered, and the one for members."""
+    link = {"shareToken": call.dashboard["shareToken"]} if call.visibility != "private" else {}
+    status, answer = call.api("POST", f"/api/dashboards/{call.dashboard['id']}/session", link)
+    if status != 201:
+        return "no token"
+    gateway, connection_id = call.world.gateway, f"c{next(_NUMBERS)}="
+    assert gateway.open(connection_id) == 200
+    asked = {"type": "subscribe", "requestId": "r", "dashboardId": call.dashboard["id"]}
+    gateway.say(connection_id, asked | {"datasourceIds": ["t", "members"], "sessionToken": answer["token"]})
+    acks = [frame for frame in gateway.frames(connection_id) if frame["type"] == "ack"]
+    return ", ".join(str(ack.get("errorCode", "ack")) for ack in acks)
+
+
 def _subscribe_with_login(call: Call) -> str:
     token = call.api.token or "none"
     return _said(call, {"type": "subscribe", "requestId": "r", "sessionToken": token, **_of(call)})
@@ -387,6 +411,7 @@ MESSAGES: Mapping[str, Mapping[str, Callable[[Call], str]]] = {
     "connect": {"": _connect},
     "subscribe": {
         "with the session token that the caller gets": _subscribe,
+        "to two datasources, the second for members, with the session token for the dashboard": _subscribe_to_both,
         "with the caller's login": _subscribe_with_login,
         "with the owner's session token": _subscribe_with_owners_token,
     },

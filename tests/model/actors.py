@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 from tests.doubles.platform import ManualClock, MemoryCatchUpQueue, MemoryObserver
@@ -13,7 +14,7 @@ from tidegate.domain.access import PUBLIC_SUBJECT, Role, UserAccess
 from tidegate.domain.client_queues import Batch
 from tidegate.domain.revocations import Task, TaskKind
 from tidegate.domain.subscriptions import Connection, LastValue, Stream, Subscription, SubscriptionKey
-from tidegate.domain.tokens import STREAM_SCOPE, SessionClaims
+from tidegate.domain.tokens import DASHBOARD_SCOPE, STREAM_SCOPE, SessionClaims
 from tidegate.errors import TidegateError
 from tidegate.ports.delivery import Delivery, OutboundMessage, OutboundQueue, SendResult
 from tidegate.ports.runtime import Clock
@@ -22,10 +23,10 @@ from tidegate.usecases.delivery.failures import FailureHandler
 from tidegate.usecases.delivery.fan_out import FanOut
 from tidegate.usecases.delivery.fresh_access import FreshAccess
 from tidegate.usecases.delivery.senders import OneShotSender
-from tidegate.usecases.gateway.authorizer import Authorization, LocalAuthorizer
+from tidegate.usecases.gateway.authorizer import Authorization, LocalAuthorizer, _checked
 from tidegate.usecases.gateway.end_connection import EndConnection
 from tidegate.usecases.gateway.handle_message import HandleMessage
-from tidegate.usecases.gateway.subscribe import Subscribe, SubscribePolicy
+from tidegate.usecases.gateway.subscribe import Subscribe, Subscribed, SubscribePolicy
 from tidegate.usecases.gateway.unsubscribe import Unsubscribe
 from tidegate.usecases.limits.message_budget import MessageBudget
 from tidegate.usecases.revocation.end_expired import EndExpired
@@ -34,6 +35,8 @@ from tidegate.usecases.revocation.revalidate import Revalidate
 from tidegate.usecases.revocation.terminate_subscriptions import TerminateSubscriptions
 
 DASHBOARD, DATASOURCE, HASH, MEMBER, OWNER = "d", "s", "hash", "member", "owner"
+#: Of a dashboard with two.
+BOTH_DATASOURCES = (DATASOURCE, "s2")
 NOW = ManualClock().now()
 STREAM = Stream("stream", "mqtt", "json", "a/#", "a/b")
 USERS = {user_id: UserAccess(user_id, Role.VIEWER, True, 1) for user_id in (MEMBER, OWNER)}
@@ -160,6 +163,19 @@ class StepAuthorizer(LocalAuthorizer):
     def __call__(self, claims: SessionClaims, token: str, now: float) -> Authorization:
         return Authorization(self.check(claims, now).claim, STREAM)
 
+    def of_all(
+        self, claims: Sequence[SessionClaims], token: str, now: float
+    ) -> Sequence[Authorization | TidegateError]:
+        snapshot = self._snapshot(claims[0].dashboard_id, claims[0].principal.subject, claims[0].principal.is_public)
+
+        def one(claim: SessionClaims) -> Authorization | TidegateError:
+            try:
+                return Authorization(_checked(claim, snapshot, now).claim, STREAM)
+            except TidegateError as refusal:
+                return refusal
+
+        return [one(claim) for claim in claims]
+
 
 def subscribe(actor: str, connection: str, version: int | None, ttl: int = 300) -> Script:
     """A subscribe message with a token of that share version; a member's when None. -1: of the version there is when
@@ -173,6 +189,25 @@ def subscribe(actor: str, connection: str, version: int | None, ttl: int = 300) 
         except TidegateError as refusal:
             return f"refused: {refusal.code}"
         return f"acked {done.row.version}"
+
+    return script
+
+
+def subscribe_all(actor: str, connection: str, version: int | None) -> Script:
+    """A subscribe message for two datasources, with the dashboard's token of that share version; a member's when
+    None."""
+
+    def script(answers: Answers) -> str:
+        claims = replace(
+            _claims(version, 300), datasource_id="", scope=DASHBOARD_SCOPE, intent_hash=None, viewer_id="viewer"
+        )
+        use_case = _subscribing(answers, actor, claims, ManualClock())
+        try:
+            done = use_case.several(connection, DASHBOARD, BOTH_DATASOURCES, "token")
+        except TidegateError as refusal:
+            return f"refused: {refusal.code}"
+        acked = [name for name, outcome in done.items() if isinstance(outcome, Subscribed)]
+        return f"acked {-1 if version is None else version} {' '.join(acked)}" if acked else "refused: all"
 
     return script
 

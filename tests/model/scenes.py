@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tests.doubles.stores import MemoryConnections, MemorySubscriptions
-from tests.model.actors import DASHBOARD, DATASOURCE, HASH, MEMBER, NOW, OWNER, USERS
+from tests.model.actors import BOTH_DATASOURCES, DASHBOARD, DATASOURCE, HASH, MEMBER, NOW, OWNER, USERS
 from tests.model.explorer import Actor, Answer, Call, Scene, State, Violation
 from tidegate.domain.access import (
     PUBLIC_SUBJECT,
@@ -95,12 +95,14 @@ class Viewers(Scene[ViewerStores]):
         spared: bool = False,
         ends: int = -1,
         lives_s: int = 200,
+        datasources: Sequence[str] = (DATASOURCE,),
     ) -> None:
         """
         Args:
             live: connections that are subscribed in the beginning, each with its share version (None: the member).
             spared: no revocation concerns this datasource, so nobody may be ended.
             ends: guests up to this share version are ended by the first revocation, whatever `allowed` says.
+            datasources: of the dashboard. All have the same intent.
             lives_s: how long the tokens of those in `live` still hold, seconds. 0: they have just expired.
         """
         self.actors = tuple(actors)
@@ -113,6 +115,7 @@ class Viewers(Scene[ViewerStores]):
         self._spared = spared
         self._ends = ends
         self._lives_s = lives_s
+        self._datasources = datasources
 
     def start(self) -> ViewerStores:
         rows = {}
@@ -131,7 +134,9 @@ class Viewers(Scene[ViewerStores]):
             )
             for connection_id in self._connections
         }
-        access = DashboardAccess(DASHBOARD, 1, Visibility.LINK, OWNER, {MEMBER: AclLevel.VIEWER}, {DATASOURCE: HASH})
+        access = DashboardAccess(
+            DASHBOARD, 1, Visibility.LINK, OWNER, {MEMBER: AclLevel.VIEWER}, dict.fromkeys(self._datasources, HASH)
+        )
         return ViewerStores(rows, connections, access, index=dict(rows) if self._lagging else None)
 
     def key(self, stores: ViewerStores) -> Hashable:
@@ -145,6 +150,7 @@ class Viewers(Scene[ViewerStores]):
                 )
             ),
             stores.access.share_version,
+            tuple(sorted(stores.access.intents.items())),
             len(stores.access.acl),
             stores.user.active,
             stores.owner.active,
@@ -241,7 +247,7 @@ class Viewers(Scene[ViewerStores]):
             if stores.read_at[actor] - stores.ended_at.get(row.generation, stores.now) > BOUND_S:
                 raise Violation("data is sent more than a second after its viewer has unsubscribed")
         elif frame["type"] == "error" and not frame["retryable"]:
-            there = stores.rows.get(SubscriptionKey(DASHBOARD, connection_id, DATASOURCE))
+            there = stores.rows.get(SubscriptionKey(DASHBOARD, connection_id, frame["datasourceId"]))
             if there is not None and there.live and not _refused(there, _access(stores)):
                 raise Violation("a viewer whose subscription is valid is told that it was revoked")
         elif frame["type"] == "error" and frame["reason"] == "expired":
@@ -255,7 +261,7 @@ class Viewers(Scene[ViewerStores]):
             if f"pass over {event}" not in state.happened or state.outcomes[f"pass over {event}"] != "done":
                 continue
             for row in state.stores.rows.values():
-                if row.live and 0 <= row.version <= self._ends:
+                if row.live and 0 <= row.version <= self._ends and row.key.datasource_id == DATASOURCE:
                     raise Violation("a guest of the withdrawn datasource is visible after its pass")
                 # Nobody is given a right back here, so what an event took stays taken; later versions are not its.
                 if row.live and _refused(row, access) and _refused(row, _access(state.stores)):
@@ -271,15 +277,15 @@ class Viewers(Scene[ViewerStores]):
         stores = state.stores
         for key, row in stores.rows.items():
             held = stores.connections.get(key.connection_id)
-            if row.live and (held is None or DATASOURCE not in held.subscriptions):
+            if row.live and (held is None or key.datasource_id not in held.subscriptions):
                 raise Violation("a live row has no key in its connection")
             if row.live and held is not None and not held.slots:
                 raise Violation("a live row has no place in its dashboard's quota")
         if state.faults == self.faults:
             for connection_id, connection in stores.connections.items():
-                key = SubscriptionKey(DASHBOARD, connection_id, DATASOURCE)
-                if DATASOURCE in connection.subscriptions and key not in stores.rows:
-                    raise Violation("a connection's set holds a key without a row")
+                for datasource_id in connection.subscriptions:
+                    if SubscriptionKey(DASHBOARD, connection_id, datasource_id) not in stores.rows:
+                        raise Violation("a connection's set holds a key without a row")
 
     def _check_expired(self, state: State[ViewerStores]) -> None:
         """What has expired was told and ended, unless a run could not go on: then the next one finds it."""
@@ -298,13 +304,16 @@ class Viewers(Scene[ViewerStores]):
             if not outcome.startswith("acked") or connection_id in left:
                 continue
             version = int(outcome.split()[1])
+            acked = outcome.split()[2:] or [DATASOURCE]
             held = guest_version_holds(stores.access, version, DATASOURCE)
             if version != -1 and not (held and stores.owner.active):
                 continue
             if version == -1 and (MEMBER not in stores.access.acl or not stores.user.active):
                 continue
-            there = stores.rows.get(SubscriptionKey(DASHBOARD, connection_id, DATASOURCE))
-            if there is None or not there.live:
+            if not all(stores.access.intents[datasource_id] == HASH for datasource_id in acked):
+                continue
+            rows = [stores.rows.get(SubscriptionKey(DASHBOARD, connection_id, each)) for each in acked]
+            if not all(there is not None and there.live for there in rows):
                 raise Violation(f"{actor} was acked, is still allowed, and has no live row")
 
 
@@ -332,6 +341,7 @@ def _rows_key(rows: Mapping[SubscriptionKey, Subscription]) -> Hashable:
         sorted(
             (
                 key.connection_id,
+                key.datasource_id,
                 row.generation,
                 row.visible,
                 row.termination.by if row.termination else "",
@@ -362,6 +372,12 @@ def _withdraw(access: Access, datasource_id: str) -> Access:
     dashboard, user, owner = access
     version, withdrawal = dashboard.share_version + 1, withdraw(dashboard, [datasource_id])
     return replace(dashboard, share_version=version, withdrawal=withdrawal), user, owner
+
+
+def change_intent(access: Access) -> Access:
+    """The second datasource is changed: it reads from another source."""
+    dashboard, user, owner = access
+    return replace(dashboard, intents={**dashboard.intents, BOTH_DATASOURCES[1]: "changed"}), user, owner
 
 
 def remove_member(access: Access) -> Access:

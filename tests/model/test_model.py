@@ -3,7 +3,7 @@ it stops holding as soon as one safeguard is taken out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 
 from tests.model import scenes
 from tests.model.actors import (
+    BOTH_DATASOURCES,
     MEMBER,
     OWNER,
     disconnect,
@@ -19,12 +20,15 @@ from tests.model.actors import (
     revalidate,
     revoke,
     subscribe,
+    subscribe_all,
     unsubscribe,
 )
 from tests.model.explorer import Actor, Explored, Explorer, Violation
 from tests.model.scenes import (
+    Access,
     Rows,
     Viewers,
+    change_intent,
     deactivate,
     deactivate_owner,
     remove_member,
@@ -36,11 +40,12 @@ from tests.model.scenes import (
 from tidegate.domain.access import allowed, withdraw
 from tidegate.domain.revocations import Task, TaskKind
 from tidegate.domain.subscriptions import Subscription, SubscriptionKey, TerminationClaim, same_authorization
+from tidegate.errors import TidegateError
 from tidegate.usecases.delivery import audiences
 from tidegate.usecases.delivery.fresh_access import FreshAccess
 from tidegate.usecases.gateway import handle_message
 from tidegate.usecases.gateway import subscribe as subscribing
-from tidegate.usecases.gateway.subscribe import Subscribe
+from tidegate.usecases.gateway.subscribe import Subscribe, Subscribed
 from tidegate.usecases.revocation import terminate_subscriptions as cut_viewers
 
 
@@ -53,6 +58,16 @@ def _one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
 def viewer(connection: str, version: int | None, tag: str = "", **options: Any) -> Actor:
     name = f"subscribe {connection} {tag or version}"
     return Actor(name, subscribe(name, connection, version), **options)
+
+
+def whole(connection: str, version: int | None, **options: Any) -> Actor:
+    """A viewer with the dashboard's token, for both of its datasources."""
+    name = f"subscribe {connection} both {version}"
+    return Actor(name, subscribe_all(name, connection, version), **options)
+
+
+def board(actors: list[Actor], change: Callable[[Access], Access], **options: Any) -> Viewers:
+    return Viewers([*actors, *revoking(0)], revocations=[change], datasources=BOTH_DATASOURCES, **options)
 
 
 def revoking(number: int, connections: tuple[str, ...] = ("c",), **options: Any) -> list[Actor]:
@@ -218,6 +233,19 @@ SCENES = {
             ticks=3,
         )
     ),
+    "a dashboard's token, a rotation": Explorable(lambda: board([whole("c", 1)], rotate), 1),
+    "a dashboard's token, one intent changes": Explorable(lambda: board([whole("c", None)], change_intent), 1),
+    "a dashboard's token, a member is removed": Explorable(lambda: board([whole("c", None)], remove_member), 1),
+    "a dashboard's token, an owner is deactivated": Explorable(lambda: board([whole("c", 1)], deactivate_owner), 1),
+    "a dashboard's token, a profile of one is withdrawn": Explorable(
+        lambda: board([whole("c", 1)], withdraw_here, ends=1), 1
+    ),
+    "a dashboard's token beside one of a datasource": Explorable(
+        lambda: Viewers([whole("c", 1), viewer("c", 1)], datasources=BOTH_DATASOURCES)
+    ),
+    "a dashboard's token, the subscribe dies or hears nothing": Explorable(
+        lambda: board([whole("c", 1, **FAULTY)], rotate, faults=1), 1
+    ),
 }
 
 #: Smaller versions of the scenes that are large: fewer actors, rounds or ticks, and every safeguard is still missed.
@@ -367,11 +395,51 @@ def weak_query(scene: Viewers) -> None:
     scene.weak_query = True
 
 
+VERIFIED = Subscribe._verified
+
+
+def verdict_of_the_first(self: Subscribe, rows: Sequence[Subscription], *others: Any) -> Sequence[bool | TidegateError]:
+    """What holds of the first row is taken to hold of all."""
+    return [VERIFIED(self, rows[:1], *others)[0]] * len(rows)
+
+
+def begun_one_verified_for_all(
+    self: Subscribe, keys: Sequence[SubscriptionKey], admitted: Any, connection: Any, deadline: Any
+) -> dict[str, Any]:
+    """Verified when the first row is put, and then the others are put."""
+    slot = self._admit(keys, connection, deadline)
+    verdict: bool | TidegateError | None = None
+    outcomes: dict[str, Any] = {}
+    for key in keys:
+        put = self._put(key, connection, admitted[key])
+        if put is None:
+            continue
+        verdict = VERIFIED(self, [put[0]], slot, deadline)[0] if verdict is None else verdict
+        if verdict is True and self._subscriptions.make_visible(put[0]):
+            outcomes[key.datasource_id] = Subscribed(*put, False, 0.0)
+    return outcomes
+
+
+#: What is taken out of subscribing -> the method that is another one then.
+WITHOUT = {
+    "the verifying read": ("_verified", lambda _, rows, *_others: [True] * len(rows)),
+    "a verdict for each row": ("_verified", verdict_of_the_first),
+    "the verifying read after all rows are put": ("_begun", begun_one_verified_for_all),
+}
+
+
 @pytest.mark.parametrize(
     ("taken_out", "name", "prepare"),
     [
         ("the attempt id", "an old token and a new one, a rotation", with_rows(AnyAttempt)),
         ("the verifying read", "two attempts with one token, a rotation", None),
+        ("the verifying read", "a dashboard's token, a rotation", None),
+        ("the verifying read", "a dashboard's token, one intent changes", None),
+        ("the verifying read", "a dashboard's token, a member is removed", None),
+        ("the verifying read", "a dashboard's token, an owner is deactivated", None),
+        ("the floor of a datasource", "a dashboard's token, a profile of one is withdrawn", None),
+        ("a verdict for each row", "a dashboard's token, one intent changes", None),
+        ("the verifying read after all rows are put", "a dashboard's token, a rotation", None),
         ("the condition on visibility", "two attempts with one token, a rotation", with_rows(ShownRegardless)),
         ("the wait for a cut row", "a new token, two rotations", with_rows(CutRowsTakenOver)),
         ("the strongly consistent query", "a lagging index", weak_query),
@@ -403,8 +471,8 @@ def test_without_any_one_safeguard_it_fails(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     match taken_out:
-        case "the verifying read":
-            monkeypatch.setattr(Subscribe, "_verified", lambda *_: True)
+        case "the verifying read" | "a verdict for each row" | "the verifying read after all rows are put":
+            monkeypatch.setattr(Subscribe, *WITHOUT[taken_out])
         case "the mark as a right" | "the mark as a right, of two over what has expired":
             monkeypatch.setattr(TerminationClaim, "holds_against", lambda *_: False)
         case "the age of a decision looked at last":

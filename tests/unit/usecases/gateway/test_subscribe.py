@@ -110,7 +110,7 @@ def test_a_member_who_is_removed_from_a_public_dashboard_comes_back_as_a_guest()
     container.change(visibility=Visibility.PUBLIC)
     container.subscribe("c", DASHBOARD, DATASOURCE, container.token(user="member"))
     container.change(acl={})
-    assert container.authorizer.recheck(container.subscriptions.rows[KEY].claim, container.clock.now())
+    assert container.authorizer.recheck([container.subscriptions.rows[KEY].claim], container.clock.now())[0]
     with pytest.raises(Denied):
         container.subscribe("c", DASHBOARD, DATASOURCE, container.token(user="member"))
     container.subscribe("c", DASHBOARD, DATASOURCE, container.token(user="member", share_version=1))

@@ -6,31 +6,40 @@ of the signed-in user. With it, a password reset ends the tokens that were minte
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tidegate.domain.access import PUBLIC_SUBJECT, Claim, Principal, Role
 from tidegate.domain.identifiers import is_identifier
-from tidegate.errors import Unauthenticated
+from tidegate.errors import Denied, Unauthenticated
 
 #: The largest number that every JSON reader takes without loss: RFC 8259, section 6.
 _EXACT = 2**53 - 1
 
-#: Scope of a session token that may stream.
+#: Scope of a session token that may stream one datasource.
 STREAM_SCOPE = "datasource:stream"
+#: Scope of a session token for a whole dashboard. It opens nothing by itself: see `SessionClaims.of_datasource`.
+DASHBOARD_SCOPE = "dashboard:stream"
+#: A token is to be refreshed in this part of its life. It begins at one half, as for tokens of one datasource, and is
+#: a quarter long: of 1,000 viewers who came together, four a second come back with the default life of 300 s.
+_REFRESH_FROM, _REFRESH_WITHIN = 0.5, 0.25
+
+#: Claims that a token for a whole dashboard has not.
+_OF_ONE_DATASOURCE = ("datasourceId", "credentialProfileId", "intentHash")
 
 
 @dataclass(frozen=True, slots=True)
 class SessionClaims:
-    """Claims of a session token: one datasource of one dashboard, for one principal.
+    """Claims of a session token: one datasource of one dashboard, or all of them, for one principal.
 
     Attributes:
         subject: user id or `public`.
-        dashboard_id, datasource_id: what may be streamed.
-        scope: `datasource:stream`.
+        dashboard_id, datasource_id: what may be streamed. `datasource_id` is empty in a token for a whole dashboard.
+        scope: `datasource:stream`, or `dashboard:stream` for a whole dashboard.
         issued_at, expires_at: epoch seconds.
         jti: the token's id; None when the issuer states none.
-        intent_hash: hash of the intent it was minted for; None when the issuer states none.
+        intent_hash: hash of the intent it was minted for; None when the issuer states none, and for a whole dashboard.
         share_version, session_version: see `Principal`.
         role: the principal's role, for people who read logs. It decides nothing.
         credential_profile_id: the profile that the datasource uses; None when it uses none.
@@ -59,6 +68,27 @@ class SessionClaims:
         if version is None and self.subject == PUBLIC_SUBJECT:
             version = 0
         return Principal(self.subject, version, self.session_version)
+
+    @property
+    def for_dashboard(self) -> bool:
+        """Whether it is for all datasources of the dashboard."""
+        return self.scope == DASHBOARD_SCOPE
+
+    def of_datasource(self, dashboard_id: str, datasource_id: str) -> SessionClaims:
+        """These claims for one datasource. A token for a whole dashboard is narrowed to it.
+
+        The narrowed claims rest on the intent that the datasource has when they are checked. So what minting checks for
+        a datasource has to be checked with them. `Authorizer` does.
+
+        Raises:
+            Denied: the token is for another dashboard or datasource.
+        """
+        datasource = datasource_id if self.for_dashboard else self.datasource_id
+        if (self.dashboard_id, datasource) != (dashboard_id, datasource_id):
+            raise Denied("Datasource identifiers do not match token claims")
+        if not self.for_dashboard:
+            return self
+        return replace(self, datasource_id=datasource_id, scope=STREAM_SCOPE, intent_hash=None)
 
     def claim(self, current_intent_hash: str) -> Claim:
         """What a subscription made with this token rests on. A token without an intent hash takes the current one."""
@@ -91,6 +121,17 @@ class UserClaims:
     logged_in_at: int
 
 
+def refresh_after(claims: SessionClaims) -> float:
+    """When the holder should come back for a new token, epoch seconds.
+
+    It is spread over a quarter of the token's life by the token's id, which is random. So viewers who came together do
+    not come back together.
+    """
+    chance = int.from_bytes(hashlib.sha256((claims.jti or "").encode()).digest()[:4], "big") / 2**32
+    life = claims.expires_at - claims.issued_at
+    return claims.issued_at + life * (_REFRESH_FROM + _REFRESH_WITHIN * chance)
+
+
 def session_payload(claims: SessionClaims) -> dict[str, object]:
     """The JWT payload of the claims, without issuer and audience."""
     payload: dict[str, object] = {
@@ -106,6 +147,9 @@ def session_payload(claims: SessionClaims) -> dict[str, object]:
         "iat": claims.issued_at,
         "exp": claims.expires_at,
     }
+    if claims.for_dashboard:
+        for name in _OF_ONE_DATASOURCE:
+            del payload[name]
     if claims.session_version is not None:
         payload["sv"] = claims.session_version
     if claims.viewer_id is not None:
@@ -117,13 +161,17 @@ def session_claims(payload: Mapping[str, object]) -> SessionClaims:
     """Read a verified payload.
 
     Raises:
-        Unauthenticated: a required claim is missing or of the wrong type.
+        Unauthenticated: a required claim is missing or of the wrong type, or a token for a whole dashboard names a
+            datasource.
     """
+    scope = _text(payload, "scope")
+    if scope == DASHBOARD_SCOPE and any(payload.get(name) is not None for name in _OF_ONE_DATASOURCE):
+        raise Unauthenticated("Invalid token")
     return SessionClaims(
         subject=_text(payload, "sub"),
         dashboard_id=_text(payload, "dashboardId"),
-        datasource_id=_text(payload, "datasourceId"),
-        scope=_text(payload, "scope"),
+        datasource_id="" if scope == DASHBOARD_SCOPE else _text(payload, "datasourceId"),
+        scope=scope,
         issued_at=int(moment(payload, "iat") or 0),
         expires_at=_expiry(payload),
         jti=_optional_text(payload, "jti"),

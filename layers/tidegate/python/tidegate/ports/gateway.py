@@ -57,6 +57,9 @@ class AccessStore(Protocol):
     def intent(self, dashboard_id: str, datasource_id: str) -> Mapping[str, object] | None:
         """The canonical intent stored for a datasource (see `domain.intents`); None when there is none."""
 
+    def intents_of(self, dashboard_id: str) -> Mapping[str, Mapping[str, object]]:
+        """Datasource id -> `intent` of all datasources, in one read."""
+
 
 class Reservation(StrEnum):
     """Outcome of `ConnectionStore.reserve`."""
@@ -86,6 +89,13 @@ class ConnectionStore(Protocol):
         key that it has already is not counted. So repeating changes nothing.
         """
 
+    def reserve_all(self, keys: Sequence[SubscriptionKey], room: ConnectionRoom, slot: str) -> bool:
+        """Add several new keys of one connection and dashboard, count them, and note the slot, in one write.
+
+        The condition: as for `reserve`, for every key, none of which the connection has. Otherwise nothing is written
+        and the answer is False: `reserve` tells of each key why. A lost answer may hide that it was written.
+        """
+
     def note_slot(self, connection_id: str, slot: str) -> bool:
         """Note another slot before it is taken. False when the connection is gone or closing."""
 
@@ -111,6 +121,9 @@ class ConnectionStore(Protocol):
 
 class SubscriptionStore(Protocol):
     def get(self, key: SubscriptionKey) -> Subscription | None: ...
+
+    def get_all(self, keys: Sequence[SubscriptionKey]) -> Mapping[SubscriptionKey, Subscription]:
+        """The rows that exist of these keys, which all differ, strongly consistent, in one read."""
 
     def put_hidden(self, row: Subscription) -> bool:
         """Write the row hidden, over the row that is stored under its key, if any.

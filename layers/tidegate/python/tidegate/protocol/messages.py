@@ -58,6 +58,16 @@ class SubscribeMessage:
 
 
 @dataclass(frozen=True, slots=True)
+class SubscribeSeveralMessage:
+    """`subscribe` with `datasourceIds`: different ids, in the order in which they came first, at least one."""
+
+    request_id: str
+    dashboard_id: str
+    datasource_ids: tuple[str, ...]
+    session_token: str
+
+
+@dataclass(frozen=True, slots=True)
 class UnsubscribeMessage:
     request_id: str
     datasource_id: str
@@ -68,7 +78,7 @@ class PingMessage:
     request_id: str | None
 
 
-ClientMessage = SubscribeMessage | UnsubscribeMessage | PingMessage
+ClientMessage = SubscribeMessage | SubscribeSeveralMessage | UnsubscribeMessage | PingMessage
 
 
 class BadMessage(Exception):
@@ -101,11 +111,7 @@ def parse(text: str, max_bytes: int, now: float) -> ClientMessage:
     kind = (_field(fields, "type") or "").lower()
     request_id, datasource_id = _request_id(fields.get("requestId")), _field(fields, "datasourceId")
     if kind == "subscribe":
-        dashboard_id, token = _field(fields, "dashboardId"), _field(fields, "sessionToken")
-        if request_id and dashboard_id and datasource_id and token:
-            return SubscribeMessage(request_id, dashboard_id, datasource_id, token)
-        needed = "subscribe requires requestId, dashboardId, datasourceId, and sessionToken"
-        raise BadMessage(refused(request_id, datasource_id, ErrorCode.PROTOCOL_ERROR, needed, now))
+        return _subscribe(fields, request_id, datasource_id, now)
     if kind == "unsubscribe":
         if request_id and datasource_id:
             return UnsubscribeMessage(request_id, datasource_id)
@@ -116,9 +122,35 @@ def parse(text: str, max_bytes: int, now: float) -> ClientMessage:
     raise BadMessage(error(datasource_id, ErrorCode.PROTOCOL_ERROR, "Unsupported realtime message type", now))
 
 
+def _subscribe(
+    fields: Mapping[str, object], request_id: str | None, datasource_id: str | None, now: float
+) -> SubscribeMessage | SubscribeSeveralMessage:
+    dashboard_id, token = _field(fields, "dashboardId"), _field(fields, "sessionToken")
+    if "datasourceIds" in fields:
+        several = _several(fields)
+        if request_id and dashboard_id and several and token and "datasourceId" not in fields:
+            return SubscribeSeveralMessage(request_id, dashboard_id, several, token)
+        needed = (
+            "subscribe with datasourceIds requires requestId, dashboardId, sessionToken, a list of at least one id, "
+        )
+        needed += "and no datasourceId"
+        raise BadMessage(refused(request_id, None, ErrorCode.PROTOCOL_ERROR, needed, now))
+    if request_id and dashboard_id and datasource_id and token:
+        return SubscribeMessage(request_id, dashboard_id, datasource_id, token)
+    needed = "subscribe requires requestId, dashboardId, datasourceId, and sessionToken"
+    raise BadMessage(refused(request_id, datasource_id, ErrorCode.PROTOCOL_ERROR, needed, now))
+
+
 def _field(fields: Mapping[str, object], name: str) -> str | None:
     value = fields.get(name)
     return value.strip() or None if isinstance(value, str) else None
+
+
+def _several(fields: Mapping[str, object]) -> tuple[str, ...] | None:
+    """The ids in `datasourceIds`, each once. None when it is no list, or holds something else."""
+    listed = fields["datasourceIds"]
+    ids = [_field({"id": each}, "id") for each in listed] if isinstance(listed, list) else []
+    return tuple(dict.fromkeys(each for each in ids if each)) if all(ids) else None
 
 
 def _request_id(value: object) -> str | None:

@@ -71,6 +71,9 @@ class DynamoAccess(AccessStore):
     def intent(self, dashboard_id: str, datasource_id: str) -> Mapping[str, object] | None:
         return stored_intents(self._db, self._table, dashboard_id, only=datasource_id).get(datasource_id)
 
+    def intents_of(self, dashboard_id: str) -> Mapping[str, Mapping[str, object]]:
+        return stored_intents(self._db, self._table, dashboard_id)
+
 
 class DynamoRemoteAccess(AccessStore, RevokedVersions):
     """Access items of a remote API's dashboards, made from the share versions that the API has revoked.
@@ -98,6 +101,10 @@ class DynamoRemoteAccess(AccessStore, RevokedVersions):
     def intent(self, dashboard_id: str, datasource_id: str) -> Mapping[str, object] | None:
         """Always None: a remote API's intents are not kept here."""
         return None
+
+    def intents_of(self, dashboard_id: str) -> Mapping[str, Mapping[str, object]]:
+        """Always empty, for the same reason."""
+        return {}
 
     def raise_to(self, dashboard_id: str, version: int) -> None:
         with suppress(ConditionFailed):

@@ -1,13 +1,13 @@
 """The connections table.
 
 Invariant of this file: a row's `subscriptions` map (datasource id -> dashboard id) is its set of subscription keys.
-Only `reserve` adds to it: while there is room, and the row exists and is not closing. It counts what it adds in the map
-`begun` (window -> count), in the same write.
+Only `reserve` and `reserve_all` add to it: while there is room, and the row exists and is not closing. They count what
+they add in the map `begun` (window -> count), in the same write.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from tidegate.adapters.dynamodb.client import ConditionFailed, DynamoDb, Item, update_action
@@ -23,6 +23,9 @@ ROW_LIFE_S = 4 * 3600
 
 #: How often a reservation is tried while others change the same key.
 _RESERVE_ATTEMPTS = 8
+
+#: Keys of one write at most. An expression may be 4 KB.
+_RESERVED_TOGETHER = 50
 
 _OPEN = "attribute_exists(#connection_id) AND attribute_not_exists(#closing)"
 
@@ -87,6 +90,28 @@ class DynamoConnections(ConnectionStore):
             {"dashboard": key.dashboard_id, "slot": {slot}, "none": 0, "one": 1} | limits,
             names,
         )
+
+    def reserve_all(self, keys: Sequence[SubscriptionKey], room: ConnectionRoom, slot: str) -> bool:
+        # A window that nothing was counted in yet has no attribute to compare.
+        if len(keys) > min(_RESERVED_TOGETHER, room.in_window):
+            return False
+        left = {"at_once": room.at_once - len(keys), "in_window": room.in_window - len(keys)}
+        names = {f"datasource{number}": key.datasource_id for number, key in enumerate(keys)}
+        added = ", ".join(f"#subscriptions.#{name} = :dashboard" for name in names)
+        new = " AND ".join(f"attribute_not_exists(#subscriptions.#{name})" for name in names)
+        try:
+            self._db.update(
+                self._table,
+                {"connection_id": keys[0].connection_id},
+                f"SET {added}, #begun.#window = if_not_exists(#begun.#window, :none) + :count ADD #slots :slot",
+                f"{_OPEN} AND {new} AND size(#subscriptions) <= :at_once "
+                "AND (attribute_not_exists(#begun.#window) OR #begun.#window <= :in_window)",
+                {"dashboard": keys[0].dashboard_id, "slot": {slot}, "none": 0, "count": len(keys)} | left,
+                names | {"window": str(room.window)},
+            )
+        except ConditionFailed:
+            return False
+        return True
 
     def _reserve_again(self, key: SubscriptionKey, slot: str) -> None:
         """Note the slot for a key that is there."""

@@ -8,7 +8,7 @@ left undone is found again. Every later write of a subscribe is conditional on t
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
 from tidegate.adapters.dynamodb.client import (
@@ -58,6 +58,10 @@ class DynamoSubscriptions(SubscriptionStore):
     def get(self, key: SubscriptionKey) -> Subscription | None:
         item = self._db.get(self._table, _key(key))
         return _row(item) if item else None
+
+    def get_all(self, keys: Sequence[SubscriptionKey]) -> Mapping[SubscriptionKey, Subscription]:
+        rows = map(_row, self._db.get_many(self._table, [_key(key) for key in keys]))
+        return {row.key: row for row in rows}
 
     def put_hidden(self, row: Subscription) -> bool:
         equal, values = _live_on(row.claim)

@@ -23,6 +23,7 @@ from tidegate.domain.limits import (
     gateway_key,
 )
 from tidegate.domain.profiles import CredentialType
+from tidegate.domain.tokens import SessionClaims
 from tidegate.errors import Denied, InvalidInput, LimitReached
 from tidegate.ports.control_plane import CredentialCipher, ProfileStore
 from tidegate.ports.gateway import SessionTokens
@@ -58,6 +59,8 @@ class Introspect:
     def __call__(self, token: str, dashboard_id: str | None, datasource_id: str | None) -> dict[str, Any]:
         """Introspect a token. `dashboard_id` and `datasource_id` must match the token unless they are None.
 
+        A token for a whole dashboard matches any datasource of it, and needs `datasource_id`.
+
         Raises:
             Denied, NotFound, Unauthenticated: the holder may not. The texts are part of the internal API.
             SecretUnreadable: the credential cannot be decrypted. This does not refuse the holder, so the caller must
@@ -65,11 +68,7 @@ class Introspect:
             Unavailable: a store or the key's service did not answer.
         """
         now = self._clock.now()
-        claims = self._tokens.verify(token, now)
-        if dashboard_id is not None and dashboard_id != claims.dashboard_id:
-            raise Denied("dashboardId does not match token")
-        if datasource_id is not None and datasource_id != claims.datasource_id:
-            raise Denied("datasourceId does not match token")
+        claims = _narrowed(self._tokens.verify(token, now), dashboard_id, datasource_id)
         admitted = self._authorizer.check(claims, now)
         claim = admitted.claim
         intent = self._authorizer.intent(claim)
@@ -104,6 +103,18 @@ class Introspect:
             "scope": claims.scope,
             "intent": shown,
         }
+
+
+def _narrowed(claims: SessionClaims, dashboard_id: str | None, datasource_id: str | None) -> SessionClaims:
+    if dashboard_id is not None and dashboard_id != claims.dashboard_id:
+        raise Denied("dashboardId does not match token")
+    if claims.for_dashboard:
+        if datasource_id is None:
+            raise Denied("datasourceId is needed with a token for a whole dashboard")
+        return claims.of_datasource(claims.dashboard_id, datasource_id)
+    if datasource_id is not None and datasource_id != claims.datasource_id:
+        raise Denied("datasourceId does not match token")
+    return claims
 
 
 @dataclass(frozen=True, slots=True)

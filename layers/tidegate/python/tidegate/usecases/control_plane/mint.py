@@ -1,6 +1,7 @@
-"""Mint a session token for one datasource of one dashboard.
+"""Mint a session token for one datasource of one dashboard, or for a whole dashboard.
 
-The order is: own limits, access, datasource, profile policies, shared limit, sign. The caller's own limits come first,
+The order is: own limits, access, datasource, profile policies, shared limit, sign. A token for a whole dashboard names
+no datasource: what is checked here of one is checked when it is subscribed to. The caller's own limits come first,
 also for a dashboard that does not exist, so that guessing is limited like anything else.
 
 Invariant of this file: limits count under verified values only: the address, the user of a login, the viewer that a
@@ -27,7 +28,7 @@ from tidegate.domain.access import (
 from tidegate.domain.audit import AuditEvent
 from tidegate.domain.intents import Intent
 from tidegate.domain.stream_policy import check_destination, check_public_use
-from tidegate.domain.tokens import STREAM_SCOPE, SessionClaims
+from tidegate.domain.tokens import DASHBOARD_SCOPE, STREAM_SCOPE, SessionClaims, refresh_after
 from tidegate.domain.users import User
 from tidegate.errors import Denied, LimiterUnavailable, NotFound, TidegateError
 from tidegate.ports.control_plane import AuditLog, DashboardStore, ProfileStore
@@ -68,10 +69,18 @@ class MintPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Minted:
-    """A session token. `expires_at`: epoch seconds."""
+    """A session token.
+
+    Attributes:
+        expires_at: epoch seconds.
+        refresh_after: when its holder should ask for the next one, epoch seconds: see `domain.tokens.refresh_after`.
+        minted_at: epoch seconds.
+    """
 
     token: str
     expires_at: int
+    refresh_after: float
+    minted_at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +90,7 @@ class MintRequest:
     Attributes:
         user: the signed-in user; None for public viewers.
         address: the client's address in the form that limits count.
+        datasource_id: None for a token for the whole dashboard.
         share_token: from the link of a dashboard; None without a link.
         current_token: a session token of the same dashboard that this viewer holds already. With a valid one a public
             viewer is not new.
@@ -89,13 +99,13 @@ class MintRequest:
     user: User | None
     address: str
     dashboard_id: str
-    datasource_id: str
+    datasource_id: str | None
     share_token: str | None = None
     current_token: str | None = None
 
 
 class Mint:
-    """The use case behind `POST /datasource-sessions`."""
+    """The use case behind `POST /datasource-sessions` and `POST /dashboards/{id}/session`."""
 
     def __init__(
         self,
@@ -124,7 +134,7 @@ class Mint:
         """Mint a token, or raise the refusal.
 
         Raises:
-            Denied, NotFound: the caller may not see this datasource, or a profile of it refuses.
+            Denied, NotFound: the caller may not see the dashboard or this datasource, or a profile of it refuses.
             LimitReached: too many tokens were requested.
             LimiterUnavailable: the limits could not be checked and the failure mode is fail-closed.
             Unavailable: a store did not answer.
@@ -144,18 +154,13 @@ class Mint:
         if held is not None and request.share_token is not None and not opened:
             spend("public-ip", request.address, self._policy.new_per_address)
         principal = self._principal(request, access, user, snapshot.owner_of(request.dashboard_id), opened)
-        intent_hash = access.intents.get(request.datasource_id)
-        if intent_hash is None:
-            raise NotFound("Datasource not found")
-        intent = self._access.intent(request.dashboard_id, request.datasource_id) or {}
-        self._check_profiles(intent, member=is_member(access, user))
+        intent_hash, credential_id = self._datasource(request, access, member=is_member(access, user))
         role = "public" if request.user is None else request.user.role.value
-        credential_id = intent.get("credentialProfileId")
         claims = SessionClaims(
             subject=principal.subject,
             dashboard_id=request.dashboard_id,
-            datasource_id=request.datasource_id,
-            scope=STREAM_SCOPE,
+            datasource_id=request.datasource_id or "",
+            scope=DASHBOARD_SCOPE if request.datasource_id is None else STREAM_SCOPE,
             issued_at=now,
             expires_at=now + self._policy.ttl_s,
             jti=self._ids.new_uuid(),
@@ -163,10 +168,28 @@ class Mint:
             share_version=principal.share_version,
             session_version=principal.session_version,
             role=role,
-            credential_profile_id=str(credential_id) if credential_id else None,
+            credential_profile_id=credential_id,
             viewer_id=self._viewer_id(request, principal, held, access, spend) if principal.is_public else None,
         )
-        return Minted(self._tokens.sign(claims), claims.expires_at)
+        return Minted(self._tokens.sign(claims), claims.expires_at, refresh_after(claims), now)
+
+    def _datasource(
+        self, request: MintRequest, access: DashboardAccess, *, member: bool
+    ) -> tuple[str | None, str | None]:
+        """Intent hash and credential profile of the datasource that is asked for; None and None for a whole dashboard.
+
+        Raises:
+            Denied, NotFound: there is no such datasource, or a profile of it refuses.
+        """
+        if request.datasource_id is None:
+            return None, None
+        intent_hash = access.intents.get(request.datasource_id)
+        if intent_hash is None:
+            raise NotFound("Datasource not found")
+        intent = self._access.intent(request.dashboard_id, request.datasource_id) or {}
+        self._check_profiles(intent, member=member)
+        credential_id = intent.get("credentialProfileId")
+        return intent_hash, str(credential_id) if credential_id else None
 
     def _held(self, request: MintRequest, now: int) -> SessionClaims | None:
         """The claims of `current_token`, if it is a valid public token of this dashboard that names its viewer."""

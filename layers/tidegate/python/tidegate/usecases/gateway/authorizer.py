@@ -5,7 +5,9 @@ Invariant of this file: `allowed` decides. The checks around it only choose a be
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Protocol
 
 from tidegate.domain.access import (
@@ -21,7 +23,7 @@ from tidegate.domain.profiles import BrokerProfile, CredentialProfile
 from tidegate.domain.stream_policy import StreamPolicy, check_destination, check_public_use, stream_for
 from tidegate.domain.subscriptions import Stream
 from tidegate.domain.tokens import STREAM_SCOPE, SessionClaims
-from tidegate.errors import Denied, NotFound, Unauthenticated, Unavailable
+from tidegate.errors import Denied, NotFound, TidegateError, Unauthenticated, Unavailable
 from tidegate.ports.control_plane import ProfileStore
 from tidegate.ports.gateway import AccessSnapshot, AccessStore
 
@@ -61,8 +63,20 @@ class Authorizer(Protocol):
     def __call__(self, claims: SessionClaims, token: str, now: float) -> Authorization:
         """Authorize, or raise the refusal. `token` is the verified token that `claims` were read from."""
 
-    def recheck(self, claim: Claim, now: float) -> Refusal | None:
-        """Read the access items now and ask `allowed` again. None when the claim holds."""
+    def of_all(
+        self, claims: Sequence[SessionClaims], token: str, now: float
+    ) -> Sequence[Authorization | TidegateError]:
+        """Authorize claims that differ in the datasource only. For each, in order, what a call for it gives or raises.
+
+        Raises:
+            Unavailable: a store did not answer, so none is decided.
+        """
+
+    def recheck(self, claims: Sequence[Claim], now: float) -> Sequence[Refusal | None]:
+        """Read the access items now and ask `allowed` again. None for each claim that holds.
+
+        The claims differ in datasource and intent only.
+        """
 
 
 class LocalAuthorizer:
@@ -82,8 +96,34 @@ class LocalAuthorizer:
             Unavailable: a store did not answer.
         """
         admitted = self.check(claims, now)
-        intent = self.intent(admitted.claim)
-        broker, _ = self.profiles_of(intent, member=admitted.member)
+        return self._authorized(admitted, self.intent(admitted.claim), self._profiles, now)
+
+    def of_all(
+        self, claims: Sequence[SessionClaims], token: str, now: float
+    ) -> Sequence[Authorization | TidegateError]:
+        """Authorize claims that differ in the datasource only. Access items, intents and each profile are read once.
+
+        Every read is made after the call began, as for one. Raises `Unavailable` when a store did not answer.
+        """
+        first = claims[0]
+        if any(claim.scope != STREAM_SCOPE for claim in claims):
+            return [Denied("Datasource token scope mismatch") for _ in claims]
+        snapshot = self._snapshot(first.dashboard_id, first.principal.subject, first.principal.is_public)
+        intents = self._access.intents_of(first.dashboard_id)
+        profiles = _ReadOnce(self._profiles)
+
+        def one(claim: SessionClaims) -> Authorization | TidegateError:
+            try:
+                admitted = _checked(claim, snapshot, now)
+                intent = _unchanged(intents.get(claim.datasource_id), admitted.claim)
+                return self._authorized(admitted, intent, profiles, now)
+            except TidegateError as refusal:
+                return refusal
+
+        return [one(claim) for claim in claims]
+
+    def _authorized(self, admitted: Admitted, intent: Intent, profiles: _Profiles, now: float) -> Authorization:
+        broker, _ = _allowed_profiles(profiles, intent, member=admitted.member)
         stream = stream_for(intent, broker, self._policy, int(now))
         return Authorization(admitted.claim, stream, owner_id=admitted.owner_id)
 
@@ -94,27 +134,20 @@ class LocalAuthorizer:
         snapshot = self._snapshot(claims.dashboard_id, claims.principal.subject, claims.principal.is_public)
         return _checked(claims, snapshot, now)
 
-    def recheck(self, claim: Claim, now: float) -> Refusal | None:
-        """Read the access items now and ask `allowed` again. None when the claim holds."""
-        snapshot = self._snapshot(claim.dashboard_id, claim.principal.subject, claim.principal.is_public)
-        return allowed(
-            claim,
-            snapshot.dashboards.get(claim.dashboard_id),
-            snapshot.users.get(claim.principal.subject),
-            snapshot.owner_of(claim.dashboard_id),
-            now,
-        )
+    def recheck(self, claims: Sequence[Claim], now: float) -> Sequence[Refusal | None]:
+        """Read the access items now and ask `allowed` again. None for each claim that holds."""
+        first = claims[0]
+        snapshot = self._snapshot(first.dashboard_id, first.principal.subject, first.principal.is_public)
+        dashboard, owner = snapshot.dashboards.get(first.dashboard_id), snapshot.owner_of(first.dashboard_id)
+        user = snapshot.users.get(first.principal.subject)
+        return [allowed(claim, dashboard, user, owner, now) for claim in claims]
 
     def _snapshot(self, dashboard_id: str, subject: str, public: bool) -> AccessSnapshot:
         return self._access.read([dashboard_id], [] if public else [subject])
 
     def intent(self, claim: Claim) -> Intent:
         """The stored intent of a claim. Raises `Unavailable` when the intent is being changed."""
-        intent = self._access.intent(claim.dashboard_id, claim.datasource_id)
-        if intent is None or intent_hash(intent) != claim.intent_hash:
-            # Hash and intent are written in one transaction. They differ, so a write came between our two reads.
-            raise Unavailable("The datasource is being changed")
-        return intent
+        return _unchanged(self._access.intent(claim.dashboard_id, claim.datasource_id), claim)
 
     def profiles_of(self, intent: Intent, *, member: bool) -> tuple[BrokerProfile | None, CredentialProfile | None]:
         """The profiles that an intent uses.
@@ -125,16 +158,42 @@ class LocalAuthorizer:
             Denied: one of them is gone, or refuses.
             Unavailable: the store did not answer.
         """
-        broker_id, credential_id = intent.get("brokerProfileId"), intent.get("credentialProfileId")
-        broker = self._profiles.broker(str(broker_id)) if broker_id else None
-        credential = self._profiles.credential(str(credential_id)) if credential_id else None
-        if broker_id and broker is None:
-            raise Denied("Broker profile not found")
-        if credential_id and credential is None:
-            raise Denied("Credential profile not found")
-        check_public_use(broker, credential, member=member)
-        check_destination(intent, credential)
-        return broker, credential
+        return _allowed_profiles(self._profiles, intent, member=member)
+
+
+class _Profiles(Protocol):
+    def broker(self, profile_id: str) -> BrokerProfile | None: ...
+    def credential(self, profile_id: str) -> CredentialProfile | None: ...
+
+
+class _ReadOnce:
+    """Profiles, each read at most once, for one pass over several datasources."""
+
+    def __init__(self, profiles: ProfileStore) -> None:
+        self.broker = cache(profiles.broker)
+        self.credential = cache(profiles.credential)
+
+
+def _allowed_profiles(
+    profiles: _Profiles, intent: Intent, *, member: bool
+) -> tuple[BrokerProfile | None, CredentialProfile | None]:
+    broker_id, credential_id = intent.get("brokerProfileId"), intent.get("credentialProfileId")
+    broker = profiles.broker(str(broker_id)) if broker_id else None
+    credential = profiles.credential(str(credential_id)) if credential_id else None
+    if broker_id and broker is None:
+        raise Denied("Broker profile not found")
+    if credential_id and credential is None:
+        raise Denied("Credential profile not found")
+    check_public_use(broker, credential, member=member)
+    check_destination(intent, credential)
+    return broker, credential
+
+
+def _unchanged(intent: Intent | None, claim: Claim) -> Intent:
+    if intent is None or intent_hash(intent) != claim.intent_hash:
+        # Hash and intent are written in one transaction. They differ, so a write came between our two reads.
+        raise Unavailable("The datasource is being changed")
+    return intent
 
 
 def _checked(claims: SessionClaims, snapshot: AccessSnapshot, now: float) -> Admitted:

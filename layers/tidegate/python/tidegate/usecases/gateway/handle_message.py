@@ -5,7 +5,7 @@ Invariant of this file: every message is answered, whatever goes wrong. No answe
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from tidegate.domain.access import FRESH_S
 from tidegate.domain.relay import partition_of
@@ -19,7 +19,7 @@ from tidegate.protocol import batches, messages
 from tidegate.protocol.messages import EndReason, ErrorCode, Status
 from tidegate.usecases.gateway.end_connection import EndConnection
 from tidegate.usecases.gateway.stream_frames import status_frame, value_frame
-from tidegate.usecases.gateway.subscribe import Subscribe, Subscribed
+from tidegate.usecases.gateway.subscribe import Subscribe, Subscribed, TooManyDatasources
 from tidegate.usecases.gateway.unsubscribe import Unsubscribe
 from tidegate.usecases.limits.message_budget import MessageBudget
 
@@ -84,6 +84,8 @@ class HandleMessage:
                 self._on_unsubscribe(connection_id, message)
             case messages.SubscribeMessage():
                 self._on_subscribe(connection_id, message)
+            case messages.SubscribeSeveralMessage():
+                self._on_subscribe_several(connection_id, message)
 
     def _over_budget(self, connection_id: str, refusal: LimitReached | LimiterUnavailable) -> None:
         """Say so. Who sent too much is cut off; where it could not be counted, the connection stays."""
@@ -107,7 +109,28 @@ class HandleMessage:
         except Exception as error:  # answered below, whatever it is
             self._refuse(connection_id, message.request_id, message.datasource_id, error)
             return
-        ack = messages.encode(messages.ack(message.request_id, message.datasource_id, self._clock.now()))
+        self._on_subscribed(connection_id, message.request_id, done)
+
+    def _on_subscribe_several(self, connection_id: str, message: messages.SubscribeSeveralMessage) -> None:
+        """Answer each datasource by itself, as if it had been asked for alone."""
+        outcomes: Mapping[str, Subscribed | Exception]
+        try:
+            outcomes = self._subscribe.several(
+                connection_id, message.dashboard_id, message.datasource_ids, message.session_token
+            )
+        except TooManyDatasources as error:  # of the message as a whole, and one answer is enough
+            self._refuse(connection_id, message.request_id, None, error)
+            return
+        except Exception as error:  # answered below, whatever it is
+            outcomes = dict.fromkeys(message.datasource_ids, error)
+        for datasource_id, outcome in outcomes.items():
+            if isinstance(outcome, Exception):
+                self._refuse(connection_id, message.request_id, datasource_id, outcome)
+            else:
+                self._on_subscribed(connection_id, message.request_id, outcome)
+
+    def _on_subscribed(self, connection_id: str, request_id: str, done: Subscribed) -> None:
+        ack = messages.encode(messages.ack(request_id, done.row.key.datasource_id, self._clock.now()))
         if done.refreshed:
             self._send(connection_id, ack)
             return
@@ -218,7 +241,7 @@ class HandleMessage:
             self._send(connection_id, messages.encode(messages.status(message.datasource_id, Status.DISCONNECTED, now)))
         self._send(connection_id, messages.encode(messages.ack(message.request_id, message.datasource_id, now)))
 
-    def _refuse(self, connection_id: str, request_id: str, datasource_id: str, error: Exception) -> None:
+    def _refuse(self, connection_id: str, request_id: str, datasource_id: str | None, error: Exception) -> None:
         code, text, retryable = ErrorCode.CONNECT_FAILED, "Subscription failed", True
         if isinstance(error, TidegateError):
             code, text = messages.code_for(error), messages.text_for(error)

@@ -1,4 +1,4 @@
-"""Subscribe one datasource on one connection, or refresh its token.
+"""Subscribe one datasource or several on one connection, or refresh their token.
 
 Messages of one connection may be handled at the same time, twice, and out of order. A revalidation may run at the same
 time. The order of the steps keeps invariant 1 (a revoked viewer is never left subscribed):
@@ -8,10 +8,15 @@ time. The order of the steps keeps invariant 1 (a revoked viewer is never left s
 A row that is put before a revalidation queries the rows is seen by it. A row that is put later is verified after the
 change. Every subscribe gives its row a new generation. Every write is conditional on the generation, so two subscribes
 never act on each other's rows.
+
+Several datasources take the same steps together: one check, one reservation, one slot, and one verification after all
+rows are put. A datasource that meets another subscribe, or a termination, goes on alone with the steps of one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tidegate.domain.access import Refusal
@@ -26,7 +31,16 @@ from tidegate.domain.limits import (
 from tidegate.domain.subscriptions import Connection, Stream, Subscription, SubscriptionKey, same_authorization
 from tidegate.domain.switches import REALTIME_OFF
 from tidegate.domain.tokens import SessionClaims
-from tidegate.errors import Denied, Disabled, LimitReached, NotFound, TidegateError, Unauthenticated, Unavailable
+from tidegate.errors import (
+    Denied,
+    Disabled,
+    InvalidInput,
+    LimitReached,
+    NotFound,
+    TidegateError,
+    Unauthenticated,
+    Unavailable,
+)
 from tidegate.ports.gateway import ConnectionStore, Reservation, SessionTokens, StreamStore, SubscriptionStore
 from tidegate.ports.runtime import Clock, Ids, Observer
 from tidegate.usecases.gateway.authorizer import Authorization, Authorizer
@@ -38,6 +52,12 @@ from tidegate.usecases.limits.upstream_quota import UpstreamQuota
 #: How often a subscribe is tried before it is refused. It starts over when it lost its row to another subscribe, or met
 #: a row that is being terminated.
 ROUNDS = 4
+
+
+class TooManyDatasources(InvalidInput):
+    """A `subscribe` names more datasources than a connection may have subscriptions."""
+
+    code = "too_many_datasources"
 
 
 class Busy(Unavailable):
@@ -124,9 +144,7 @@ class Subscribe:
         """
         if not self._policy.enabled:
             raise Disabled(REALTIME_OFF)
-        claims = self._tokens.verify(token, self._clock.now())
-        if (claims.dashboard_id, claims.datasource_id) != (dashboard_id, datasource_id):
-            raise Denied("Datasource identifiers do not match token claims")
+        claims = self._tokens.verify(token, self._clock.now()).of_datasource(dashboard_id, datasource_id)
         connection = self._open_connection(connection_id)
         deadline = self._rates.deadline()
         if claims.principal.is_public and datasource_id not in connection.subscriptions:
@@ -134,14 +152,71 @@ class Subscribe:
         checked_at = self._clock.monotonic()
         authorization = self._authorizer(claims, token, self._clock.now())
         key = SubscriptionKey(dashboard_id, connection_id, datasource_id)
+        return self._alone(key, connection, authorization, checked_at, deadline)
+
+    def several(
+        self, connection_id: str, dashboard_id: str, datasource_ids: Sequence[str], token: str
+    ) -> Mapping[str, Subscribed | Exception]:
+        """Subscribe or refresh several datasources of a dashboard. None of them refuses another.
+
+        Args:
+            datasource_ids: they all differ.
+
+        Returns:
+            For each datasource, in order, its outcome, or why it is refused.
+
+        Raises:
+            TooManyDatasources: nothing was done.
+            TidegateError: all are refused for the same reason. It does not change what is there.
+        """
+        if not self._policy.enabled:
+            raise Disabled(REALTIME_OFF)
+        most = self._policy.subscriptions_per_connection
+        if len(datasource_ids) > most:
+            raise TooManyDatasources(f"subscribe names {len(datasource_ids)} datasources: at most {most} at once")
+        claims = self._tokens.verify(token, self._clock.now())
+        connection = self._open_connection(connection_id)
+        deadline = self._rates.deadline()
+        outcomes: dict[str, Subscribed | Exception] = {}
+        asked: dict[SubscriptionKey, SessionClaims] = {}
+        for datasource_id in datasource_ids:
+            key = SubscriptionKey(dashboard_id, connection_id, datasource_id)
+            with _answered(outcomes, key):
+                narrowed = claims.of_datasource(dashboard_id, datasource_id)
+                _same_dashboard(connection, key)
+                asked[key] = narrowed
+        if claims.principal.is_public and any(key.datasource_id not in connection.subscriptions for key in asked):
+            self._limit(claims, connection, deadline)
+        checked_at = self._clock.monotonic()
+        authorizations = self._authorizer.of_all(list(asked.values()), token, self._clock.now()) if asked else ()
+        answers = list(zip(asked, authorizations, strict=True))
+        outcomes |= {key.datasource_id: answer for key, answer in answers if isinstance(answer, TidegateError)}
+        admitted = {key: answer for key, answer in answers if isinstance(answer, Authorization)}
+        if admitted:
+            outcomes |= self._together(admitted, connection, checked_at, deadline)
+        for key, authorization in admitted.items():
+            if key.datasource_id not in outcomes:
+                with _answered(outcomes, key):
+                    connection = self._open_connection(connection_id)
+                    alone = self._alone(key, connection, authorization, checked_at, deadline)
+                    outcomes[key.datasource_id] = alone
+        return {datasource_id: outcomes[datasource_id] for datasource_id in datasource_ids}
+
+    def _alone(
+        self,
+        key: SubscriptionKey,
+        connection: Connection,
+        authorization: Authorization,
+        checked_at: float,
+        deadline: LimiterDeadline,
+    ) -> Subscribed:
         for _ in range(ROUNDS):
-            if connection.subscriptions.get(datasource_id, dashboard_id) != dashboard_id:
-                raise Denied("Datasource token dashboard mismatch")
+            _same_dashboard(connection, key)
             done = self._round(key, connection, authorization, checked_at, deadline)
             if done is not None:
                 self._observer.count("subscribes", refreshed=str(done.refreshed).lower())
                 return done
-            connection = self._open_connection(connection_id)
+            connection = self._open_connection(key.connection_id)
         raise Busy("Subscription update already in progress")
 
     def _limit(self, claims: SessionClaims, connection: Connection, deadline: LimiterDeadline) -> None:
@@ -178,12 +253,94 @@ class Subscribe:
         if there is not None and there.termination:
             return None
         if there is not None and there.live and same_authorization(there.claim, authorization.claim):
-            # When its token has ended, its place may be taken by now.
-            self._hold(authorization, deadline, goes_on=there.claim.expires_at > self._clock.now())
-            moved = self._subscriptions.move_expiry(there, authorization.claim.expires_at, authorization.session_token)
-            return Subscribed(there, authorization.stream, True, checked_at) if moved else None
+            return self._refresh(there, authorization, checked_at, deadline)
         self._hold(authorization, deadline, goes_on=False)
-        slot = self._admit(key, connection, deadline)
+        slot = self._admit([key], connection, deadline)
+        put = self._put(key, connection, authorization)
+        if put is None:
+            return None
+        row, stream = put
+        checked_at = self._clock.monotonic()
+        verified = self._verified([row], slot, deadline)[0]
+        if isinstance(verified, TidegateError):
+            raise verified
+        if verified and self._subscriptions.make_visible(row):
+            return Subscribed(row, stream, False, checked_at)
+        return None
+
+    def _together(
+        self,
+        admitted: Mapping[SubscriptionKey, Authorization],
+        connection: Connection,
+        checked_at: float,
+        deadline: LimiterDeadline,
+    ) -> dict[str, Subscribed | Exception]:
+        """One try for all. What is not in the answer met another subscribe or a termination, or did not fit: it starts
+        over alone."""
+        there, outcomes = self._subscriptions.get_all(list(admitted)), dict[str, Subscribed | Exception]()
+        new: list[SubscriptionKey] = []
+        for key, authorization in admitted.items():
+            row = there.get(key)
+            if row is not None and row.live and same_authorization(row.claim, authorization.claim):
+                with _answered(outcomes, key):
+                    outcomes |= _outcome(key, self._refresh(row, authorization, checked_at, deadline))
+            elif row is None and key.datasource_id not in connection.subscriptions:
+                with _answered(outcomes, key):
+                    self._hold(authorization, deadline, goes_on=False)
+                    new.append(key)
+        if new:
+            outcomes |= self._begun(new, admitted, connection, deadline)
+        for done in outcomes.values():
+            if isinstance(done, Subscribed):
+                self._observer.count("subscribes", refreshed=str(done.refreshed).lower())
+        return outcomes
+
+    def _begun(
+        self,
+        keys: Sequence[SubscriptionKey],
+        admitted: Mapping[SubscriptionKey, Authorization],
+        connection: Connection,
+        deadline: LimiterDeadline,
+    ) -> dict[str, Subscribed | Exception]:
+        """Begin new subscriptions. What is not in the answer starts over alone."""
+        try:
+            slot = self._admit(keys, connection, deadline)
+        except _OneByOne:
+            return {}
+        except TidegateError as refusal:
+            return {key.datasource_id: refusal for key in keys}
+        outcomes: dict[str, Subscribed | Exception] = {}
+        put: list[tuple[Subscription, Stream]] = []
+        for key in keys:
+            with _answered(outcomes, key):
+                made = self._put(key, connection, admitted[key])
+                put += [made] if made is not None else []
+        if not put:
+            return outcomes
+        # Read only now that all rows are put. A revalidation after any later change finds them.
+        checked_at = self._clock.monotonic()
+        verified = self._verified([row for row, _ in put], slot, deadline)
+        for (row, stream), holds in zip(put, verified, strict=True):
+            if isinstance(holds, TidegateError):
+                outcomes[row.key.datasource_id] = holds
+                continue
+            with _answered(outcomes, row.key):
+                if holds and self._subscriptions.make_visible(row):
+                    outcomes[row.key.datasource_id] = Subscribed(row, stream, False, checked_at)
+        return outcomes
+
+    def _refresh(
+        self, there: Subscription, authorization: Authorization, checked_at: float, deadline: LimiterDeadline
+    ) -> Subscribed | None:
+        # When its token has ended, its place may be taken by now.
+        self._hold(authorization, deadline, goes_on=there.claim.expires_at > self._clock.now())
+        moved = self._subscriptions.move_expiry(there, authorization.claim.expires_at, authorization.session_token)
+        return Subscribed(there, authorization.stream, True, checked_at) if moved else None
+
+    def _put(
+        self, key: SubscriptionKey, connection: Connection, authorization: Authorization
+    ) -> tuple[Subscription, Stream] | None:
+        """Register the stream and put the row hidden. None when another subscribe or a termination interfered."""
         stream = self._streams.touch(authorization.stream)
         row = Subscription(
             key=key,
@@ -194,12 +351,7 @@ class Subscribe:
             protocol=stream.protocol,
             session_token=authorization.session_token,
         )
-        if not self._subscriptions.put_hidden(row):
-            return None
-        checked_at = self._clock.monotonic()
-        if self._verified(row, slot, deadline) and self._subscriptions.make_visible(row):
-            return Subscribed(row, stream, False, checked_at)
-        return None
+        return (row, stream) if self._subscriptions.put_hidden(row) else None
 
     def _hold(self, authorization: Authorization, deadline: LimiterDeadline, *, goes_on: bool) -> None:
         """Hold the upstream for the dashboard's owner, before the row lives that needs it.
@@ -211,15 +363,17 @@ class Subscribe:
             hold = self._upstreams.keep if goes_on else self._upstreams.take
             hold(owner_id, stream.stream_key, authorization.claim.expires_at, deadline)
 
-    def _admit(self, key: SubscriptionKey, connection: Connection, deadline: LimiterDeadline) -> str | None:
-        """Reserve the key and take a slot of the dashboard, or neither.
+    def _admit(self, keys: Sequence[SubscriptionKey], connection: Connection, deadline: LimiterDeadline) -> str | None:
+        """Reserve the keys and take a slot of the dashboard, or neither.
 
-        Returns the slot; None when the limiter's store is down and its failure mode is fail-open.
+        Returns the slot; None when the limiter's store is down and its failure mode is fail-open. Raises `_OneByOne`
+        when several keys cannot be reserved together.
         """
+        key = keys[0]
         cap, limit = dashboard_cap(key.dashboard_id), self._policy.connections_per_dashboard
         noted = {slot for slot in connection.slots if slot.rpartition("#")[0] == cap}
         noted = noted or {home_slot(cap, key.connection_id, limit)}
-        self._reserve(key, connection, min(noted))
+        self._reserve(keys, connection, min(noted))
 
         def note(slot: str) -> bool:
             noted.add(slot)
@@ -236,18 +390,23 @@ class Subscribe:
                 deadline=deadline,
             )
         except TidegateError:
-            self._subscriptions.release_key(key)
+            for reserved in keys:
+                self._subscriptions.release_key(reserved)
             raise
         if slot is not None:
             # Other slots were full. If they stayed noted, the next subscribe could take one of them in addition.
             self._connections.forget_slots(key.connection_id, noted - {slot})
         return slot
 
-    def _reserve(self, key: SubscriptionKey, connection: Connection, slot: str) -> None:
-        """Reserve the key, or raise the refusal."""
+    def _reserve(self, keys: Sequence[SubscriptionKey], connection: Connection, slot: str) -> None:
+        """Reserve the keys, or raise the refusal."""
         at_once, now_ms = self._policy.subscriptions_per_connection, int(self._clock.now() * 1000)
         room = ConnectionRoom(at_once, window_of(now_ms), new_subscriptions(at_once))
-        match self._connections.reserve(key, connection, room, slot):
+        if len(keys) > 1:
+            if not self._connections.reserve_all(keys, room, slot):
+                raise _OneByOne
+            return
+        match self._connections.reserve(keys[0], connection, room, slot):
             case Reservation.GONE:
                 raise Unauthenticated("The connection is closed", code="connection_closed")
             case Reservation.FULL:
@@ -261,39 +420,55 @@ class Subscribe:
             case Reservation.RESERVED:
                 pass
 
-    def _verified(self, row: Subscription, slot: str | None, deadline: LimiterDeadline) -> bool:
-        """Read everything again, strongly consistent, now that the row is put. If it does not hold, take the row back.
+    def _verified(
+        self, rows: Sequence[Subscription], slot: str | None, deadline: LimiterDeadline
+    ) -> Sequence[bool | TidegateError]:
+        """Read everything again, strongly consistent, now that the rows are put. Take back the rows that do not hold.
 
         Returns:
-            True when it holds. False when another subscribe or unsubscribe removed the key in between: start over.
+            For each row, True when it holds. False when another subscribe or unsubscribe removed the key in between:
+            start over. Otherwise the refusal:
 
-        Raises:
-            Denied, NotFound, Unauthenticated: the right or the datasource is lost, or the connection is closed.
-            Unavailable: a store did not answer.
+            - Denied, NotFound, Unauthenticated: the right or the datasource is lost, or the connection is closed.
+            - Unavailable: a store did not answer.
         """
+        connection_id = rows[0].key.connection_id
         try:
-            refusal = self._authorizer.recheck(row.claim, self._clock.now())
-            connection = self._connections.get(row.key.connection_id)
-        except Unavailable:
-            self._take_back(row)
-            raise
+            refusals = self._authorizer.recheck([row.claim for row in rows], self._clock.now())
+            connection = self._connections.get(connection_id)
+        except Unavailable as error:
+            return [self._taken_back(row, error) for row in rows]
         if connection is None or connection.closing:
-            self._take_back(row)
+            closed = [
+                self._taken_back(row, Unauthenticated("The connection is closed", code="connection_closed"))
+                for row in rows
+            ]
             if connection is None and slot is not None:
                 # The connection was removed, and its slots may have been freed before this one was taken.
-                self._quota.free([slot], row.key.connection_id, deadline)
-            raise Unauthenticated("The connection is closed", code="connection_closed")
+                self._quota.free([slot], connection_id, deadline)
+            return closed
+        return [
+            self._holds(row, refusal, connection.subscriptions.get(row.key.datasource_id))
+            for row, refusal in zip(rows, refusals, strict=True)
+        ]
+
+    def _holds(self, row: Subscription, refusal: Refusal | None, held_for: str | None) -> bool | TidegateError:
+        """`held_for`: the dashboard that the connection has the datasource for."""
+        if refusal is Refusal.REVOKED:
+            return self._taken_back(row, Denied("Dashboard access denied"))
+        if refusal is Refusal.REMOVED:
+            return self._taken_back(row, NotFound("Datasource not found"))
         if refusal is not None:
-            self._take_back(row)
-            if refusal is Refusal.REVOKED:
-                raise Denied("Dashboard access denied")
-            if refusal is Refusal.REMOVED:
-                raise NotFound("Datasource not found")
-            raise Unauthenticated("Datasource session token is no longer valid", code=f"token_{refusal.value}")
-        if connection.subscriptions.get(row.key.datasource_id) != row.key.dashboard_id:
+            code = f"token_{refusal.value}"
+            return self._taken_back(row, Unauthenticated("Datasource session token is no longer valid", code=code))
+        if held_for != row.key.dashboard_id:
             self._take_back(row)
             return False
         return True
+
+    def _taken_back(self, row: Subscription, refusal: TidegateError) -> TidegateError:
+        self._take_back(row)
+        return refusal
 
     def _take_back(self, row: Subscription) -> None:
         try:
@@ -301,3 +476,26 @@ class Subscribe:
         except Unavailable:
             # The row stays hidden, so nothing is sent for it. The full revalidation removes it.
             self._observer.count("rows_not_taken_back")
+
+
+class _OneByOne(Exception):
+    """Several keys cannot be reserved together."""
+
+
+@contextmanager
+def _answered(outcomes: dict[str, Subscribed | Exception], key: SubscriptionKey) -> Iterator[None]:
+    """Whatever goes wrong with one datasource is its outcome, and refuses no other. The caller answers it."""
+    try:
+        yield
+    except Exception as error:
+        outcomes[key.datasource_id] = error
+
+
+def _outcome(key: SubscriptionKey, done: Subscribed | None) -> Mapping[str, Subscribed | Exception]:
+    return {} if done is None else {key.datasource_id: done}
+
+
+def _same_dashboard(connection: Connection, key: SubscriptionKey) -> None:
+    """Raises `Denied` when the connection has the datasource id for another dashboard."""
+    if connection.subscriptions.get(key.datasource_id, key.dashboard_id) != key.dashboard_id:
+        raise Denied("Datasource token dashboard mismatch")

@@ -6,17 +6,19 @@ as everywhere, with the remote access item, which holds what the API's feed has 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from tidegate.domain.access import Claim, Refusal, allowed
 from tidegate.domain.stream_policy import StreamPolicy
 from tidegate.domain.tokens import STREAM_SCOPE, SessionClaims
-from tidegate.errors import Denied
+from tidegate.errors import Denied, TidegateError
 from tidegate.ports.gateway import AccessStore
 from tidegate.ports.limits import KeyHasher
 from tidegate.ports.remote_api import Introspections
 from tidegate.ports.runtime import Observer
 from tidegate.usecases.gateway.authorizer import Authorization
+from tidegate.usecases.parallel import in_parallel
 from tidegate.usecases.remote_api.introspection import introspect
 
 
@@ -56,7 +58,21 @@ class RemoteAuthorizer:
         intent = f"{claims.intent_hash or ''}.{stream.stream_key}"
         return Authorization(replace(claims.claim(""), intent_hash=intent), stream, session_token=token)
 
-    def recheck(self, claim: Claim, now: float) -> Refusal | None:
-        """Read the access item now and ask `allowed` again. None when the claim holds."""
-        snapshot = self._access.read([claim.dashboard_id], [])
-        return allowed(claim, snapshot.dashboards.get(claim.dashboard_id), None, None, now)
+    def of_all(
+        self, claims: Sequence[SessionClaims], token: str, now: float
+    ) -> Sequence[Authorization | TidegateError]:
+        """Authorize each. The API is asked about every datasource, about several at the same time."""
+
+        def one(claim: SessionClaims) -> Authorization | TidegateError:
+            try:
+                return self(claim, token, now)
+            except TidegateError as refusal:
+                return refusal
+
+        return in_parallel(one, claims)
+
+    def recheck(self, claims: Sequence[Claim], now: float) -> Sequence[Refusal | None]:
+        """Read the access item now and ask `allowed` again. None for each claim that holds."""
+        dashboard_id = claims[0].dashboard_id
+        dashboard = self._access.read([dashboard_id], []).dashboards.get(dashboard_id)
+        return [allowed(claim, dashboard, None, None, now) for claim in claims]

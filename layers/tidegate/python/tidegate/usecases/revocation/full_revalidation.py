@@ -9,7 +9,7 @@ or dies, the next run continues and does not begin again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from threading import Lock
 
@@ -81,6 +81,9 @@ class ReadOnceAccess:
                 {key: item for key in dashboards if (item := self._dashboards[key]) is not None},
                 {key: user for key in users if (user := self._users[key]) is not None},
             )
+
+    def intents_of(self, dashboard_id: str) -> Mapping[str, Mapping[str, object]]:
+        return self._access.intents_of(dashboard_id)
 
     def intent(self, dashboard_id: str, datasource_id: str) -> None:
         raise NotImplementedError("a full revalidation evaluates by access items only")
