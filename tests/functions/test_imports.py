@@ -51,7 +51,7 @@ GATEWAY = {
     "functions.gateway_connect.connect": 54,
     "functions.gateway_connect.disconnect": 52,
     "functions.gateway_connect.messages": 88,
-    "functions.mqtt_bridge.bridge": 73,
+    "functions.mqtt_bridge.bridge": 74,
     "functions.mqtt_bridge.catch_up": 69,
     "functions.revalidate.worker": 88,
     "functions.revalidate.dispatch": 47,
