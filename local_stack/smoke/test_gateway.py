@@ -30,7 +30,7 @@ _AFTER_ACK_S = 3.0
 #: Twelve invocations at the same time may be twelve cold starts, seconds.
 _TWELVE_COLD_S = 60.0
 #: Devices that publish at once, and how long their values may take: as many invocations, some of them cold, seconds.
-_DEVICES, _DEVICES_S = 16, 60.0
+_DEVICES, _DEVICES_S = 8, 60.0
 
 
 # --- the main path -----------------------------------------------------------------------------------------
@@ -105,8 +105,8 @@ async def test_wildcard(smoke: Smoke) -> None:
     await viewer.close()
 
 
-@row("sixteen devices behind a wildcard")
-async def test_sixteen_devices(smoke: Smoke, note: Note) -> None:
+@row("eight devices behind a wildcard")
+async def test_eight_devices(smoke: Smoke, note: Note) -> None:
     """All publish at once, four values each. Each ends with its own newest, and so does who comes later."""
     demo = smoke.stack["demo"]["public"]
     viewer = await smoke.subscribed(smoke.mint(smoke.anonymous(), demo, "fleet"), demo, "fleet")

@@ -90,6 +90,10 @@ class Notes:
             if "limiter" in line:
                 yield Decision(line["scope"], line["outcome"], line.get("cause", ""))
 
+    def faults(self, scene: str) -> list[str]:
+        """The last line of each fault that was logged: what it was."""
+        return [line["exception"].strip().splitlines()[-1] for line in self.lines[scene] if "exception" in line]
+
     def count(self, scene: str, metric: str) -> int:
         return sum(line.get(metric, 0) for line in self.lines[scene])
 

@@ -96,7 +96,7 @@ def answers_of(calls: Mapping[str, Callable[[], str]], *, at_once: bool) -> dict
 def counted_wrongly(notes: Notes, scene: str, fault: Fault, column: Column) -> Iterator[str]:
     """Where the metrics do not say what failed, and what the failure mode made of it."""
     if faults := notes.count(scene, "faults"):
-        yield f"{faults} faults of ours"
+        yield f"{faults} faults of ours: {notes.faults(scene)}"
     counted = {(each.scope, each.outcome, each.cause) for each in notes.limiter(scene) if each.outcome != "allowed"}
     expected = dict(to_be_counted(fault, column)) if tables.LIMITERS in column.failing else {}
     certain = {each for each, sure in expected.items() if sure}
