@@ -350,7 +350,8 @@ class UpstreamSettings:
         "REALTIME_MAX_UPDATES_PER_SECOND",
         10,
         integer(0, 1000),
-        "Most values that a stream sends in a second: the newest wins (conflation). 0 sends all.",
+        "Most values that a stream, or each of its topics, sends in a second: the newest wins (conflation). 0 sends "
+        "all.",
     )
     max_sends_per_second: int = setting(
         "REALTIME_MAX_SENDS_PER_SECOND",
