@@ -14,7 +14,7 @@ from local_stack.config import Config
 from local_stack.deployment import client
 from local_stack.processes import Processes
 from local_stack.schedule import paused
-from tidegate.domain.relay import PARTITIONS, partition_of
+from tidegate.domain.partitions import PARTITIONS, partition_of
 from tidegate.domain.subscriptions import Stream
 from tidegate.providers.control_plane import ControlPlaneProviders
 

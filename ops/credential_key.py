@@ -16,7 +16,7 @@ from ops.rotation import LOOK_S, Event, RotationRefused
 from tidegate.adapters.aws.credential_cipher import KmsCredentialCipher
 from tidegate.domain.credential_keys import SETTLED_S, CredentialKeys, Held, held, named
 from tidegate.errors import SecretUnreadable
-from tidegate.ports.control_plane import ProfileStore
+from tidegate.ports.profiles import ProfileStore
 from tidegate.providers.control_plane import ControlPlaneProviders
 
 NAME = "credential-key"

@@ -24,7 +24,8 @@ from ops.edge_header import EdgeHeader
 from ops.rotation import Event, Rotation, RotationRefused
 from ops.secret_versions import SecretVersions
 from tidegate.domain.credential_keys import next_for
-from tidegate.domain.rotation import SECRETS, Done, Refused, State, Step, Version, Wait, waits
+from tidegate.domain.rotation import Done, Refused, State, Step, Version, Wait, waits
+from tidegate.domain.secret_names import SECRETS
 from tidegate.domain.secret_strength import weakness
 from tidegate.errors import TidegateError
 from tidegate.tables import PROFILES

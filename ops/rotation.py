@@ -10,21 +10,8 @@ from dataclasses import dataclass, replace
 
 from ops.edge_header import Distribution, EdgeHeader
 from ops.secret_versions import SecretVersions
-from tidegate.domain.rotation import (
-    CURRENT,
-    PENDING,
-    Add,
-    Carry,
-    Done,
-    Drop,
-    Refused,
-    State,
-    Step,
-    Switch,
-    Wait,
-    Waits,
-    next_step,
-)
+from tidegate.domain.rotation import Add, Carry, Done, Drop, Refused, State, Step, Switch, Wait, Waits, next_step
+from tidegate.domain.secret_names import CURRENT, PENDING
 
 #: Between two looks while it waits, seconds.
 LOOK_S = 15.0

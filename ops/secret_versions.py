@@ -13,7 +13,8 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from tidegate.domain.rotation import CURRENT, LABELS, PENDING, PREVIOUS, State, Version
+from tidegate.domain.rotation import State, Version
+from tidegate.domain.secret_names import CURRENT, LABELS, PENDING, PREVIOUS
 
 _LENGTH = 64
 #: What Secrets Manager answers when somebody else was first, or this very call was done before.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tidegate.usecases.gateway.subscribe import SubscribePolicy
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class ConnectServices:
     """What `$connect` runs. `origin` is the secret by which the edge proves itself; None where there is no edge."""
 
@@ -56,7 +56,7 @@ def connect_services(env: Mapping[str, str] | None = None) -> ConnectServices:
     return ConnectServices(connect, settings.realtime_trust_proxy_hops, container.origin, container.observer)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class DisconnectServices:
     """What `$disconnect` runs."""
 
@@ -71,7 +71,7 @@ def disconnect_services(env: Mapping[str, str] | None = None) -> DisconnectServi
     return DisconnectServices(container.end_connection, container.observer)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class MessageServices:
     """What the routes for messages run."""
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tidegate.usecases.delivery.catch_up import CatchUp
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class BridgeServices:
     """What the bridge's handler runs."""
 
@@ -75,7 +75,7 @@ def bridge_services(env: Mapping[str, str] | None = None) -> BridgeServices:
     return BridgeServices(bridge, container.observer)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class CatchUpServices:
     """What the catch-up handler runs."""
 

@@ -14,7 +14,7 @@ from tidegate.adapters.upstreams.aiohttp_streams import AiohttpUpstreams
 from tidegate.adapters.upstreams.by_protocol import UpstreamsByProtocol
 from tidegate.adapters.upstreams.mqtt_brokers import BrokerLimits, MqttUpstreams
 from tidegate.domain.egress import EgressPolicy
-from tidegate.domain.relay import PARTITIONS
+from tidegate.domain.partitions import PARTITIONS
 from tidegate.domain.subscriptions import Stream
 from tidegate.domain.switches import disabled_text
 from tidegate.ports.relay import MqttRequest, UpstreamRequest, UpstreamRequests
@@ -176,7 +176,7 @@ def _mqtt_upstreams(settings: Settings, egress: EgressPolicy) -> MqttUpstreams:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class RelayServices:
     """What the relay's handler and process run. `partitions`: how many workers share the upstreams."""
 

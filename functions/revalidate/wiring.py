@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tidegate.adapters.json_observer import JsonObserver
     from tidegate.ports.control_plane import FollowRequests
-    from tidegate.ports.relay import RelayWorkers
+    from tidegate.ports.relay_workers import RelayWorkers
     from tidegate.ports.revocation import RevalidationQueue
     from tidegate.providers.control_plane import ControlPlaneProviders
     from tidegate.usecases.control_plane.follow_profiles import FollowProfiles
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tidegate.usecases.revocation.revalidate import Revalidate
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class RevalidateServices:
     """What the queue's handler runs. `container` is what it was built from; benchmarks use its stores."""
 
@@ -154,7 +154,7 @@ def _reintrospect(container: ControlPlaneProviders) -> Reintrospect | None:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class DispatchServices:
     """What the stream's handler runs."""
 
@@ -169,7 +169,7 @@ def dispatch_services(env: Mapping[str, str] | None = None) -> DispatchServices:
     return DispatchServices(container.revalidations, container.observer)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class ScheduleServices:
     """What the schedule's handler runs. `poll_interval_s`: how often the feed is polled, seconds."""
 
@@ -182,7 +182,7 @@ class ScheduleServices:
 
 
 def schedule_services(env: Mapping[str, str] | None = None) -> ScheduleServices:
-    from tidegate.domain.relay import PARTITIONS
+    from tidegate.domain.partitions import PARTITIONS
     from tidegate.providers.control_plane import ControlPlaneProviders
 
     container = ControlPlaneProviders(env)
@@ -196,7 +196,7 @@ def schedule_services(env: Mapping[str, str] | None = None) -> ScheduleServices:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class ProfileServices:
     """What the handler runs that follows changes of profiles."""
 

@@ -29,7 +29,7 @@ from tidegate.adapters.dynamodb.client import DynamoDb, decode, encode
 from tidegate.adapters.password_argon2 import Argon2Passwords
 from tidegate.adapters.tokens_jwt import JwtSessionTokens, JwtUserTokens
 from tidegate.domain.access import Role
-from tidegate.domain.rotation import LABELS
+from tidegate.domain.secret_names import LABELS
 from tidegate.domain.subscriptions import CatchUpRequest, SubscriptionKey
 from tidegate.domain.tokens import SessionClaims, UserClaims
 from tidegate.errors import KeyNotYetKnown, SecretUnreadable, Unauthenticated, Unavailable

@@ -18,15 +18,8 @@ from tidegate.adapters.dynamodb.audit import DynamoAudit
 from tidegate.adapters.dynamodb.users import DynamoUsers
 from tidegate.domain.access import AclLevel, Role, Visibility
 from tidegate.domain.dashboards import Dashboard
-from tidegate.domain.profiles import (
-    BROKER,
-    CREDENTIAL,
-    BrokerProfile,
-    CredentialProfile,
-    CredentialType,
-    ProfileChange,
-    Transport,
-)
+from tidegate.domain.profile_changes import ProfileChange
+from tidegate.domain.profiles import BROKER, CREDENTIAL, BrokerProfile, CredentialProfile, CredentialType, Transport
 from tidegate.domain.users import User
 from tidegate.ports.control_plane import UserWrite
 from tidegate.providers.control_plane import ControlPlaneProviders

@@ -14,7 +14,7 @@ from ops import rotate_secret, rotation, secret_versions
 from ops.rotate_secret import UNFINISHED, Deployed, main
 from tests.deployment import aws
 from tidegate.domain.client_ip import ORIGIN_HEADER
-from tidegate.domain.rotation import CURRENT, LABELS, SECRETS
+from tidegate.domain.secret_names import CURRENT, LABELS, SECRETS
 
 _NUMBERS = count(1)
 

@@ -18,7 +18,8 @@ from tests.doubles.secrets_manager import OneSecret
 from tidegate.adapters.aws.secrets_manager import REFRESH_S, Secret, key_id
 from tidegate.adapters.tokens_jwt import JwtSessionTokens
 from tidegate.domain.client_ip import ORIGIN_HEADER
-from tidegate.domain.rotation import CURRENT, LABELS, PENDING, PREVIOUS, Carried, Waits, waits
+from tidegate.domain.rotation import Carried, Waits, waits
+from tidegate.domain.secret_names import CURRENT, LABELS, PENDING, PREVIOUS
 from tidegate.domain.tokens import SessionClaims
 from tidegate.errors import KeyNotYetKnown, TidegateError, Unauthenticated
 

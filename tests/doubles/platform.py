@@ -10,7 +10,7 @@ from uuid import UUID
 from tidegate.domain.subscriptions import CatchUpRequest
 from tidegate.ports.delivery import CatchUpQueue, Delivery, M, OutboundMessage, OutboundQueue, Sender, SendResult
 from tidegate.ports.limits import KeyHasher
-from tidegate.ports.relay import RelayWorkers
+from tidegate.ports.relay_workers import RelayWorkers
 from tidegate.ports.runtime import Clock, Ids, Observer
 
 

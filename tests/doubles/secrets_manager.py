@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 
 from tests.doubles.platform import ManualClock
 from tidegate.adapters.aws.json_client import AwsError
-from tidegate.domain.rotation import CURRENT, PREVIOUS
+from tidegate.domain.secret_names import CURRENT, PREVIOUS
 
 
 class OneSecret:

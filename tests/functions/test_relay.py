@@ -28,7 +28,8 @@ from tests.functions.test_revalidation import Context
 from tests.servers.management import ManagementServer
 from tests.servers.numbers import SOURCES, make_app
 from tests.settling import settle
-from tidegate.domain.relay import CLAIM_AFTER_S, LEASE_S, partition_of
+from tidegate.domain.partitions import partition_of
+from tidegate.domain.relay import CLAIM_AFTER_S, LEASE_S
 from tidegate.providers.control_plane import ControlPlaneProviders
 from tidegate.tables import ALL_TABLES
 from tidegate.usecases.relay.check_credentials import CHECK_S

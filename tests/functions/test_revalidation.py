@@ -23,7 +23,8 @@ from tests.functions.test_api import Api
 from tests.functions.test_gateway import Demo, demo, gateway_over
 from tests.servers.management import ManagementServer
 from tidegate.adapters.system import SystemClock
-from tidegate.domain.profiles import BROKER, ProfileChange
+from tidegate.domain.profile_changes import ProfileChange
+from tidegate.domain.profiles import BROKER
 from tidegate.domain.relay import LEASE_S
 from tidegate.domain.revocations import Task
 from tidegate.providers.control_plane import ControlPlaneProviders

@@ -23,7 +23,7 @@ from local_stack import relay_workers
 from tidegate.adapters.aws.json_client import DEFAULT_TIMEOUT_S
 from tidegate.domain.client_ip import ORIGIN_HEADER
 from tidegate.domain.limits import LIMITED_FUNCTION_S, MOST_LIMITER_MS
-from tidegate.domain.rotation import SECRETS
+from tidegate.domain.secret_names import SECRETS
 from tidegate.domain.time_limits import FUNCTION_S, MESSAGE_BUDGET_MS, UPSTREAM_S, function_s
 from tidegate.tables import ALL_TABLES
 from tidegate.usecases.relay.worker import HANDOVER_S

@@ -5,8 +5,6 @@ from dataclasses import replace
 import pytest
 
 from tidegate.domain.rotation import (
-    PENDING,
-    PREVIOUS,
     REST_S,
     Add,
     Carried,
@@ -24,6 +22,7 @@ from tidegate.domain.rotation import (
     next_step,
     switched_id,
 )
+from tidegate.domain.secret_names import PENDING, PREVIOUS
 
 WAITS = Waits(caches_s=360, use_s=300)
 T = 1_000_000.0

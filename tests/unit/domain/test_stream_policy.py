@@ -8,8 +8,8 @@ import pytest
 
 from tidegate.domain.egress import EgressPolicy
 from tidegate.domain.intents import build_intent
+from tidegate.domain.partitions import partition_of
 from tidegate.domain.profiles import BrokerProfile, Transport
-from tidegate.domain.relay import partition_of
 from tidegate.domain.stream_policy import StreamPolicy, stream_for
 from tidegate.domain.subscriptions import Stream
 from tidegate.errors import PolicyBlocked

@@ -21,8 +21,9 @@ from tidegate.domain.logins import LoginLife
 from tidegate.domain.tokens import UserClaims
 from tidegate.domain.users import User
 from tidegate.errors import LimiterUnavailable, LimitReached, Unauthenticated, Unavailable
-from tidegate.ports.control_plane import AuditLog, UserStore, UserTokens
+from tidegate.ports.control_plane import AuditLog, UserStore
 from tidegate.ports.limits import AttemptStore, RateCounter
+from tidegate.ports.tokens import UserTokens
 from tidegate.usecases.control_plane.login import Login, LoginPolicy
 from tidegate.usecases.limits.attempts import Attempts
 from tidegate.usecases.limits.rate_limits import RateLimits

@@ -19,7 +19,8 @@ from tidegate.domain.revocations import RevocationReason
 from tidegate.domain.tokens import UserClaims
 from tidegate.domain.users import User
 from tidegate.errors import ChangedMeanwhile, Denied, LimitReached, Unauthenticated, Unavailable
-from tidegate.ports.control_plane import AuditLog, PasswordHasher, UserStore, UserTokens, UserWrite
+from tidegate.ports.control_plane import AuditLog, PasswordHasher, UserStore, UserWrite
+from tidegate.ports.tokens import UserTokens
 from tidegate.usecases.control_plane import from_what_stands
 from tidegate.usecases.control_plane.logins import Logins, UsedLogin
 from tidegate.usecases.control_plane.own_password import ChangeOwnPassword

@@ -16,8 +16,9 @@ from tests.doubles.platform import CountingIds, MemoryObserver, MemoryRelayWorke
 from tests.doubles.relay_leases import MemoryRelayLeases
 from tests.doubles.stores import MemoryLastValues, MemoryStreams
 from tidegate.adapters.system import SystemClock
+from tidegate.domain.partitions import partition_of
 from tidegate.domain.profiles import BrokerProfile, CredentialProfile, CredentialType, Transport
-from tidegate.domain.relay import CLAIM_AFTER_S, LEASE_S, OVERDUE_S, partition_of
+from tidegate.domain.relay import CLAIM_AFTER_S, LEASE_S, OVERDUE_S
 from tidegate.domain.subscriptions import Fault, LastValue, Stream
 from tidegate.errors import Unavailable
 from tidegate.ports.relay import (

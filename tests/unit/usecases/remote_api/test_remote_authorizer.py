@@ -9,7 +9,7 @@ from tests.containers.remote_api import EVERYTHING, INTENT, KEY, MQTT, SSE, WEBS
 from tests.doubles.platform import PlainKeys
 from tidegate.domain.access import Refusal
 from tidegate.domain.limits import FailureMode, RateDecision
-from tidegate.domain.relay import partition_of
+from tidegate.domain.partitions import partition_of
 from tidegate.domain.remote_api import Introspection
 from tidegate.domain.subscriptions import Stream
 from tidegate.errors import (

@@ -29,8 +29,7 @@ from tidegate.domain.tokens import (
     user_payload,
 )
 from tidegate.errors import Unauthenticated
-from tidegate.ports.control_plane import UserTokens
-from tidegate.ports.gateway import SessionTokens
+from tidegate.ports.tokens import SessionTokens, UserTokens
 
 _ALGORITHM = "HS256"
 #: Longest accepted token, characters. Nobody signs a longer one, so a longer one is not even decoded.

@@ -58,24 +58,6 @@ class ProfileUse:
 
 
 @dataclass(frozen=True, slots=True)
-class ProfileChange:
-    """A written change of a profile that the dashboards using it have yet to follow.
-
-    Attributes:
-        kind, profile_id: which profile.
-        revision: the profile's after the change; a deletion counts as a revision.
-        withdrawn: guests of the datasources that use it lose their right. Otherwise only intents changed.
-        followed: every dashboard has followed. Only the notes about it are left to be removed.
-    """
-
-    kind: str
-    profile_id: str
-    revision: int
-    withdrawn: bool
-    followed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class CredentialProfile:
     """A credential.
 

@@ -1,6 +1,6 @@
-"""The relay's partitions and leases.
+"""The leases of the relay's partitions.
 
-Every upstream belongs to a partition. One worker at a time owns a partition, by a lease. Only the owner may send for
+One worker at a time owns a partition, by a lease. Only the owner may send for
 the partition's upstreams. The platform that delivers messages cannot check a fence, so the owner checks its own
 deadline before every send. The deadline counts from before the request that renewed the lease, and others may claim
 the lease only some time after its end. So two workers never send for a partition at the same time.
@@ -8,29 +8,14 @@ the lease only some time after its end. So two workers never send for a partitio
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
 
-from tidegate.domain.subscriptions import Stream
-
-#: Workers that share the upstreams. One of them carries hundreds. With two, a fault takes down only half.
-PARTITIONS = 2
 #: How long a lease lasts, seconds. It is renewed after a third of that.
 LEASE_S = 15.0
 #: How long after its end a lease may be claimed, seconds. The margin is there because clocks differ.
 CLAIM_AFTER_S = 2.0
 #: A lease that was not renewed for so long, seconds, is overdue. Its owner has most likely died.
 OVERDUE_S = LEASE_S / 3 + CLAIM_AFTER_S
-
-
-def partition_of(stream: Stream) -> int:
-    """The partition of a stream's upstream, 0 to `PARTITIONS` - 1.
-
-    All streams of a broker profile are in one partition. They share connections to the broker, and only one worker can
-    count those.
-    """
-    broker = (stream.intent or {}).get("brokerProfileId")
-    return zlib.crc32((f"broker {broker}" if broker else stream.stream_key).encode()) % PARTITIONS
 
 
 def worker_id(settings: str, one: str) -> str:

@@ -21,20 +21,7 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 
-CURRENT = "AWSCURRENT"
-PREVIOUS = "AWSPREVIOUS"
-PENDING = "AWSPENDING"
-#: The labels whose values verify. They are read in this order (see `adapters.aws.secrets_manager`).
-LABELS = (CURRENT, PREVIOUS, PENDING)
-
-#: The variable that holds a secret's ARN -> the secret's name in commands and metrics.
-SECRETS = {
-    "JWT_SECRET_ARN": "jwt",
-    "JWT_GATEWAY_SECRET_ARN": "jwt-gateway",
-    "GATEWAY_SERVICE_TOKEN_ARN": "service-token",
-    "LIMITER_HASH_SALT_ARN": "limiter-salt",
-    "ORIGIN_SECRET_ARN": "origin",
-}
+from tidegate.domain.secret_names import PENDING, PREVIOUS
 
 #: After a rotation the next one is refused for so long, seconds. A command that is run twice rotates once.
 REST_S = 600

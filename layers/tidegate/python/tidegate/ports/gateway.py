@@ -24,7 +24,6 @@ if TYPE_CHECKING:
         SubscriptionKey,
         TerminationClaim,
     )
-    from tidegate.domain.tokens import SessionClaims
     from tidegate.ports.runtime import ScanPage
 
 
@@ -304,10 +303,3 @@ class LastValueStore(Protocol):
         """End settling, on the condition that `sent` is still the newest value and that nothing was noted since it was
         read. False when that is not so: read again, and send again. With None there is no condition.
         """
-
-
-class SessionTokens(Protocol):
-    def verify(self, token: str, now: float) -> SessionClaims:
-        """Check signature, issuer, audience and expiry. Raises `Unauthenticated`."""
-
-    def sign(self, claims: SessionClaims) -> str: ...

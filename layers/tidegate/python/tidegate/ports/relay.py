@@ -15,17 +15,6 @@ if TYPE_CHECKING:
     from tidegate.protocol.messages import ErrorCode
 
 
-class RelayWorkers(Protocol):
-    """Starts the relay's workers."""
-
-    def start(self, partition: int, *, successor: bool = False) -> None:
-        """Make sure that a worker holds the partition's upstreams soon. Repeated and needless calls are harmless.
-
-        A `successor` connects its upstreams while the worker that asks for it still runs, and waits to be handed the
-        partition.
-        """
-
-
 class RelayLeases(Protocol):
     """Who holds a partition. `now` is epoch seconds. Every write is conditional on the fence."""
 

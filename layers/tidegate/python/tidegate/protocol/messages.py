@@ -51,6 +51,8 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SubscribeMessage:
+    """`subscribe` with `datasourceId`."""
+
     request_id: str
     dashboard_id: str
     datasource_id: str
@@ -69,12 +71,16 @@ class SubscribeSeveralMessage:
 
 @dataclass(frozen=True, slots=True)
 class UnsubscribeMessage:
+    """`unsubscribe`."""
+
     request_id: str
     datasource_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class PingMessage:
+    """`ping`."""
+
     request_id: str | None
 
 

@@ -99,7 +99,7 @@ class ProcessProviders:
     def secret(self, variable: str) -> Secret:
         """The secret whose ARN the variable holds. It is read when it is first used."""
         from tidegate.adapters.aws.secrets_manager import Secret
-        from tidegate.domain.rotation import SECRETS
+        from tidegate.domain.secret_names import SECRETS
 
         return Secret(
             lambda: self._secrets,

@@ -63,7 +63,7 @@ class RuntimeClass(StrEnum):
     PRODUCTION = "production"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Settings(
     ControlPlaneSettings,
     EgressSettings,

@@ -82,7 +82,7 @@ _issued = "tokens issued after"
 _by_class = "production fail-closed, else fail-open"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False, repr=False, eq=False)
 class ProcessSettings:
     """How strict the process is, and where it keeps state."""
 
@@ -122,7 +122,7 @@ class ProcessSettings:
     db_backend: str = setting("DB_BACKEND", "dynamodb", choice("dynamodb"), "Where state is kept.")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False, repr=False, eq=False)
 class GatewaySettings:
     """The handshake, subscribing, and what one connection may do."""
 
@@ -200,7 +200,7 @@ class GatewaySettings:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False, repr=False, eq=False)
 class LimiterSettings:
     """Where limits are counted, and what holds when that store does not answer."""
 
@@ -238,7 +238,7 @@ class LimiterSettings:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False, repr=False, eq=False)
 class RevocationSettings:
     """The feed of revocations, and how often subscriptions are checked again."""
 
@@ -266,7 +266,7 @@ class RevocationSettings:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False, repr=False, eq=False)
 class RemoteApiSettings:
     """A remote API that the gateway asks, and what our own internal API allows its callers."""
 
@@ -300,7 +300,7 @@ class RemoteApiSettings:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False, repr=False, eq=False)
 class UpstreamSettings:
     """Protocols that are switched on, and how connections to upstreams behave."""
 
@@ -403,7 +403,7 @@ class UpstreamSettings:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False, repr=False, eq=False)
 class EgressSettings:
     """Where upstreams may be."""
 
@@ -424,7 +424,7 @@ class EgressSettings:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False, repr=False, eq=False)
 class ControlPlaneSettings:
     """Tokens, logins, and the HTTP API."""
 

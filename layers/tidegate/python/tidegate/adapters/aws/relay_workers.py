@@ -9,7 +9,7 @@ from time import monotonic, time
 from tidegate.adapters.aws.http import HttpClient, NotAnswered
 from tidegate.adapters.aws.sigv4 import Signer
 from tidegate.errors import Unavailable
-from tidegate.ports.relay import RelayWorkers
+from tidegate.ports.relay_workers import RelayWorkers
 
 _TIMEOUT_S = 5.0
 _PARTITION, _SUCCESSOR = "partition", "successor"

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from threading import Lock
 
 from tidegate.adapters.aws.json_client import AwsError, JsonClient
-from tidegate.domain.rotation import CURRENT, LABELS, PREVIOUS
+from tidegate.domain.secret_names import CURRENT, LABELS, PREVIOUS
 from tidegate.domain.secret_strength import weakness
 from tidegate.errors import KeyNotYetKnown, Unavailable
 from tidegate.ports.runtime import Clock, Observer
@@ -47,7 +47,7 @@ class Secret:
     ) -> None:
         """
         Args:
-            name: the secret's name in `domain.rotation`, as the metric shows it.
+            name: the secret's name in `domain.secret_names`, as the metric shows it.
             observer: counts uses of the previous value; None counts nothing.
             ttl_s: how long values are used before they are read again, seconds.
         """

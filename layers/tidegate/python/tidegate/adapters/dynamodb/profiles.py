@@ -16,8 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from secrets import token_hex
 from typing import Any
-from uuid import uuid4
 
 from tidegate.adapters.dynamodb.client import (
     ConditionFailed,
@@ -28,18 +28,18 @@ from tidegate.adapters.dynamodb.client import (
     delete_action,
     put_action,
 )
+from tidegate.domain.profile_changes import ProfileChange
 from tidegate.domain.profiles import (
     BROKER,
     CREDENTIAL,
     BrokerProfile,
     CredentialProfile,
     CredentialType,
-    ProfileChange,
     ProfileUse,
     Transport,
 )
 from tidegate.errors import ChangedMeanwhile, Conflict
-from tidegate.ports.control_plane import ProfileStore
+from tidegate.ports.profiles import ProfileStore
 
 _CHANGE = "change"
 
@@ -131,7 +131,7 @@ class DynamoProfiles(ProfileStore):
                 delete_action(self._table, _use(CREDENTIAL, item["credential_profile_id"], f"{BROKER}#{profile_id}"))
             )
         try:
-            self._db.transact(actions, token=str(uuid4()))
+            self._db.transact(actions, token=token_hex(16))
         except TransactionFailed as failure:
             raise ChangedMeanwhile("The profile was changed meanwhile. Load it again.") from failure
 
@@ -188,7 +188,7 @@ class DynamoProfiles(ProfileStore):
         free = "attribute_not_exists(#kind) OR #profile_id = :id"
         # A repetition may find its own write done, which `write_id` shows. The revision cannot show it: another admin
         # who saw the same one has written the same next one.
-        write_id = str(uuid4())
+        write_id = token_hex(16)
         condition, values = _condition(before, item, write_id, keeps_sealed)
         actions = [
             put_action(self._table, item | {"write_id": write_id}, condition, values),

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from secrets import token_hex
 from time import sleep
 from typing import Any
-from uuid import uuid4
 
 from tidegate.adapters.dynamodb.client import (
     ConditionFailed,
@@ -53,13 +53,13 @@ class DynamoRevocations(RevocationFeed, CursorStore, FullRevalidationRuns):
             Unavailable: other revocations were written first again and again.
         """
         if revocation is None:
-            self._db.transact(actions, token=str(uuid4()))
+            self._db.transact(actions, token=token_hex(16))
             return None
         for attempt in range(1, _ATTEMPTS + 1):
             head = self._head()
             event = RevocationEvent(head + 1, revocation, now_ms)
             try:
-                self._db.transact([*actions, *self._record(event, head)], token=str(uuid4()))
+                self._db.transact([*actions, *self._record(event, head)], token=token_hex(16))
                 return event.event_id
             except TransactionFailed as failure:
                 own = frozenset(position for position in failure.failed if position < len(actions))

@@ -13,10 +13,11 @@ from dataclasses import replace
 from tidegate.domain.access import withdraw
 from tidegate.domain.dashboards import access_of
 from tidegate.domain.intents import using
-from tidegate.domain.profiles import ProfileChange
+from tidegate.domain.profile_changes import ProfileChange
 from tidegate.domain.revocations import Revocation, RevocationReason
 from tidegate.errors import Conflict, TooManyAtOnce
-from tidegate.ports.control_plane import DashboardStore, DashboardWrite, ProfileStore
+from tidegate.ports.control_plane import DashboardStore, DashboardWrite
+from tidegate.ports.profiles import ProfileStore
 from tidegate.ports.runtime import Clock, Observer
 from tidegate.usecases.control_plane.resolve_intents import ResolveIntents
 

@@ -25,11 +25,12 @@ from tidegate.domain.limits import (
 from tidegate.domain.profiles import CredentialType
 from tidegate.domain.tokens import SessionClaims
 from tidegate.errors import Denied, InvalidInput, LimitReached
-from tidegate.ports.control_plane import CredentialCipher, ProfileStore
-from tidegate.ports.gateway import SessionTokens
+from tidegate.ports.control_plane import CredentialCipher
 from tidegate.ports.limits import KeyHasher
+from tidegate.ports.profiles import ProfileStore
 from tidegate.ports.revocation import RevocationFeed
 from tidegate.ports.runtime import Clock
+from tidegate.ports.tokens import SessionTokens
 from tidegate.protocol import messages, strict_json
 from tidegate.usecases.gateway.authorizer import LocalAuthorizer
 from tidegate.usecases.limits.rate_limits import RateLimits, stored_address

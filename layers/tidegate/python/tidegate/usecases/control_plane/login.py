@@ -18,8 +18,9 @@ from tidegate.domain.passwords import one_time_password_ended
 from tidegate.domain.tokens import UserClaims
 from tidegate.domain.users import User
 from tidegate.errors import LimitReached, TidegateError, Unauthenticated
-from tidegate.ports.control_plane import AuditLog, PasswordHasher, UserStore, UserTokens
+from tidegate.ports.control_plane import AuditLog, PasswordHasher, UserStore
 from tidegate.ports.runtime import Clock, Ids
+from tidegate.ports.tokens import UserTokens
 from tidegate.usecases.limits.attempts import Attempt, Attempts
 from tidegate.usecases.limits.deadline import LimiterDeadline
 from tidegate.usecases.limits.rate_limits import RateLimits

@@ -14,8 +14,9 @@ from tidegate.domain.revocations import Revocation, RevocationReason
 from tidegate.domain.tokens import UserClaims
 from tidegate.domain.users import User
 from tidegate.errors import Unauthenticated
-from tidegate.ports.control_plane import AuditLog, UserStore, UserTokens, UserWrite
+from tidegate.ports.control_plane import AuditLog, UserStore, UserWrite
 from tidegate.ports.runtime import Clock
+from tidegate.ports.tokens import UserTokens
 from tidegate.usecases.control_plane.from_what_stands import from_what_stands
 from tidegate.usecases.control_plane.login import LoggedIn
 

@@ -22,14 +22,8 @@ from tidegate.domain.profiles import BrokerProfile, CredentialProfile
 from tidegate.domain.revocations import Revocation, RevocationReason
 from tidegate.domain.users import User
 from tidegate.errors import Conflict, Denied, InvalidInput, NotFound
-from tidegate.ports.control_plane import (
-    AuditLog,
-    DashboardStore,
-    DashboardWrite,
-    Page,
-    ProfileStore,
-    UserStore,
-)
+from tidegate.ports.control_plane import AuditLog, DashboardStore, DashboardWrite, Page, UserStore
+from tidegate.ports.profiles import ProfileStore
 from tidegate.ports.runtime import Clock, Ids
 from tidegate.usecases.control_plane.from_what_stands import from_what_stands
 from tidegate.usecases.control_plane.resolve_intents import ProfilesRead, Resolved, ResolveIntents

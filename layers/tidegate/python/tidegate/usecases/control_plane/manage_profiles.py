@@ -20,19 +20,13 @@ from tidegate.domain.destinations import check_broker_url, check_destinations
 from tidegate.domain.egress import EgressPolicy
 from tidegate.domain.headers import check_basic, check_basic_user, check_name, check_value
 from tidegate.domain.identifiers import MAX_IDENTIFIER, is_identifier
-from tidegate.domain.profiles import (
-    BROKER,
-    CREDENTIAL,
-    BrokerProfile,
-    CredentialProfile,
-    CredentialType,
-    ProfileChange,
-    Transport,
-)
+from tidegate.domain.profile_changes import ProfileChange
+from tidegate.domain.profiles import BROKER, CREDENTIAL, BrokerProfile, CredentialProfile, CredentialType, Transport
 from tidegate.domain.rights import check_admin, check_author
 from tidegate.domain.users import User
 from tidegate.errors import Conflict, InvalidInput, NotFound, SecretUnreadable, Unavailable
-from tidegate.ports.control_plane import AuditLog, CredentialCipher, FollowRequests, ProfileStore
+from tidegate.ports.control_plane import AuditLog, CredentialCipher, FollowRequests
+from tidegate.ports.profiles import ProfileStore
 from tidegate.ports.runtime import Clock, Ids
 from tidegate.protocol.topics import check_filter
 from tidegate.usecases.control_plane.follow_profiles import FollowProfiles

@@ -31,9 +31,11 @@ from tidegate.domain.stream_policy import check_destination, check_public_use
 from tidegate.domain.tokens import DASHBOARD_SCOPE, STREAM_SCOPE, SessionClaims, refresh_after
 from tidegate.domain.users import User
 from tidegate.errors import Denied, LimiterUnavailable, NotFound, TidegateError
-from tidegate.ports.control_plane import AuditLog, DashboardStore, ProfileStore
-from tidegate.ports.gateway import AccessStore, SessionTokens
+from tidegate.ports.control_plane import AuditLog, DashboardStore
+from tidegate.ports.gateway import AccessStore
+from tidegate.ports.profiles import ProfileStore
 from tidegate.ports.runtime import Clock, Ids
+from tidegate.ports.tokens import SessionTokens
 from tidegate.usecases.limits.rate_limits import RateLimits
 
 #: Whose tokens a scope counts, as a refusal says it.

@@ -9,7 +9,7 @@ from typing import Any
 from tidegate.domain.intents import Intent, IntentDefaults, build_intent, intent_hash, profile_ids, streaming
 from tidegate.domain.profiles import BROKER, CREDENTIAL, BrokerProfile, CredentialProfile
 from tidegate.errors import TidegateError
-from tidegate.ports.control_plane import ProfileStore
+from tidegate.ports.profiles import ProfileStore
 from tidegate.usecases.parallel import in_parallel
 
 

@@ -24,8 +24,8 @@ from tidegate.domain.stream_policy import StreamPolicy, check_destination, check
 from tidegate.domain.subscriptions import Stream
 from tidegate.domain.tokens import STREAM_SCOPE, SessionClaims
 from tidegate.errors import Denied, NotFound, TidegateError, Unauthenticated, Unavailable
-from tidegate.ports.control_plane import ProfileStore
 from tidegate.ports.gateway import AccessSnapshot, AccessStore
+from tidegate.ports.profiles import ProfileStore
 
 
 @dataclass(frozen=True, slots=True)

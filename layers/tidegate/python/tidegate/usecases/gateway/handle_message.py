@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from tidegate.domain.access import FRESH_S
-from tidegate.domain.relay import partition_of
+from tidegate.domain.partitions import partition_of
 from tidegate.domain.subscriptions import TOLD_ALL, CatchUpRequest, LastValue, Stream, Subscription
 from tidegate.errors import LimiterUnavailable, LimitReached, TidegateError, Unavailable
 from tidegate.ports.delivery import CatchUpQueue, Delivery, OutboundMessage, Sender
 from tidegate.ports.gateway import LastValueStore, StreamStore
-from tidegate.ports.relay import RelayWorkers
+from tidegate.ports.relay_workers import RelayWorkers
 from tidegate.ports.runtime import Clock, Observer
 from tidegate.protocol import batches, messages
 from tidegate.protocol.messages import EndReason, ErrorCode, Status

@@ -41,8 +41,9 @@ from tidegate.errors import (
     Unauthenticated,
     Unavailable,
 )
-from tidegate.ports.gateway import ConnectionStore, Reservation, SessionTokens, StreamStore, SubscriptionStore
+from tidegate.ports.gateway import ConnectionStore, Reservation, StreamStore, SubscriptionStore
 from tidegate.ports.runtime import Clock, Ids, Observer
+from tidegate.ports.tokens import SessionTokens
 from tidegate.usecases.gateway.authorizer import Authorization, Authorizer
 from tidegate.usecases.limits.connection_quota import ConnectionQuota, dashboard_cap, home_slot
 from tidegate.usecases.limits.deadline import LimiterDeadline

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 
 from tidegate.domain.subscriptions import Stream
 from tidegate.errors import Unavailable
-from tidegate.ports.control_plane import ProfileStore
+from tidegate.ports.profiles import ProfileStore
 from tidegate.ports.runtime import Observer
 
 #: How often the credentials of the running upstreams are read, seconds. Each costs one read, however many use it.

@@ -16,7 +16,8 @@ from tidegate.domain.intents import Intent, IntentDefaults
 from tidegate.domain.profiles import CredentialProfile, CredentialType
 from tidegate.domain.subscriptions import Stream
 from tidegate.errors import InvalidInput, SecretUnreadable
-from tidegate.ports.control_plane import CredentialCipher, ProfileStore
+from tidegate.ports.control_plane import CredentialCipher
+from tidegate.ports.profiles import ProfileStore
 from tidegate.ports.relay import Broker, MqttRequest, UpstreamFault, UpstreamRequest, UpstreamRequests
 from tidegate.protocol.messages import ErrorCode
 

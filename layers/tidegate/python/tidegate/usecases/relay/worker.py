@@ -17,11 +17,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from tidegate.domain.relay import LEASE_S, is_overdue, partition_of, runs_by, worker_id
+from tidegate.domain.partitions import partition_of
+from tidegate.domain.relay import LEASE_S, is_overdue, runs_by, worker_id
 from tidegate.domain.subscriptions import Stream
 from tidegate.errors import Unavailable
 from tidegate.ports.gateway import SourceStreams, StreamStore
-from tidegate.ports.relay import RelayLeases, RelayWorkers
+from tidegate.ports.relay import RelayLeases
+from tidegate.ports.relay_workers import RelayWorkers
 from tidegate.ports.runtime import Clock, Ids, Observer
 from tidegate.usecases.relay.check_credentials import CHECK_S, Note
 from tidegate.usecases.relay.keep_lease import KeepLease

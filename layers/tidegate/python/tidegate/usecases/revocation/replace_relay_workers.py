@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from tidegate.domain.relay import PARTITIONS, is_overdue
-from tidegate.ports.relay import RelayLeases, RelayWorkers
+from tidegate.domain.partitions import PARTITIONS
+from tidegate.domain.relay import is_overdue
+from tidegate.ports.relay import RelayLeases
+from tidegate.ports.relay_workers import RelayWorkers
 from tidegate.ports.runtime import Clock, Observer
 
 
