@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from tidegate import tables
 from tidegate.adapters.aws.secrets_manager import Secret
@@ -31,8 +31,7 @@ from tidegate.usecases.gateway.authorizer import LocalAuthorizer
 from tidegate.usecases.limits.rate_limits import RateLimits
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class ApiServices:
+class ApiServices(NamedTuple):
     """Everything the routes call."""
 
     settings: Settings

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from tidegate.adapters.aws.secrets_manager import Secret
@@ -16,8 +15,7 @@ if TYPE_CHECKING:
     from tidegate.usecases.gateway.subscribe import SubscribePolicy
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class ConnectServices:
+class ConnectServices(NamedTuple):
     """What `$connect` runs. `origin` is the secret by which the edge proves itself; None where there is no edge."""
 
     connect: Connect
@@ -56,8 +54,7 @@ def connect_services(env: Mapping[str, str] | None = None) -> ConnectServices:
     return ConnectServices(connect, settings.realtime_trust_proxy_hops, container.origin, container.observer)
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class DisconnectServices:
+class DisconnectServices(NamedTuple):
     """What `$disconnect` runs."""
 
     end_connection: EndConnection
@@ -71,8 +68,7 @@ def disconnect_services(env: Mapping[str, str] | None = None) -> DisconnectServi
     return DisconnectServices(container.end_connection, container.observer)
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class MessageServices:
+class MessageServices(NamedTuple):
     """What the routes for messages run."""
 
     handle_message: HandleMessage

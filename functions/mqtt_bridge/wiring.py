@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from time import sleep
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from tidegate.adapters.json_observer import JsonObserver
@@ -13,8 +12,7 @@ if TYPE_CHECKING:
     from tidegate.usecases.delivery.catch_up import CatchUp
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class BridgeServices:
+class BridgeServices(NamedTuple):
     """What the bridge's handler runs."""
 
     bridge: Bridge
@@ -75,8 +73,7 @@ def bridge_services(env: Mapping[str, str] | None = None) -> BridgeServices:
     return BridgeServices(bridge, container.observer)
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class CatchUpServices:
+class CatchUpServices(NamedTuple):
     """What the catch-up handler runs."""
 
     catch_up: CatchUp

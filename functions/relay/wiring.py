@@ -6,8 +6,8 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from tidegate.adapters.json_observer import JsonObserver
 from tidegate.adapters.upstreams.aiohttp_streams import AiohttpUpstreams
@@ -176,8 +176,7 @@ def _mqtt_upstreams(settings: Settings, egress: EgressPolicy) -> MqttUpstreams:
     )
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class RelayServices:
+class RelayServices(NamedTuple):
     """What the relay's handler and process run. `partitions`: how many workers share the upstreams."""
 
     container: ControlPlaneProviders

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from tidegate.adapters.json_observer import JsonObserver
@@ -17,8 +16,7 @@ if TYPE_CHECKING:
     from tidegate.usecases.revocation.revalidate import Revalidate
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class RevalidateServices:
+class RevalidateServices(NamedTuple):
     """What the queue's handler runs. `container` is what it was built from; benchmarks use its stores."""
 
     revalidate: Revalidate
@@ -154,8 +152,7 @@ def _reintrospect(container: ControlPlaneProviders) -> Reintrospect | None:
     )
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class DispatchServices:
+class DispatchServices(NamedTuple):
     """What the stream's handler runs."""
 
     tasks: RevalidationQueue
@@ -169,8 +166,7 @@ def dispatch_services(env: Mapping[str, str] | None = None) -> DispatchServices:
     return DispatchServices(container.revalidations, container.observer)
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class ScheduleServices:
+class ScheduleServices(NamedTuple):
     """What the schedule's handler runs. `poll_interval_s`: how often the feed is polled, seconds."""
 
     tasks: RevalidationQueue
@@ -196,8 +192,7 @@ def schedule_services(env: Mapping[str, str] | None = None) -> ScheduleServices:
     )
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class ProfileServices:
+class ProfileServices(NamedTuple):
     """What the handler runs that follows changes of profiles."""
 
     follow: FollowProfiles

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
@@ -43,7 +43,7 @@ class PublicViewers:
     def __init__(self, datasources: int, settings: Settings | None = None, audit: Any = None) -> None:
         self.settings = settings or default_settings()
         self.gateway = GatewayContainer(
-            connect_policy=replace(connect_policy(self.settings), enabled=True),
+            connect_policy=connect_policy(self.settings)._replace(enabled=True),
             subscribe_policy=subscribe_policy(self.settings),
         )
         self.clock = self.gateway.clock

@@ -188,8 +188,8 @@ def test_new_subscriptions_of_a_window_are_exact(stores: Stores) -> None:
     held = keys[results.index(Reservation.RESERVED)]
     stores.subscriptions.release_key(held)
     assert reserved(stores, held, room) is Reservation.TOO_OFTEN
-    assert reserved(stores, held, replace(room, window=8)) is Reservation.RESERVED
-    assert reserved(stores, keys[-1], replace(room, at_once=13)) is Reservation.FULL, "that is the older limit"
+    assert reserved(stores, held, room._replace(window=8)) is Reservation.RESERVED
+    assert reserved(stores, keys[-1], room._replace(at_once=13)) is Reservation.FULL, "that is the older limit"
 
 
 def test_a_subscription_that_is_there_is_not_counted(stores: Stores) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -30,7 +29,7 @@ def answer(env: Mapping[str, str], method: str, path: str, **headers: str) -> di
 
 def broken(env: Mapping[str, str]) -> ApiServices:
     """Services with a fault of ours: whatever asks for dashboards fails in a way that nobody expects."""
-    return replace(api_services(env), dashboards=cast(Any, None))
+    return api_services(env)._replace(dashboards=cast(Any, None))
 
 
 def test_every_answer_says_how_it_may_be_kept(deployed: Mapping[str, str]) -> None:
@@ -71,7 +70,7 @@ def test_errors_and_logs_name_the_route(
     env = {**deployed, **down} if status == 503 else deployed
     services = broken(env) if status == 500 else api_services(env)
     lines: list[str] = []
-    services = replace(services, observer=JsonObserver("api", write=lines.append))
+    services = services._replace(observer=JsonObserver("api", write=lines.append))
     with caplog.at_level(logging.INFO):
         given = over(services, "GET", f"/api/share/{SHARE_TOKEN}")
     assert given["statusCode"] == status
@@ -97,7 +96,7 @@ def test_listed_origins_may_call(deployed: Mapping[str, str]) -> None:
     assert methods == {"GET", "POST", "PUT", "PATCH", "DELETE"}
     named = {name.strip().lower() for name in cors(asked)["access-control-allow-headers"].split(",")}
     assert named == {"authorization", "content-type", "if-match"}
-    for failing in (services, replace(services, dashboards=cast(Any, None))):
+    for failing in (services, services._replace(dashboards=cast(Any, None))):
         called = over(failing, "GET", "/api/dashboards/x", origin=PAGE)
         assert called["statusCode"] in (404, 500)
         assert cors(called) == {"access-control-allow-origin": PAGE, "access-control-expose-headers": "ETag"}

@@ -50,13 +50,13 @@ ENV = {
 GATEWAY = {
     "functions.gateway_connect.connect": 54,
     "functions.gateway_connect.disconnect": 52,
-    "functions.gateway_connect.messages": 88,
+    "functions.gateway_connect.messages": 90,
     "functions.mqtt_bridge.bridge": 74,
     "functions.mqtt_bridge.catch_up": 69,
-    "functions.revalidate.worker": 88,
+    "functions.revalidate.worker": 90,
     "functions.revalidate.dispatch": 47,
     "functions.revalidate.schedule": 51,
-    "functions.revalidate.profiles": 61,
+    "functions.revalidate.profiles": 63,
 }
 
 

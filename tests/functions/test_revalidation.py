@@ -186,7 +186,7 @@ def test_an_expired_token_is_told_within_fifteen_seconds(
     monkeypatch.setattr(SystemClock, "now", lambda _clock: now)
     tasks: list[tuple[float, Task]] = []
     work = make_handler(revalidate_wiring.revalidate_services(gateway.env))
-    services = replace(revalidate_wiring.schedule_services(gateway.env), relay_partitions=0)
+    services = revalidate_wiring.schedule_services(gateway.env)._replace(relay_partitions=0)
     monkeypatch.setattr(services.tasks, "queue", lambda task, delay_s=0: tasks.append((now + delay_s, task)))
     schedule = make_schedule_handler(services)
     began = now

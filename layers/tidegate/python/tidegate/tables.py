@@ -5,8 +5,7 @@ Only key attributes are listed here. Everything else an item holds is known to t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 KeyType = Literal["S", "N", "B"]
 Projection = Literal["ALL", "KEYS_ONLY"]
@@ -15,16 +14,14 @@ Projection = Literal["ALL", "KEYS_ONLY"]
 TTL_ATTRIBUTE = "ttl"
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(NamedTuple):
     """A key attribute and its DynamoDB type."""
 
     name: str
     type: KeyType = "S"
 
 
-@dataclass(frozen=True, slots=True)
-class Index:
+class Index(NamedTuple):
     """A global secondary index. `include` names attributes projected besides the keys; `projection` is then unused."""
 
     name: str
@@ -34,8 +31,7 @@ class Index:
     include: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(NamedTuple):
     """A table.
 
     Attributes:

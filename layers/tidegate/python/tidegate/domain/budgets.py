@@ -7,7 +7,7 @@ up: each address has a part of it only.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 #: An address may spend one part in so many of a budget that all viewers of a dashboard share. Half of the parts are for
 #: addresses that mean harm, so ten of them leave the other half.
@@ -58,8 +58,7 @@ def new_subscriptions(subscriptions: int) -> int:
     return CHANGES * subscriptions
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectionRoom:
+class ConnectionRoom(NamedTuple):
     """How many subscriptions a connection may have, and begin.
 
     Attributes:

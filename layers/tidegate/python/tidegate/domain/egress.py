@@ -11,7 +11,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from tidegate.errors import PolicyBlocked
@@ -89,8 +89,7 @@ _NAT64_LOCAL = ipaddress.IPv6Network("64:ff9b:1::/48")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
-@dataclass(frozen=True, slots=True)
-class EgressPolicy:
+class EgressPolicy(NamedTuple):
     """The operator's settings.
 
     Attributes:
@@ -113,8 +112,7 @@ class EgressPolicy:
         return self.allow_private or not self.production
 
 
-@dataclass(frozen=True, slots=True)
-class Destination:
+class Destination(NamedTuple):
     """A checked URL: where to connect to. `host` is a lower-case ASCII name or an address without brackets."""
 
     scheme: str

@@ -13,8 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from tidegate.domain.destinations import refusal, serves
 from tidegate.domain.headers import check_name, check_value, is_token
@@ -41,13 +40,15 @@ KEEPALIVE_S = (5, 3600)
 Intent = Mapping[str, object]
 
 
-@dataclass(frozen=True, slots=True)
-class IntentDefaults:
+class IntentDefaults(NamedTuple):
     """What a datasource gets that states no value of its own. Units are in the names."""
 
     sse_idle_timeout_ms: int = 120_000
     websocket_idle_timeout_ms: int = 300_000
     mqtt_keepalive_seconds: int = 60
+
+
+_DEFAULTS = IntentDefaults()
 
 
 def build_intent(
@@ -56,7 +57,7 @@ def build_intent(
     *,
     broker: BrokerProfile | None = None,
     credential: CredentialProfile | None = None,
-    defaults: IntentDefaults = IntentDefaults(),
+    defaults: IntentDefaults = _DEFAULTS,
 ) -> dict[str, object]:
     """Build the canonical intent of a streaming datasource.
 

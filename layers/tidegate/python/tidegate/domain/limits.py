@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from tidegate.domain.time_limits import ASK_LIMITER, FUNCTION_S
 
@@ -61,8 +62,7 @@ class FailureMode(StrEnum):
     CLOSED = "fail-closed"
 
 
-@dataclass(frozen=True, slots=True)
-class RateDecision:
+class RateDecision(NamedTuple):
     """Answer of a rate limiter.
 
     Attributes:

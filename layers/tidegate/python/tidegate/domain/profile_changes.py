@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class ProfileChange:
+class ProfileChange(NamedTuple):
     """A written change of a profile that the dashboards using it have yet to follow.
 
     Attributes:

@@ -7,7 +7,7 @@ no IoT rule would feed is refused, because otherwise it would just stay silent.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from tidegate.domain.destinations import serves
 from tidegate.domain.egress import EgressPolicy, check_url
@@ -19,8 +19,7 @@ from tidegate.errors import Denied, PolicyBlocked
 from tidegate.protocol.topics import first_covering
 
 
-@dataclass(frozen=True, slots=True)
-class StreamPolicy:
+class StreamPolicy(NamedTuple):
     """The operator's settings that decide about streams.
 
     Attributes:

@@ -5,7 +5,7 @@ A module of its own, because `$connect` needs nothing else of what decides about
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
 def disabled_text(protocol: str) -> str:
@@ -21,8 +21,7 @@ REALTIME_OFF = "Realtime is disabled"
 SETTLING_S = 900
 
 
-@dataclass(frozen=True, slots=True)
-class Switches:
+class Switches(NamedTuple):
     """What the operator switched on.
 
     Attributes:

@@ -6,9 +6,8 @@ Conventions: see `ports.runtime`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from tidegate.domain.access import owner_that_counts
 
@@ -27,8 +26,7 @@ if TYPE_CHECKING:
     from tidegate.ports.runtime import ScanPage
 
 
-@dataclass(frozen=True, slots=True)
-class AccessSnapshot:
+class AccessSnapshot(NamedTuple):
     """Access items that were read together. Ids without an item are absent from the maps.
 
     `users` also has the owner of every dashboard that guests are shown: see `owner_that_counts`.
@@ -188,8 +186,7 @@ class SubscriptionStore(Protocol):
         """*Index.* The live rows of a stream."""
 
 
-@dataclass(frozen=True, slots=True)
-class SourceStreams:
+class SourceStreams(NamedTuple):
     """The streams of one source: an allowed topic, or the relay. `version` changes whenever a stream is added."""
 
     version: int
@@ -245,8 +242,7 @@ class Verdict(StrEnum):
     LEAVE = "leave"  # somebody waits, and will send it or a newer one
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
+class Admission(NamedTuple):
     """Answer of `LastValueStore.admit`. `until_ms`: when whoever waits may send; 0 for other verdicts."""
 
     verdict: Verdict

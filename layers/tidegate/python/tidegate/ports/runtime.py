@@ -11,8 +11,7 @@ Conventions of all ports:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 T = TypeVar("T")
 
@@ -40,8 +39,7 @@ class Ids(Protocol):
         """32 URL-safe characters from 24 random bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class ScanPage(Generic[T]):
+class ScanPage(NamedTuple, Generic[T]):
     """One page of a scan. `position` is opaque; None at the end of the segment."""
 
     items: Sequence[T]

@@ -11,13 +11,12 @@ Allowlists are decided with it, so it may be too strict but never too generous.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from tidegate.errors import InvalidInput
 
 
-@dataclass(frozen=True, slots=True)
-class TopicLimits:
+class TopicLimits(NamedTuple):
     """How long a topic or filter may be: bytes of UTF-8, and slashes; None is any number."""
 
     max_bytes: int

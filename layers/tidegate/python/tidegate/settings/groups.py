@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from tidegate.domain.limits import LIMITED_FUNCTION_S, MOST_LIMITER_MS, FailureMode
 from tidegate.domain.stage_rules import EXCEPTIONS, HOPS, Proxies
@@ -28,8 +28,7 @@ from tidegate.settings.values import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(NamedTuple):
     """How a variable is read and what it does, as the docs show it.
 
     Attributes:

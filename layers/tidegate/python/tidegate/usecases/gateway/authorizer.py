@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from tidegate.domain.access import (
     Claim,
@@ -43,8 +43,7 @@ class Authorization:
     owner_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
+class Admitted(NamedTuple):
     """A claim that holds now.
 
     Attributes:

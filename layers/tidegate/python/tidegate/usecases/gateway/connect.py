@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from tidegate.domain.limits import CONNECT_IP_SCOPE, gateway_key
 from tidegate.domain.subscriptions import Connection
@@ -36,8 +37,7 @@ class Handshake:
     batch: bool
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectPolicy:
+class ConnectPolicy(NamedTuple):
     """Settings of the handshake. An empty `allowed_origins` allows every origin."""
 
     enabled: bool

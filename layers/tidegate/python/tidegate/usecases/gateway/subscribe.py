@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from tidegate.domain.access import Refusal
 from tidegate.domain.budgets import ConnectionRoom, address_part, new_subscriptions
@@ -67,8 +67,7 @@ class Busy(Unavailable):
     code = "subscription_busy"
 
 
-@dataclass(frozen=True, slots=True)
-class SubscribePolicy:
+class SubscribePolicy(NamedTuple):
     """Settings of subscribing.
 
     Attributes:
@@ -88,8 +87,7 @@ class SubscribePolicy:
     enabled: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Subscribed:
+class Subscribed(NamedTuple):
     """The outcome of a subscribe.
 
     Attributes:
