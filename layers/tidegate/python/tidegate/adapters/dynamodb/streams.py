@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 from collections.abc import Sequence
 
 from tidegate.adapters.dynamodb.client import ConditionFailed, DynamoDb, Item
@@ -28,20 +29,27 @@ STREAM_LIFE_S = 86_400
 VALUE_LIFE_S = 7 * 86_400
 
 
-#: Sort key of a source's version row. It sorts before every stream key, so a query reads it first.
+#: Sort key of a source's version.
 _VERSION = "!version"
+_RELAY = "relay"
+#: Copies of an allowed topic's version. It is read, strongly consistent, for every device message, and DynamoDB serves
+#: 3,000 such reads a second of a partition. Four are more than the 10,000 messages a second that API Gateway sends.
+VERSION_COPIES = 4
 
 
 class DynamoStreams(StreamStore):
     """Streams by source.
 
-    The table's partition `rule#<allowed topic>` has the streams that an IoT rule feeds, and a version row. Its
-    partition `relay` has the same for the streams of the relay. Its partition `lease` belongs to `relay_leases` alone.
+    The table's partition `rule#<allowed topic>` has the streams that an IoT rule feeds, and the first copy of their
+    version. Partitions `copy<number>#rule#<allowed topic>` have the other copies. Partition `relay` has the streams of
+    the relay and their version. Partition `lease` belongs to `relay_leases` alone.
     """
 
-    def __init__(self, db: DynamoDb, table: str) -> None:
+    def __init__(self, db: DynamoDb, table: str, copy: int | None = None) -> None:
+        """`copy`: which copy of a version this process reads. None takes one at random."""
         self._db = db
         self._table = table
+        self.copy = random.randrange(VERSION_COPIES) if copy is None else copy
 
     def touch(self, stream: Stream) -> Stream:
         key = {"source": _source(stream.allowed_topic), "stream_key": stream.stream_key}
@@ -65,8 +73,8 @@ class DynamoStreams(StreamStore):
         return _stream(item)
 
     def _register(self, key: Item, stream: Stream, touched: Item) -> Item:
-        """Write the stream, then move the version, then note that both are done. If this process dies in between, the
-        note is missing, and the next subscriber does all of it again."""
+        """Write the stream, then move every copy of the version, then note that all is done. If this process dies in
+        between, the note is missing, and the next subscriber does all of it again."""
         fields: Item = {"protocol": stream.protocol, "parser": stream.parser}
         update = "SET #last_requested_at = :requested, #ttl = :ttl, #protocol = :protocol, #parser = :parser"
         if stream.allowed_topic is not None:
@@ -80,7 +88,8 @@ class DynamoStreams(StreamStore):
         return self._db.update(self._table, key, "SET #registered = :yes", values={"yes": True}, returning=True)
 
     def _move(self, source: str) -> None:
-        self._db.update(self._table, {"source": source, "stream_key": _VERSION}, "ADD #version :one", values={"one": 1})
+        for copy in range(_copies(source)):
+            self._db.update(self._table, _version_key(source, copy), "ADD #version :one", values={"one": 1})
 
     def relayed(self, stream_key: str) -> Stream | None:
         item = self._db.get(self._table, {"source": _source(None), "stream_key": stream_key})
@@ -120,21 +129,27 @@ class DynamoStreams(StreamStore):
         return True
 
     def version_of(self, allowed_topic: str | None) -> int:
-        item = self._db.get(self._table, {"source": _source(allowed_topic), "stream_key": _VERSION})
+        source = _source(allowed_topic)
+        item = self._db.get(self._table, _version_key(source, self.copy % _copies(source)))
         return int(item["version"]) if item else 0
 
     def of_source(self, allowed_topic: str | None) -> SourceStreams:
-        version, streams = 0, []
-        for item in self._db.query(self._table, "#source = :source", {"source": _source(allowed_topic)}):
-            if item["stream_key"] == _VERSION:
-                version = int(item["version"])
-            else:
-                streams.append(_stream(item))
-        return SourceStreams(version, streams)
+        version = self.version_of(allowed_topic)  # first: then the streams are at least as new
+        items = self._db.query(self._table, "#source = :source", {"source": _source(allowed_topic)})
+        return SourceStreams(version, [_stream(item) for item in items if item["stream_key"] != _VERSION])
 
 
 def _source(allowed_topic: str | None) -> str:
-    return "relay" if allowed_topic is None else f"rule#{allowed_topic}"
+    return _RELAY if allowed_topic is None else f"rule#{allowed_topic}"
+
+
+def _copies(source: str) -> int:
+    """How many copies the version of a source has. A worker of the relay reads its version once a second."""
+    return 1 if source == _RELAY else VERSION_COPIES
+
+
+def _version_key(source: str, copy: int) -> Item:
+    return {"source": f"copy{copy}#{source}" if copy else source, "stream_key": _VERSION}
 
 
 class DynamoLastValues(LastValueStore):
