@@ -27,9 +27,11 @@ from tidegate.adapters.dynamodb.revocations import DynamoRemoteCursor, DynamoRev
 from tidegate.adapters.dynamodb.upstream_holds import DynamoUpstreamHolds
 from tidegate.adapters.memory_attempts import MemoryAttempts
 from tidegate.adapters.memory_rates import MemoryRates
+from tidegate.domain import crowds
 from tidegate.domain.access import PUBLIC_SUBJECT, Claim, Principal
 from tidegate.domain.attempts import AttemptDecision, AttemptPolicy
 from tidegate.domain.budgets import ConnectionRoom
+from tidegate.domain.crowds import AUDIENCE_SHARDS, COUNTED_S
 from tidegate.domain.subscriptions import (
     MOST_TOPICS,
     TERMINATION_CLAIM_S,
@@ -275,9 +277,9 @@ def test_a_place_is_given_back_unless_somebody_counts_on_it(stores: Stores) -> N
 def test_a_row_is_hidden_until_made_visible(stores: Stores) -> None:
     opened(stores)
     assert stores.subscriptions.put_hidden(row())
-    assert stores.subscriptions.audience("stream") == []
+    assert stores.subscriptions.audience("stream").rows == []
     assert stores.subscriptions.make_visible(row()) and stores.subscriptions.make_visible(row())
-    assert [row.key for row in stores.subscriptions.audience("stream")] == [KEY]
+    assert [row.key for row in stores.subscriptions.audience("stream").rows] == [KEY]
     assert stores.subscriptions.get(KEY) == replace(row(), visible=True)
 
 
@@ -339,7 +341,7 @@ def test_a_cut_row_leaves_the_audience(stores: Stores) -> None:
     stores.subscriptions.put_hidden(row())
     stores.subscriptions.make_visible(row())
     assert stores.subscriptions.claim_termination(row(), MARK)
-    assert stores.subscriptions.audience("stream") == []
+    assert stores.subscriptions.audience("stream").rows == []
     assert not stores.subscriptions.move_expiry(row(), 500)
 
 
@@ -422,6 +424,39 @@ def test_what_has_expired_is_found_until_it_is_deleted(stores: Stores) -> None:
     assert stores.subscriptions.remove(claimed) and found(101) == []
 
 
+def test_a_crowd_is_read_shard_by_shard_where_the_mark_is(stores: Stores) -> None:
+    rows = [row(key=replace(KEY, connection_id=f"{number}=")) for number in range(3 * AUDIENCE_SHARDS)]
+    for number, each in enumerate(rows):
+        assert stores.subscriptions.put_hidden(each)
+        assert stores.subscriptions.make_visible(each, number % AUDIENCE_SHARDS)
+    of_shards = [stores.subscriptions.audience_shard("stream", shard).rows for shard in range(AUDIENCE_SHARDS)]
+    assert [len(found) for found in of_shards] == [3] * AUDIENCE_SHARDS
+    assert {each.key for found in of_shards for each in found} == {each.key for each in rows}
+    assert len(stores.subscriptions.audience("stream").rows) == 3, "nobody has marked it"
+    for until in (1000, 2000):
+        stores.subscriptions.mark_crowd("stream", until)
+    found = stores.subscriptions.audience("stream")
+    assert {each.key for each in found.rows} == {each.key for each in rows} and found.whole
+    assert found == stores.subscriptions.audience("stream", or_first_shard=True), "few are sent to by one"
+    scanned = [each for page in stores.subscriptions.scan(0, 1) for each in page.items]
+    assert len(scanned) == len(rows), "the mark is no subscription"
+    assert stores.subscriptions.claim_termination(rows[-1], MARK)
+    assert rows[-1].key not in {each.key for each in stores.subscriptions.audience("stream").rows}
+
+
+def test_of_too_many_only_the_first_shard_is_read(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crowds, "CROWD", 2 * AUDIENCE_SHARDS)
+    for number in range(4):
+        each = row(key=replace(KEY, connection_id=f"{number}="))
+        assert stores.subscriptions.put_hidden(each) and stores.subscriptions.make_visible(each, number // 2)
+    assert stores.subscriptions.audience("stream", or_first_shard=True).whole, "no mark, no crowd"
+    stores.subscriptions.mark_crowd("stream", 1000)
+    first = stores.subscriptions.audience("stream", or_first_shard=True)
+    assert len(first.rows) == 2 and not first.whole
+    whole = stores.subscriptions.audience("stream")
+    assert len(whole.rows) == 4 and whole.whole
+
+
 # --- streams and values ------------------------------------------------------------------------------------
 
 
@@ -441,6 +476,17 @@ def test_a_new_stream_moves_its_allowed_topics_version(stores: Stores) -> None:
     second = stores.streams.of_source("a/#")
     assert second.version > first.version and {stream.stream_key for stream in second.streams} == {"k", "k2"}
     assert list(stores.streams.of_source("b/#").streams) == []
+
+
+def test_subscribes_of_a_stream_are_counted(stores: Stores) -> None:
+    at = [100, 100, 200, 100 + COUNTED_S - 1, 150]  # the last one comes late, and may not be counted
+    assert [stores.streams.touch(stream(last_requested_at=now)).subscribes for now in at] == [1, 2, 3, 4, 4]
+    anew = [stores.streams.touch(stream(last_requested_at=100 + COUNTED_S + later)) for later in (0, 1)]
+    assert [touched.subscribes for touched in anew] == [1, 2]
+    stores.streams.note_crowd(stream(), 9000)
+    assert stores.streams.touch(stream(last_requested_at=100 + COUNTED_S + 2)).crowd_until == 9000
+    stores.streams.note_crowd(stream("gone"), 9000)
+    assert stores.streams.of_source("a/#").streams == [stream(last_requested_at=100 + COUNTED_S + 2)]
 
 
 def test_the_relays_version_moves_for_whoever_waits_for_it(stores: Stores) -> None:

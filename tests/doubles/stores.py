@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from tidegate.domain.access import DashboardAccess, UserAccess, owner_that_counts, remote_access_item
 from tidegate.domain.budgets import ConnectionRoom
+from tidegate.domain.crowds import AUDIENCE_SHARDS, COUNTED_S, Audience, too_many
 from tidegate.domain.subscriptions import (
     MOST_TOPICS,
     Connection,
@@ -212,6 +213,8 @@ class MemorySubscriptions(SubscriptionStore):
         self._connections = connections
         self._lock = connections.lock
         self.rows: dict[SubscriptionKey, Subscription] = {}
+        self.shards: dict[SubscriptionKey, int] = {}
+        self.marked_until: dict[str, int] = {}
         self._seen_by_index: dict[SubscriptionKey, Subscription] | None = None
 
     def lag(self) -> None:
@@ -237,8 +240,9 @@ class MemorySubscriptions(SubscriptionStore):
             self.rows[row.key] = replace(row, visible=False, termination=None)
             return True
 
-    def make_visible(self, row: Subscription) -> bool:
+    def make_visible(self, row: Subscription, shard: int = 0) -> bool:
         with self._lock:
+            self.shards[row.key] = shard
             there = self._own(row)
             if there is None or there.termination:
                 return False
@@ -304,9 +308,24 @@ class MemorySubscriptions(SubscriptionStore):
         names = {f"{key.dashboard_id}#{key.connection_id}#{key.datasource_id}": row for key, row in self.rows.items()}
         return _scan(names, segment, segments, after)
 
-    def audience(self, stream_key: str) -> Sequence[Subscription]:
+    def mark_crowd(self, stream_key: str, until: int) -> None:
+        self.marked_until[stream_key] = until
+
+    def audience(self, stream_key: str, *, or_first_shard: bool = False) -> Audience:
+        first = self._shard(stream_key, 0)
+        if stream_key not in self.marked_until:
+            return Audience(first)
+        if or_first_shard and too_many(len(first)):
+            return Audience(first, whole=False)
+        return Audience([row for shard in range(AUDIENCE_SHARDS) for row in self._shard(stream_key, shard)])
+
+    def audience_shard(self, stream_key: str, shard: int) -> Audience:
+        return Audience(self._shard(stream_key, shard))
+
+    def _shard(self, stream_key: str, shard: int) -> list[Subscription]:
         index = self.rows if self._seen_by_index is None else self._seen_by_index
-        return [row for row in index.values() if row.live and row.stream_key == stream_key]
+        of_stream = [row for row in index.values() if row.live and row.stream_key == stream_key]
+        return [row for row in of_stream if self.shards.get(row.key, 0) == shard]
 
     def _own(self, row: Subscription) -> Subscription | None:
         there = self.rows.get(row.key)
@@ -323,17 +342,27 @@ class MemoryStreams(StreamStore):
     def __init__(self) -> None:
         self.rows: dict[str, Stream] = {}
         self.versions: dict[str | None, int] = {}
+        self._counted_from: dict[str, int] = {}
         self.queries = self.asked = 0
 
     def touch(self, stream: Stream) -> Stream:
-        there = self.rows.get(stream.stream_key)
+        there, now = self.rows.get(stream.stream_key), stream.last_requested_at
         if there is None:
-            self.rows[stream.stream_key] = stream
-        elif there.last_requested_at < stream.last_requested_at:
-            self.rows[stream.stream_key] = replace(there, last_requested_at=stream.last_requested_at)
+            self.rows[stream.stream_key] = replace(stream, subscribes=1)
+            self._counted_from[stream.stream_key] = now
+        elif there.last_requested_at <= now:
+            anew = self._counted_from.get(stream.stream_key, 0) <= now - COUNTED_S
+            if anew:
+                self._counted_from[stream.stream_key] = now
+            subscribes = 1 if anew else there.subscribes + 1
+            self.rows[stream.stream_key] = replace(there, last_requested_at=now, subscribes=subscribes)
         if there is None or (stream.allowed_topic is None and not there.connected):
             self.versions[stream.allowed_topic] = self.versions.get(stream.allowed_topic, 0) + 1
         return self.rows[stream.stream_key]
+
+    def note_crowd(self, stream: Stream, until: int) -> None:
+        if (there := self.rows.get(stream.stream_key)) is not None:
+            self.rows[stream.stream_key] = replace(there, crowd_until=until)
 
     def relayed(self, stream_key: str) -> Stream | None:
         there = self.rows.get(stream_key)

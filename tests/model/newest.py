@@ -13,6 +13,7 @@ from tests.doubles.stores import MemoryLastValues
 from tests.model.actors import DASHBOARD, DATASOURCE, HASH, MEMBER, NOW, OWNER, STREAM, USERS, StepSender
 from tests.model.explorer import Actor, Answer, Answers, Call, Scene, Script, State, Store, Violation
 from tidegate.domain.access import AclLevel, Claim, DashboardAccess, Principal, Visibility
+from tidegate.domain.crowds import Audience
 from tidegate.domain.subscriptions import (
     TOLD_ALL,
     CatchUpRequest,
@@ -52,8 +53,8 @@ class Unchanging:
     def __init__(self, stream: Stream = STREAM) -> None:
         self._stream = stream
 
-    def audience(self, _stream_key: str) -> Sequence[Subscription]:
-        return [ROW]
+    def audience(self, _stream_key: str) -> Audience:
+        return Audience([ROW])
 
     def get(self, _key: SubscriptionKey) -> Subscription:
         return ROW

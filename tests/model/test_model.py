@@ -344,7 +344,7 @@ class AnyAttempt(Rows):
 class ShownRegardless(Rows):
     """Without the condition on visibility."""
 
-    def make_visible(self, row: Subscription) -> bool:
+    def make_visible(self, row: Subscription, shard: int = 0) -> bool:
         self.rows[row.key] = replace(row, visible=True, termination=None)
         return True
 

@@ -99,9 +99,9 @@ def test_a_slow_subscribe_leaves_the_first_value_to_the_catch_up(seconds: float,
     container = with_a_value()
     show = container.subscriptions.make_visible
 
-    def slowly(row: Subscription) -> bool:
+    def slowly(row: Subscription, shard: int = 0) -> bool:
         container.clock.advance(seconds)
-        return show(row)
+        return show(row, shard)
 
     container.subscriptions.make_visible = slowly  # type: ignore[method-assign]
     asked(container)

@@ -64,9 +64,9 @@ def test_what_changed_before_the_row_was_visible_is_told_at_once() -> None:
     container = Relayed()
     show = container.subscriptions.make_visible
 
-    def connected_first(row: Subscription) -> bool:
+    def connected_first(row: Subscription, shard: int = 0) -> bool:
         container.reports()
-        return show(row)
+        return show(row, shard)
 
     container.subscriptions.make_visible = connected_first  # type: ignore[method-assign]
     container.asks()

@@ -10,6 +10,7 @@ import pytest
 
 from tests.containers.gateway import DASHBOARD, DATASOURCE, GatewayContainer
 from tidegate.domain.client_queues import WINDOW_S, ClientQueues, Frame, Missed
+from tidegate.domain.crowds import Audience
 from tidegate.domain.subscriptions import Subscription, SubscriptionKey
 from tidegate.errors import Unavailable
 from tidegate.ports.delivery import Delivery
@@ -179,7 +180,7 @@ def test_an_index_that_forgets_a_row_for_a_moment_loses_no_value() -> None:
     container.subscribed()
     relay = Relay(container)
     relay.send(1)
-    read, container.audiences.read = container.audiences.read, lambda _stream_key: []
+    read, container.audiences.read = container.audiences.read, lambda _stream_key: Audience([])
     container.clock.advance(BOUND_S)
     assert relay.leaves() is None
     container.audiences.read = read
@@ -236,7 +237,7 @@ def test_a_large_audience_may_take_longer(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def _read(container: GatewayContainer, rows: list[Subscription]) -> float:
-    made = Audiences(lambda _stream_key: rows, container.clock)
+    made = Audiences(lambda _stream_key: Audience(rows), container.clock)
     made.of(rows[0].stream_key)
     reading = made.kept(rows[0])
     assert reading is not None

@@ -154,6 +154,8 @@ class Stream:
         connected: whether the relay last reported that its upstream is connected.
         fault: why it is not connected, as the relay reported last; None when it did not say.
         status_number: grows with every change of `connected` or `fault`.
+        subscribes: how many there were since the count began; see `domain.crowds`.
+        crowd_until: until when the stream's audience is marked as that of a crowd, epoch seconds.
     """
 
     stream_key: str
@@ -166,6 +168,8 @@ class Stream:
     connected: bool = False
     fault: Fault | None = None
     status_number: int = 0
+    subscribes: int = field(default=0, compare=False)
+    crowd_until: int = field(default=0, compare=False)
 
     @property
     def relayed(self) -> bool:

@@ -14,6 +14,7 @@ from tidegate.domain.access import owner_that_counts
 if TYPE_CHECKING:
     from tidegate.domain.access import DashboardAccess, UserAccess
     from tidegate.domain.budgets import ConnectionRoom
+    from tidegate.domain.crowds import Audience
     from tidegate.domain.subscriptions import (
         Connection,
         Fault,
@@ -133,8 +134,9 @@ class SubscriptionStore(Protocol):
           guest's may replace each other.
         """
 
-    def make_visible(self, row: Subscription) -> bool:
-        """Show the row, if the stored one has its generation and no termination claim. True when it is visible now."""
+    def make_visible(self, row: Subscription, shard: int = 0) -> bool:
+        """Show the row in this shard of its stream's audience, if the stored one has its generation and no termination
+        claim. True when it is visible now."""
 
     def move_expiry(self, row: Subscription, expires_at: int, session_token: str | None = None) -> bool:
         """Move the row's expiry forward (epoch seconds), and replace the token that is kept with it.
@@ -182,8 +184,18 @@ class SubscriptionStore(Protocol):
     def scan(self, segment: int, segments: int, after: str | None = None) -> Iterator[ScanPage[Subscription]]:
         """Rows of one part of the table, as `ConnectionStore.scan`."""
 
-    def audience(self, stream_key: str) -> Sequence[Subscription]:
-        """*Index.* The live rows of a stream."""
+    def mark_crowd(self, stream_key: str, until: int) -> None:
+        """Mark that the stream's audience has more than one shard. `until`: epoch seconds. Repeating is harmless."""
+
+    def audience(self, stream_key: str, *, or_first_shard: bool = False) -> Audience:
+        """*Index.* The live rows of a stream.
+
+        Args:
+            or_first_shard: read no more than shard 0 when there are too many (see `domain.crowds`).
+        """
+
+    def audience_shard(self, stream_key: str, shard: int) -> Audience:
+        """*Index.* The live rows of a stream in one shard of its audience."""
 
 
 class SourceStreams(NamedTuple):
@@ -197,10 +209,15 @@ class StreamStore(Protocol):
     def touch(self, stream: Stream) -> Stream:
         """Create the stream, or move its `last_requested_at` forward, and return it as stored. Repeating is harmless.
 
+        Each call counts as a subscribe. The count begins anew after `COUNTED_S`. One that is repeated may count twice.
+
         The version of the stream's source (see `version_of`) changes when the stream is new, or when it is a stream of
         the relay that is not connected. It has changed when this returns. So a message that arrives later finds the
         stream, and the relay worker reads its list of streams again.
         """
+
+    def note_crowd(self, stream: Stream, until: int) -> None:
+        """Note until when the audience is marked as that of a crowd. No error when the stream is gone."""
 
     def relayed(self, stream_key: str) -> Stream | None:
         """A stream of the relay, strongly consistent. None when there is none: an IoT rule feeds it, or it is gone."""

@@ -9,8 +9,10 @@ import hashlib
 import json
 import random
 from collections.abc import Sequence
+from contextlib import suppress
 
 from tidegate.adapters.dynamodb.client import ConditionFailed, DynamoDb, Item
+from tidegate.domain.crowds import COUNTED_S
 from tidegate.domain.subscriptions import MOST_TOPICS, Fault, LastValue, Stream
 from tidegate.ports.gateway import (
     SETTLE_S,
@@ -32,6 +34,7 @@ VALUE_LIFE_S = 7 * 86_400
 #: Sort key of a source's version.
 _VERSION = "!version"
 _RELAY = "relay"
+_TOUCHED = "attribute_exists(#registered) AND #last_requested_at <= :requested"
 #: Copies of an allowed topic's version. It is read, strongly consistent, for every device message, and DynamoDB serves
 #: 3,000 such reads a second of a partition. Four are more than the 10,000 messages a second that API Gateway sends.
 VERSION_COPIES = 4
@@ -58,25 +61,35 @@ class DynamoStreams(StreamStore):
             item = self._db.update(
                 self._table,
                 key,
-                "SET #last_requested_at = :requested, #ttl = :ttl",
-                "attribute_exists(#registered) AND #last_requested_at <= :requested",
-                touched,
+                "SET #last_requested_at = :requested, #ttl = :ttl ADD #subscribes :one",
+                f"{_TOUCHED} AND #counted_from > :began",
+                {**touched, "one": 1, "began": stream.last_requested_at - COUNTED_S},
                 returning=True,
             )
         except ConditionFailed as failed:
             known = failed.item or {}
             if "registered" not in known:
                 return _stream(self._register(key, stream, touched))
-            item = known
+            item = self._count_anew(key, touched) or known
         if stream.allowed_topic is None and not item.get("connected"):
             self._move(key["source"])
         return _stream(item)
+
+    def _count_anew(self, key: Item, touched: Item) -> Item | None:
+        """Begin another count of subscribes. None when that was not why the touch failed: it was requested later."""
+        update = "SET #last_requested_at = :requested, #ttl = :ttl, #counted_from = :requested, #subscribes = :one"
+        try:
+            return self._db.update(self._table, key, update, _TOUCHED, {**touched, "one": 1}, returning=True)
+        except ConditionFailed:
+            return None
 
     def _register(self, key: Item, stream: Stream, touched: Item) -> Item:
         """Write the stream, then move every copy of the version, then note that all is done. If this process dies in
         between, the note is missing, and the next subscriber does all of it again."""
         fields: Item = {"protocol": stream.protocol, "parser": stream.parser}
         update = "SET #last_requested_at = :requested, #ttl = :ttl, #protocol = :protocol, #parser = :parser"
+        update += ", #counted_from = :requested, #subscribes = :one"
+        fields["one"] = 1
         if stream.allowed_topic is not None:
             fields |= {"allowed_topic": stream.allowed_topic, "topic_filter": stream.topic_filter}
             update += ", #allowed_topic = :allowed_topic, #topic_filter = :topic_filter"
@@ -90,6 +103,13 @@ class DynamoStreams(StreamStore):
     def _move(self, source: str) -> None:
         for copy in range(_copies(source)):
             self._db.update(self._table, _version_key(source, copy), "ADD #version :one", values={"one": 1})
+
+    def note_crowd(self, stream: Stream, until: int) -> None:
+        key = {"source": _source(stream.allowed_topic), "stream_key": stream.stream_key}
+        with suppress(ConditionFailed):
+            self._db.update(
+                self._table, key, "SET #crowd_until = :until", "attribute_exists(#stream_key)", {"until": until}
+            )
 
     def relayed(self, stream_key: str) -> Stream | None:
         item = self._db.get(self._table, {"source": _source(None), "stream_key": stream_key})
@@ -338,4 +358,6 @@ def _stream(item: Item) -> Stream:
         connected=item.get("connected", False),
         fault=Fault(item["fault_code"], item["fault_text"]) if "fault_code" in item else None,
         status_number=item.get("status_number", 0),
+        subscribes=item.get("subscribes", 0),
+        crowd_until=item.get("crowd_until", 0),
     )

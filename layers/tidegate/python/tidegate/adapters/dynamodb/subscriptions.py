@@ -3,6 +3,9 @@
 Invariants of this file: a row has the index attribute `audience` exactly while it is visible and its termination is
 not claimed. It has the index attribute `expiry_shard` until it is deleted, claimed or not. So an ending that a dead run
 left undone is found again. Every later write of a subscribe is conditional on the generation that it wrote.
+
+The value of `audience` is the stream's key, followed by the number of the shard where that is not 0: see
+`domain.crowds`.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from tidegate.adapters.dynamodb.client import (
 )
 from tidegate.adapters.dynamodb.connections import drop_key_action
 from tidegate.domain.access import Claim, Principal
+from tidegate.domain.crowds import AUDIENCE_SHARDS, Audience, too_many
 from tidegate.domain.subscriptions import (
     TERMINATION_CLAIM_S,
     Connection,
@@ -42,6 +46,9 @@ _EXPIRED = 125
 #: How long a row is kept after its token has expired, seconds. That is longer than a connection lives. Then the row
 #: goes by itself, if nothing else has deleted it.
 ROW_LIFE_S = 3 * 3600
+
+#: Sort key of the mark of a crowd, and the start of its partition key. No connection's id is like this.
+_MARK = "!crowd"
 
 _OWN = "#generation = :generation"
 _LIVE = f"{_OWN} AND #visible = :yes AND attribute_not_exists(#terminated_by)"
@@ -74,14 +81,14 @@ class DynamoSubscriptions(SubscriptionStore):
             return False
         return True
 
-    def make_visible(self, row: Subscription) -> bool:
+    def make_visible(self, row: Subscription, shard: int = 0) -> bool:
         try:
             self._db.update(
                 self._table,
                 _key(row.key),
                 "SET #visible = :yes, #audience = :stream",
                 f"{_OWN} AND attribute_not_exists(#terminated_by)",
-                {"generation": row.generation, "yes": True, "stream": row.stream_key},
+                {"generation": row.generation, "yes": True, "stream": _audience(row.stream_key, shard)},
             )
         except ConditionFailed:
             return False
@@ -190,11 +197,43 @@ class DynamoSubscriptions(SubscriptionStore):
 
     def scan(self, segment: int, segments: int, after: str | None = None) -> Iterator[ScanPage[Subscription]]:
         for items, position in self._db.scan(self._table, segment, segments, after):
-            yield ScanPage([_row(item) for item in items], position)
+            yield ScanPage([_row(item) for item in items if item["row"] != _MARK], position)
 
-    def audience(self, stream_key: str) -> Sequence[Subscription]:
-        rows = self._db.query(self._table, "#audience = :stream", {"stream": stream_key}, index="by_stream")
-        return [row for row in map(_row, rows) if row.live]
+    def mark_crowd(self, stream_key: str, until: int) -> None:
+        key = {"dashboard_shard": f"{_MARK}{stream_key}", "row": _MARK}
+        values = {"stream": stream_key, "ttl": until}
+        self._db.update(self._table, key, "SET #audience = :stream, #ttl = :ttl", values=values)
+
+    def audience(self, stream_key: str, *, or_first_shard: bool = False) -> Audience:
+        rows, marked = self._shard(stream_key, 0)
+        if not marked:
+            return Audience(rows)
+        if or_first_shard and too_many(len(rows)):
+            return Audience(rows, whole=False)
+        for shard in range(1, AUDIENCE_SHARDS):
+            rows += self._shard(stream_key, shard)[0]
+        return Audience(rows)
+
+    def audience_shard(self, stream_key: str, shard: int) -> Audience:
+        return Audience(self._shard(stream_key, shard)[0])
+
+    def _shard(self, stream_key: str, shard: int) -> tuple[list[Subscription], bool]:
+        """The live rows of a shard, and whether it has the mark of a crowd."""
+        key = _audience(stream_key, shard)
+        rows, marked = [], False
+        for item in self._db.query(self._table, "#audience = :stream", {"stream": key}, index="by_stream"):
+            if item["row"] == _MARK:
+                marked = True
+                continue
+            row = _row(item)
+            if row.live:
+                rows.append(row)
+        return rows, marked
+
+
+def _audience(stream_key: str, shard: int) -> str:
+    """Value of the index attribute. A stream's key is a hash, so no other key begins like this."""
+    return f"{stream_key}#{shard}" if shard else stream_key
 
 
 def _expiry_shard(key: SubscriptionKey) -> int:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
 
+from tidegate.domain.crowds import Audience
 from tidegate.domain.subscriptions import Subscription, SubscriptionKey
 from tidegate.ports.runtime import Clock
 
@@ -27,10 +28,11 @@ _ROW_S = 0.0002
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The audience of a stream. `until`: when it is too old, monotonic seconds."""
+    """The audience of a stream. `until`: when it is too old, monotonic seconds. `whole`: see `Audience`."""
 
     until: float
     rows: Mapping[SubscriptionKey, Subscription]
+    whole: bool = True
 
     def names(self, row: Subscription) -> bool:
         """Whether the row is there, written by the same subscribe."""
@@ -41,7 +43,7 @@ class Reading:
 class Audiences:
     """Audiences by stream."""
 
-    def __init__(self, read: Callable[[str], Sequence[Subscription]], clock: Clock) -> None:
+    def __init__(self, read: Callable[[str], Audience], clock: Clock) -> None:
         """`read` reads the live rows of a stream; see `ports.gateway.SubscriptionStore.audience`."""
         self.read = read
         self._clock = clock
@@ -49,16 +51,24 @@ class Audiences:
         self._kept: dict[str, Reading] = {}
 
     def of(self, stream_key: str) -> Sequence[Subscription]:
-        """The audience of a stream. Raises `Unavailable`."""
+        """The audience of a stream, as far as it is read. Raises `Unavailable`."""
+        return list(self._reading(stream_key).rows.values())
+
+    def whole(self, stream_key: str) -> bool:
+        """Whether the audience is read as a whole. Raises `Unavailable`."""
+        return self._reading(stream_key).whole
+
+    def _reading(self, stream_key: str) -> Reading:
         started = self._clock.monotonic()
         kept = self._kept.get(stream_key)
         if kept is None or kept.until <= started:
-            rows = {row.key: row for row in self.read(stream_key)}
-            kept = Reading(started + AUDIENCE_S + max(0, len(rows) - _SMALL) * _ROW_S, rows)
+            audience = self.read(stream_key)
+            rows = {row.key: row for row in audience.rows}
+            kept = Reading(started + AUDIENCE_S + max(0, len(rows) - _SMALL) * _ROW_S, rows, audience.whole)
             with self._changing:
                 self._kept = {key: reading for key, reading in self._kept.items() if reading.until > started}
                 self._kept[stream_key] = kept
-        return list(kept.rows.values())
+        return kept
 
     def kept(self, row: Subscription) -> Reading | None:
         """The last reading of the row's stream, however old. Asks no store."""

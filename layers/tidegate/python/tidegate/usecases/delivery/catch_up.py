@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from tidegate.domain.client_queues import Frame
+from tidegate.domain.crowds import Audience
 from tidegate.domain.subscriptions import TOLD_ALL, CatchUpRequest, LastValue, Subscription
 from tidegate.errors import Unavailable
 from tidegate.ports.delivery import CatchUpQueue, Delivery, Sender
@@ -68,10 +69,10 @@ class CatchUp:
         told = self._tell_status(rows[0], audiences, request)
         return self._send_newest(rows[0], audiences, request) or told
 
-    def _rows_of(self, request: CatchUpRequest) -> Sequence[Subscription]:
+    def _rows_of(self, request: CatchUpRequest) -> Audience:
         """The row, while it is live, as an audience of one. It is read strongly consistent."""
         row = self._subscriptions.get(request.key)
-        return [row] if row is not None and row.generation == request.generation and row.live else []
+        return Audience([row] if row is not None and row.generation == request.generation and row.live else [])
 
     def _tell_status(self, row: Subscription, audiences: Audiences, request: CatchUpRequest) -> bool:
         told, sent = request.told, False

@@ -132,7 +132,7 @@ class FanOut:
 
     def has_audience(self, stream: Stream) -> bool:
         """*Index.* Whether anybody is subscribed; read now, not cached."""
-        return bool(self._audiences.read(stream.stream_key))
+        return bool(self._audiences.read(stream.stream_key).rows)
 
     def _send_all(self, stream: Stream, frame: Callable[[str], bytes], *, of: LastValue | None = None) -> Delivered:
         """Send frames that are made by datasource id. `of`: the value that they carry."""

@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from tidegate.domain.access import Refusal
 from tidegate.domain.budgets import ConnectionRoom, address_part, new_subscriptions
+from tidegate.domain.crowds import mark_until, shard_of
 from tidegate.domain.limits import (
     PUBLIC_SUBSCRIBE_IP_SCOPE,
     PUBLIC_SUBSCRIBE_SHARE_SCOPE,
@@ -263,7 +264,7 @@ class Subscribe:
         verified = self._verified([row], slot, deadline)[0]
         if isinstance(verified, TidegateError):
             raise verified
-        if verified and self._subscriptions.make_visible(row):
+        if verified and self._show(row, stream):
             return Subscribed(row, stream, False, checked_at)
         return None
 
@@ -324,7 +325,7 @@ class Subscribe:
                 outcomes[row.key.datasource_id] = holds
                 continue
             with _answered(outcomes, row.key):
-                if holds and self._subscriptions.make_visible(row):
+                if holds and self._show(row, stream):
                     outcomes[row.key.datasource_id] = Subscribed(row, stream, False, checked_at)
         return outcomes
 
@@ -351,6 +352,15 @@ class Subscribe:
             session_token=authorization.session_token,
         )
         return (row, stream) if self._subscriptions.put_hidden(row) else None
+
+    def _show(self, row: Subscription, stream: Stream) -> bool:
+        """Make the row visible, in the shard of the stream's audience that it belongs to."""
+        shard = shard_of(stream, row.key.connection_id)
+        if shard and (until := mark_until(stream, self._clock.now())):
+            # The mark comes first: readers look for other shards only where it is.
+            self._subscriptions.mark_crowd(stream.stream_key, until)
+            self._streams.note_crowd(stream, until)
+        return self._subscriptions.make_visible(row, shard)
 
     def _hold(self, authorization: Authorization, deadline: LimiterDeadline, *, goes_on: bool) -> None:
         """Hold the upstream for the dashboard's owner, before the row lives that needs it.

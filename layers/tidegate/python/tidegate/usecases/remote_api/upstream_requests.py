@@ -68,7 +68,7 @@ class RemoteUpstreamRequests(UpstreamRequests):
         Raises `NobodyListens`.
         """
         now = self._clock.now()
-        rows = self._subscriptions.audience(stream.stream_key)
+        rows = self._subscriptions.audience(stream.stream_key).rows
         rows = [row for row in rows if row.session_token is not None and row.claim.expires_at > now]
         if not rows:
             raise NobodyListens("Nobody is subscribed", code="nobody_listens")
