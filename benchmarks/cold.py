@@ -53,6 +53,7 @@ HANDLERS = (
     Handler("functions.gateway_connect.messages", aimed=True),
     Handler("functions.mqtt_bridge.bridge", aimed=True),
     Handler("functions.mqtt_bridge.catch_up"),
+    Handler("functions.mqtt_bridge.crowd"),
     Handler("functions.revalidate.worker"),
     Handler("functions.revalidate.dispatch"),
     Handler("functions.revalidate.schedule"),
@@ -70,7 +71,7 @@ ENVIRONMENT = {
     "RELAY_FUNCTION": "relay",
     "CREDENTIAL_KEY_ID": "key",
     "WEBSOCKET_API_ENDPOINT": "https://api.execute-api.eu-west-1.amazonaws.com/live",
-    **{f"{name}_QUEUE_URL": "https://queue" for name in ("CATCH_UP", "REVALIDATION", "PROFILES")},
+    **{f"{name}_QUEUE_URL": "https://queue" for name in ("CATCH_UP", "CROWD", "REVALIDATION", "PROFILES")},
     **{
         f"{name}_ARN": "arn"
         for name in ("JWT_SECRET", "JWT_GATEWAY_SECRET", "GATEWAY_SERVICE_TOKEN", "LIMITER_HASH_SALT", "ORIGIN_SECRET")

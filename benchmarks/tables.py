@@ -64,8 +64,8 @@ class Tables:
         """
         self.name = name
         self._dynamodb, sqs = client(config, "dynamodb"), client(config, "sqs")
-        revalidation, catch_up = (
-            sqs.create_queue(QueueName=f"{name}-{queue}")["QueueUrl"] for queue in ("revalidation", "catch-up")
+        revalidation, catch_up, crowd = (
+            sqs.create_queue(QueueName=f"{name}-{queue}")["QueueUrl"] for queue in ("revalidation", "catch-up", "crowd")
         )
         self.env = {
             **config.aws_environment(),
@@ -74,6 +74,7 @@ class Tables:
             "WEBSOCKET_API_ENDPOINT": "https://api.execute-api.us-east-1.amazonaws.com/live",
             "REVALIDATION_QUEUE_URL": revalidation,
             "CATCH_UP_QUEUE_URL": catch_up,
+            "CROWD_QUEUE_URL": crowd,
             "CREDENTIAL_KEY_ID": "none",  # no upstream here asks for a credential
             "RELAY_FUNCTION": "none",  # no relay worker is started here as a function
             "TIDEGATE_ENV": "test",

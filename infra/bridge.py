@@ -19,7 +19,9 @@ from infra.gateway import END_CONNECTION, Gateway
 from infra.stage import Stage, StageError
 from infra.tables import Tables
 from tidegate import tables as t
+from tidegate.domain.crowds import AUDIENCE_SHARDS
 from tidegate.domain.stream_policy import iot_topics
+from tidegate.domain.time_limits import FUNCTION_S
 
 #: Version of the rule language: the newest.
 SQL_VERSION = "2016-03-23"
@@ -47,6 +49,24 @@ class CatchUpQueue(Construct):
         )
 
 
+class CrowdQueue(Construct):
+    """The queue of parts of crowds, and the queue for those that failed again and again."""
+
+    def __init__(self, scope: Construct, construct_id: str, *, stage: Stage) -> None:
+        super().__init__(scope, construct_id)
+        self.dead = sqs.Queue(self, "Dead", enforce_ssl=stage.tls, retention_period=cdk.Duration.days(4))
+        self.queue = sqs.Queue(
+            self,
+            "Queue",
+            enforce_ssl=stage.tls,
+            # Six times as long as the function may run, as AWS recommends.
+            visibility_timeout=cdk.Duration.seconds(6 * FUNCTION_S["mqtt_bridge.crowd"]),
+            # A part sends the newest value, so one that comes late is still of use to viewers of a topic that is quiet.
+            retention_period=cdk.Duration.hours(1),
+            dead_letter_queue=sqs.DeadLetterQueue(queue=self.dead, max_receive_count=4),
+        )
+
+
 class Bridge(Construct):
     """Delivers MQTT messages of devices."""
 
@@ -62,6 +82,7 @@ class Bridge(Construct):
         catch_ups: sqs.Queue,
     ) -> None:
         super().__init__(scope, construct_id)
+        crowds = CrowdQueue(self, "Crowds", stage=stage).queue
         self.bridge = Function(
             self,
             "Bridge",
@@ -77,14 +98,41 @@ class Bridge(Construct):
                 t.LAST_VALUES: ["GetItem", "Query", "UpdateItem", "DeleteItem"],
             },
             secrets={},
-            environment={"CATCH_UP_QUEUE_URL": catch_ups.queue_url},
+            environment={"CATCH_UP_QUEUE_URL": catch_ups.queue_url, "CROWD_QUEUE_URL": crowds.queue_url},
             memory_mb=1024,
             # A repetition comes a minute later. It sends nothing that is outdated. It makes sure that the newest value
             # was the last, which the invocation that died may have left open.
             retry_attempts=1,
             max_event_age_s=180,
         )
-        self.bridge.allow(["sqs:SendMessage"], [catch_ups.queue_arn])
+        self.bridge.allow(["sqs:SendMessage"], [catch_ups.queue_arn, crowds.queue_arn])
+        self.crowd = Function(
+            self,
+            "Crowd",
+            stage=stage,
+            layers=layers,
+            tables=tables,
+            handler="mqtt_bridge.crowd.handler",
+            actions={
+                **END_CONNECTION,
+                t.ACCESS: ["GetItem", "BatchGetItem"],
+                t.SUBSCRIPTIONS: ["Query", "BatchWriteItem"],
+                t.LAST_VALUES: ["GetItem", "UpdateItem"],
+            },
+            secrets={},
+            environment={"CATCH_UP_QUEUE_URL": catch_ups.queue_url, "CROWD_QUEUE_URL": crowds.queue_url},
+            memory_mb=1024,
+        )
+        self.crowd.allow(["sqs:SendMessage"], [catch_ups.queue_arn, crowds.queue_arn])
+        self.crowd.function.add_event_source(
+            event_sources.SqsEventSource(
+                crowds,
+                batch_size=1,
+                report_batch_item_failures=True,
+                # Two crowds at a time. Others wait, and nobody's handshake lacks a place in the account's concurrency.
+                max_concurrency=2 * AUDIENCE_SHARDS,
+            )
+        )
         self.catch_up = Function(
             self,
             "CatchUp",
@@ -106,7 +154,7 @@ class Bridge(Construct):
         self.catch_up.function.add_event_source(
             event_sources.SqsEventSource(catch_ups, batch_size=10, report_batch_item_failures=True)
         )
-        for function in (self.bridge, self.catch_up):
+        for function in (self.bridge, self.catch_up, self.crowd):
             gateway.give_connections(function)
         self._rules(stage)
         self.device_policy = _device_policy(self, iot_topics_of(stage), stage.settings.iot_topic_prefix)

@@ -33,6 +33,7 @@ _BUILDERS = {
     "gateway_connect.messages": "message_services",
     "mqtt_bridge.bridge": "bridge_services",
     "mqtt_bridge.catch_up": "catch_up_services",
+    "mqtt_bridge.crowd": "crowd_services",
     "relay.worker": "relay_services",
     "revalidate.dispatch": "dispatch_services",
     "revalidate.profiles": "profile_services",
@@ -48,7 +49,10 @@ _ENV = {
     "AWS_SECRET_ACCESS_KEY": "none",
     "AWS_LAMBDA_FUNCTION_NAME": "none",
     "WEBSOCKET_API_ENDPOINT": "https://api.invalid/live",
-    **dict.fromkeys(("REVALIDATION_QUEUE_URL", "PROFILES_QUEUE_URL", "CATCH_UP_QUEUE_URL"), "https://queue.invalid/q"),
+    **dict.fromkeys(
+        ("REVALIDATION_QUEUE_URL", "PROFILES_QUEUE_URL", "CATCH_UP_QUEUE_URL", "CROWD_QUEUE_URL"),
+        "https://queue.invalid/q",
+    ),
     **dict.fromkeys(
         (
             "JWT_SECRET_ARN",

@@ -69,6 +69,6 @@ def deployment(moto_url: str) -> dict[str, str]:
     for table in ALL_TABLES:
         env[table.variable] = f"{prefix}-{table.name}"
         create_table(dynamodb, table, env[table.variable])
-    for variable in ("CATCH_UP_QUEUE_URL", "REVALIDATION_QUEUE_URL", "PROFILES_QUEUE_URL"):
+    for variable in ("CATCH_UP_QUEUE_URL", "CROWD_QUEUE_URL", "REVALIDATION_QUEUE_URL", "PROFILES_QUEUE_URL"):
         env[variable] = sqs.create_queue(QueueName=f"{prefix}-{variable}")["QueueUrl"]
     return env

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from time import sleep
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -10,6 +11,8 @@ if TYPE_CHECKING:
     from tidegate.adapters.json_observer import JsonObserver
     from tidegate.usecases.delivery.bridge import Bridge
     from tidegate.usecases.delivery.catch_up import CatchUp
+    from tidegate.usecases.delivery.crowds import SendPart
+    from tidegate.usecases.delivery.fan_out import FanOut
 
 
 class BridgeServices(NamedTuple):
@@ -31,7 +34,8 @@ def bridge_services(env: Mapping[str, str] | None = None) -> BridgeServices:
 
     container = DeliveryProviders(env)
     settings = container.settings
-    audiences = Audiences(container.subscriptions.audience, container.clock)
+    read = container.subscriptions.audience
+    audiences = Audiences(lambda stream_key: read(stream_key, or_first_shard=True), container.clock)
     per_second = settings.max_updates_per_second
     interval = None
     if per_second:
@@ -54,6 +58,7 @@ def bridge_services(env: Mapping[str, str] | None = None) -> BridgeServices:
         clock=container.clock,
         observer=container.observer,
         interval=interval,
+        crowds=container.crowds,
     )
     bridge = Bridge(
         enabled=settings.realtime_enabled and settings.mqtt_enabled,
@@ -71,6 +76,50 @@ def bridge_services(env: Mapping[str, str] | None = None) -> BridgeServices:
         observer=container.observer,
     )
     return BridgeServices(bridge, container.observer)
+
+
+class CrowdServices(NamedTuple):
+    """What the handler of parts of crowds runs."""
+
+    send_part: SendPart
+    observer: JsonObserver
+
+
+def crowd_services(env: Mapping[str, str] | None = None) -> CrowdServices:
+    from tidegate.providers.delivery import DeliveryProviders
+    from tidegate.usecases.delivery.audiences import Audiences
+    from tidegate.usecases.delivery.crowds import SendPart
+    from tidegate.usecases.delivery.fan_out import FanOut
+    from tidegate.usecases.delivery.fresh_access import FreshAccess
+    from tidegate.usecases.delivery.senders import OneShotSender
+
+    container = DeliveryProviders(env)
+
+    def fan_out_of(shard: int) -> FanOut:
+        read = container.subscriptions.audience_shard
+        audiences = Audiences(lambda stream_key: read(stream_key, shard), container.clock)
+        return FanOut(
+            audiences=audiences,
+            last_values=container.last_values,
+            send=OneShotSender(
+                access=FreshAccess(container.gateway_access, audiences, container.clock),
+                sender=container.sender,
+                failure_handler=container.failure_handler,
+                observer=container.observer,
+            ),
+            max_message_bytes=container.settings.max_message_bytes,
+            clock=container.clock,
+            observer=container.observer,
+        )
+
+    send_part = SendPart(
+        last_values=container.last_values,
+        fan_out_of=cache(fan_out_of),
+        queue=container.crowds,
+        clock=container.clock,
+        observer=container.observer,
+    )
+    return CrowdServices(send_part, container.observer)
 
 
 class CatchUpServices(NamedTuple):

@@ -10,6 +10,7 @@ from tests.doubles.platform import (
     CountingIds,
     ManualClock,
     MemoryCatchUpQueue,
+    MemoryCrowdQueue,
     MemoryObserver,
     MemoryRelayWorkers,
     MemorySender,
@@ -37,6 +38,7 @@ from tidegate.errors import Unauthenticated
 from tidegate.usecases.delivery.audiences import Audiences
 from tidegate.usecases.delivery.bridge import Bridge, DeviceMessage
 from tidegate.usecases.delivery.catch_up import CatchUp
+from tidegate.usecases.delivery.crowds import SendPart
 from tidegate.usecases.delivery.failures import FailureHandler
 from tidegate.usecases.delivery.fan_out import FanOut
 from tidegate.usecases.delivery.fresh_access import FreshAccess
@@ -195,7 +197,10 @@ class GatewayContainer:
             clock=self.clock,
             observer=self.observer,
         )
-        self.audiences = Audiences(lambda stream_key: self.subscriptions.audience(stream_key), self.clock)
+        self.audiences = Audiences(
+            lambda stream_key: self.subscriptions.audience(stream_key, or_first_shard=True), self.clock
+        )
+        self.crowds = MemoryCrowdQueue()
         self.fresh = FreshAccess(self.access, self.audiences, self.clock)
         self.failure_handler = FailureHandler(
             catch_ups=self.catch_ups, end_connection=self.end_connection, clock=self.clock, observer=self.observer
@@ -210,6 +215,7 @@ class GatewayContainer:
             max_message_bytes=4000,
             clock=self.clock,
             observer=self.observer,
+            crowds=self.crowds,
         )
         self.settle = Settle(
             last_values=self.last_values,
@@ -246,6 +252,33 @@ class GatewayContainer:
     def new_budget(self) -> MessageBudget:
         """As one more process has it."""
         return MessageBudget(rates=self.rates, per_minute=600, clock=self.clock)
+
+    def send_part(self) -> SendPart:
+        """As one more invocation has it."""
+
+        def fan_out_of(shard: int) -> FanOut:
+            audiences = Audiences(lambda key: self.subscriptions.audience_shard(key, shard), self.clock)
+            return FanOut(
+                audiences=audiences,
+                last_values=self.last_values,
+                send=OneShotSender(
+                    access=FreshAccess(self.access, audiences, self.clock),
+                    sender=self.sender,
+                    failure_handler=self.failure_handler,
+                    observer=self.observer,
+                ),
+                max_message_bytes=4000,
+                clock=self.clock,
+                observer=self.observer,
+            )
+
+        return SendPart(
+            last_values=self.last_values,
+            fan_out_of=fan_out_of,
+            queue=self.crowds,
+            clock=self.clock,
+            observer=self.observer,
+        )
 
     # --- the scene ----------------------------------------------------------------------------------------
 

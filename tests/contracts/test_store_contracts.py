@@ -588,7 +588,29 @@ def test_values_of_a_topic_are_sent_apart(stores: Stores) -> None:
     assert values.claim("k", "t", waiting, now + 100, 100) == LastValue("4", 4, "m", "t")
     assert values.claim("k", "t", waiting, now + 100, 100) is None, "it is claimed once"
     assert admit(5, now + 101) == Admission(Verdict.WAIT, now + 200), "what comes after the claim waits anew"
-    assert admit(6, now + 200 + WAITS_MS) == Admission(Verdict.SEND), "whoever waits so long no longer counts"
+    later = now + 200 + WAITS_MS
+    assert admit(6, later) == Admission(Verdict.SEND), "whoever waits so long no longer counts"
+    waiting = admit(7, later + 1)
+    assert waiting == Admission(Verdict.WAIT, later + 100)
+    assert admit(8, later + 100) == Admission(Verdict.SEND), "it comes at the moment that is waited for"
+    assert values.claim("k", "t", waiting, later + 100, 100) is None, "so nobody waits any longer"
+
+
+def test_the_parts_of_a_crowd_have_notes_of_their_own(stores: Stores) -> None:
+    values, value = stores.last_values, LastValue("1", 10, "a", "t")
+    assert values.note_overtaken("k", 100.0, "t", 3), "there is no value"
+    values.put_if_newer("k", value)
+    assert values.note_overtaken("k", 100.0, "t", 3) and values.note_overtaken("k", 100.0, "t", 4)
+    assert values.note_overtaken("k", 100.0, "t"), "nor does the whole audience wait for a part"
+    assert not values.note_overtaken("k", 101.0, "t", 3), "somebody sends to it"
+    read = values.get("k", "t", 3)
+    assert read is not None and read.overtaken == 2 and values.get("k", "t", 5) == value
+    values.put_if_newer("k", replace(value, payload="2", timestamp_ms=11))
+    assert not values.note_settled("k", read, "t", 3), "there is a newer one"
+    read = values.get("k", "t", 3)
+    assert read is not None and read.payload == "2" and values.note_settled("k", read, "t", 3)
+    assert values.note_overtaken("k", 102.0, "t", 3) and not values.note_overtaken("k", 102.0, "t", 4)
+    assert values.note_overtaken("k", 100.0 + SETTLE_S, "t", 4), "its sender is relied upon no longer"
 
 
 def test_of_more_topics_than_are_kept_the_stalest_go(stores: Stores) -> None:

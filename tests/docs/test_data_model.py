@@ -75,7 +75,8 @@ def attributes(module: ast.Module) -> set[str]:
             found.add(ast.literal_eval(node.slice))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "get":
             owner = getattr(node.func.value, "id", "")
-            found |= {ast.literal_eval(node.args[0])} if owner in ("item", "known") else set()
+            literal = owner in ("item", "known") and isinstance(node.args[0], ast.Constant)
+            found |= {ast.literal_eval(node.args[0])} if literal else set()
         if isinstance(node, ast.Dict) and len(node.keys) > 4:
             found |= {key.value for key in node.keys if isinstance(key, ast.Constant) and isinstance(key.value, str)}
     return found - INSIDE

@@ -7,8 +7,18 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
+from tidegate.domain.crowds import CrowdPart
 from tidegate.domain.subscriptions import CatchUpRequest
-from tidegate.ports.delivery import CatchUpQueue, Delivery, M, OutboundMessage, OutboundQueue, Sender, SendResult
+from tidegate.ports.delivery import (
+    CatchUpQueue,
+    CrowdQueue,
+    Delivery,
+    M,
+    OutboundMessage,
+    OutboundQueue,
+    Sender,
+    SendResult,
+)
 from tidegate.ports.limits import KeyHasher
 from tidegate.ports.relay_workers import RelayWorkers
 from tidegate.ports.runtime import Clock, Ids, Observer
@@ -120,6 +130,16 @@ class MemorySender(Sender):
     def data(self, connection_id: str) -> list[Any]:
         """Payloads of the `data` frames a connection received."""
         return [frame["payload"] for frame in self.sent.get(connection_id, []) if frame["type"] == "data"]
+
+
+class MemoryCrowdQueue(CrowdQueue):
+    """Keeps the parts that were asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[CrowdPart] = []
+
+    def ask(self, parts: Sequence[CrowdPart]) -> None:
+        self.asked += parts
 
 
 class MemoryCatchUpQueue(CatchUpQueue):

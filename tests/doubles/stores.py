@@ -406,9 +406,15 @@ class MemoryLastValues(LastValueStore):
         self.settling_until: dict[str | tuple[str, str], float] = {}
         self.next_ms: dict[str | tuple[str, str], int] = {}
         self.waits_until_ms: dict[str | tuple[str, str], int] = {}
+        #: what was noted for shards of a crowd, and until when their senders are relied upon
+        self.noted: dict[tuple[str, str | None, int], int] = {}
+        self.parts_until: dict[tuple[str, str | None, int], float] = {}
 
-    def get(self, stream_key: str, topic: str | None = None) -> LastValue | None:
-        return self.rows.get(_value_key(stream_key, topic))
+    def get(self, stream_key: str, topic: str | None = None, shard: int | None = None) -> LastValue | None:
+        there = self.rows.get(_value_key(stream_key, topic))
+        if there is None or shard is None:
+            return there
+        return replace(there, overtaken=self.noted.get((stream_key, topic, shard), 0))
 
     def newest(self, stream_key: str) -> Sequence[LastValue]:
         return self._of(stream_key)[:MOST_TOPICS]
@@ -430,6 +436,7 @@ class MemoryLastValues(LastValueStore):
         next_ms = self.next_ms.get(key, now_ms)
         if next_ms <= now_ms:
             self.next_ms[key] = now_ms + interval_ms
+            self.waits_until_ms.pop(key, None)
             return Admission(Verdict.SEND)
         if repeated:
             return Admission(Verdict.SEND)
@@ -454,8 +461,10 @@ class MemoryLastValues(LastValueStore):
             del self.rows[_value_key(stream_key, value.topic)]
         return len(stalest)
 
-    def note_overtaken(self, stream_key: str, now: float, topic: str | None = None) -> bool:
+    def note_overtaken(self, stream_key: str, now: float, topic: str | None = None, shard: int | None = None) -> bool:
         key = _value_key(stream_key, topic)
+        if shard is not None:
+            return key not in self.rows or self._note_part((stream_key, topic, shard), now)
         there = self.rows.get(key)
         if there is None:
             return True
@@ -465,8 +474,23 @@ class MemoryLastValues(LastValueStore):
         self.settling_until[key] = int(now) + SETTLE_S
         return True
 
-    def note_settled(self, stream_key: str, sent: LastValue | None, topic: str | None = None) -> bool:
+    def _note_part(self, part: tuple[str, str | None, int], now: float) -> bool:
+        self.noted[part] = self.noted.get(part, 0) + 1
+        if self.parts_until.get(part, now) > now:
+            return False
+        self.parts_until[part] = int(now) + SETTLE_S
+        return True
+
+    def note_settled(
+        self, stream_key: str, sent: LastValue | None, topic: str | None = None, shard: int | None = None
+    ) -> bool:
         key = _value_key(stream_key, topic)
+        if shard is not None:
+            if sent is not None and self.get(stream_key, topic, shard) != sent:
+                return False
+            self.noted.pop((stream_key, topic, shard), None)
+            self.parts_until.pop((stream_key, topic, shard), None)
+            return key in self.rows
         there = self.rows.get(key)
         if there is None or (sent is not None and (there, there.overtaken) != (sent, sent.overtaken)):
             return False

@@ -31,7 +31,7 @@ ENV = {
     "RELAY_FUNCTION": "relay",
     "CREDENTIAL_KEY_ID": "key",
     "WEBSOCKET_API_ENDPOINT": "https://api.execute-api.eu-west-1.amazonaws.com/live",
-    **{f"{name}_QUEUE_URL": "https://queue" for name in ("CATCH_UP", "REVALIDATION", "PROFILES")},
+    **{f"{name}_QUEUE_URL": "https://queue" for name in ("CATCH_UP", "CROWD", "REVALIDATION", "PROFILES")},
     **{
         f"{name}_ARN": "arn"
         for name in (
@@ -49,11 +49,12 @@ ENV = {
 #: it should not, or the number is raised here with it.
 GATEWAY = {
     "functions.gateway_connect.connect": 54,
-    "functions.gateway_connect.disconnect": 52,
-    "functions.gateway_connect.messages": 90,
-    "functions.mqtt_bridge.bridge": 74,
-    "functions.mqtt_bridge.catch_up": 69,
-    "functions.revalidate.worker": 90,
+    "functions.gateway_connect.disconnect": 53,
+    "functions.gateway_connect.messages": 91,
+    "functions.mqtt_bridge.bridge": 76,
+    "functions.mqtt_bridge.catch_up": 70,
+    "functions.mqtt_bridge.crowd": 74,
+    "functions.revalidate.worker": 91,
     "functions.revalidate.dispatch": 47,
     "functions.revalidate.schedule": 51,
     "functions.revalidate.profiles": 63,

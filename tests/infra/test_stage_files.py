@@ -154,7 +154,7 @@ def test_hops_follow_from_what_is_in_front(stages: Path) -> None:
         made = stage(stages, **keys)
         assert {made.variables[name] for name in HOPS} == {str(hops)}
         assert made.settings.realtime_trust_proxy_hops == made.settings.api_trust_proxy_hops == hops
-        assert stage(stages, dict.fromkeys(HOPS, hops), **keys).settings == made.settings
+        assert stage(stages, dict.fromkeys(HOPS, hops), **keys).settings.digest == made.settings.digest
     assert "edge=true with architecture='host'" in problem(stages, architecture="host")
 
 

@@ -121,7 +121,7 @@ def test_every_function_starts_with_its_own_variables(production: dict[str, Any]
 
 def test_functions_run_where_they_should(production: dict[str, Any]) -> None:
     functions = properties(production, "AWS::Lambda::Function")
-    assert len(functions) == 11
+    assert len(functions) == 12
     for resource in functions:
         assert (resource["Runtime"], resource["Architectures"]) == ("python3.13", ["arm64"])
         own_layer = resource["Handler"] in ("functions.api.main.handler", "functions.relay.worker.handler")

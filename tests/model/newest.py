@@ -13,7 +13,7 @@ from tests.doubles.stores import MemoryLastValues
 from tests.model.actors import DASHBOARD, DATASOURCE, HASH, MEMBER, NOW, OWNER, STREAM, USERS, StepSender
 from tests.model.explorer import Actor, Answer, Answers, Call, Scene, Script, State, Store, Violation
 from tidegate.domain.access import AclLevel, Claim, DashboardAccess, Principal, Visibility
-from tidegate.domain.crowds import Audience
+from tidegate.domain.crowds import Audience, CrowdPart
 from tidegate.domain.subscriptions import (
     TOLD_ALL,
     CatchUpRequest,
@@ -28,6 +28,7 @@ from tidegate.ports.gateway import AccessSnapshot, SourceStreams
 from tidegate.usecases.delivery.audiences import Audiences
 from tidegate.usecases.delivery.bridge import Bridge, DeviceMessage
 from tidegate.usecases.delivery.catch_up import CatchUp
+from tidegate.usecases.delivery.crowds import SendPart
 from tidegate.usecases.delivery.failures import FailureHandler
 from tidegate.usecases.delivery.fan_out import FanOut
 from tidegate.usecases.delivery.fresh_access import FreshAccess
@@ -56,6 +57,9 @@ class Unchanging:
     def audience(self, _stream_key: str) -> Audience:
         return Audience([ROW])
 
+    def first_shard(self, _stream_key: str) -> Audience:
+        return Audience([ROW], whole=False)
+
     def get(self, _key: SubscriptionKey) -> Subscription:
         return ROW
 
@@ -69,14 +73,14 @@ class Unchanging:
         return SourceStreams(1, [self._stream])
 
 
-def device_message(number: int, topic: str, stream: Stream, *, apart: bool) -> Script:
+def device_message(number: int, topic: str, stream: Stream, *, apart: bool, crowd: bool) -> Script:
     """The value `number`, handled by a process of its own; again a minute later when that fails or dies."""
 
     def script(answers: Answers) -> str:
         while True:
             try:
                 tries = answers.ask("platform", "begin")
-                _bridge(answers, stream, REPEATED_AFTER_S * (tries - 1), apart=apart)(
+                _bridge(answers, stream, REPEATED_AFTER_S * (tries - 1), apart=apart, crowd=crowd)(
                     DeviceMessage("a/#", topic, str(number).encode(), int(NOW * 1000) + number, "")
                 )
             except TidegateError:
@@ -86,12 +90,12 @@ def device_message(number: int, topic: str, stream: Stream, *, apart: bool) -> S
     return script
 
 
-def _bridge(answers: Answers, stream: Stream, later_s: float, *, apart: bool) -> Bridge:
+def _bridge(answers: Answers, stream: Stream, later_s: float, *, apart: bool, crowd: bool) -> Bridge:
     clock, observer, unchanging = ManualClock(), MemoryObserver(), cast(Any, Unchanging(stream))
     clock.advance(later_s)
     last_values, catch_ups = cast(Any, Store(answers, "last values")), cast(Any, Store(answers, "catch-ups"))
     handler = FailureHandler(catch_ups=catch_ups, end_connection=cast(Any, None), clock=clock, observer=observer)
-    audiences = Audiences(unchanging.audience, clock)
+    audiences = Audiences(unchanging.first_shard if crowd else unchanging.audience, clock)
     sending = OneShotSender(
         access=FreshAccess(unchanging, audiences, clock),
         sender=cast(Any, StepSender(answers)),
@@ -107,6 +111,7 @@ def _bridge(answers: Answers, stream: Stream, later_s: float, *, apart: bool) ->
         clock=clock,
         observer=observer,
         interval=interval if apart else None,
+        crowds=cast(Any, Store(answers, "crowds")),
         chance=lambda: 1.0,
     )
     return Bridge(
@@ -117,6 +122,50 @@ def _bridge(answers: Answers, stream: Stream, later_s: float, *, apart: bool) ->
         settle=Settle(
             last_values=last_values, fan_out=fan_out, catch_up=handler.or_fail, clock=clock, observer=observer
         ),
+        clock=clock,
+        observer=observer,
+    )
+
+
+def part() -> Script:
+    """One message of the queue of parts. The viewer is the part's only one."""
+
+    def script(answers: Answers) -> str:
+        while True:
+            try:
+                tries = answers.ask("platform", "begin")
+                _send_part(answers, REPEATED_AFTER_S * (tries - 1))(CrowdPart(STREAM.stream_key, 0))
+            except TidegateError:
+                continue
+            return "handled"
+
+    return script
+
+
+def _send_part(answers: Answers, later_s: float) -> SendPart:
+    clock, observer, unchanging = ManualClock(), MemoryObserver(), cast(Any, Unchanging())
+    clock.advance(later_s)
+    last_values, catch_ups = cast(Any, Store(answers, "last values")), cast(Any, Store(answers, "catch-ups"))
+    audiences = Audiences(unchanging.audience, clock)
+    fan_out = FanOut(
+        audiences=audiences,
+        last_values=last_values,
+        send=OneShotSender(
+            access=FreshAccess(unchanging, audiences, clock),
+            sender=cast(Any, StepSender(answers)),
+            failure_handler=FailureHandler(
+                catch_ups=catch_ups, end_connection=cast(Any, None), clock=clock, observer=observer
+            ),
+            observer=observer,
+        ),
+        max_message_bytes=1000,
+        clock=clock,
+        observer=observer,
+    )
+    return SendPart(
+        last_values=last_values,
+        fan_out_of=lambda _shard: fan_out,
+        queue=cast(Any, Store(answers, "crowds")),
         clock=clock,
         observer=observer,
     )
@@ -166,6 +215,8 @@ class Values:
         throttled: who has had its answer "throttled".
         refused: whose request for a catch-up was refused by the queue.
         catch_ups: those that were asked for, each with the orders of the values that the viewer has seen.
+        parts: how many parts were asked for.
+        noted, parts_until: as `settling`, for the part of a crowd.
     """
 
     stored: Mapping[Any, LastValue] = field(default_factory=dict)
@@ -177,6 +228,9 @@ class Values:
     throttled: frozenset[str] = frozenset()
     refused: frozenset[str] = frozenset()
     catch_ups: tuple[Seen, ...] = ()
+    parts: int = 0
+    noted: Mapping[Any, int] = field(default_factory=dict)
+    parts_until: Mapping[Any, float] = field(default_factory=dict)
 
 
 class Newest(Scene[Values]):
@@ -189,6 +243,8 @@ class Newest(Scene[Values]):
     store_class: type[MemoryLastValues] = MemoryLastValues
     #: What a catch-up asks for is lost: a safeguard taken out.
     catch_ups_end = False
+    #: What a part asks for is lost: a safeguard taken out.
+    parts_end = False
 
     def __init__(
         self,
@@ -201,6 +257,7 @@ class Newest(Scene[Values]):
         topics: Sequence[str] = ("a/b",),
         apart: bool = False,
         faults: int = 0,
+        parts: int = 0,
     ) -> None:
         """
         Args:
@@ -211,7 +268,9 @@ class Newest(Scene[Values]):
             welcome: a viewer who subscribed has a catch-up under way.
             throttled: actors whose first message to the viewer is refused.
             refused: actors whose first request for a catch-up does not reach the queue.
+            parts: the viewer is in a part of a crowd: most that the part may be asked for. 0: there is no crowd.
         """
+        self._parts = parts
         self.faults = faults
         self._throttled = frozenset(throttled)
         self._refused = frozenset(refused)
@@ -226,7 +285,7 @@ class Newest(Scene[Values]):
             *(
                 Actor(
                     f"message {number}",
-                    device_message(number, topics[number % len(topics)], stream, apart=apart),
+                    device_message(number, topics[number % len(topics)], stream, apart=apart, crowd=parts > 0),
                     **again,
                 )
                 for number in range(1, messages + 1)
@@ -236,6 +295,7 @@ class Newest(Scene[Values]):
                 Actor(f"catch-up {number}", catch_up(), after=f"asked {number}", **again)
                 for number in range(1, catch_ups + 1)
             ),
+            *(Actor(f"part {number}", part(), after=f"part {number}", **again) for number in range(1, parts + 1)),
         )
 
     def start(self) -> Values:
@@ -245,9 +305,17 @@ class Newest(Scene[Values]):
         noted = frozenset((key, value.payload, value.overtaken) for key, value in stores.stored.items())
         maps = (
             frozenset(each.items())
-            for each in (stores.settling, stores.next_ms, stores.waits_until_ms, stores.sent, stores.tries)
+            for each in (
+                stores.settling,
+                stores.next_ms,
+                stores.waits_until_ms,
+                stores.sent,
+                stores.tries,
+                stores.noted,
+                stores.parts_until,
+            )
         )
-        return noted, *maps, stores.throttled, stores.refused, stores.catch_ups
+        return noted, *maps, stores.throttled, stores.refused, stores.catch_ups, stores.parts
 
     def environment(self, stores: Values) -> Iterator[tuple[str, Values]]:
         return iter(())
@@ -260,6 +328,8 @@ class Newest(Scene[Values]):
             case "platform":
                 tries = stores.tries.get(actor, 0) + 1
                 return replace(stores, tries={**stores.tries, actor: tries}), ("got", tries), None
+            case "crowds":
+                return self._ask_part(stores, actor)
             case "catch-ups":
                 return self._ask(stores, actor, call)
             case "sender":
@@ -273,6 +343,8 @@ class Newest(Scene[Values]):
         last_values.settling_until.update(stores.settling)
         last_values.next_ms.update(stores.next_ms)
         last_values.waits_until_ms.update(stores.waits_until_ms)
+        last_values.noted.update(stores.noted)
+        last_values.parts_until.update(stores.parts_until)
         answer = getattr(last_values, call.method)(*call.args)
         changed = replace(
             stores,
@@ -280,6 +352,8 @@ class Newest(Scene[Values]):
             settling=dict(last_values.settling_until),
             next_ms=dict(last_values.next_ms),
             waits_until_ms=dict(last_values.waits_until_ms),
+            noted=dict(last_values.noted),
+            parts_until=dict(last_values.parts_until),
         )
         return changed, ("got", answer), None
 
@@ -294,6 +368,13 @@ class Newest(Scene[Values]):
         catch_ups = (*stores.catch_ups, tuple(sorted(request.seen.items())))
         assert len(catch_ups) <= self._asked, "the scene has too few catch-ups"
         return replace(stores, catch_ups=catch_ups), ("got", () if many else None), f"asked {len(catch_ups)}"
+
+    def _ask_part(self, stores: Values, actor: str) -> tuple[Values, Answer, str | None]:
+        """Ask that the part be sent. A message of the queue more is one actor more."""
+        if self.parts_end and actor.startswith("part"):
+            return stores, ("got", None), None
+        assert stores.parts < self._parts, "the scene has too few parts"
+        return replace(stores, parts=stores.parts + 1), ("got", None), f"part {stores.parts + 1}"
 
     def check_end(self, state: State[Values]) -> None:
         for value in state.stores.stored.values():

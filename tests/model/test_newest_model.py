@@ -14,7 +14,7 @@ from tests.model.explorer import Explorer, Violation
 from tests.model.newest import Newest
 from tidegate.domain.subscriptions import LastValue
 from tidegate.ports.gateway import Admission, Verdict
-from tidegate.usecases.delivery import bridge, settle
+from tidegate.usecases.delivery import bridge, crowds, settle
 from tidegate.usecases.delivery import catch_up as catching_up
 from tidegate.usecases.delivery.failures import FailureHandler
 from tidegate.usecases.delivery.settle import Settle
@@ -35,6 +35,8 @@ SCENES: dict[str, Callable[[], Newest]] = {
     "two messages, two invocations die or hear nothing": lambda: Newest(2, faults=2),
     "three messages, one invocation dies or hears nothing": lambda: Newest(3, faults=1, catch_ups=2),
     "two messages while a viewer comes, one dies or hears nothing": lambda: Newest(2, welcome=True, faults=1),
+    "three messages to a part of a crowd": lambda: Newest(3, parts=4),
+    "two messages to a part of a crowd, two invocations die or hear nothing": lambda: Newest(2, parts=6, faults=2),
 }
 #: Smaller versions of the scenes that are large.
 SMALL: dict[str, Callable[[], Newest]] = {
@@ -42,6 +44,8 @@ SMALL: dict[str, Callable[[], Newest]] = {
     "two messages, two invocations die or hear nothing": lambda: Newest(2, faults=1),
     "three messages, one invocation dies or hears nothing": lambda: Newest(2, faults=1),
     "two messages while a viewer comes, one dies or hears nothing": lambda: Newest(2, welcome=True),
+    "three messages to a part of a crowd": lambda: Newest(2, parts=3),
+    "two messages to a part of a crowd, two invocations die or hear nothing": lambda: Newest(1, parts=3, faults=1),
 }
 
 
@@ -61,25 +65,29 @@ def test_the_value_sent_last_is_the_newest(
 class NotesForgotten(MemoryLastValues):
     """Settling ends although somebody noted an older value meanwhile."""
 
-    def note_settled(self, stream_key: str, sent: LastValue | None, topic: str | None = None) -> bool:
-        there = self.get(stream_key, topic)
+    def note_settled(
+        self, stream_key: str, sent: LastValue | None, topic: str | None = None, shard: int | None = None
+    ) -> bool:
+        there = self.get(stream_key, topic, shard)
         assert there is not None
-        return super().note_settled(stream_key, sent and replace(sent, overtaken=there.overtaken), topic)
+        return super().note_settled(stream_key, sent and replace(sent, overtaken=there.overtaken), topic, shard)
 
 
 class NewerIgnored(MemoryLastValues):
     """Settling ends although a newer value was stored meanwhile."""
 
-    def note_settled(self, stream_key: str, sent: LastValue | None, topic: str | None = None) -> bool:
-        there = self.get(stream_key, topic)
+    def note_settled(
+        self, stream_key: str, sent: LastValue | None, topic: str | None = None, shard: int | None = None
+    ) -> bool:
+        there = self.get(stream_key, topic, shard)
         assert there is not None
-        return super().note_settled(stream_key, sent and replace(there, overtaken=sent.overtaken), topic)
+        return super().note_settled(stream_key, sent and replace(there, overtaken=sent.overtaken), topic, shard)
 
 
 class OneSeries(MemoryLastValues):
     """A stream has one last value, whatever its topics."""
 
-    def get(self, stream_key: str, topic: str | None = None) -> LastValue | None:
+    def get(self, stream_key: str, topic: str | None = None, shard: int | None = None) -> LastValue | None:
         return super().get(stream_key)
 
     def put_if_newer(self, stream_key: str, value: LastValue) -> bool:
@@ -89,10 +97,12 @@ class OneSeries(MemoryLastValues):
         self.rows[stream_key] = value
         return True
 
-    def note_overtaken(self, stream_key: str, now: float, topic: str | None = None) -> bool:
+    def note_overtaken(self, stream_key: str, now: float, topic: str | None = None, shard: int | None = None) -> bool:
         return super().note_overtaken(stream_key, now)
 
-    def note_settled(self, stream_key: str, sent: LastValue | None, topic: str | None = None) -> bool:
+    def note_settled(
+        self, stream_key: str, sent: LastValue | None, topic: str | None = None, shard: int | None = None
+    ) -> bool:
         return super().note_settled(stream_key, sent)
 
 
@@ -129,6 +139,9 @@ WITHOUT = {
         ("the end of a claim", lambda: Newest(2, faults=1)),
         ("the catch-up of one that newer values passed", lambda: Newest(2, welcome=True, catch_ups=4)),
         ("the catch-ups of a settling that ends early", lambda: Newest(3, catch_ups=4)),
+        ("the newest value as a condition of the end", lambda: Newest(2, parts=3)),
+        ("the next invocation of a part", lambda: Newest(2, parts=6)),
+        ("the end of a claim", lambda: Newest(2, parts=6, faults=1)),
     ],
 )
 def test_without_any_one_safeguard_it_fails(
@@ -149,6 +162,10 @@ def test_without_any_one_safeguard_it_fails(
             monkeypatch.setattr(catching_up, "_SENDS", 1)
             Explorer(scene()).explore()
             explored.catch_ups_end = True
+        case "the next invocation of a part":
+            monkeypatch.setattr(crowds, "_SENDS", 1)
+            Explorer(scene()).explore()
+            explored.parts_end = True
         case "the catch-ups of a settling that ends early":
             monkeypatch.setattr(settle, "_SENDS", 1)
             Explorer(scene()).explore()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.doubles.platform import ManualClock
@@ -56,6 +56,7 @@ class Calls:
         self.clock.advance(max(0.0, moment - self.clock.now()))
 
 
+@example([(0, None), (0, None), (100, None)])  # the third comes at the moment for which the second waits
 @given(st.lists(st.tuples(st.integers(0, 250), st.sampled_from([None, "a", "b"])), min_size=1, max_size=60))
 def test_values_of_a_topic_are_apart_in_order_and_the_last_one_comes(arrivals: list[tuple[int, str | None]]) -> None:
     calls = Calls(arrivals)

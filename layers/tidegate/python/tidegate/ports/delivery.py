@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
+    from tidegate.domain.crowds import CrowdPart
     from tidegate.domain.subscriptions import CatchUpRequest
 
 
@@ -145,6 +146,17 @@ class SendQuotaStore(Protocol):
 
     def throttled(self, item: int, deadline: float) -> None:
         """The platform took no more. The share that is used falls, once for all who say so in a second."""
+
+
+class CrowdQueue(Protocol):
+    """The queue of parts of crowds."""
+
+    def ask(self, parts: Sequence[CrowdPart]) -> None:
+        """Ask that each part be sent. Asking twice is harmless.
+
+        Raises:
+            Unavailable: not all of them are known to be asked for.
+        """
 
 
 class CatchUpQueue(Protocol):

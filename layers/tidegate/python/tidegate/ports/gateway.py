@@ -269,7 +269,11 @@ class Admission(NamedTuple):
 class LastValueStore(Protocol):
     """Last values: one for each stream, or for each topic of a stream that has many. `topic` is None for the former."""
 
-    def get(self, stream_key: str, topic: str | None = None) -> LastValue | None: ...
+    def get(self, stream_key: str, topic: str | None = None, shard: int | None = None) -> LastValue | None:
+        """The newest value, with what was noted about it for the sender of this shard of a crowd.
+
+        None stands for the sender of the whole audience.
+        """
 
     def newest(self, stream_key: str) -> Sequence[LastValue]:
         """All last values of a stream, strongly consistent, the newest first, at most `MOST_TOPICS`."""
@@ -305,14 +309,18 @@ class LastValueStore(Protocol):
         One that is replaced meanwhile stays.
         """
 
-    def note_overtaken(self, stream_key: str, now: float, topic: str | None = None) -> bool:
+    def note_overtaken(self, stream_key: str, now: float, topic: str | None = None, shard: int | None = None) -> bool:
         """Note that an older value may have been sent after a newer one. `now`: epoch seconds.
+
+        With a `shard`: note that there is a value for it. Each shard of a crowd has notes and a sender of its own.
 
         True when the caller has to settle: send the newest value, and ask `note_settled`. False when another sender
         does already, and will see the note. A sender that began to settle more than `SETTLE_S` ago no longer counts.
         """
 
-    def note_settled(self, stream_key: str, sent: LastValue | None, topic: str | None = None) -> bool:
+    def note_settled(
+        self, stream_key: str, sent: LastValue | None, topic: str | None = None, shard: int | None = None
+    ) -> bool:
         """End settling, on the condition that `sent` is still the newest value and that nothing was noted since it was
         read. False when that is not so: read again, and send again. With None there is no condition.
         """

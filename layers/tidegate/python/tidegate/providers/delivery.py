@@ -12,6 +12,7 @@ from tidegate.providers.remote_api import RemoteApiProviders
 
 if TYPE_CHECKING:
     from tidegate.adapters.aws.catch_up_queue import SqsCatchUpQueue
+    from tidegate.adapters.aws.crowd_queue import SqsCrowdQueue
     from tidegate.adapters.aws.management_api import ManagementApi
     from tidegate.adapters.aws.relay_workers import LambdaRelayWorkers
     from tidegate.adapters.tokens_jwt import JwtSessionTokens
@@ -39,6 +40,12 @@ class DeliveryProviders(RemoteApiProviders):
         from tidegate.adapters.aws.catch_up_queue import SqsCatchUpQueue
 
         return SqsCatchUpQueue(*self.queue("CATCH_UP_QUEUE_URL"))
+
+    @cached_property
+    def crowds(self) -> SqsCrowdQueue:
+        from tidegate.adapters.aws.crowd_queue import SqsCrowdQueue
+
+        return SqsCrowdQueue(*self.queue("CROWD_QUEUE_URL"))
 
     def new_pace(self) -> Pace | None:
         """The pace of one sender; None when there is no limit."""

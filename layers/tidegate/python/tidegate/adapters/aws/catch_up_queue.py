@@ -87,10 +87,10 @@ class SqsCatchUpQueue(CatchUpQueue):
         ]
         request = {"QueueUrl": self._queue_url, "Entries": entries}
         answer = self._client.call("SendMessageBatch", request, deadline=deadline)
-        return set(range(len(messages))) - _taken(answer)
+        return set(range(len(messages))) - taken(answer)
 
 
-def _taken(answer: Mapping[str, object]) -> set[int]:
+def taken(answer: Mapping[str, object]) -> set[int]:
     """The places that the answer lists as successful. What it does not name is not known to be queued."""
     listed = answer.get("Successful")
     ids = [entry.get("Id") for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []

@@ -179,9 +179,9 @@ class DynamoLastValues(LastValueStore):
         self._db = db
         self._table = table
 
-    def get(self, stream_key: str, topic: str | None = None) -> LastValue | None:
+    def get(self, stream_key: str, topic: str | None = None, shard: int | None = None) -> LastValue | None:
         item = self._db.get(self._table, _value_key(stream_key, topic))
-        return _value(item) if item else None
+        return _value(item, shard) if item else None
 
     def newest(self, stream_key: str) -> Sequence[LastValue]:
         return self._of(stream_key)[:MOST_TOPICS]
@@ -205,7 +205,7 @@ class DynamoLastValues(LastValueStore):
         """One write as a rule. Two when it has to wait, or to be left to somebody who waits."""
         key, update, values = self._written(stream_key, value)
         send = (
-            f"{update}, #next_ms = :next",
+            f"{update}, #next_ms = :next REMOVE #waits_until_ms",  # nobody needs to wait: this one is newer
             f"({_NEWER}) AND (attribute_not_exists(#next_ms) OR #next_ms <= :now)",
             values | {"now": now_ms, "next": now_ms + interval_ms},
         )
@@ -272,22 +272,26 @@ class DynamoLastValues(LastValueStore):
         stalest = self._of(stream_key)[MOST_TOPICS:]
         return sum(self._drop(stream_key, value) for value in stalest)
 
-    def note_overtaken(self, stream_key: str, now: float, topic: str | None = None) -> bool:
+    def note_overtaken(self, stream_key: str, now: float, topic: str | None = None, shard: int | None = None) -> bool:
         key, second = _value_key(stream_key, topic), int(now)
-        begins = "attribute_exists(#stream_key) AND (attribute_not_exists(#settling_until) OR #settling_until <= :now)"
-        update = "SET #settling_until = :until ADD #overtaken :one"
+        overtaken, until = _noted(shard)
+        begins = f"attribute_exists(#stream_key) AND (attribute_not_exists(#{until}) OR #{until} <= :now)"
+        update = f"SET #{until} = :until ADD #{overtaken} :one"
         if self._did(key, update, begins, until=second + SETTLE_S, one=1, now=second):
             return True
         # When it has settled in between, this caller settles. Two who settle at the same time are one too many.
-        return not self._did(key, "ADD #overtaken :one", "#settling_until > :now", one=1, now=second)
+        return not self._did(key, f"ADD #{overtaken} :one", f"#{until} > :now", one=1, now=second)
 
-    def note_settled(self, stream_key: str, sent: LastValue | None, topic: str | None = None) -> bool:
-        key, update = _value_key(stream_key, topic), "REMOVE #overtaken, #settling_until"
+    def note_settled(
+        self, stream_key: str, sent: LastValue | None, topic: str | None = None, shard: int | None = None
+    ) -> bool:
+        overtaken, until = _noted(shard)
+        key, update = _value_key(stream_key, topic), f"REMOVE #{overtaken}, #{until}"
         if sent is None:
             return self._did(key, update, "attribute_exists(#stream_key)")
-        noted, values = "attribute_not_exists(#overtaken)", _order(sent)
+        noted, values = f"attribute_not_exists(#{overtaken})", _order(sent)
         if sent.overtaken:
-            noted, values = "#overtaken = :noted", values | {"noted": sent.overtaken}
+            noted, values = f"#{overtaken} = :noted", values | {"noted": sent.overtaken}
         return self._did(key, update, f"{_UNCHANGED} AND {noted}", **values)
 
     def _of(self, stream_key: str) -> Sequence[LastValue]:
@@ -334,15 +338,21 @@ def _order(value: LastValue) -> Item:
     return {"at": value.timestamp_ms, "id": value.message_id}
 
 
-def _value(item: Item) -> LastValue:
+def _noted(shard: int | None) -> tuple[str, str]:
+    """Names of the attributes: what was noted, and until when the sender that settles is relied upon."""
+    return ("overtaken", "settling_until") if shard is None else (f"overtaken_{shard}", f"settling_until_{shard}")
+
+
+def _value(item: Item, shard: int | None = None) -> LastValue:
     topic = item.get("name", item["topic"])
+    overtaken = item.get("overtaken", 0) if shard is None else item.get(f"overtaken_{shard}", 0)
     return LastValue(
         payload=item["payload"],
         timestamp_ms=item["timestamp_ms"],
         message_id=item["message_id"],
         topic=None if topic == _NO_TOPIC else topic,
         deleted=item["deleted"],
-        overtaken=item.get("overtaken", 0),
+        overtaken=overtaken,
     )
 
 

@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tidegate.domain.client_queues import Frame
-from tidegate.domain.subscriptions import LastValue, Stream, Subscription
-from tidegate.ports.delivery import Delivery
+from tidegate.domain.crowds import parts
+from tidegate.domain.subscriptions import Fault, LastValue, Stream, Subscription
+from tidegate.ports.delivery import CrowdQueue, Delivery
 from tidegate.ports.gateway import LastValueStore, Verdict
 from tidegate.ports.runtime import Clock, Observer
 from tidegate.protocol import messages
@@ -56,11 +57,15 @@ class FanOut:
         clock: Clock,
         observer: Observer,
         interval: Interval | None = None,
+        crowds: CrowdQueue | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
         """`send` is a `OneShotSender` or a `BackgroundSender`. `max_message_bytes`: largest frame.
 
-        `interval`: keeps values of a topic apart; None sends each at once. `chance`: as for `TopicCap`.
+        Args:
+            interval: keeps values of a topic apart; None sends each at once.
+            crowds: where the parts of an audience are asked for that is not read as a whole. None where each is.
+            chance: as for `TopicCap`.
         """
         self._audiences = audiences
         self._last_values = last_values
@@ -69,6 +74,7 @@ class FanOut:
         self._clock = clock
         self._observer = observer
         self._interval = interval
+        self._crowds = crowds
         self._cap_topics = TopicCap(last_values, chance, observer)
 
     def deliver(self, stream: Stream, value: LastValue) -> Delivered:
@@ -102,8 +108,19 @@ class FanOut:
         return value if self._last_values.put_if_newer(stream.stream_key, value) else Verdict.OUTDATED
 
     def send(self, stream: Stream, value: LastValue) -> Delivered:
-        """Send a value that is stored to every viewer who may receive it. Raises as `deliver`."""
-        outcomes = self._send_all(stream, lambda datasource_id: value_frame(datasource_id, value), of=value).outcomes
+        """Send a value that is stored to every viewer who may receive it. Raises as `deliver`.
+
+        A crowd is left to the senders of its parts. They send the newest value, and look again by themselves.
+        """
+        if self._crowds is not None and not self._audiences.whole(stream.stream_key):
+            self._observer.count("crowds_sent_in_parts")
+            self._crowds.ask(parts(stream.stream_key, value.topic))
+            return Delivered({})
+        return self.send_part(stream.stream_key, value)
+
+    def send_part(self, stream_key: str, value: LastValue) -> Delivered:
+        """Send a value that is stored to the viewers that are read here: all of them, or those of one shard."""
+        outcomes = self._send_all(stream_key, lambda datasource_id: value_frame(datasource_id, value), of=value)
         return Delivered(outcomes, sent=value)
 
     def viewers(self, stream: Stream) -> Sequence[Subscription]:
@@ -112,36 +129,54 @@ class FanOut:
 
     def notify(self, stream: Stream, code: ErrorCode, text: str, *, status: bool = False) -> Delivered:
         """Notify the stream's viewers of a fault: of one message, or, with `status`, of the upstream."""
-        now = self._clock.now()
-        notified = self._send_all(
-            stream, lambda datasource_id: messages.encode(messages.error(datasource_id, code, text, now))
-        )
+        if self._crowds is not None and not self._audiences.whole(stream.stream_key):
+            self._crowds.ask(parts(stream.stream_key, fault=Fault(code, text)))
+            return Delivered({})
+        notified = self.notify_part(stream.stream_key, code, text)
         if status:
-            notified = self._send_all(
-                stream,
-                lambda datasource_id: messages.encode(messages.status(datasource_id, Status.ERROR, now, code, text)),
+            now = self._clock.now()
+            frame = messages.status
+            return Delivered(
+                self._send_all(
+                    stream.stream_key,
+                    lambda datasource_id: messages.encode(frame(datasource_id, Status.ERROR, now, code, text)),
+                )
             )
         return notified
+
+    def notify_part(self, stream_key: str, code: ErrorCode, text: str) -> Delivered:
+        """Notify the viewers that are read here of a fault of one message: all of them, or those of one shard."""
+        now = self._clock.now()
+        return Delivered(
+            self._send_all(
+                stream_key, lambda datasource_id: messages.encode(messages.error(datasource_id, code, text, now))
+            )
+        )
 
     def connected(self, stream: Stream) -> Delivered:
         """Notify the stream's viewers that its upstream is connected."""
         now = self._clock.now()
-        return self._send_all(
-            stream, lambda datasource_id: messages.encode(messages.status(datasource_id, Status.CONNECTED, now))
+        return Delivered(
+            self._send_all(
+                stream.stream_key,
+                lambda datasource_id: messages.encode(messages.status(datasource_id, Status.CONNECTED, now)),
+            )
         )
 
     def has_audience(self, stream: Stream) -> bool:
         """*Index.* Whether anybody is subscribed; read now, not cached."""
         return bool(self._audiences.read(stream.stream_key).rows)
 
-    def _send_all(self, stream: Stream, frame: Callable[[str], bytes], *, of: LastValue | None = None) -> Delivered:
+    def _send_all(
+        self, stream_key: str, frame: Callable[[str], bytes], *, of: LastValue | None = None
+    ) -> Mapping[Delivery, int]:
         """Send frames that are made by datasource id. `of`: the value that they carry."""
         topic = None if of is None else of.topic
-        rows = self._audiences.of(stream.stream_key)
+        rows = self._audiences.of(stream_key)
         ids = {row.key.datasource_id for row in rows}
         bodies = {datasource_id: self._fitting(datasource_id, frame(datasource_id)) for datasource_id in ids}
         frames = [Frame(row, bodies[row.key.datasource_id], of is not None, topic) for row in rows]
-        return Delivered(self._send(frames))
+        return self._send(frames)
 
     def _fitting(self, datasource_id: str, body: bytes) -> bytes:
         return body if len(body) <= self._max_bytes else messages.too_large(datasource_id, self._clock.now())
