@@ -18,7 +18,7 @@ from functions.api.wiring import api_services
 from functions.gateway_connect import connect, disconnect, messages
 from functions.gateway_connect import wiring as gateway_wiring
 from functions.gateway_connect.events import WrongEvent
-from functions.mqtt_bridge import bridge, catch_up
+from functions.mqtt_bridge import bridge, catch_up, crowd
 from functions.mqtt_bridge import wiring as bridge_wiring
 from local_stack.seed import document, mqtt
 from ops.admin import first_admin
@@ -26,6 +26,7 @@ from tests.deployment import aws
 from tests.functions.events import event, message, request
 from tests.functions.test_api import PASSWORD, Api
 from tests.servers.management import ManagementServer
+from tidegate.domain import crowds
 from tidegate.domain.limits import gateway_key
 from tidegate.providers.control_plane import ControlPlaneProviders
 from tidegate.providers.process import Handler
@@ -43,6 +44,7 @@ class Gateway:
     messages: Handler
     bridge: Handler
     catch_up: Handler
+    crowd: Handler
 
     def open(self, connection_id: str, **changes: Any) -> int:
         made = event("websocket_connect")
@@ -80,6 +82,7 @@ def gateway_over(env: Mapping[str, str], platform: ManagementServer) -> Gateway:
         messages.make_handler(gateway_wiring.message_services(environment)),
         bridge.make_handler(bridge_wiring.bridge_services(environment)),
         catch_up.make_handler(bridge_wiring.catch_up_services(environment)),
+        crowd.make_handler(bridge_wiring.crowd_services(environment)),
     )
 
 
@@ -133,6 +136,24 @@ def test_a_message_goes_all_the_way(gateway: Gateway, demo: Demo) -> None:
     left["requestContext"] |= {"connectionId": "c1="}
     assert gateway.disconnect(left, None) == gateway.disconnect(left, None) == {"statusCode": 200}
     assert gateway.publish(b"2") == 1, "the audience may be a second old; the viewer is sent a frame it no longer takes"
+
+
+def test_a_crowd_is_sent_to_through_its_queue(gateway: Gateway, demo: Demo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crowds, "CROWD", 8)
+    viewers = [f"c{number}=" for number in range(14)]
+    for viewer in viewers:
+        gateway.open(viewer)
+        gateway.say(viewer, demo.subscribe())
+    assert gateway.publish(b"1") == 0
+    queue = aws(demo.api.env["AWS_ENDPOINT_URL"], "sqs")
+    records: list[dict[str, Any]] = [{"messageId": "broken", "body": "{}"}]
+    while len(records) <= crowds.AUDIENCE_SHARDS:
+        received = queue.receive_message(QueueUrl=demo.api.env["CROWD_QUEUE_URL"], MaxNumberOfMessages=10)
+        records += [{"messageId": each["MessageId"], "body": each["Body"]} for each in received.get("Messages", [])]
+    answer = gateway.crowd({"Records": records}, None)
+    assert answer == {"batchItemFailures": [{"itemIdentifier": "broken"}]}
+    got = [[frame["payload"] for frame in gateway.frames(viewer) if frame["type"] == "data"] for viewer in viewers]
+    assert got == [[1]] * len(viewers)
 
 
 def test_the_catch_up_brings_what_was_missed(gateway: Gateway, demo: Demo) -> None:
