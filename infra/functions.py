@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_secretsmanager as secretsmanager
+from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from infra.packaging import RUNTIME, architecture, function_code
 from infra.stage import Stage
 from infra.tables import Tables
 from tidegate.domain.time_limits import function_s
-from tidegate.tables import Table
+from tidegate.tables import ALL_TABLES, HEALTH_PARTITION, Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +101,28 @@ class Function(Construct):
         if secrets:
             self.allow(["secretsmanager:GetSecretValue"], [_resource(secret, stage) for secret in secrets.values()])
 
-    def allow(self, actions: Sequence[str], resources: Sequence[str]) -> None:
+    def allow(
+        self, actions: Sequence[str], resources: Sequence[str], conditions: Mapping[str, Any] | None = None
+    ) -> None:
         """Add a statement to the function's own policy."""
-        self.function.add_to_role_policy(iam.PolicyStatement(actions=list(actions), resources=list(resources)))
+        statement = iam.PolicyStatement(actions=list(actions), resources=list(resources), conditions=conditions)
+        self.function.add_to_role_policy(statement)
+
+    def allow_health_checks(self, tables: Tables, queues: Mapping[str, sqs.Queue]) -> None:
+        """Let the function ask every table for the item that is never there, and queues for their ARN.
+
+        It learns that they answer, and nothing else. `queues`: by the variable that is to hold the URL.
+        """
+        for table in ALL_TABLES:
+            self.function.add_environment(table.variable, tables.of(table).table_name)
+        self.allow(
+            ["dynamodb:GetItem"],
+            [tables.of(table).table_arn for table in ALL_TABLES],
+            {"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": [HEALTH_PARTITION]}},
+        )
+        for variable, queue in queues.items():
+            self.function.add_environment(variable, queue.queue_url)
+        self.allow(["sqs:GetQueueAttributes"], [queue.queue_arn for queue in queues.values()])
 
 
 def _resource(secret: secretsmanager.Secret, stage: Stage) -> str:

@@ -53,15 +53,18 @@ def services_of(request: Request) -> ApiServices:
 Services = Annotated[ApiServices, Depends(services_of)]
 
 
+def bearer(authorization: str | None) -> str:
+    """The token of an `Authorization` header. Raises `Unauthenticated` when it holds none."""
+    scheme, _, token = (authorization or "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise Unauthenticated("Authorization must be: Bearer <token>")
+    return token.strip()
+
+
 def any_login(services: Services, authorization: Annotated[str | None, Header()] = None) -> UsedLogin | None:
     """The login of the call; None without one. An expired or wrong login raises `Unauthenticated`: such a caller is
     never treated as anonymous."""
-    if authorization is None:
-        return None
-    scheme, _, token = authorization.partition(" ")
-    if scheme.lower() != "bearer" or not token.strip():
-        raise Unauthenticated("Authorization must be: Bearer <token>")
-    return services.logins.use(token.strip())
+    return None if authorization is None else services.logins.use(bearer(authorization))
 
 
 def own_password(login: Annotated[UsedLogin | None, Depends(any_login)]) -> UsedLogin | None:
@@ -104,6 +107,13 @@ CurrentUser = Annotated[User, Depends(required_user)]
 CurrentLogin = Annotated[UsedLogin, Depends(required_login)]
 #: A login that may be with a one-time password. Only for changing it, for signing out, and for reading oneself.
 OneTimeLogin = Annotated[UsedLogin, Depends(one_time_login)]
+
+
+def check_service_token(request: Request) -> None:
+    """Raises `Unauthenticated` unless the call brings the service token."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if not (scheme == "Bearer" and services_of(request).service_token.accepts(token)):
+        raise Unauthenticated("Unauthorized")
 
 
 def address_of(request: Request, services: Services) -> str:

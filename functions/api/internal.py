@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
-from functions.api.deps import address_of, services_of
+from functions.api.deps import address_of, check_service_token, services_of
 from functions.api.wiring import ApiServices
 from tidegate.errors import InvalidInput, LimiterUnavailable, LimitReached, TidegateError, Unauthenticated, Unavailable
 from tidegate.protocol import strict_json
@@ -136,7 +136,7 @@ def method_not_allowed() -> JSONResponse:
 async def _handle(request: Request, answer: Any, failed: str) -> JSONResponse:
     services = services_of(request)
     try:
-        _authenticate(request, services)
+        check_service_token(request)
         return JSONResponse(answer(services, await _body(request)))
     except LimiterUnavailable:
         body = {"error": "Security limiter unavailable"}
@@ -159,13 +159,6 @@ async def _handle(request: Request, answer: Any, failed: str) -> JSONResponse:
 
 class _TooLarge(Exception):
     pass
-
-
-def _authenticate(request: Request, services: ApiServices) -> None:
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme == "Bearer" and services.service_token.accepts(token):
-        return
-    raise Unauthenticated("Unauthorized")
 
 
 async def _body(request: Request) -> dict[str, Any]:

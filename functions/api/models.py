@@ -7,14 +7,18 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from tidegate import VERSION
 from tidegate.domain.access import AclLevel, Role, Visibility
 from tidegate.domain.audit import UNKNOWN, AuditRow
+from tidegate.domain.budgets import new_subscriptions
 from tidegate.domain.dashboards import DashboardSummary
 from tidegate.domain.destinations import MAX_DESTINATIONS
 from tidegate.domain.profiles import BrokerProfile, CredentialProfile, CredentialType, Transport
 from tidegate.domain.projection import ShownDashboard, shown_owner
 from tidegate.domain.users import User
+from tidegate.errors import LimiterUnavailable, TidegateError, Unavailable
 from tidegate.protocol import messages
+from tidegate.settings import Settings
 from tidegate.usecases.control_plane.login import LoggedIn
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
@@ -356,6 +360,108 @@ class DashboardSessionAnswer(ApiModel):
     expires_at: str
     refresh_after: str
     server_time: str
+
+
+class Verdict(ApiModel):
+    """`state` is `allowed`, `refused` or `unavailable`. The last says that it could not be checked, and nothing else.
+
+    The rest is as in a refused `ack` of the protocol, and null where the call would be admitted. `retryAfterMs` is null
+    where waiting is not what helps.
+    """
+
+    state: Literal["allowed", "refused", "unavailable"]
+    error_code: str | None = None
+    message: str | None = None
+    retryable: bool | None = None
+    retry_after_ms: int | None = None
+
+    @staticmethod
+    def of(refusal: TidegateError | None) -> Verdict:
+        if refusal is None:
+            return Verdict(state="allowed")
+        unknown = isinstance(refusal, Unavailable)
+        hidden = unknown and not isinstance(refusal, LimiterUnavailable)
+        return Verdict(
+            state="unavailable" if unknown else "refused",
+            error_code=messages.code_for(refusal),
+            message="It could not be checked" if hidden else messages.text_for(refusal),
+            retryable=messages.retryable(refusal),
+            retry_after_ms=messages.retry_after_ms(refusal),
+        )
+
+
+class RealtimeLimits(ApiModel):
+    """What holds for a client, by the settings. `updatesPerSecond` is 0 where all values are sent."""
+
+    connections_per_address: int
+    connects_per_address_per_minute: int
+    connections_per_dashboard: int
+    subscriptions_per_connection: int
+    new_subscriptions_per_connection_per_minute: int
+    messages_per_connection_per_minute: int
+    message_bytes: int
+    unauthenticated_timeout_ms: int
+    updates_per_second: int
+    session_ttl_seconds: int
+
+    @staticmethod
+    def of(settings: Settings) -> RealtimeLimits:
+        return RealtimeLimits(
+            connections_per_address=settings.max_client_connections_per_ip,
+            connects_per_address_per_minute=settings.connect_rate_limit_ip_per_min,
+            connections_per_dashboard=settings.max_connections_per_dashboard,
+            subscriptions_per_connection=settings.max_subscriptions_per_connection,
+            new_subscriptions_per_connection_per_minute=new_subscriptions(settings.max_subscriptions_per_connection),
+            messages_per_connection_per_minute=settings.message_rate_limit_connection_per_min,
+            message_bytes=settings.max_message_bytes,
+            unauthenticated_timeout_ms=settings.unauthenticated_timeout_ms,
+            updates_per_second=settings.max_updates_per_second,
+            session_ttl_seconds=settings.datasource_session_ttl_seconds,
+        )
+
+
+class RealtimeAnswer(ApiModel):
+    """`protocols` are the types of datasources that are switched on. `version` is that of the software.
+
+    `connect` is null where a remote API decides, and `subscribe` is so too where none was asked about.
+    """
+
+    enabled: bool
+    protocols: list[str]
+    limits: RealtimeLimits
+    server_time: str
+    version: str
+    connect: Verdict | None
+    subscribe: Verdict | None
+
+    @staticmethod
+    def of(settings: Settings, now: float, connect: Verdict | None, subscribe: Verdict | None) -> RealtimeAnswer:
+        on = {"sse": settings.sse_enabled, "websocket": settings.ws_enabled, "mqtt": settings.mqtt_enabled}
+        return RealtimeAnswer(
+            enabled=settings.realtime_enabled,
+            protocols=[protocol for protocol in on if on[protocol]],
+            limits=RealtimeLimits.of(settings),
+            server_time=messages.timestamp(now),
+            version=VERSION,
+            connect=connect,
+            subscribe=subscribe,
+        )
+
+
+class CheckAnswer(ApiModel):
+    """One thing that was asked, and how many milliseconds it took. `kind` is `table`, `secret` or `queue`."""
+
+    kind: Literal["table", "secret", "queue"]
+    name: str
+    ok: bool
+    ms: float
+
+
+class HealthAnswer(ApiModel):
+    """`status` is `ok` or `failing`. `checks` is null but for a deep check."""
+
+    status: Literal["ok", "failing"]
+    checks: list[CheckAnswer] | None = None
 
 
 class AuditAnswer(ApiModel):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 
 from functions.api import models as m
 from functions.api.deps import (
@@ -17,6 +18,8 @@ from functions.api.deps import (
     PathId,
     Services,
     StrictRoute,
+    bearer,
+    check_service_token,
 )
 from tidegate.domain.audit import MAX_ACTION
 from tidegate.domain.dashboards import Dashboard
@@ -45,6 +48,10 @@ Limit = Annotated[int, Query(ge=1, le=200)]
 #: What `If-Match` may be, with its quotation marks or without.
 _REVISION = re.compile(r'\s*"*0*(?P<revision>[1-9][0-9]{0,17})"*\s*')
 IfMatch = Annotated[str | None, Header()]
+AskedId = Annotated[str | None, Query(alias="dashboardId", max_length=MAX_IDENTIFIER)]
+#: How often an address may ask about realtime in a minute. A page asks after a handshake that failed: that is twice as
+#: often as an address may connect by default.
+ASKS_PER_ADDRESS = 120
 #: An e-mail has the longest cursor.
 Cursor = Annotated[str | None, Query(max_length=254)]
 
@@ -471,6 +478,45 @@ def mint_for_dashboard(
     )
 
 
+@router.get("/realtime", tags=["sessions"])
+def realtime(
+    request: Request,
+    services: Services,
+    address: Address,
+    dashboard_id: AskedId = None,
+    datasource_id: Annotated[str | None, Query(alias="datasourceId", max_length=MAX_IDENTIFIER)] = None,
+    authorization: Annotated[str | None, Header()] = None,
+) -> m.RealtimeAnswer:
+    """Whether realtime is on, what is limited, and whether a connect or a subscribe would be refused now.
+
+    A browser sees of a refused handshake only that the connection is closed, with 1006. So ask here before coming back.
+    `connect` is about a new connection from the address of this call. It knows of an `Origin` only when the call has
+    one: a browser sends none with a GET to its own origin.
+
+    `subscribe` is about a new subscription on a new connection. It needs `dashboardId`, and the session token in place
+    of a login, as `Authorization: Bearer <session token>`. Without `datasourceId` it is about the token's datasource.
+    With a token for a whole dashboard it is then about what refuses all of them, and one may still be refused for
+    itself.
+
+    It counts in no limit of connecting and subscribing, and takes no place. So a place that is free now may be taken by
+    somebody else meanwhile. Where a remote API decides, both are null.
+
+    An address may ask 120 times in a minute. Above that the answer is 429, and 503 `limiter_unavailable` when the
+    limiter does not answer.
+    """
+    refusal = f"Too many questions about realtime from this address: at most {ASKS_PER_ADDRESS} in a minute"
+    services.rates.consume("realtime-asked-ip", address, ASKS_PER_ADDRESS, refusal=refusal)
+    token = bearer(authorization) if dashboard_id is not None else None
+    if dashboard_id is None and datasource_id is not None:
+        raise InvalidInput("datasourceId needs a dashboardId")
+    connect = subscribe = None
+    if services.would_refuse is not None:
+        connect = m.Verdict.of(services.would_refuse.connect(address, request.headers.get("origin")))
+        if dashboard_id is not None and token is not None:
+            subscribe = m.Verdict.of(services.would_refuse.subscribe(address, dashboard_id, datasource_id, token))
+    return m.RealtimeAnswer.of(services.settings, services.clock.now(), connect, subscribe)
+
+
 # --- operations --------------------------------------------------------------------------------------------
 
 
@@ -500,6 +546,28 @@ def audit(
         user, limit=limit, cursor=cursor, action=action, actor_id=actor, target_id=target, begin=begin, end=end
     )
     return m.AuditList(events=[m.AuditAnswer.of(row) for row in page.items], cursor=page.cursor)
+
+
+@router.get("/healthz", tags=["operations"])
+def healthz(
+    request: Request, services: Services, response: Response, deep: Annotated[bool, Query()] = False
+) -> m.HealthAnswer:
+    """Whether the process answers. It asks nothing else, needs no edge and no secret.
+
+    With `deep=true` and the service token, as `Authorization: Bearer <service token>`, every table, secret and queue is
+    asked, at the same time and for two seconds at most. The answer says of each whether it answered, and in how many
+    milliseconds. It is 503 when one did not. Without the service token it is 401, as with the internal API.
+    """
+    if not deep:
+        return m.HealthAnswer(status="ok")
+    check_service_token(request)
+    checks = services.deep_health()
+    healthy = all(check.ok for check in checks)
+    response.status_code = 200 if healthy else 503
+    return m.HealthAnswer(
+        status="ok" if healthy else "failing",
+        checks=[m.CheckAnswer.model_validate(asdict(check)) for check in checks],
+    )
 
 
 def _revision(if_match: str | None) -> int:

@@ -15,8 +15,12 @@ from tidegate.adapters.tokens_jwt import JwtUserTokens
 from tidegate.domain.attempts import AttemptPolicy
 from tidegate.domain.budgets import address_part, tokens_of_address, tokens_of_viewer
 from tidegate.domain.logins import LoginLife
+from tidegate.domain.secret_names import SECRETS
+from tidegate.ports.runtime import Clock
 from tidegate.providers.control_plane import ControlPlaneProviders
+from tidegate.providers.limits import connect_policy, subscribe_policy
 from tidegate.settings import Settings
+from tidegate.usecases.control_plane.health import Check, DeepHealth
 from tidegate.usecases.control_plane.internal_api import ConsumeRateLimit, Introspect, ReadRevokedTokens
 from tidegate.usecases.control_plane.login import Login, LoginPolicy
 from tidegate.usecases.control_plane.logins import Logins
@@ -28,13 +32,15 @@ from tidegate.usecases.control_plane.own_password import ChangeOwnPassword
 from tidegate.usecases.control_plane.read_audit import ReadAudit
 from tidegate.usecases.control_plane.share_guesses import ShareGuesses
 from tidegate.usecases.gateway.authorizer import LocalAuthorizer
+from tidegate.usecases.gateway.would_refuse import WouldRefuse
 from tidegate.usecases.limits.rate_limits import RateLimits
 
 
 class ApiServices(NamedTuple):
-    """Everything the routes call."""
+    """Everything the routes call. `would_refuse` is None where a remote API decides about viewers."""
 
     settings: Settings
+    clock: Clock
     observer: JsonObserver
     login: Login
     logins: Logins
@@ -51,6 +57,8 @@ class ApiServices(NamedTuple):
     read_audit: ReadAudit
     service_token: Secret
     origin: Secret | None
+    deep_health: DeepHealth
+    would_refuse: WouldRefuse | None
 
 
 def mint_policy(settings: Settings) -> MintPolicy:
@@ -65,6 +73,35 @@ def mint_policy(settings: Settings) -> MintPolicy:
         per_viewer=tokens_of_viewer(per_connection, ttl_s),
         following_per_address=tokens_of_address(settings.max_client_connections_per_ip, per_connection, ttl_s),
     )
+
+
+#: The queues, by the variable that holds the URL.
+_QUEUES = {
+    "CATCH_UP_QUEUE_URL": "catch-ups",
+    "REVALIDATION_QUEUE_URL": "revalidation",
+    "PROFILES_QUEUE_URL": "profiles",
+}
+
+
+def health_checks(container: ControlPlaneProviders) -> list[Check]:
+    """Every table, secret and queue of the deployment. Of a table the item is asked for that is never there."""
+    db = container.db
+
+    def table(table: tables.Table) -> Check:
+        name, key = container.table(table), tables.health_key(table)
+        return Check("table", table.name, lambda deadline: db.get(name, key, deadline))
+
+    def queue(variable: str, name: str) -> Check:
+        client, url = container.queue(variable)
+        asked = {"QueueUrl": url, "AttributeNames": ["QueueArn"]}
+        return Check("queue", name, lambda deadline: client.call("GetQueueAttributes", asked, deadline=deadline))
+
+    secrets = [variable for variable in SECRETS if container.env.get(variable)]
+    return [
+        *(table(each) for each in tables.ALL_TABLES),
+        *(Check("secret", SECRETS[variable], container.secret(variable).ask) for variable in secrets),
+        *(queue(variable, name) for variable, name in _QUEUES.items()),
+    ]
 
 
 def api_services(env: Mapping[str, str] | None = None) -> ApiServices:
@@ -123,8 +160,20 @@ def api_services(env: Mapping[str, str] | None = None) -> ApiServices:
         ids=ids,
     )
     authorizer = LocalAuthorizer(access=container.access, profiles=container.profiles, policy=container.stream_policy)
+    would_refuse = None
+    if not settings.api_base_url:
+        would_refuse = WouldRefuse(
+            connect=connect_policy(settings),
+            subscribe=subscribe_policy(settings),
+            limits=container.look_at_limits,
+            keys=container.keys,
+            tokens=container.session_tokens,
+            authorizer=authorizer,
+            clock=clock,
+        )
     return ApiServices(
         settings=settings,
+        clock=clock,
         observer=container.observer,
         login=login,
         logins=Logins(users=users, tokens=user_tokens, life=life, audit=audit, clock=clock),
@@ -164,4 +213,6 @@ def api_services(env: Mapping[str, str] | None = None) -> ApiServices:
         read_audit=ReadAudit(audit=audit, clock=clock),
         service_token=container.secret("GATEWAY_SERVICE_TOKEN_ARN"),
         origin=container.origin,
+        deep_health=DeepHealth(checks=health_checks(container), clock=clock, observer=container.observer),
+        would_refuse=would_refuse,
     )

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from tidegate.adapters.aws.secrets_manager import Secret
     from tidegate.adapters.json_observer import JsonObserver
-    from tidegate.settings import Settings
-    from tidegate.usecases.gateway.connect import Connect, ConnectPolicy
+    from tidegate.usecases.gateway.connect import Connect
     from tidegate.usecases.gateway.end_connection import EndConnection
     from tidegate.usecases.gateway.handle_message import HandleMessage
-    from tidegate.usecases.gateway.subscribe import SubscribePolicy
 
 
 class ConnectServices(NamedTuple):
@@ -24,19 +22,8 @@ class ConnectServices(NamedTuple):
     observer: JsonObserver
 
 
-def connect_policy(settings: Settings) -> ConnectPolicy:
-    """The limits of the handshake."""
-    from tidegate.usecases.gateway.connect import ConnectPolicy
-
-    return ConnectPolicy(
-        enabled=settings.realtime_enabled,
-        allowed_origins=settings.allowed_origins,
-        rate_per_minute=settings.connect_rate_limit_ip_per_min,
-        connections_per_ip=settings.max_client_connections_per_ip,
-    )
-
-
 def connect_services(env: Mapping[str, str] | None = None) -> ConnectServices:
+    from tidegate.providers.limits import connect_policy
     from tidegate.providers.remote_api import RemoteApiProviders
     from tidegate.usecases.gateway.connect import Connect
 
@@ -75,21 +62,9 @@ class MessageServices(NamedTuple):
     observer: JsonObserver
 
 
-def subscribe_policy(settings: Settings) -> SubscribePolicy:
-    """The limits of subscribing."""
-    from tidegate.usecases.gateway.subscribe import SubscribePolicy
-
-    return SubscribePolicy(
-        enabled=settings.realtime_enabled,
-        subscriptions_per_connection=settings.max_subscriptions_per_connection,
-        connections_per_dashboard=settings.max_connections_per_dashboard,
-        rate_per_ip=settings.public_subscribe_rate_limit_ip_per_min,
-        rate_per_share_version=settings.public_subscribe_rate_limit_share_token_per_min,
-    )
-
-
 def message_services(env: Mapping[str, str] | None = None) -> MessageServices:
     from tidegate.providers.delivery import DeliveryProviders
+    from tidegate.providers.limits import subscribe_policy
     from tidegate.usecases.gateway.handle_message import HandleMessage
     from tidegate.usecases.gateway.subscribe import Subscribe
     from tidegate.usecases.gateway.unsubscribe import Unsubscribe

@@ -13,7 +13,7 @@ import pytest
 import websockets
 
 from local_stack.checks import expect, settled
-from local_stack.seed import OWN, document, mqtt
+from local_stack.seed import OWN, Api, document, mqtt
 from local_stack.smoke.client import Note, Smoke
 from local_stack.smoke.rows import SAMPLES, row
 from local_stack.viewer import Frame, Viewer
@@ -75,6 +75,43 @@ async def test_board(smoke: Smoke, note: Note) -> None:
     await viewer.data(wanted)
     note("ten acks for one subscribe, and a refusal of the eleventh that refused no other")
     await viewer.close()
+
+
+@row("a page asks whether it may connect and subscribe")
+async def test_asks(smoke: Smoke, note: Note) -> None:
+    """What it is told is what the gateway does, before and after the link is replaced."""
+    broker, editor = smoke.stack["demo"]["brokers"]["public"], smoke.user("editor")
+    demo = smoke.dashboard(mqtt("telemetry", broker, f"{OWN}/asks"), "link")
+    path, page = f"/api/dashboards/{demo['dashboardId']}", smoke.anonymous()
+    token = page.call("POST", f"{path}/session", {"shareToken": demo["shareToken"]})["token"]
+
+    def asked() -> dict[str, Any]:
+        sent = {"Authorization": f"Bearer {token}"}
+        answer: dict[str, Any] = page.call("GET", f"/api/realtime?dashboardId={demo['dashboardId']}", headers=sent)
+        return answer
+
+    before = asked()
+    expect(before["connect"]["state"] == before["subscribe"]["state"] == "allowed", f"{before}")
+    await (await smoke.subscribed(token, demo)).close()
+    editor.call("POST", f"{path}/share-token:rotate")
+    told, ack = asked()["subscribe"], await smoke.refused(token, demo["dashboardId"])
+    same = (told["errorCode"], told["message"], told["retryable"])
+    expect(same == (ack["errorCode"], ack["message"], ack["retryable"]), f"{told} and {ack}")
+    note(f"allowed, then {told['message']!r} as the ack has it")
+
+
+@row("deep health: every table, secret and queue")
+async def test_health(smoke: Smoke, note: Note) -> None:
+    page = smoke.anonymous()
+    expect(page.call("GET", "/api/healthz")["status"] == "ok", "not ok")
+    deep = "/api/healthz?deep=true"
+    expect(page.request("GET", deep).status_code == 401, "deep without the service token")
+    sent = {"Authorization": f"Bearer {smoke.secret('GATEWAY_SERVICE_TOKEN_ARN')}"}
+    checks = page.call("GET", deep, headers=sent)["checks"]
+    expect(all(check["ok"] for check in checks), f"{checks}")
+    kinds = [check["kind"] for check in checks]
+    expect({"table", "secret", "queue"} == set(kinds), f"{kinds}")
+    note(f"{len(checks)} checks, the slowest {max(check['ms'] for check in checks):.0f} ms")
 
 
 @row("text and binary payloads")
@@ -369,12 +406,15 @@ async def test_address_cap(smoke: Smoke, note: Note) -> None:
             opened.append(await smoke.viewer(address=address))
     except websockets.InvalidStatus as error:
         status = error.response.status_code
+    told = Api(smoke.stack["edge_url"], address=address).call("GET", "/api/realtime")["connect"]
     for viewer in opened:
         await viewer.close()
     expect(len(opened) == CONNECTIONS and status in (403, 429), f"{len(opened)} opened, then {status}")
+    why = f"Too many open connections from this address: at most {CONNECTIONS}"
+    expect(told["state"] == "refused" and told["message"].startswith(why), f"a page that asks is told {told}")
     again = await _eventually_open(smoke, address)
     await again.close()
-    note(f"{CONNECTIONS} open, then {status}")
+    note(f"{CONNECTIONS} open, then {status}, and a page that asks is told why")
 
 
 async def _eventually_open(smoke: Smoke, address: str) -> Viewer:

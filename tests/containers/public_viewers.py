@@ -12,9 +12,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from functions.api.wiring import mint_policy
-from functions.gateway_connect.wiring import connect_policy, subscribe_policy
 from tests.containers.gateway import DASHBOARD, GatewayContainer
 from tidegate.domain.subscriptions import SubscriptionKey
+from tidegate.providers.limits import connect_policy, subscribe_policy
 from tidegate.settings import Settings, load
 from tidegate.usecases.control_plane.mint import Mint, MintRequest
 from tidegate.usecases.gateway.connect import Handshake

@@ -55,7 +55,7 @@ from tidegate.ports.gateway import (
     SubscriptionStore,
     Verdict,
 )
-from tidegate.ports.limits import AttemptStore, CapStore, RateCounter, UpstreamHolds
+from tidegate.ports.limits import AttemptStore
 from tidegate.ports.revocation import FullRevalidationRuns, RevalidationRun
 from tidegate.providers.control_plane import ControlPlaneProviders
 
@@ -69,10 +69,10 @@ class Stores:
     subscriptions: SubscriptionStore
     streams: StreamStore
     last_values: LastValueStore
-    rates: RateCounter
+    rates: DynamoRates | MemoryRates
     attempts: AttemptStore
-    caps: CapStore
-    holds: UpstreamHolds
+    caps: DynamoCaps | MemoryCaps
+    holds: DynamoUpstreamHolds | MemoryUpstreamHolds
     #: How many threads may ask at once. moto checks a condition and writes in two steps, so it is asked one by one;
     #: `tests/e2e` asks the emulator, which is atomic, in parallel.
     parallel: int
@@ -744,6 +744,41 @@ def test_a_cap_is_exact_and_idempotent(stores: Stores) -> None:
     stores.caps.release("cap", 0, holder)
     assert stores.caps.take("cap", 0, 5, "new") and not stores.caps.take("cap", 0, 5, holder)
     assert not stores.caps.take("cap", 1, 0, "x")
+
+
+def test_limits_are_read_as_they_are_counted(stores: Stores) -> None:
+    def spent(now_ms: int) -> int:
+        return stores.rates.spent("k", now_ms, 60_000, monotonic() + 30)
+
+    assert spent(60_000) == 0
+    for request in range(4):
+        counted(stores, 3)(request)
+    assert (spent(60_000), spent(119_999), spent(120_000)) == (3, 3, 0)
+
+    def in_shard(shard: int) -> int:
+        return stores.caps.held("cap", shard, monotonic() + 30)
+
+    assert in_shard(0) == 0
+    for holder in ("a=", "b="):
+        stores.caps.take("cap", 0, 5, holder)
+    assert (in_shard(0), in_shard(1)) == (2, 0)
+    for holder in ("a=", "b="):
+        stores.caps.release("cap", 0, holder)
+    assert in_shard(0) == 0, "an empty set is none"
+
+
+def test_holds_are_read_as_they_are_decided(stores: Stores) -> None:
+    def refused(name: str, now: int = 1000, limit: int = 2) -> int | None:
+        return stores.holds.refused("o", name, now, limit, monotonic() + 30)
+
+    assert refused("a") is None
+    assert held(stores, "a", 2000, limit=2) is None and refused("b") is None
+    assert held(stores, "b", 3000, limit=2) is None
+    assert refused("c") == 2000 and refused("c", limit=1) == 3000
+    assert refused("c") == 2000, "asking holds nothing"
+    assert refused("a") is None and refused("b") is None, "what is held already"
+    assert refused("c", now=2000) is None, "one has ended"
+    assert held(stores, "c", 4000, limit=2) == 2000, "and the real one says the same"
 
 
 def test_whole_tables_are_read_for_the_full_revalidation(stores: Stores) -> None:

@@ -26,6 +26,7 @@ SOURCES = [
     ROOT / "functions/api/internal.py",
     *(PACKAGE / name for name in ("usecases/control_plane/internal_api.py", "usecases/gateway/authorizer.py")),
     *(PACKAGE / name for name in ("domain/stream_policy.py", "usecases/limits/rate_limits.py")),
+    ROOT / "functions/api/deps.py",
 ]
 MODELS: list[tuple[str, str, type[BaseModel]]] = [
     ("datasource-introspect", "request field", internal.IntrospectRequest),

@@ -43,7 +43,7 @@ def test_values_that_do_not_go_together_are_those_of_the_code() -> None:
 def test_who_reads_a_setting_is_found_by_building_the_functions() -> None:
     """Samples that somebody can check by reading; the page has all that `readers` finds."""
     found = readers()
-    assert found["REALTIME_CONNECT_RATE_LIMIT_IP_PER_MIN"] == ["gateway_connect.connect"]
+    assert found["REALTIME_CONNECT_RATE_LIMIT_IP_PER_MIN"] == ["api.main", "gateway_connect.connect"]
     assert found["API_TRUST_PROXY_HOPS"] == ["api.main"], "read while a request is served"
     assert found["REALTIME_RECONNECT_MIN_MS"] == ["relay.worker"], "read when an upstream is made"
     assert found["REALTIME_PUBLIC_REVALIDATE_INTERVAL_MS"] == ["revalidate.schedule"]

@@ -27,7 +27,7 @@ from tidegate.domain.subscriptions import (
     same_authorization,
 )
 from tidegate.domain.switches import SETTLING_S
-from tidegate.domain.upstreams import ended, free_at
+from tidegate.domain.upstreams import ended, free_at, refused_until
 from tidegate.ports.gateway import (
     SETTLE_S,
     WAITS_MS,
@@ -42,7 +42,7 @@ from tidegate.ports.gateway import (
     SubscriptionStore,
     Verdict,
 )
-from tidegate.ports.limits import CapStore, UpstreamHolds
+from tidegate.ports.limits import CapReader, CapStore, HoldReader, UpstreamHolds
 from tidegate.ports.remote_api import RevokedVersions
 from tidegate.ports.revocation import FullRevalidationRuns, RevalidationRun
 from tidegate.ports.runtime import ScanPage
@@ -507,7 +507,7 @@ def _value_key(stream_key: str, topic: str | None) -> str | tuple[str, str]:
     return stream_key if topic is None else (stream_key, topic)
 
 
-class MemoryUpstreamHolds(UpstreamHolds):
+class MemoryUpstreamHolds(UpstreamHolds, HoldReader):
     """Holds in dicts: owner -> stream -> epoch second."""
 
     def __init__(self) -> None:
@@ -528,8 +528,12 @@ class MemoryUpstreamHolds(UpstreamHolds):
             held[name] = max(until, held.get(name, 0))
             return None
 
+    def refused(self, owner: str, name: str, now: int, limit: int, deadline: float) -> int | None:
+        with self._lock:
+            return refused_until(self.held.get(owner, {}), name, now, limit)
 
-class MemoryCaps(CapStore):
+
+class MemoryCaps(CapStore, CapReader):
     """Caps in a dict."""
 
     def __init__(self, connections: MemoryConnections) -> None:
@@ -544,6 +548,10 @@ class MemoryCaps(CapStore):
                 return False
             holders.add(holder)
             return True
+
+    def held(self, cap: str, shard: int, deadline: float) -> int:
+        with self._lock:
+            return len(self.holders.get((cap, shard), ()))
 
     def scan(self, segment: int, segments: int, after: str | None = None) -> Iterator[ScanPage[tuple[str, int, str]]]:
         with self._lock:

@@ -170,6 +170,7 @@ class Example:
         note: what is special, where a route has several examples.
         by_dashboard: it is made for a dashboard of each visibility. It is, when the route names one.
         service: the service token is sent, instead of the caller's login.
+        query: what comes behind the path.
         changes: what the call may change is made anew after it succeeded.
         ends_login: the caller needs a new login after it succeeded.
     """
@@ -179,6 +180,7 @@ class Example:
     note: str = ""
     by_dashboard: bool = False
     service: bool = False
+    query: str = ""
     changes: bool = True
     ends_login: bool = False
 
@@ -255,7 +257,13 @@ EXAMPLES: Mapping[str, tuple[Example, ...]] = {
             changes=False,
         ),
     ),
+    "GET /api/realtime": (Example(),),
     "GET /api/operations/audit": (Example(),),
+    "GET /api/healthz": (
+        Example(),
+        Example(query="?deep=true", note="deep, with the caller's login"),
+        Example(query="?deep=true", note="deep, with the service token", service=True),
+    ),
     "POST /internal/gateway/datasource-introspect": (
         Example(lambda call: {"sessionToken": "x"}, note="with the caller's login"),
         Example(
@@ -342,7 +350,7 @@ def _made(call: Call, route: str, example: Example, *, again: bool = True) -> st
     body = example.body(call)
     service = Api(call.world.nobody.handler, call.world.nobody.env, SECRETS["GATEWAY_SERVICE_TOKEN_ARN"])
     api = service if example.service else call.api
-    status, answer = api(method, path.format(**values), body, if_match='"1"')
+    status, answer = api(method, path.format(**values) + example.query, body, if_match='"1"')
     if status < 400:
         if method != "GET" and example.changes:
             call.world.forget(call.visibility)

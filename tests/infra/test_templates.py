@@ -25,7 +25,7 @@ from tidegate.domain.client_ip import ORIGIN_HEADER
 from tidegate.domain.limits import LIMITED_FUNCTION_S, MOST_LIMITER_MS
 from tidegate.domain.secret_names import SECRETS
 from tidegate.domain.time_limits import FUNCTION_S, MESSAGE_BUDGET_MS, UPSTREAM_S, function_s
-from tidegate.tables import ALL_TABLES
+from tidegate.tables import ALL_TABLES, HEALTH_PARTITION
 from tidegate.usecases.relay.worker import HANDOVER_S
 
 
@@ -231,6 +231,31 @@ def test_no_grant_is_wider_than_needed(production: dict[str, Any]) -> None:
                 texts = [json.dumps(resource) for resource in resources]
                 assert [method in text for method, text in zip(("POST", "GET", "DELETE"), texts, strict=True)]
                 assert all("/@connections/*" in text and '"/live/*' not in text for text in texts)
+
+
+def test_the_api_may_ask_tables_and_queues_whether_they_answer_and_no_more(production: dict[str, Any]) -> None:
+    """What its role has beyond its own work: an item of each table that is never there, and attributes of queues."""
+    statements = [
+        statement
+        for name, resource in production["Resources"].items()
+        if resource["Type"] == "AWS::IAM::Policy" and name.startswith("HttpApiRole")
+        for statement in resource["Properties"]["PolicyDocument"]["Statement"]
+    ]
+    (asks,) = [statement for statement in statements if "Condition" in statement]
+    assert asks["Action"] == "dynamodb:GetItem" and len(asks["Resource"]) == len(ALL_TABLES)
+    only = {"dynamodb:LeadingKeys": [HEALTH_PARTITION]}
+    assert asks["Condition"] == {"ForAllValues:StringEquals": only}
+    others = json.dumps([statement for statement in statements if statement is not asks])
+    for table in ("Connections", "Streams", "LastValues"):
+        assert f'"Tables{table}' not in others, "nothing else of these"
+    queues = granted(production, "HttpApiRole", "sqs:GetQueueAttributes")
+    assert len(queues) == 3 and len(granted(production, "HttpApiRole", "sqs:SendMessage")) == 1
+    (api,) = [
+        resource["Environment"]["Variables"]
+        for resource in properties(production, "AWS::Lambda::Function")
+        if resource["Handler"] == "functions.api.main.handler"
+    ]
+    assert {table.variable for table in ALL_TABLES} <= api.keys()
 
 
 def test_secrets_are_referred_to_and_never_written(production: dict[str, Any]) -> None:

@@ -57,6 +57,19 @@ class Table(NamedTuple):
         return f"TIDEGATE_TABLE_{self.name.upper()}"
 
 
+#: The partition of an item that is never there, in every table. Who may ask for it and nothing else learns only whether
+#: the table answers.
+HEALTH_PARTITION = "!health"
+
+
+def health_key(table: Table) -> dict[str, str | int]:
+    """The key of that item."""
+    key: dict[str, str | int] = {table.partition.name: HEALTH_PARTITION}
+    if table.sort is not None:
+        key[table.sort.name] = 0 if table.sort.type == "N" else HEALTH_PARTITION
+    return key
+
+
 _SUMMARY = ("title", "visibility", "owner_id", "revision", "updated_at_ms")
 
 DASHBOARDS = Table(

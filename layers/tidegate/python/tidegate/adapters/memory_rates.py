@@ -5,10 +5,10 @@ from __future__ import annotations
 from threading import RLock
 
 from tidegate.domain.limits import RateDecision, decide_rate, window_of
-from tidegate.ports.limits import RateCounter
+from tidegate.ports.limits import RateCounter, RateReader
 
 
-class MemoryRates(RateCounter):
+class MemoryRates(RateCounter, RateReader):
     """Rates in a dict, for one process only."""
 
     def __init__(self) -> None:
@@ -27,3 +27,7 @@ class MemoryRates(RateCounter):
                 return decide_rate(limit + 1, limit, now_ms, window_ms)
             self._counts[window] = (count + 1, request_id)
             return decide_rate(count + 1, limit, now_ms, window_ms)
+
+    def spent(self, key: str, now_ms: int, window_ms: int, deadline: float) -> int:
+        with self._lock:
+            return self._counts.get((key, window_ms, window_of(now_ms, window_ms)), (0, ""))[0]

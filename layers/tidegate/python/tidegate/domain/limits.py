@@ -79,6 +79,36 @@ class RateDecision(NamedTuple):
     counted: bool = True
 
 
+class Rate(NamedTuple):
+    """A rate that one call counts in.
+
+    Attributes:
+        scope: what is limited.
+        key: whose calls are counted. Only its HMAC is stored.
+        limit: calls per window.
+        refusal: what a refused client is told: which limit, without a full stop.
+    """
+
+    scope: str
+    key: str
+    limit: int
+    refusal: str
+
+
+class Cap(NamedTuple):
+    """A cap that one connection takes a place in.
+
+    Attributes:
+        name: what is capped, for example `dash#<id>`.
+        limit: holders that all counter shards have together.
+        refusal: as of a `Rate`.
+    """
+
+    name: str
+    limit: int
+    refusal: str
+
+
 #: The refusal of a key that is written so often that the store cannot keep up with it. Its capacity is by the second.
 FLOODED = RateDecision(False, 0, 1000, counted=False)
 

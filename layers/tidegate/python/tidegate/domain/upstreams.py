@@ -53,3 +53,10 @@ def free_at(held: Mapping[str, int], limit: int) -> int:
     There are `limit` of them at least.
     """
     return sorted(held.values())[len(held) - limit]
+
+
+def refused_until(held: Mapping[str, int], name: str, now: int, limit: int) -> int | None:
+    """Whether there is no room for the stream `name` beside these holds: `free_at` then, else None."""
+    if name in held or len(held) < limit or ended(held, now):
+        return None
+    return free_at(held, limit)

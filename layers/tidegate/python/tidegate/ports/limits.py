@@ -28,6 +28,16 @@ class RateCounter(Protocol):
         """
 
 
+class RateReader(Protocol):
+    def spent(self, key: str, now_ms: int, window_ms: int, deadline: float) -> int:
+        """How many calls `RateCounter` has counted in the window of `now_ms`. Nothing is counted.
+
+        Args:
+            key, window_ms: as for `RateCounter.count`.
+            deadline: monotonic seconds after which `Unavailable` is raised.
+        """
+
+
 class AttemptStore(Protocol):
     """Attempts that are counted before they are judged. Repeating any of the calls changes nothing."""
 
@@ -72,6 +82,16 @@ class CapStore(Protocol):
         """
 
 
+class CapReader(Protocol):
+    def held(self, cap: str, shard: int, deadline: float) -> int:
+        """How many holders a counter shard has. Nothing is taken.
+
+        Args:
+            shard: its index.
+            deadline: monotonic seconds after which `Unavailable` is raised.
+        """
+
+
 class UpstreamHolds(Protocol):
     def hold(self, owner: str, name: str, until: int, now: int, limit: int | None, deadline: float) -> int | None:
         """Hold a stream for an owner until `until` or longer, in one conditional write. Repeating changes nothing.
@@ -89,6 +109,11 @@ class UpstreamHolds(Protocol):
 
         A key that the store throttles because that very key is flooded is refused for a second.
         """
+
+
+class HoldReader(Protocol):
+    def refused(self, owner: str, name: str, now: int, limit: int, deadline: float) -> int | None:
+        """What `UpstreamHolds.hold` would answer now. Nothing is held."""
 
 
 class KeyHasher(Protocol):

@@ -316,6 +316,15 @@ def code_for(failure: TidegateError) -> ErrorCode:
             return ErrorCode.CONNECT_FAILED
 
 
+#: Codes of refusals where a new session token may help.
+_FRESH_TOKEN_HELPS = frozenset({"token_expired", "token_intent_changed", "intent_changed", "connection_closed"})
+
+
+def retryable(failure: TidegateError) -> bool:
+    """Whether it makes sense to try again: later, or with a new session token."""
+    return failure.temporary or failure.code in _FRESH_TOKEN_HELPS
+
+
 #: Nobody knows when a store answers again. Who could not be admitted for that is told to ask again after this.
 UNAVAILABLE_RETRY_MS = 2000
 

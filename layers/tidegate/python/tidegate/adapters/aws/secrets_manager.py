@@ -81,6 +81,14 @@ class Secret:
                 self._read()
             return self._distinct()
 
+    def ask(self, deadline: float) -> None:
+        """Ask for the current value, whatever is kept, and keep nothing of the answer.
+
+        `deadline`: monotonic seconds. Raises `AwsError` when it is not answered.
+        """
+        request = {"SecretId": self._arn, "VersionStage": CURRENT}
+        self._client().call("GetSecretValue", request, deadline=deadline)
+
     def accepts(self, given: str) -> bool:
         """Whether `given` is one of the values. It is compared with all of them, each in constant time."""
         same = [value for value in self.values() if hmac.compare_digest(given.encode(), value.encode())]

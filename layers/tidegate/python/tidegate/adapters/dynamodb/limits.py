@@ -16,14 +16,14 @@ from tidegate.adapters.dynamodb.connections import forget_slots_action
 from tidegate.domain.limits import FLOODED, RateDecision, decide_rate, window_of
 from tidegate.domain.subscriptions import Connection
 from tidegate.errors import Unavailable
-from tidegate.ports.limits import CapStore, RateCounter
+from tidegate.ports.limits import CapReader, CapStore, RateCounter, RateReader
 from tidegate.ports.runtime import ScanPage
 
 _RATE, _CAP = "rate#", "cap#"
 _UNREADABLE = "The limiter's answer cannot be read"
 
 
-class DynamoRates(RateCounter):
+class DynamoRates(RateCounter, RateReader):
     """Rates, one item for each key and window."""
 
     def __init__(self, db: DynamoDb, table: str) -> None:
@@ -39,7 +39,7 @@ class DynamoRates(RateCounter):
         try:
             item = self._db.update(
                 self._table,
-                {"key": f"{_RATE}{key}#{window_ms}#{window}"},
+                _window_key(key, now_ms, window_ms),
                 "SET #last = :request, #ttl = :ttl ADD #count :one",
                 "attribute_not_exists(#count) OR (#count < :limit AND #last <> :request)",
                 {
@@ -60,8 +60,13 @@ class DynamoRates(RateCounter):
             return FLOODED
         return decide_rate(number(item.get("count")), limit, now_ms, window_ms)
 
+    def spent(self, key: str, now_ms: int, window_ms: int, deadline: float) -> int:
+        in_time(deadline)
+        item = self._db.get(self._table, _window_key(key, now_ms, window_ms), deadline)
+        return 0 if item is None else number(item.get("count"))
 
-class DynamoCaps(CapStore):
+
+class DynamoCaps(CapStore, CapReader):
     """Caps, one item for each counter shard."""
 
     def __init__(self, db: DynamoDb, table: str, namespace: str, connections_table: str) -> None:
@@ -91,6 +96,13 @@ class DynamoCaps(CapStore):
         if not isinstance(holders, frozenset) or holder not in holders:
             raise Unavailable(_UNREADABLE, code="store_malformed")
         return True
+
+    def held(self, cap: str, shard: int, deadline: float) -> int:
+        in_time(deadline)
+        holders = (self._db.get(self._table, self._key(cap, shard), deadline) or {}).get("holders", frozenset())
+        if not isinstance(holders, frozenset):
+            raise Unavailable(_UNREADABLE, code="store_malformed")
+        return len(holders)
 
     def scan(self, segment: int, segments: int, after: str | None = None) -> Iterator[ScanPage[tuple[str, int, str]]]:
         start = f"{_CAP}{self._namespace}#"
@@ -129,6 +141,10 @@ class DynamoCaps(CapStore):
 
     def _key(self, cap: str, shard: int) -> dict[str, str]:
         return {"key": f"{_CAP}{self._namespace}#{cap}#{shard}"}
+
+
+def _window_key(key: str, now_ms: int, window_ms: int) -> dict[str, str]:
+    return {"key": f"{_RATE}{key}#{window_ms}#{window_of(now_ms, window_ms)}"}
 
 
 def number(value: object) -> int:

@@ -11,9 +11,9 @@ from contextlib import suppress
 
 from tidegate.adapters.dynamodb.client import ConditionFailed, DynamoDb, Item, KeyFlooded
 from tidegate.adapters.dynamodb.limits import in_time
-from tidegate.domain.upstreams import ended, free_at
+from tidegate.domain.upstreams import ended, free_at, refused_until
 from tidegate.errors import Unavailable
-from tidegate.ports.limits import UpstreamHolds
+from tidegate.ports.limits import HoldReader, UpstreamHolds
 
 #: How long an item is kept after the hold that was written last has ended, seconds. No token lives longer than an hour.
 ITEM_LIFE_S = 86_400
@@ -21,7 +21,7 @@ ITEM_LIFE_S = 86_400
 _ATTEMPTS = 8
 
 
-class DynamoUpstreamHolds(UpstreamHolds):
+class DynamoUpstreamHolds(UpstreamHolds, HoldReader):
     """Holds of owners."""
 
     def __init__(self, db: DynamoDb, table: str, namespace: str) -> None:
@@ -50,6 +50,10 @@ class DynamoUpstreamHolds(UpstreamHolds):
                     return free_at(held, limit)
                 self._forget(owner, over, deadline)
         raise Unavailable("The holds of an owner are being changed", code="store_busy")
+
+    def refused(self, owner: str, name: str, now: int, limit: int, deadline: float) -> int | None:
+        in_time(deadline)
+        return refused_until(_held(self._db.get(self._table, self._key(owner), deadline)) or {}, name, now, limit)
 
     def _write(self, owner: str, name: str, until: int, limit: int | None, deadline: float) -> None:
         values: Item = {"until": until, "ttl": until + ITEM_LIFE_S}

@@ -12,10 +12,12 @@ from typing import NamedTuple, Protocol
 
 from tidegate.domain.access import (
     Claim,
+    DashboardAccess,
     Refusal,
     allowed,
     guest_version_holds,
     is_member,
+    may_see,
     open_to_guests,
 )
 from tidegate.domain.intents import Intent, intent_hash
@@ -133,6 +135,17 @@ class LocalAuthorizer:
         snapshot = self._snapshot(claims.dashboard_id, claims.principal.subject, claims.principal.is_public)
         return _checked(claims, snapshot, now)
 
+    def check_dashboard(self, claims: SessionClaims) -> None:
+        """Raise what refuses the token's holder every datasource of the dashboard. It admits to none of them.
+
+        Raises as `__call__`. `claims`: of a token for a whole dashboard.
+        """
+        snapshot = self._snapshot(claims.dashboard_id, claims.principal.subject, claims.principal.is_public)
+        dashboard = _shown(claims, snapshot)
+        user, owner = snapshot.users.get(claims.principal.subject), snapshot.owner_of(claims.dashboard_id)
+        if not may_see(dashboard, user, owner, claims.principal):
+            raise Denied("Dashboard access denied")
+
     def recheck(self, claims: Sequence[Claim], now: float) -> Sequence[Refusal | None]:
         """Read the access items now and ask `allowed` again. None for each claim that holds."""
         first = claims[0]
@@ -195,16 +208,24 @@ def _unchanged(intent: Intent | None, claim: Claim) -> Intent:
     return intent
 
 
-def _checked(claims: SessionClaims, snapshot: AccessSnapshot, now: float) -> Admitted:
+def _shown(claims: SessionClaims, snapshot: AccessSnapshot) -> DashboardAccess:
+    """The dashboard, or why it is not shown to anybody, or to no guest with this token.
+
+    The datasource is that of the claims. A token for a whole dashboard has none: then any datasource will do.
+    """
     dashboard = snapshot.dashboards.get(claims.dashboard_id)
     if dashboard is None or dashboard.deleted:
         raise NotFound("Dashboard not found")
-    owner = snapshot.owner_of(claims.dashboard_id)
     if claims.principal.is_public:
-        if not open_to_guests(dashboard, owner):
+        if not open_to_guests(dashboard, snapshot.owner_of(claims.dashboard_id)):
             raise Denied("Dashboard is not externally visible")
-        if not guest_version_holds(dashboard, claims.principal.share_version, claims.datasource_id):
+        if not guest_version_holds(dashboard, claims.principal.share_version, claims.datasource_id or None):
             raise Denied("Share token is stale", code="share_token_stale")
+    return dashboard
+
+
+def _checked(claims: SessionClaims, snapshot: AccessSnapshot, now: float) -> Admitted:
+    dashboard, owner = _shown(claims, snapshot), snapshot.owner_of(claims.dashboard_id)
     claim = claims.claim(dashboard.intents.get(claims.datasource_id, ""))
     user = snapshot.users.get(claim.principal.subject)
     refusal = allowed(claim, dashboard, user, owner, now)

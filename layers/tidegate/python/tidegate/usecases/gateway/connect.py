@@ -9,7 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from tidegate.domain.limits import CONNECT_IP_SCOPE, gateway_key
+from tidegate.domain.limits import CONNECT_IP_SCOPE, Cap, Rate, gateway_key
 from tidegate.domain.subscriptions import Connection
 from tidegate.domain.switches import REALTIME_OFF
 from tidegate.errors import Denied, Disabled
@@ -44,6 +44,21 @@ class ConnectPolicy(NamedTuple):
     allowed_origins: Collection[str]
     rate_per_minute: int
     connections_per_ip: int
+
+    def check_origin(self, origin: str | None) -> None:
+        """Raises `Denied` for an origin that is not allowed. None is no Origin header."""
+        if self.allowed_origins and (origin or "").lower() not in self.allowed_origins:
+            raise Denied("Origin is not allowed", code="origin_not_allowed")
+
+    def rate(self, key: str) -> Rate:
+        """How often this address may connect. `key`: the address, as `gateway_key` makes it."""
+        limit = self.rate_per_minute
+        return Rate(CONNECT_IP_SCOPE, key, limit, f"Too many handshakes from this address: at most {limit} in a minute")
+
+    def cap(self, ip: str) -> Cap:
+        """How many connections this address may have. `ip`: what is stored of the address."""
+        limit = self.connections_per_ip
+        return Cap(f"ip#{ip}", limit, f"Too many open connections from this address: at most {limit}")
 
 
 class Connect:
@@ -80,24 +95,13 @@ class Connect:
         policy = self._policy
         if not policy.enabled:
             raise Disabled(REALTIME_OFF)
-        if policy.allowed_origins and (handshake.origin or "").lower() not in policy.allowed_origins:
-            raise Denied("Origin is not allowed", code="origin_not_allowed")
+        policy.check_origin(handshake.origin)
         deadline, key = self._rates.deadline(), gateway_key(handshake.ip_key)
-        self._rates.consume(
-            CONNECT_IP_SCOPE,
-            key,
-            policy.rate_per_minute,
-            refusal=f"Too many handshakes from this address: at most {policy.rate_per_minute} in a minute",
-            deadline=deadline,
-        )
+        rate = policy.rate(key)
+        self._rates.consume(rate.scope, rate.key, rate.limit, refusal=rate.refusal, deadline=deadline)
         ip = stored_address(self._keys, key)
-        slot = self._quota.take(
-            f"ip#{ip}",
-            handshake.connection_id,
-            policy.connections_per_ip,
-            refusal=f"Too many open connections from this address: at most {policy.connections_per_ip}",
-            deadline=deadline,
-        )
+        cap = policy.cap(ip)
+        slot = self._quota.take(cap.name, handshake.connection_id, cap.limit, refusal=cap.refusal, deadline=deadline)
         taken = frozenset() if slot is None else frozenset({slot})
         try:
             self._connections.open(

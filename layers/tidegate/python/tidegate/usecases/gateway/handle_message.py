@@ -23,9 +23,6 @@ from tidegate.usecases.gateway.subscribe import Subscribe, Subscribed, TooManyDa
 from tidegate.usecases.gateway.unsubscribe import Unsubscribe
 from tidegate.usecases.limits.message_budget import MessageBudget
 
-#: Codes of refusals where a new session token may help.
-_FRESH_TOKEN_HELPS = frozenset({"token_expired", "token_intent_changed", "intent_changed", "connection_closed"})
-
 #: A process that asked for a relay worker does not ask again for so long, seconds. An idle worker stays longer than
 #: this.
 _STARTED_S = 10.0
@@ -245,7 +242,7 @@ class HandleMessage:
         code, text, retryable = ErrorCode.CONNECT_FAILED, "Subscription failed", True
         if isinstance(error, TidegateError):
             code, text = messages.code_for(error), messages.text_for(error)
-            retryable = error.temporary or error.code in _FRESH_TOKEN_HELPS
+            retryable = messages.retryable(error)
             self._observer.count("refusals", code=error.code)
             self._observer.info("refused", connection_id=connection_id, code=error.code)
         else:

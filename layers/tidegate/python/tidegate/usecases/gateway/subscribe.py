@@ -25,6 +25,8 @@ from tidegate.domain.crowds import mark_until, shard_of
 from tidegate.domain.limits import (
     PUBLIC_SUBSCRIBE_IP_SCOPE,
     PUBLIC_SUBSCRIBE_SHARE_SCOPE,
+    Cap,
+    Rate,
     gateway_key,
     window_left_ms,
     window_of,
@@ -87,6 +89,34 @@ class SubscribePolicy(NamedTuple):
     rate_per_share_version: int
     enabled: bool = True
 
+    def rates(self, claims: SessionClaims, ip: str, *, watching: bool) -> Iterator[Rate]:
+        """What a new subscription counts in, in this order. Nothing for a signed-in viewer.
+
+        Args:
+            ip: what is stored of the address.
+            watching: whether the connection watches the dashboard already.
+        """
+        if not claims.principal.is_public:
+            return
+
+        def rate(scope: str, key: str, limit: int, whose: str) -> Rate:
+            refusal = f"Too many public realtime subscribe requests {whose}: at most {limit} in a minute"
+            return Rate(scope, key, limit, refusal)
+
+        yield rate(PUBLIC_SUBSCRIBE_IP_SCOPE, ip, self.rate_per_ip, "from this address")
+        if claims.viewer_id is not None or watching:
+            return
+        shared, limit = f"{claims.dashboard_id}:{claims.principal.share_version}", self.rate_per_share_version
+        here = "for this dashboard from this address"
+        yield rate(PUBLIC_SUBSCRIBE_IP_SCOPE, f"{ip}|{shared}", address_part(limit), here)
+        yield rate(PUBLIC_SUBSCRIBE_SHARE_SCOPE, gateway_key(shared), limit, "for this dashboard")
+
+    def cap(self, dashboard_id: str) -> Cap:
+        """How many connections may watch the dashboard."""
+        limit = self.connections_per_dashboard
+        refusal = f"Realtime dashboard connection limit reached: at most {limit} connections"
+        return Cap(dashboard_cap(dashboard_id), limit, refusal)
+
 
 class Subscribed(NamedTuple):
     """The outcome of a subscribe.
@@ -147,7 +177,7 @@ class Subscribe:
         claims = self._tokens.verify(token, self._clock.now()).of_datasource(dashboard_id, datasource_id)
         connection = self._open_connection(connection_id)
         deadline = self._rates.deadline()
-        if claims.principal.is_public and datasource_id not in connection.subscriptions:
+        if datasource_id not in connection.subscriptions:
             self._limit(claims, connection, deadline)
         checked_at = self._clock.monotonic()
         authorization = self._authorizer(claims, token, self._clock.now())
@@ -185,7 +215,7 @@ class Subscribe:
                 narrowed = claims.of_datasource(dashboard_id, datasource_id)
                 _same_dashboard(connection, key)
                 asked[key] = narrowed
-        if claims.principal.is_public and any(key.datasource_id not in connection.subscriptions for key in asked):
+        if any(key.datasource_id not in connection.subscriptions for key in asked):
             self._limit(claims, connection, deadline)
         checked_at = self._clock.monotonic()
         authorizations = self._authorizer.of_all(list(asked.values()), token, self._clock.now()) if asked else ()
@@ -221,18 +251,9 @@ class Subscribe:
 
     def _limit(self, claims: SessionClaims, connection: Connection, deadline: LimiterDeadline) -> None:
         """Count a new subscription of a public viewer. A refresh is bounded by its own connection alone."""
-
-        def consume(scope: str, key: str, limit: int, whose: str) -> None:
-            refusal = f"Too many public realtime subscribe requests {whose}: at most {limit} in a minute"
-            self._rates.consume(scope, key, limit, deadline=deadline, refusal=refusal)
-
-        consume(PUBLIC_SUBSCRIBE_IP_SCOPE, connection.ip, self._policy.rate_per_ip, "from this address")
-        if claims.viewer_id is not None or claims.dashboard_id in connection.subscriptions.values():
-            return
-        shared, limit = f"{claims.dashboard_id}:{claims.principal.share_version}", self._policy.rate_per_share_version
-        here = "for this dashboard from this address"
-        consume(PUBLIC_SUBSCRIBE_IP_SCOPE, f"{connection.ip}|{shared}", address_part(limit), here)
-        consume(PUBLIC_SUBSCRIBE_SHARE_SCOPE, gateway_key(shared), limit, "for this dashboard")
+        watching = claims.dashboard_id in connection.subscriptions.values()
+        for rate in self._policy.rates(claims, connection.ip, watching=watching):
+            self._rates.consume(rate.scope, rate.key, rate.limit, refusal=rate.refusal, deadline=deadline)
 
     def _open_connection(self, connection_id: str) -> Connection:
         connection = self._connections.get(connection_id)
@@ -379,9 +400,9 @@ class Subscribe:
         when several keys cannot be reserved together.
         """
         key = keys[0]
-        cap, limit = dashboard_cap(key.dashboard_id), self._policy.connections_per_dashboard
-        noted = {slot for slot in connection.slots if slot.rpartition("#")[0] == cap}
-        noted = noted or {home_slot(cap, key.connection_id, limit)}
+        cap = self._policy.cap(key.dashboard_id)
+        noted = {slot for slot in connection.slots if slot.rpartition("#")[0] == cap.name}
+        noted = noted or {home_slot(cap.name, key.connection_id, cap.limit)}
         self._reserve(keys, connection, min(noted))
 
         def note(slot: str) -> bool:
@@ -390,10 +411,10 @@ class Subscribe:
 
         try:
             slot = self._quota.take(
-                cap,
+                cap.name,
                 key.connection_id,
-                limit,
-                refusal=f"Realtime dashboard connection limit reached: at most {limit} connections",
+                cap.limit,
+                refusal=cap.refusal,
                 noted=frozenset(noted),
                 note=note,
                 deadline=deadline,

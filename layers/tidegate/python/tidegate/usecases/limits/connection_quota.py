@@ -39,6 +39,11 @@ def home_slot(cap: str, holder: str, limit: int) -> str:
     return slot_name(cap, next(counter_shards(holder, limit)).index)
 
 
+def cap_reached(refusal: str) -> LimitReached:
+    """The refusal of a cap that is full. `refusal`: which cap, without a full stop."""
+    return LimitReached(refusal, code="cap_reached", retry_after_ms=CAP_RETRY_MS)
+
+
 class ConnectionQuota:
     """Caps, stored as sets of holders. A holder is a connection id."""
 
@@ -104,7 +109,7 @@ class ConnectionQuota:
             self._count(scope, Outcome.FAIL_CLOSED)
             raise LimiterUnavailable("The connection limiter is temporarily unavailable") from error
         self._count(scope, Outcome.REJECTED)
-        raise LimitReached(refusal, code="cap_reached", retry_after_ms=CAP_RETRY_MS)
+        raise cap_reached(refusal)
 
     def free(self, slots: Iterable[str], holder: str, deadline: LimiterDeadline | None = None) -> None:
         """Free the named slots. Repeating is harmless.

@@ -21,6 +21,11 @@ def stored_address(keys: KeyHasher, key: str) -> str:
     return keys.key("ip", key)
 
 
+def counter_key(keys: KeyHasher, namespace: str, scope: str, raw_key: str) -> str:
+    """The key under which the store counts calls. Only an HMAC of `raw_key` is in it."""
+    return f"{namespace}#{scope}#{keys.key(scope, raw_key)}"
+
+
 class RateLimits:
     """Limits in fixed windows, counted in one store."""
 
@@ -108,7 +113,7 @@ class RateLimits:
 
     def key(self, scope: str, raw_key: str) -> str:
         """The key under which the store counts these calls."""
-        return f"{self._namespace}#{scope}#{self._keys.key(scope, raw_key)}"
+        return counter_key(self._keys, self._namespace, scope, raw_key)
 
     def unanswered(
         self, scope: str, error: Unavailable, refusal: str = "Security limiter is temporarily unavailable"

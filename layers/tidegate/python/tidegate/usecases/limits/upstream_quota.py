@@ -18,6 +18,13 @@ _SCOPE = "cap-upstreams"
 _REMEMBERED = 4096
 
 
+def upstreams_refused(limit: int, free_at: int, now: float) -> LimitReached:
+    """The refusal of an owner who holds as many as allowed. `free_at`: when there is room. Epoch seconds both."""
+    refusal = f"Too many upstreams for the dashboards of this owner: at most {limit} at the same time"
+    wait_ms = max(1000, free_at * 1000 - int(now * 1000))
+    return LimitReached(refusal, code="cap_reached", retry_after_ms=wait_ms)
+
+
 class UpstreamQuota:
     """Upstreams of an owner."""
 
@@ -65,9 +72,7 @@ class UpstreamQuota:
             self._count(Outcome.ALLOWED)
             return
         self._count(Outcome.REJECTED)
-        wait_ms = max(1000, free_at * 1000 - int(self._clock.now() * 1000))
-        refusal = f"Too many upstreams for the dashboards of this owner: at most {self._limit} at the same time"
-        raise LimitReached(refusal, code="cap_reached", retry_after_ms=wait_ms)
+        raise upstreams_refused(self._limit, free_at, self._clock.now())
 
     def keep(self, owner_id: str, stream_key: str, expires_at: int, deadline: LimiterDeadline) -> None:
         """Hold an upstream for longer, for a subscription that goes on. It is never refused."""
