@@ -82,7 +82,7 @@ class Bridge(Construct):
         catch_ups: sqs.Queue,
     ) -> None:
         super().__init__(scope, construct_id)
-        crowds = CrowdQueue(self, "Crowds", stage=stage).queue
+        crowds = self.crowds = CrowdQueue(self, "Crowds", stage=stage).queue
         self.bridge = Function(
             self,
             "Bridge",

@@ -72,7 +72,11 @@ class TidegateStack(cdk.Stack):
         self.relay.may_decrypt_before(self.http_api.function)
         self._output("RelayFunction", self.relay.worker.function.function_name)
         self.revalidation.give_profiles_queue(self.http_api.function)
-        queues = {"CATCH_UP_QUEUE_URL": catch_ups.queue, "REVALIDATION_QUEUE_URL": self.revalidation.queue}
+        queues = {
+            "CATCH_UP_QUEUE_URL": catch_ups.queue,
+            "CROWD_QUEUE_URL": self.bridge.crowds,
+            "REVALIDATION_QUEUE_URL": self.revalidation.queue,
+        }
         queues["PROFILES_QUEUE_URL"] = self.revalidation.profiles_queue
         self.http_api.function.allow_health_checks(self.tables, queues)
         self._output("WebSocketApiId", self.gateway.api.api_id)

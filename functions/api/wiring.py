@@ -78,6 +78,7 @@ def mint_policy(settings: Settings) -> MintPolicy:
 #: The queues, by the variable that holds the URL.
 _QUEUES = {
     "CATCH_UP_QUEUE_URL": "catch-ups",
+    "CROWD_QUEUE_URL": "crowds",
     "REVALIDATION_QUEUE_URL": "revalidation",
     "PROFILES_QUEUE_URL": "profiles",
 }

@@ -24,7 +24,7 @@ TOKEN = SECRETS["GATEWAY_SERVICE_TOKEN_ARN"]
 NAMES = [
     *(("table", table.name) for table in tables.ALL_TABLES),
     *(("secret", name) for name in ("jwt", "jwt-gateway", "service-token", "limiter-salt")),
-    *(("queue", name) for name in ("catch-ups", "revalidation", "profiles")),
+    *(("queue", name) for name in ("catch-ups", "crowds", "revalidation", "profiles")),
 ]
 
 
@@ -77,6 +77,7 @@ VARIABLES = {
     **{table.name: table.variable for table in tables.ALL_TABLES},
     **{name: variable for variable, name in secret_names.SECRETS.items()},
     "catch-ups": "CATCH_UP_QUEUE_URL",
+    "crowds": "CROWD_QUEUE_URL",
     "revalidation": "REVALIDATION_QUEUE_URL",
     "profiles queue": "PROFILES_QUEUE_URL",
 }

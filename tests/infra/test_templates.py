@@ -249,7 +249,7 @@ def test_the_api_may_ask_tables_and_queues_whether_they_answer_and_no_more(produ
     for table in ("Connections", "Streams", "LastValues"):
         assert f'"Tables{table}' not in others, "nothing else of these"
     queues = granted(production, "HttpApiRole", "sqs:GetQueueAttributes")
-    assert len(queues) == 3 and len(granted(production, "HttpApiRole", "sqs:SendMessage")) == 1
+    assert len(queues) == 4 and len(granted(production, "HttpApiRole", "sqs:SendMessage")) == 1
     (api,) = [
         resource["Environment"]["Variables"]
         for resource in properties(production, "AWS::Lambda::Function")
