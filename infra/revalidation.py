@@ -143,6 +143,8 @@ class Revalidation(Construct):
             function.allow(["sqs:SendMessage"], [self.queue.queue_arn])
         self.give_profiles_queue(self.schedule)
         self._push(tables)
+        if not remote_api:  # whose documents are not here
+            self._push_saved(tables)
         self._poll()
 
     def give_profiles_queue(self, function: Function) -> None:
@@ -151,28 +153,42 @@ class Revalidation(Construct):
         function.allow(["sqs:SendMessage"], [self.profiles_queue.queue_arn])
 
     def _push(self, tables: Tables) -> None:
-        stream_arn = tables.of(t.REVOCATIONS).table_stream_arn
+        inserted = {
+            "eventName": ["INSERT"],
+            "dynamodb": {"Keys": {t.REVOCATIONS.partition.name: {"S": [t.REVOCATION_EVENTS]}}},
+        }
+        # Only insertions are events. A deletion by TTL is a REMOVE, and the head moves by a MODIFY. What was not pushed
+        # in time is found by the poll.
+        self._follow("Push", tables, t.REVOCATIONS, inserted, retry_attempts=5, max_record_age=cdk.Duration.minutes(5))
+
+    def _push_saved(self, tables: Tables) -> None:
+        changed = {
+            "eventName": ["MODIFY"],
+            "dynamodb": {"Keys": {t.ACCESS.partition.name: {"S": [{"prefix": t.DASHBOARD_ACCESS}]}}},
+        }
+        # Nothing else finds a saved document, so it is tried for longer. Later nobody waits for it any more.
+        self._follow("PushSaved", tables, t.ACCESS, changed, max_record_age=cdk.Duration.hours(1))
+
+    def _follow(
+        self, construct_id: str, tables: Tables, table: t.Table, pattern: dict[str, Any], **patience: Any
+    ) -> None:
+        """Call the function `stream` with the changes of a table that are as the pattern says."""
+        stream_arn = tables.of(table).table_stream_arn
         assert stream_arn is not None
         self.stream.allow(
             ["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator", "dynamodb:ListStreams"],
             [stream_arn],
         )
-        inserted = {
-            "eventName": ["INSERT"],
-            "dynamodb": {"Keys": {t.REVOCATIONS.partition.name: {"S": [t.REVOCATION_EVENTS]}}},
-        }
         lambda_.EventSourceMapping(
             self,
-            "Push",
+            construct_id,
             target=self.stream.function,
             event_source_arn=stream_arn,
             starting_position=lambda_.StartingPosition.TRIM_HORIZON,
             batch_size=100,
-            retry_attempts=5,
-            max_record_age=cdk.Duration.minutes(5),
             report_batch_item_failures=True,
-            # Only insertions are events. A deletion by TTL is a REMOVE, and the head moves by a MODIFY.
-            filters=[lambda_.FilterCriteria.filter(inserted)],
+            filters=[lambda_.FilterCriteria.filter(pattern)],
+            **patience,
         )
 
     def _poll(self) -> None:

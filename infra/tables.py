@@ -38,7 +38,7 @@ class Tables(Construct):
                 point_in_time_recovery_enabled=table.backed_up and not stage.disposable
             ),
             time_to_live_attribute=TTL_ATTRIBUTE if table.ttl else None,
-            stream=dynamodb.StreamViewType.NEW_IMAGE if table.stream else None,
+            stream=dynamodb.StreamViewType[table.stream] if table.stream else None,
             removal_policy=cdk.RemovalPolicy.DESTROY if stage.disposable else cdk.RemovalPolicy.RETAIN,
             deletion_protection=not stage.disposable,
         )

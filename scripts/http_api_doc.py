@@ -48,11 +48,14 @@ With `API_DOCS_ENABLED`, the API serves the same description as OpenAPI at `/api
 - Lists come page by page. `cursor` of an answer is where the next page begins, and null on the last one. Send it as it
   is; it has no meaning of its own.
 - Times in answers are ISO 8601, UTC, with milliseconds.
-- A dashboard's `revision` is in its answer and in the header `ETag`. Send it as `If-Match` to replace the document.
-  When somebody else was first, the answer is 409 with `currentRevision`.
+- Send a dashboard's `revision`, or its `ETag` as it came, as `If-Match` to replace the document. When somebody else was
+  first, the answer is 409 with `currentRevision`.
+- The `ETag` of a dashboard is strong, and of the whole answer to this caller. Send it as `If-None-Match` to be answered
+  with 304 while nothing of it has changed.
 - An admin may do whatever an owner may.
 - Every answer, an error too, has `Cache-Control: no-store`, `X-Content-Type-Options: nosniff` and
-  `Referrer-Policy: no-referrer`. The API redirects nowhere: a path with a `/` too many is answered with 404.
+  `Referrer-Policy: no-referrer`. Only a dashboard without its share token is `private, no-cache`: the caller's browser
+  may keep it, and asks each time. The API redirects nowhere: a path with a `/` too many is answered with 404.
 - Pages of the origins in `API_ALLOWED_ORIGINS` may call the API (CORS), with a login in `Authorization`. Cookies are
   not used. Pages of other origins may not.
 

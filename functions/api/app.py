@@ -1,6 +1,7 @@
 """The FastAPI application: its routes, its errors, and what every request and every answer passes.
 
-Invariant of this file: every answer, a fault's included, has the headers of `_HEADERS`.
+Invariant of this file: every answer, a fault's included, has the headers of `_HEADERS`. A route may only say another
+`Cache-Control`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from functions.api.wiring import ApiServices
 from tidegate.domain.client_ip import ORIGIN_HEADER
 from tidegate.errors import Conflict, KeyNotYetKnown, LimiterUnavailable, LimitReached, TidegateError, Unavailable
 
-#: Answers hold tokens and what one caller may see. So nobody keeps them, and no link in them tells where it was found.
+#: Answers hold tokens and what one caller may see. So nobody keeps them unless the route says so, and no link in them
+#: tells where it was found.
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 
 #: It says that the process answers, so it must not depend on a secret. Whoever asks around the edge evades nothing.
@@ -26,7 +28,7 @@ HEALTH = "/api/healthz"
 #: What a page of an allowed origin may send. Logins travel in `Authorization`, never in cookies.
 _PREFLIGHT = {
     "Access-Control-Allow-Methods": "GET, POST, PUT, PATCH, DELETE",
-    "Access-Control-Allow-Headers": "Authorization, Content-Type, If-Match",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, If-Match, If-None-Match",
     "Access-Control-Max-Age": "600",
 }
 
@@ -72,7 +74,8 @@ async def _every_request(request: Request, call_next: Callable[[Request], Awaita
     except Exception as error:
         # Here, and not in an exception handler: FastAPI calls that one outside of every middleware.
         response = _fault(request, error)
-    response.headers.update(_HEADERS)
+    for name, value in _HEADERS.items():
+        response.headers.setdefault(name, value)
     if allowed_origins:
         response.headers.add_vary_header("Origin")
     if allowed:

@@ -283,7 +283,7 @@ class DashboardAnswer(ApiModel):
             document=shown.document,
             can_edit=shown.can_edit,
             can_share=shown.can_share,
-            acl=None if acl is None else [AclAnswer(user_id=each.user_id, level=each.level) for each in acl.values()],
+            acl=None if acl is None else [AclAnswer(user_id=name, level=acl[name].level) for name in sorted(acl)],
             share_token=shown.share_token,
             share_token_version=shown.share_version,
         )

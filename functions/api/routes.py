@@ -21,6 +21,7 @@ from functions.api.deps import (
     bearer,
     check_service_token,
 )
+from functions.api.entity_tags import entity_tag, matches
 from tidegate.domain.audit import MAX_ACTION
 from tidegate.domain.dashboards import Dashboard
 from tidegate.domain.identifiers import MAX_IDENTIFIER
@@ -43,15 +44,18 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
         503: "Could not be checked; try again",
     }.items()
 }
+#: The headers say what the answer would be.
+_NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "The caller has this answer already"}}
 router = APIRouter(prefix="/api", responses=_ERRORS, route_class=StrictRoute)
 Limit = Annotated[int, Query(ge=1, le=200)]
-#: What `If-Match` may be, with its quotation marks or without.
-_REVISION = re.compile(r'\s*"*0*(?P<revision>[1-9][0-9]{0,17})"*\s*')
+#: What `If-Match` may be: a revision, with quotation marks or without, or an entity tag of a dashboard.
+_REVISION = re.compile(r'\s*"*0*(?P<revision>[1-9][0-9]{0,17})(-[0-9a-f]{1,64})?"*\s*')
 IfMatch = Annotated[str | None, Header()]
 AskedId = Annotated[str | None, Query(alias="dashboardId", max_length=MAX_IDENTIFIER)]
 #: How often an address may ask about realtime in a minute. A page asks after a handshake that failed: that is twice as
 #: often as an address may connect by default.
 ASKS_PER_ADDRESS = 120
+IfNoneMatch = Annotated[str | None, Header()]
 #: An e-mail has the longest cursor.
 Cursor = Annotated[str | None, Query(max_length=254)]
 
@@ -318,14 +322,25 @@ def create_dashboard(
     return _shown(services.dashboards.create(user, body.document), user, response)
 
 
-@router.get("/dashboards/{dashboard_id}", tags=["dashboards"])
-def dashboard(dashboard_id: PathId, user: MaybeUser, services: Services, response: Response) -> m.DashboardAnswer:
+@router.get(
+    "/dashboards/{dashboard_id}", tags=["dashboards"], response_model=m.DashboardAnswer, responses=_NOT_MODIFIED
+)
+def dashboard(
+    dashboard_id: PathId,
+    user: MaybeUser,
+    services: Services,
+    response: Response,
+    if_none_match: IfNoneMatch = None,
+) -> m.DashboardAnswer | Response:
     """A dashboard that the caller may see, as much of it as is for the caller: see `DashboardAnswer`.
 
     Without a login, only a public one. Everything else is answered with 404, so that nobody learns which ids exist. A
     viewer by link uses `GET /api/share/{share_token}`.
+
+    `ETag` names this answer, for this caller. With it in `If-None-Match` the answer is 304 without a body, as long as
+    the caller would be shown the same. Whether the caller may see the dashboard is asked first, each time.
     """
-    return _shown(services.dashboards.get(user, dashboard_id), user, response)
+    return _shown_anew(services.dashboards.get(user, dashboard_id), user, response, if_none_match)
 
 
 @router.put("/dashboards/{dashboard_id}", tags=["dashboards"])
@@ -415,16 +430,20 @@ def set_owner(
     return _shown(services.dashboards.set_owner(user, dashboard_id, body.email), user, response)
 
 
-@router.get("/share/{share_token}", tags=["sharing"])
-def shared(share_token: PathId, services: Services, address: Address, response: Response) -> m.DashboardAnswer:
+@router.get("/share/{share_token}", tags=["sharing"], response_model=m.DashboardAnswer, responses=_NOT_MODIFIED)
+def shared(
+    share_token: PathId, services: Services, address: Address, response: Response, if_none_match: IfNoneMatch = None
+) -> m.DashboardAnswer | Response:
     """The dashboard that a share token opens, as viewers by link see it. A login changes nothing.
 
     A token that was replaced, and one of a dashboard that is private now, are answered with 404.
 
+    `ETag` and `If-None-Match` are as of `GET /api/dashboards/{dashboard_id}`.
+
     After 30 wrong tokens in a minute an address is answered with 429.
     """
     found = services.share_guesses(address, lambda: services.dashboards.by_share_token(share_token))
-    return _shown(found, None, response)
+    return _shown_anew(found, None, response, if_none_match)
 
 
 @router.post("/datasource-sessions", tags=["sessions"], status_code=201)
@@ -578,5 +597,20 @@ def _revision(if_match: str | None) -> int:
 
 
 def _shown(dashboard: Dashboard, user: User | None, response: Response) -> m.DashboardAnswer:
-    response.headers["ETag"] = f'"{dashboard.revision}"'
-    return m.DashboardAnswer.of(shown_dashboard(dashboard, user))
+    answer = m.DashboardAnswer.of(shown_dashboard(dashboard, user))
+    response.headers["ETag"] = entity_tag(answer)
+    return answer
+
+
+def _shown_anew(
+    dashboard: Dashboard, user: User | None, response: Response, if_none_match: str | None
+) -> m.DashboardAnswer | Response:
+    """The dashboard, or 304 when the caller has this very answer already."""
+    answer = _shown(dashboard, user, response)
+    response.headers["Vary"] = "Authorization"
+    if answer.share_token is None:
+        # Who has it keeps it, and asks each time whether it still holds. With a share token in it nobody keeps it.
+        response.headers["Cache-Control"] = "private, no-cache"
+    if matches(if_none_match, response.headers["ETag"]):
+        return Response(status_code=304, headers=dict(response.headers))
+    return answer

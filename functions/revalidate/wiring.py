@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tidegate.usecases.control_plane.follow_profiles import FollowProfiles
     from tidegate.usecases.remote_api.reintrospect import Reintrospect
     from tidegate.usecases.revocation.revalidate import Revalidate
+    from tidegate.usecases.revocation.tell_document import TellDocument
 
 
 class RevalidateServices(NamedTuple):
@@ -87,6 +88,7 @@ def revalidate_services(env: Mapping[str, str] | None = None) -> RevalidateServi
         tasks=container.revalidations,
         clock=clock,
         observer=observer,
+        tell_document=_tell_document(container),
         reintrospect=reintrospect,
         shown_by=_shown_by(container),
         access=container.gateway_access,
@@ -134,6 +136,25 @@ def _shown_by(container: ControlPlaneProviders) -> Callable[[str], Iterable[str]
     from tidegate.adapters.dynamodb.owners import shown_by
 
     return lambda user_id: shown_by(container.db, container.table(tables.DASHBOARDS), user_id)
+
+
+def _tell_document(container: ControlPlaneProviders) -> TellDocument | None:
+    """Tells that a dashboard was saved. None where a remote API is set: its documents are not known here."""
+    if container.remote_api is not None:
+        return None
+    from tidegate.usecases.revocation.tell_document import TellDocument
+
+    return TellDocument(
+        subscriptions=container.subscriptions,
+        connections=container.connections,
+        access=container.gateway_access,
+        sender=container.sender,
+        end_connection=container.end_connection,
+        tasks=container.revalidations,
+        clock=container.clock,
+        observer=container.observer,
+        switches=container.switches,
+    )
 
 
 def _reintrospect(container: ControlPlaneProviders) -> Reintrospect | None:

@@ -16,6 +16,7 @@ from tidegate.usecases.revocation.evaluate import Evaluate
 from tidegate.usecases.revocation.follow_feed import FollowFeed
 from tidegate.usecases.revocation.full_revalidation import FullRevalidation
 from tidegate.usecases.revocation.revalidate import Revalidate
+from tidegate.usecases.revocation.tell_document import TellDocument
 from tidegate.usecases.revocation.terminate_subscriptions import TerminateSubscriptions
 
 KEY = SubscriptionKey(DASHBOARD, "c", DATASOURCE)
@@ -102,6 +103,17 @@ class RevalidationContainer(GatewayContainer):
             observer=self.observer,
             switches=switches,
         )
+        self.tell_document = TellDocument(
+            subscriptions=self.subscriptions,
+            connections=self.connections,
+            access=self.access,
+            sender=self.sender,
+            end_connection=self.end_connection,
+            tasks=self.tasks,
+            clock=self.clock,
+            observer=self.observer,
+            switches=switches,
+        )
         self.revalidate = Revalidate(
             subscriptions=self.subscriptions,
             evaluate=self.evaluate,
@@ -116,6 +128,7 @@ class RevalidationContainer(GatewayContainer):
                 observer=self.observer,
             ),
             replace_relay_workers=lambda: 0,
+            tell_document=lambda task, deadline: self.tell_document(task, deadline),
             tasks=self.tasks,
             clock=self.clock,
             observer=self.observer,
@@ -124,6 +137,12 @@ class RevalidationContainer(GatewayContainer):
             ],
             access=self.access,
         )
+
+    def save(self) -> Task:
+        """The document is saved. Returns the task of that."""
+        revision = self.access.dashboards[DASHBOARD].revision + 1
+        self.change(revision=revision)
+        return Task(TaskKind.DOCUMENT, DASHBOARD, int(self.clock.now() * 1000), revision)
 
     def run(self, task: Task = PASS, seconds: float = 100) -> int:
         return self.revalidate(task, self.clock.monotonic() + seconds)

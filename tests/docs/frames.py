@@ -87,6 +87,7 @@ def frames() -> dict[str, str]:
         **_limited(),
         **_ended("revoked", lambda scene: scene.container.revoke()),
         **_ended("expired", lambda scene: scene.container.clock.advance(301)),
+        **_saved(),
         **_upstream(),
         **_batched(),
     }
@@ -159,6 +160,16 @@ def _ended(why: str, end: Callable[[Scene], object]) -> dict[str, str]:
     assert scene.container.run(Task(TaskKind.DASHBOARD, DASHBOARD)) == 1
     found[f"error {why}"], found[f"status {why}"] = scene.taken()
     return found
+
+
+def _saved() -> dict[str, str]:
+    scene = Scene()
+    scene.subscribes()
+    scene.taken()
+    scene.container.change(revision=7)
+    scene.container.run(scene.container.save())
+    (document,) = scene.taken()
+    return {"document": document}
 
 
 def _upstream() -> dict[str, str]:

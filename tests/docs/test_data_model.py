@@ -43,7 +43,7 @@ def test_every_table_has_its_keys(table: Table) -> None:
     assert f"Partition key {named(table.partition)}" in head
     if table.sort:
         assert f"ort key\n{named(table.sort)}" in head or f"ort key {named(table.sort)}" in head
-    assert ("Time to live" in head) is table.ttl and ("Streamed" in head) is table.stream
+    assert ("Time to live" in head) is table.ttl and ("Streamed" in head) is bool(table.stream)
     (owner,) = [row for row in rows(PAGE.partition("## dashboards")[0]) if f"[`{table.name}`]" in row[0]]
     assert owner[3] == ("yes" if table.backed_up else "no")
     assert {f"adapters/dynamodb/{name}.py" for name in MODULES.get(table.name, (table.name,))} == set(

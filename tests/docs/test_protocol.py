@@ -71,6 +71,7 @@ def server_frames() -> dict[str, list[dict[str, Any]]]:
             messages.status("d", Status.ERROR, NOW, code, "m", why),
         ],
         "error": [messages.error(None, code, "m", NOW), messages.error("d", code, "m", NOW, True, 1, why)],
+        "document": [messages.document("d", 1, NOW)],
         "pong": [messages.pong(None, NOW), messages.pong("r", NOW)],
         "data": [
             json.loads(messages.data("d", "1", NOW, "7")),

@@ -288,8 +288,10 @@ class MemorySubscriptions(SubscriptionStore):
             for datasource_id, dashboard_id in connection.subscriptions.items():
                 self.rows.pop(SubscriptionKey(dashboard_id, connection.connection_id, datasource_id), None)
 
-    def of_dashboard(self, dashboard_id: str) -> Iterator[Subscription]:
-        return iter([row for row in self.rows.values() if row.key.dashboard_id == dashboard_id])
+    def of_dashboard(self, dashboard_id: str, after: str = "") -> Iterator[Subscription]:
+        found = [row for row in list(self.rows.values()) if row.key.dashboard_id == dashboard_id]
+        found.sort(key=lambda row: row.key.connection_id)
+        return iter([row for row in found if row.key.connection_id > after])
 
     def of_user(self, user_id: str) -> Iterator[Subscription]:
         index = self.rows if self._seen_by_index is None else self._seen_by_index

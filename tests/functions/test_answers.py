@@ -95,7 +95,7 @@ def test_listed_origins_may_call(deployed: Mapping[str, str]) -> None:
     methods = {name.strip() for name in cors(asked)["access-control-allow-methods"].split(",")}
     assert methods == {"GET", "POST", "PUT", "PATCH", "DELETE"}
     named = {name.strip().lower() for name in cors(asked)["access-control-allow-headers"].split(",")}
-    assert named == {"authorization", "content-type", "if-match"}
+    assert named == {"authorization", "content-type", "if-match", "if-none-match"}
     for failing in (services, services._replace(dashboards=cast(Any, None))):
         called = over(failing, "GET", "/api/dashboards/x", origin=PAGE)
         assert called["statusCode"] in (404, 500)

@@ -96,7 +96,7 @@ def test_every_table_is_there_as_declared(production: dict[str, Any]) -> None:
         for resource in made
         if "StreamSpecification" in resource["Properties"]
     ]
-    assert streams == [{"StreamViewType": "NEW_IMAGE"}]
+    assert sorted(stream["StreamViewType"] for stream in streams) == ["NEW_AND_OLD_IMAGES", "NEW_IMAGE"]
 
 
 def test_a_disposable_stage_leaves_nothing(local: dict[str, Any]) -> None:

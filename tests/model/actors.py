@@ -32,6 +32,7 @@ from tidegate.usecases.limits.message_budget import MessageBudget
 from tidegate.usecases.revocation.end_expired import EndExpired
 from tidegate.usecases.revocation.evaluate import Evaluate
 from tidegate.usecases.revocation.revalidate import Revalidate
+from tidegate.usecases.revocation.tell_document import TellDocument
 from tidegate.usecases.revocation.terminate_subscriptions import TerminateSubscriptions
 
 DASHBOARD, DATASOURCE, HASH, MEMBER, OWNER = "d", "s", "hash", "member", "owner"
@@ -152,7 +153,7 @@ class ShardedRows(Store):
         super().__init__(answers, "subscriptions")
         self._shards = connections
 
-    def of_dashboard(self, dashboard_id: str) -> Iterator[Subscription]:
+    def of_dashboard(self, dashboard_id: str, after: str = "") -> Iterator[Subscription]:
         for connection in self._shards:
             yield from self._answers.ask("subscriptions", "of_shard", dashboard_id, connection)
 
@@ -400,6 +401,29 @@ def fan_out(messages: int) -> Script:
             except TidegateError:
                 continue
         return "done"
+
+    return script
+
+
+def tell(connections: Sequence[str], revision: int) -> Script:
+    """The task of a saved document; every step may take long."""
+
+    def script(answers: Answers) -> str:
+        rows: Any = ShardedRows(answers, connections)
+        access: Any = Store(answers, "access")
+        unused: Any = None
+        use_case = TellDocument(
+            subscriptions=rows,
+            connections=unused,
+            access=access,
+            sender=cast(Any, StepSender(answers)),
+            end_connection=_ending(answers),
+            tasks=LaterTasks(),
+            clock=StepClock(answers),
+            observer=MemoryObserver(),
+        )
+        task = Task(TaskKind.DOCUMENT, DASHBOARD, int(NOW * 1000), revision)
+        return _told(lambda: use_case(task, float("inf")))
 
     return script
 

@@ -150,6 +150,7 @@ class Viewers(Scene[ViewerStores]):
                 )
             ),
             stores.access.share_version,
+            stores.access.revision,
             tuple(sorted(stores.access.intents.items())),
             len(stores.access.acl),
             stores.user.active,
@@ -246,6 +247,8 @@ class Viewers(Scene[ViewerStores]):
                 raise Violation("data is sent more than a second after the right was lost")
             if stores.read_at[actor] - stores.ended_at.get(row.generation, stores.now) > BOUND_S:
                 raise Violation("data is sent more than a second after its viewer has unsubscribed")
+        elif frame["type"] == "document":
+            self._document_sent(stores, stores.read_at[actor], connection_id, frame["revision"])
         elif frame["type"] == "error" and not frame["retryable"]:
             there = stores.rows.get(SubscriptionKey(DASHBOARD, connection_id, frame["datasourceId"]))
             if there is not None and there.live and not _refused(there, _access(stores)):
@@ -255,6 +258,16 @@ class Viewers(Scene[ViewerStores]):
                 raise Violation("a viewer is told twice that the token has expired")
             return replace(stores, told=stores.told | {connection_id})
         return stores
+
+    def _document_sent(self, stores: ViewerStores, read_at: float, connection_id: str, revision: int) -> None:
+        """Nobody leaves in these scenes, so a row that is not there any longer was ended."""
+        if read_at - stores.revoked_at <= BOUND_S:
+            return
+        row = stores.rows.get(SubscriptionKey(DASHBOARD, connection_id, DATASOURCE))
+        if row is None or not row.live or _refused(row, _access(stores)):
+            raise Violation("a saved document is told more than a second after the right was lost")
+        if revision < stores.access.revision:
+            raise Violation("a revision is told more than a second after a newer one was saved")
 
     def check(self, state: State[ViewerStores]) -> None:
         for event, access in state.stores.after.items():
@@ -378,6 +391,12 @@ def change_intent(access: Access) -> Access:
     """The second datasource is changed: it reads from another source."""
     dashboard, user, owner = access
     return replace(dashboard, intents={**dashboard.intents, BOTH_DATASOURCES[1]: "changed"}), user, owner
+
+
+def save(access: Access) -> Access:
+    """The document is saved. Nobody loses anything by it."""
+    dashboard, user, owner = access
+    return replace(dashboard, revision=dashboard.revision + 1), user, owner
 
 
 def remove_member(access: Access) -> Access:

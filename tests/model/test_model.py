@@ -21,6 +21,7 @@ from tests.model.actors import (
     revoke,
     subscribe,
     subscribe_all,
+    tell,
     unsubscribe,
 )
 from tests.model.explorer import Actor, Explored, Explorer, Violation
@@ -34,6 +35,7 @@ from tests.model.scenes import (
     remove_member,
     rotate,
     rotate_and_remove,
+    save,
     withdraw_elsewhere,
     withdraw_here,
 )
@@ -46,6 +48,7 @@ from tidegate.usecases.delivery.fresh_access import FreshAccess
 from tidegate.usecases.gateway import handle_message
 from tidegate.usecases.gateway import subscribe as subscribing
 from tidegate.usecases.gateway.subscribe import Subscribe, Subscribed
+from tidegate.usecases.revocation import tell_document
 from tidegate.usecases.revocation import terminate_subscriptions as cut_viewers
 
 
@@ -233,6 +236,24 @@ SCENES = {
             ticks=3,
         )
     ),
+    "a saved document is told while the right is lost": Explorable(
+        lambda: Viewers(
+            [Actor("tell", tell(BOTH, 0)), *revoking(0, BOTH)],
+            connections=BOTH,
+            live={"a": 1, "b": None},
+            revocations=[rotate],
+            ticks=2,
+        )
+    ),
+    "a saved document is told while it is saved again": Explorable(
+        lambda: Viewers(
+            [Actor("tell", tell(BOTH, 0)), Actor("revoke 0", revoke(0))],
+            connections=BOTH,
+            live={"a": 1, "b": None},
+            revocations=[save],
+            ticks=4,
+        )
+    ),
     "a dashboard's token, a rotation": Explorable(lambda: board([whole("c", 1)], rotate), 1),
     "a dashboard's token, one intent changes": Explorable(lambda: board([whole("c", None)], change_intent), 1),
     "a dashboard's token, a member is removed": Explorable(lambda: board([whole("c", None)], remove_member), 1),
@@ -291,6 +312,14 @@ SMALL = {
             live={"a": 1, "b": None},
             revocations=[rotate],
             ticks=2,
+        )
+    ),
+    "a saved document is told while the right is lost": Explorable(
+        lambda: Viewers([Actor("tell", tell(("c",), 0)), *revoking(0)], live={"c": 1}, revocations=[rotate], ticks=2)
+    ),
+    "a saved document is told while it is saved again": Explorable(
+        lambda: Viewers(
+            [Actor("tell", tell(("c",), 0)), Actor("revoke 0", revoke(0))], live={"c": 1}, revocations=[save], ticks=2
         )
     ),
 }
@@ -428,6 +457,14 @@ WITHOUT = {
 }
 
 
+#: What is taken out -> the module and the name of the bound, in seconds, that is none then.
+BOUNDS = {
+    "the audience when a frame leaves": (audiences, "AUDIENCE_S"),
+    "the age of what admitted": (handle_message, "FRESH_S"),
+    "the age of what is told by": (tell_document, "FRESH_S"),
+}
+
+
 @pytest.mark.parametrize(
     ("taken_out", "name", "prepare"),
     [
@@ -461,6 +498,9 @@ WITHOUT = {
         ("the mark as a right, of two over what has expired", "a token expires, its viewer refreshes, two runs", None),
         ("the floor of a datasource", "a profile is withdrawn", None),
         ("what a withdrawal leaves alone", "a profile of another datasource is withdrawn", None),
+        ("the age of what is told by", "a saved document is told while the right is lost", None),
+        ("the age of what is told by", "a saved document is told while it is saved again", None),
+        ("the look at the revision", "a saved document is told while it is saved again", None),
     ],
 )
 def test_without_any_one_safeguard_it_fails(
@@ -477,10 +517,10 @@ def test_without_any_one_safeguard_it_fails(
             monkeypatch.setattr(TerminationClaim, "holds_against", lambda *_: False)
         case "the age of a decision looked at last":
             monkeypatch.setattr(FreshAccess, "allows", allows_without_looking_again)
-        case "the audience when a frame leaves":
-            monkeypatch.setattr(audiences, "AUDIENCE_S", float("inf"))
-        case "the age of what admitted":
-            monkeypatch.setattr(handle_message, "FRESH_S", float("inf"))
+        case "the audience when a frame leaves" | "the age of what admitted" | "the age of what is told by":
+            monkeypatch.setattr(*BOUNDS[taken_out], float("inf"))
+        case "the look at the revision":
+            monkeypatch.setattr(tell_document._FreshRights, "overtaken", False)
         case "the floor of a datasource":
             monkeypatch.setattr(scenes, "withdraw", lambda dashboard, _: withdraw(dashboard, []))
         case "what a withdrawal leaves alone":

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 
 KeyType = Literal["S", "N", "B"]
 Projection = Literal["ALL", "KEYS_ONLY"]
+Images = Literal["NEW_IMAGE", "NEW_AND_OLD_IMAGES"]
 
 #: The attribute that DynamoDB's time-to-live reads, in every table that has one: epoch seconds.
 TTL_ATTRIBUTE = "ttl"
@@ -39,7 +40,7 @@ class Table(NamedTuple):
         partition, sort: its primary key.
         indexes: its global secondary indexes.
         ttl: whether items expire by `TTL_ATTRIBUTE`.
-        stream: whether changes are streamed (new images).
+        stream: what is streamed of each change; None when changes are not.
         backed_up: whether point-in-time recovery is on. It is for data that cannot be rebuilt.
     """
 
@@ -48,7 +49,7 @@ class Table(NamedTuple):
     sort: Key | None = None
     indexes: tuple[Index, ...] = ()
     ttl: bool = False
-    stream: bool = False
+    stream: Images | None = None
     backed_up: bool = False
 
     @property
@@ -82,7 +83,9 @@ DASHBOARDS = Table(
     ),
     backed_up=True,
 )
-ACCESS = Table("access", Key("key"), backed_up=True)
+#: The prefix of the keys of dashboards' access items. The table's stream shows when one has another revision.
+DASHBOARD_ACCESS = "dash#"
+ACCESS = Table("access", Key("key"), stream="NEW_AND_OLD_IMAGES", backed_up=True)
 PROFILES = Table("profiles", Key("kind"), Key("id"), backed_up=True)
 USERS = Table("users", Key("key"), indexes=(Index("all", Key("kind"), Key("email"), projection="ALL"),), backed_up=True)
 #: Its indexes have keys only: a row whose count grows writes none of them.
@@ -100,7 +103,7 @@ AUDIT = Table(
 )
 #: The partition of the revocations table that holds the events. The table's stream pushes each new event.
 REVOCATION_EVENTS = "feed"
-REVOCATIONS = Table("revocations", Key("feed"), Key("event_id", "N"), ttl=True, stream=True, backed_up=True)
+REVOCATIONS = Table("revocations", Key("feed"), Key("event_id", "N"), ttl=True, stream="NEW_IMAGE", backed_up=True)
 CONNECTIONS = Table("connections", Key("connection_id"), ttl=True)
 SUBSCRIPTIONS = Table(
     "subscriptions",

@@ -92,6 +92,7 @@ class DashboardAccess:
         remote: the dashboard belongs to a remote API, whose introspection admitted the viewer. Only its revoked
             versions are known here: every share version below `share_version` is revoked. See `remote_access_item`.
         withdrawal: the last revocation that ended the guests of some datasources only; None when there was none.
+        revision: of the document that is stored; 0 where it is not known, as of a remote API's dashboard.
     """
 
     dashboard_id: str
@@ -103,6 +104,7 @@ class DashboardAccess:
     deleted: bool = False
     remote: bool = False
     withdrawal: Withdrawal | None = None
+    revision: int = 0
 
 
 class Shared(Protocol):

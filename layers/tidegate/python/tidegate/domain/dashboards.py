@@ -87,4 +87,5 @@ def access_of(dashboard: Dashboard, intents: Mapping[str, str], *, deleted: bool
         intents={} if deleted else dict(intents),
         deleted=deleted,
         withdrawal=dashboard.withdrawal,
+        revision=dashboard.revision,
     )

@@ -67,6 +67,15 @@ class RevocationEvent:
     revoked_at_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class SavedDocument:
+    """A dashboard's document that was saved: its new revision, and when, in epoch milliseconds to the second."""
+
+    dashboard_id: str
+    revision: int
+    saved_at_ms: int
+
+
 class TaskKind(StrEnum):
     """What revalidation is asked to do."""
 
@@ -77,6 +86,7 @@ class TaskKind(StrEnum):
     SLOT = "slot"
     RELAYS = "relays"
     EXPIRED = "expired"
+    DOCUMENT = "document"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +96,17 @@ class Task:
     Attributes:
         target: a dashboard's or user's id. For a slot, its name and its holder with a space between. Else empty.
         since_ms: time of the event that made this task necessary, epoch milliseconds; 0 when there was none.
+        revision: of the document that was saved. Only of `DOCUMENT`, as the next two.
+        after: the connection that was told last; "" when it is to begin with the first.
+        viewers: the connections that are still to be told; empty for all that watch the dashboard.
     """
 
     kind: TaskKind
     target: str = ""
     since_ms: int = 0
+    revision: int = 0
+    after: str = ""
+    viewers: tuple[str, ...] = ()
 
 
 def task_for(revocation: Revocation, revoked_at_ms: int) -> Task:
@@ -98,6 +114,11 @@ def task_for(revocation: Revocation, revoked_at_ms: int) -> Task:
     if revocation.dashboard_id is not None:
         return Task(TaskKind.DASHBOARD, revocation.dashboard_id, revoked_at_ms)
     return Task(TaskKind.USER, revocation.user_id or "", revoked_at_ms)
+
+
+def task_for_saved(saved: SavedDocument) -> Task:
+    """The task of a saved document: tell who watches the dashboard."""
+    return Task(TaskKind.DOCUMENT, saved.dashboard_id, saved.saved_at_ms, saved.revision)
 
 
 def tasks_for(events: Iterable[RevocationEvent]) -> list[Task]:

@@ -168,8 +168,12 @@ class SubscriptionStore(Protocol):
     def remove_all_of(self, connection: Connection) -> None:
         """Delete the subscriptions of a connection whose own row was removed. Repeating is harmless."""
 
-    def of_dashboard(self, dashboard_id: str) -> Iterator[Subscription]:
-        """All rows of a dashboard over all key shards, also hidden rows and rows with a termination claim."""
+    def of_dashboard(self, dashboard_id: str, after: str = "") -> Iterator[Subscription]:
+        """All rows of a dashboard over all key shards, also hidden rows and rows with a termination claim.
+
+        The rows of a connection come together, and connections always in the same order. `after` is the id of one:
+        those up to it are left out.
+        """
 
     def of_user(self, user_id: str) -> Iterator[Subscription]:
         """*Index.* All rows whose principal is this user. Each is read again from the table."""

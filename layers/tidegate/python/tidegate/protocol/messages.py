@@ -256,6 +256,11 @@ def status(
     return frame
 
 
+def document(dashboard_id: str, revision: int, now: float) -> dict[str, object]:
+    """The document of a dashboard was saved. `revision`: the one that it has now."""
+    return {"type": "document", "dashboardId": dashboard_id, "revision": revision, "timestamp": timestamp(now)}
+
+
 def pong(request_id: str | None, now: float) -> dict[str, object]:
     return {"type": "pong", "requestId": request_id, "timestamp": timestamp(now)}
 

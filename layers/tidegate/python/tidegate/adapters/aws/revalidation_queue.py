@@ -19,8 +19,10 @@ class SqsRevalidationQueue(RevalidationQueue):
         self._queue_url = queue_url
 
     def queue(self, task: Task, delay_s: int = 0) -> None:
-        body = json.dumps({"kind": task.kind.value, "target": task.target, "sinceMs": task.since_ms})
-        _send(self._client, self._queue_url, body, delay_s)
+        fields: dict[str, object] = {"kind": task.kind.value, "target": task.target, "sinceMs": task.since_ms}
+        if task.kind is TaskKind.DOCUMENT:
+            fields |= {"revision": task.revision, "after": task.after, "viewers": list(task.viewers)}
+        _send(self._client, self._queue_url, json.dumps(fields), delay_s)
 
 
 class SqsFollowRequests(FollowRequests):
@@ -46,4 +48,11 @@ def _send(client: JsonClient, queue_url: str, body: str, delay_s: int) -> None:
 def read_task(body: str) -> Task:
     """Read a message that `queue` wrote. Raises `ValueError` or `KeyError` when it is not one."""
     fields = json.loads(body)
-    return Task(TaskKind(fields["kind"]), str(fields["target"]), int(fields.get("sinceMs", 0)))
+    return Task(
+        TaskKind(fields["kind"]),
+        str(fields["target"]),
+        int(fields.get("sinceMs", 0)),
+        revision=int(fields.get("revision", 0)),
+        after=str(fields.get("after", "")),
+        viewers=tuple(map(str, fields.get("viewers", ()))),
+    )

@@ -34,8 +34,9 @@ from tidegate.domain.access import (
 )
 from tidegate.ports.gateway import AccessSnapshot, AccessStore
 from tidegate.ports.remote_api import RevokedVersions
+from tidegate.tables import DASHBOARD_ACCESS
 
-_DASHBOARD, _USER, _INTENTS, _REVOKED = "dash#", "user#", "intents#", "revoked#"
+_DASHBOARD, _USER, _INTENTS, _REVOKED = DASHBOARD_ACCESS, "user#", "intents#", "revoked#"
 
 
 class DynamoAccess(AccessStore):
@@ -176,6 +177,7 @@ def _fields(access: DashboardAccess) -> Item:
         "acl": {user_id: level.value for user_id, level in access.acl.items()},
         "deleted": access.deleted,
         "withdrawal": withdrawal_item(access.withdrawal),
+        "revision": access.revision,
     }
 
 
@@ -218,6 +220,7 @@ def _dashboard(item: Item) -> DashboardAccess:
         intents=item["intents"],
         deleted=item["deleted"],
         withdrawal=stored_withdrawal(item["withdrawal"]),
+        revision=item["revision"],
     )
 
 

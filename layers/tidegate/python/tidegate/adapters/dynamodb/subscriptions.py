@@ -49,6 +49,9 @@ ROW_LIFE_S = 3 * 3600
 
 #: Sort key of the mark of a crowd, and the start of its partition key. No connection's id is like this.
 _MARK = "!crowd"
+#: The character after `#`, which ends the connection's id in a sort key. No id of a connection has either, or one that
+#: comes before them.
+_NEXT = "$"
 
 _OWN = "#generation = :generation"
 _LIVE = f"{_OWN} AND #visible = :yes AND attribute_not_exists(#terminated_by)"
@@ -168,10 +171,13 @@ class DynamoSubscriptions(SubscriptionStore):
         ]
         self._db.delete_many(self._table, keys)
 
-    def of_dashboard(self, dashboard_id: str) -> Iterator[Subscription]:
-        for shard in range(KEY_SHARDS):
-            partition = f"{dashboard_id}#{shard}"
-            for item in self._db.query(self._table, "#dashboard_shard = :partition", {"partition": partition}):
+    def of_dashboard(self, dashboard_id: str, after: str = "") -> Iterator[Subscription]:
+        begin = _key_shard(after) if after else 0
+        for shard in range(begin, KEY_SHARDS):
+            condition, values = "#dashboard_shard = :partition", {"partition": f"{dashboard_id}#{shard}"}
+            if after and shard == begin:
+                condition, values = f"{condition} AND #row >= :next", values | {"next": after + _NEXT}
+            for item in self._db.query(self._table, condition, values):
                 yield _row(item)
 
     def of_user(self, user_id: str) -> Iterator[Subscription]:
@@ -240,10 +246,13 @@ def _expiry_shard(key: SubscriptionKey) -> int:
     return zlib.crc32(f"{key.connection_id}#{key.datasource_id}".encode()) % EXPIRY_SHARDS
 
 
+def _key_shard(connection_id: str) -> int:
+    return zlib.crc32(connection_id.encode()) % KEY_SHARDS
+
+
 def _key(key: SubscriptionKey) -> dict[str, str]:
-    shard = zlib.crc32(key.connection_id.encode()) % KEY_SHARDS
     return {
-        "dashboard_shard": f"{key.dashboard_id}#{shard}",
+        "dashboard_shard": f"{key.dashboard_id}#{_key_shard(key.connection_id)}",
         "row": f"{key.connection_id}#{key.datasource_id}",
     }
 

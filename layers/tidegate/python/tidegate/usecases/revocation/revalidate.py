@@ -36,6 +36,7 @@ class Revalidate:
         tasks: RevalidationQueue,
         clock: Clock,
         observer: Observer,
+        tell_document: Callable[[Task, float], int] | None = None,
         reintrospect: Reintrospect | None = None,
         shown_by: Callable[[str], Iterable[str]] | None = None,
         access: AccessStore | None = None,
@@ -48,6 +49,8 @@ class Revalidate:
             access: where it is looked up whether that user is still active. Needed with `shown_by`.
             end_expired: ends what has expired, until the deadline it is given (monotonic seconds).
             replace_relay_workers: is here because the tasks of the schedule come by this queue.
+            tell_document: tells who watches a dashboard that it was saved, until the deadline it is given (monotonic
+                seconds). None with a remote API, whose documents are not known here.
             reintrospect: asks a remote API about rows, because its feed does not report every lost right. None without
                 a remote API.
         """
@@ -58,6 +61,7 @@ class Revalidate:
         self._full_revalidation = full_revalidation
         self._end_expired = end_expired
         self._replace_relay_workers = replace_relay_workers
+        self._tell_document = tell_document
         self._tasks = tasks
         self._clock = clock
         self._observer = observer
@@ -75,17 +79,8 @@ class Revalidate:
                 again.
         """
         match task.kind:
-            case TaskKind.POLL:
-                self._follow_feed()
-                return 0
             case TaskKind.FULL:
                 return self._full_revalidation(deadline)
-            case TaskKind.SLOT:
-                self._full_revalidation.free_slot(task.target)
-                return 0
-            case TaskKind.RELAYS:
-                self._replace_relay_workers()
-                return 0
             case TaskKind.EXPIRED:
                 return self._end_expired(deadline)
             case TaskKind.DASHBOARD:
@@ -93,6 +88,21 @@ class Revalidate:
             case TaskKind.USER:
                 self._ask_for_what_they_show(task)
                 return self._check(task, list(self._subscriptions.of_user(task.target)), deadline)
+            case TaskKind.POLL | TaskKind.SLOT | TaskKind.RELAYS | TaskKind.DOCUMENT:
+                self._do(task, deadline)
+                return 0
+
+    def _do(self, task: Task, deadline: float) -> None:
+        """The tasks that terminate nothing themselves."""
+        match task.kind:
+            case TaskKind.POLL:
+                self._follow_feed()
+            case TaskKind.SLOT:
+                self._full_revalidation.free_slot(task.target)
+            case TaskKind.RELAYS:
+                self._replace_relay_workers()
+            case TaskKind.DOCUMENT if self._tell_document is not None:
+                self._tell_document(task, deadline)
 
     def _ask_for_what_they_show(self, task: Task) -> None:
         """Queue a task for each dashboard that a deactivated user shows to guests, who are denied with its owner.
