@@ -25,6 +25,8 @@ SUBSCRIPTIONS, CONNECTIONS = 50, 25
 _SLOT_S = 10.0
 #: How long a value that was overtaken may be the last one, seconds: until its sender has looked and sent again.
 _OVERTAKEN_S = 3.0
+#: How long two acks may take, seconds.
+_SAVED_S = 15.0
 #: How long is looked for data after the ack of an unsubscribe, seconds.
 _AFTER_ACK_S = 3.0
 #: Twelve invocations at the same time may be twelve cold starts, seconds.
@@ -112,6 +114,38 @@ async def test_health(smoke: Smoke, note: Note) -> None:
     kinds = [check["kind"] for check in checks]
     expect({"table", "secret", "queue"} == set(kinds), f"{kinds}")
     note(f"{len(checks)} checks, the slowest {max(check['ms'] for check in checks):.0f} ms")
+
+
+@row("a saved dashboard is told once, and not sent again")
+async def test_saved(smoke: Smoke, note: Note) -> None:
+    broker, names = smoke.stack["demo"]["brokers"]["public"], ["one", "two"]
+    datasources = [mqtt(name, broker, f"{OWN}/saved/{name}") for name in names]
+    editor, guest = smoke.user("editor"), smoke.anonymous()
+    made = editor.call("POST", "/api/dashboards", document("Smoke", datasources))
+    path = f"/api/dashboards/{made['id']}"
+    editor.call("PUT", f"{path}/visibility", {"visibility": "public"})
+    asked = {"type": "subscribe", "requestId": "saved", "dashboardId": made["id"], "datasourceIds": names}
+    viewer = await smoke.viewer()
+    await viewer.send({**asked, "sessionToken": guest.call("POST", f"{path}/session", {})["token"]})
+    await settled(lambda: sum(frame["type"] == "ack" for frame in viewer.frames) == len(names), _SAVED_S, "two acks")
+    before = guest.request("GET", path)
+    began = time.monotonic()
+    await asyncio.to_thread(
+        editor.call, "PUT", path, document("Saved", datasources), {"If-Match": before.headers["etag"]}
+    )
+    frame = await viewer.until(lambda frame: frame["type"] == "document")
+    expect((frame["dashboardId"], frame["revision"]) == (made["id"], made["revision"] + 1), f"{frame}")
+    unchanged = {"If-None-Match": before.headers["etag"]}
+    after = guest.request("GET", path, headers=unchanged)
+    expect((after.status_code, after.json()["title"]) == (200, "Saved"), f"{after.status_code}")
+    again = guest.request("GET", path, headers={"If-None-Match": after.headers["etag"]})
+    expect((again.status_code, again.content) == (304, b""), f"{again.status_code}")
+    await asyncio.to_thread(editor.call, "POST", f"{path}/share-token:rotate")  # no save; it ends the guest
+    await viewer.until(lambda frame: frame["type"] == "error")
+    told = [frame["revision"] for frame in viewer.frames if frame["type"] == "document"]
+    expect(told == [made["revision"] + 1], f"told {told}")
+    note(f"told after {(frame['at'] - began) * 1000:.0f} ms")
+    await viewer.close()
 
 
 @row("text and binary payloads")

@@ -405,6 +405,20 @@ def test_rows_are_found_by_dashboard_user_and_connection(stores: Stores) -> None
     assert stores.subscriptions.get(mine) is None
 
 
+def test_rows_of_a_dashboard_go_on_behind_a_connection(stores: Stores) -> None:
+    """The rows of a connection come together, wherever one begins."""
+    for number in range(10):
+        for name in ("s", "t#1"):
+            stores.subscriptions.put_hidden(row(key=SubscriptionKey("d", f"c{number}=", name)))
+    stores.subscriptions.put_hidden(row(key=SubscriptionKey("d2", "c1=", "s")))
+    found = [row.key.connection_id for row in stores.subscriptions.of_dashboard("d")]
+    order = list(dict.fromkeys(found))
+    assert found == [connection for connection in order for _ in range(2)] and len(order) == 10
+    for number, connection in list(enumerate(order))[::3]:
+        rest = [row.key.connection_id for row in stores.subscriptions.of_dashboard("d", connection)]
+        assert list(dict.fromkeys(rest)) == order[number + 1 :] and len(rest) == 2 * (9 - number)
+
+
 def test_what_has_expired_is_found_until_it_is_deleted(stores: Stores) -> None:
     def found(now: float) -> list[Subscription]:
         return [row for group in stores.subscriptions.expired(now) for row in group]

@@ -54,7 +54,7 @@ GATEWAY = {
     "functions.mqtt_bridge.bridge": 76,
     "functions.mqtt_bridge.catch_up": 70,
     "functions.mqtt_bridge.crowd": 74,
-    "functions.revalidate.worker": 91,
+    "functions.revalidate.worker": 92,
     "functions.revalidate.dispatch": 47,
     "functions.revalidate.schedule": 51,
     "functions.revalidate.profiles": 63,
