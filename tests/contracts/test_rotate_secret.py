@@ -98,7 +98,8 @@ def test_a_secret_is_rotated_to_the_end(
     ]
     after = values(stage, variable)
     assert after.keys() == {CURRENT} and after[CURRENT] != f"first-{variable}" and len(after[CURRENT]) == 64
-    assert after[CURRENT] not in shown and time.ahead >= 360
+    assert after[CURRENT] not in shown
+    assert time.ahead > 300, "six minutes, less the time that this test takes"
     if variable == "ORIGIN_SECRET_ARN":
         (origin,) = stage.client("cloudfront").get_distribution(Id=stage.outputs["DistributionId"])["Distribution"][
             "DistributionConfig"
