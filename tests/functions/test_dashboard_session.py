@@ -17,6 +17,7 @@ from functions.api.main import make_handler as api_handler
 from functions.api.wiring import api_services
 from local_stack.seed import document, mqtt
 from ops.admin import first_admin
+from tests.deployment import SECRETS
 from tests.functions.test_api import PASSWORD, Api, person
 from tests.functions.test_gateway import Gateway, gateway_over
 from tests.servers.management import ManagementServer
@@ -129,6 +130,30 @@ def test_the_token_is_for_its_dashboard_only(gateway: Gateway, board: Board) -> 
     gateway.open("c1=")
     gateway.say("c1=", board.subscribe(token, ["t0"], dashboardId=other))
     assert acks(gateway)["t0"] == (False, "Datasource identifiers do not match token claims")
+
+
+@pytest.mark.parametrize(
+    ("claims", "message"),
+    [
+        ({}, None),
+        ({"exp": 1}, "Invalid datasource session token"),
+        ({"aud": "tidegate-user"}, "Invalid datasource session token"),
+        ({"dashboardId": "other"}, "Datasource identifiers do not match token claims"),
+    ],
+    ids=["as minted", "expired", "another audience", "another dashboard"],
+)
+def test_a_token_is_checked_for_each_datasource(
+    gateway: Gateway, board: Board, claims: Mapping[str, Any], message: str | None
+) -> None:
+    """Signed with our key, so only the claim can be what refuses it. Both forms of `subscribe` answer the same."""
+    minted = jwt.decode(board.session()["token"], options={"verify_signature": False})
+    token = jwt.encode({**minted, **claims}, SECRETS["JWT_GATEWAY_SECRET_ARN"], algorithm="HS256")
+    gateway.open("c1=")
+    gateway.say("c1=", board.subscribe(token, ["t0", "t1"]))
+    single = board.subscribe(token, datasourceId="t2")
+    del single["datasourceIds"]
+    gateway.say("c1=", single)
+    assert acks(gateway) == dict.fromkeys(["t0", "t1", "t2"], (message is None, message))
 
 
 def test_a_token_of_one_datasource_opens_that_one_only(gateway: Gateway, board: Board) -> None:
