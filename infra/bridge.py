@@ -96,6 +96,7 @@ class Bridge(Construct):
                 t.SUBSCRIPTIONS: ["Query", "BatchWriteItem"],
                 t.STREAMS: ["GetItem", "Query"],
                 t.LAST_VALUES: ["GetItem", "Query", "UpdateItem", "DeleteItem"],
+                t.HISTORY: ["UpdateItem"],
             },
             secrets={},
             environment={"CATCH_UP_QUEUE_URL": catch_ups.queue_url, "CROWD_QUEUE_URL": crowds.queue_url},

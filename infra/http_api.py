@@ -50,6 +50,7 @@ class HttpApi(Construct):
                 t.AUDIT: ["PutItem", "UpdateItem", "Query", "BatchGetItem"],
                 t.REVOCATIONS: ["GetItem", "Query", "PutItem", "UpdateItem"],
                 t.SUBSCRIPTIONS: ["GetItem"],
+                t.HISTORY: ["Query"],
                 t.LIMITERS: ["GetItem", "UpdateItem", "DeleteItem"],
             },
             secrets={

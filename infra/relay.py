@@ -48,6 +48,7 @@ class Relay(Construct):
                 t.STREAMS: ["GetItem", "Query", "UpdateItem"],
                 t.SUBSCRIPTIONS: [*END_CONNECTION[t.SUBSCRIPTIONS], "Query"],
                 t.LAST_VALUES: ["Query", "UpdateItem", "DeleteItem"],
+                t.HISTORY: ["BatchWriteItem"],
             },
             secrets=remote_api_secrets(stage, secrets),
             environment={

@@ -102,8 +102,17 @@ def _signed_in(login: UsedLogin | None) -> UsedLogin:
     return login
 
 
+def session_token(authorization: Annotated[str | None, Header()] = None) -> str:
+    """The session token of the call, not yet verified. Raises `Unauthenticated` without one."""
+    if authorization is None:
+        raise Unauthenticated("Authorization must carry a session token")
+    return bearer(authorization)
+
+
 MaybeUser = Annotated[User | None, Depends(optional_user)]
 CurrentUser = Annotated[User, Depends(required_user)]
+#: Where a viewer, and not a login, asks.
+SessionToken = Annotated[str, Depends(session_token)]
 CurrentLogin = Annotated[UsedLogin, Depends(required_login)]
 #: A login that may be with a one-time password. Only for changing it, for signing out, and for reading oneself.
 OneTimeLogin = Annotated[UsedLogin, Depends(one_time_login)]

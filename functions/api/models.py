@@ -464,6 +464,30 @@ class HealthAnswer(ApiModel):
     checks: list[CheckAnswer] | None = None
 
 
+class HistoryPoint(ApiModel):
+    """The values of a bucket, `everyMs` long, that begins at `at`.
+
+    `least` and `most` are of those that are numbers; absent when none is. `last` is the last value, as the source wrote
+    it; absent when it has more than 512 bytes. `seq` is that of the last value: of two points, the one with the higher
+    text is newer.
+    """
+
+    at: str
+    least: float | None = None
+    most: float | None = None
+    last: Any = None
+    seq: str
+
+
+class HistoryAnswer(ApiModel):
+    """Points, the newest first. `next` is the `until` that brings what is before them; null when there is nothing."""
+
+    points: list[HistoryPoint]
+    every_ms: int
+    seconds: int
+    next: str | None
+
+
 class AuditAnswer(ApiModel):
     """An event, or how often the same happened in the five minutes that begin at `at`.
 

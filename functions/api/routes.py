@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -17,12 +18,13 @@ from functions.api.deps import (
     OneTimeLogin,
     PathId,
     Services,
+    SessionToken,
     StrictRoute,
     bearer,
     check_service_token,
 )
 from functions.api.entity_tags import entity_tag, matches
-from tidegate.domain.audit import MAX_ACTION
+from tidegate.domain.audit import MAX_ACTION, moment_ms
 from tidegate.domain.dashboards import Dashboard
 from tidegate.domain.identifiers import MAX_IDENTIFIER
 from tidegate.domain.profiles import BROKER, CREDENTIAL
@@ -31,6 +33,7 @@ from tidegate.domain.users import User
 from tidegate.errors import InvalidInput
 from tidegate.protocol import messages
 from tidegate.usecases.control_plane.mint import MintRequest
+from tidegate.usecases.control_plane.read_history import HistoryRequest
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": m.ErrorAnswer, "description": description}
@@ -311,6 +314,10 @@ def create_dashboard(
     with 400 `invalid_document`, which names what is allowed. Every datasource in it must resolve: otherwise the
     answer is 400 `datasource_unresolved`. Either way nothing is created.
 
+    A datasource may ask for a short history of its values: `settings.history` with `seconds`, 1 to 7200, and `everyMs`,
+    1000 or more, with at most 2000 points, `seconds * 1000 / everyMs`. It is read with `GET
+    /api/dashboards/{dashboard_id}/history`.
+
     Names of `headers` and of `protocols` are tokens of RFC 9110. Values of `headers` have no line breaks or other
     control characters. A query credential is added to the `url` without its fragment.
 
@@ -534,6 +541,42 @@ def realtime(
         if dashboard_id is not None and token is not None:
             subscribe = m.Verdict.of(services.would_refuse.subscribe(address, dashboard_id, datasource_id, token))
     return m.RealtimeAnswer.of(services.settings, services.clock.now(), connect, subscribe)
+
+
+@router.get("/dashboards/{dashboard_id}/history", tags=["sessions"], response_model=m.HistoryAnswer)
+def history(
+    dashboard_id: PathId,
+    services: Services,
+    address: Address,
+    token: SessionToken,
+    datasource_id: Annotated[str, Query(alias="datasourceId", min_length=1, max_length=MAX_IDENTIFIER)],
+    topic: Annotated[str | None, Query(min_length=1, max_length=4096)] = None,
+    since: Annotated[str | None, Query(max_length=60)] = None,
+    until: Annotated[str | None, Query(max_length=30)] = None,
+) -> Response:
+    """The short history of a datasource that asks for one, the newest first.
+
+    `Authorization` carries a session token, of the dashboard or of the datasource, in place of a login. Whoever may not
+    subscribe now is refused. A datasource without `settings.history` is answered with 404 `no_history`.
+
+    `topic` is required where the topic filter has a wildcard, and wrong elsewhere. `since` is the `seq` of the newest
+    value that the viewer has: then only newer points come. An answer has at most 2000 points and some 256 KB. For those
+    before them, send its `next` as `until`.
+
+    A point stands for the values of `everyMs` milliseconds. Of a stream of the relay, the last seconds may be missing.
+
+    A viewer may read as often in a minute as begin subscriptions: four times
+    `REALTIME_MAX_SUBSCRIPTIONS_PER_CONNECTION`. Public viewers of one address may read as often as all connections
+    that it may have. Above that the answer is 429.
+    """
+    until_ms = None if until is None else moment_ms(until, "until")
+    asked = HistoryRequest(token, dashboard_id, datasource_id, address, topic, since, until_ms)
+    page = services.read_history(asked)
+    following = None if page.next_ms is None else messages.timestamp(page.next_ms / 1000)
+    rest = json.dumps({"everyMs": page.every_ms, "seconds": page.seconds, "next": following}, separators=(",", ":"))
+    # Made as text: the last values have the digits that the source wrote.
+    text = f'{{"points":[{",".join(point.encode() for point in page.points)}],{rest[1:]}'
+    return Response(text.encode("utf-8", "replace"), media_type="application/json")
 
 
 # --- operations --------------------------------------------------------------------------------------------

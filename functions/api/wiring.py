@@ -13,7 +13,7 @@ from tidegate.adapters.json_observer import JsonObserver
 from tidegate.adapters.password_argon2 import Argon2Passwords
 from tidegate.adapters.tokens_jwt import JwtUserTokens
 from tidegate.domain.attempts import AttemptPolicy
-from tidegate.domain.budgets import address_part, tokens_of_address, tokens_of_viewer
+from tidegate.domain.budgets import address_part, history_reads, tokens_of_address, tokens_of_viewer
 from tidegate.domain.logins import LoginLife
 from tidegate.domain.secret_names import SECRETS
 from tidegate.ports.runtime import Clock
@@ -30,6 +30,7 @@ from tidegate.usecases.control_plane.manage_users import ManageUsers
 from tidegate.usecases.control_plane.mint import Mint, MintPolicy
 from tidegate.usecases.control_plane.own_password import ChangeOwnPassword
 from tidegate.usecases.control_plane.read_audit import ReadAudit
+from tidegate.usecases.control_plane.read_history import HistoryPolicy, ReadHistory
 from tidegate.usecases.control_plane.share_guesses import ShareGuesses
 from tidegate.usecases.gateway.authorizer import LocalAuthorizer
 from tidegate.usecases.gateway.would_refuse import WouldRefuse
@@ -55,6 +56,7 @@ class ApiServices(NamedTuple):
     consume_rate_limit: ConsumeRateLimit
     rates: RateLimits
     read_audit: ReadAudit
+    read_history: ReadHistory
     service_token: Secret
     origin: Secret | None
     deep_health: DeepHealth
@@ -103,6 +105,16 @@ def health_checks(container: ControlPlaneProviders) -> list[Check]:
         *(Check("secret", SECRETS[variable], container.secret(variable).ask) for variable in secrets),
         *(queue(variable, name) for variable, name in _QUEUES.items()),
     ]
+
+
+def history_policy(settings: Settings) -> HistoryPolicy:
+    """The limits of reading a history. They follow from the settings of the gateway."""
+    per_viewer = history_reads(settings.max_subscriptions_per_connection)
+    return HistoryPolicy(
+        per_viewer=per_viewer,
+        per_address=per_viewer * settings.max_client_connections_per_ip,
+        enabled=settings.realtime_enabled,
+    )
 
 
 def api_services(env: Mapping[str, str] | None = None) -> ApiServices:
@@ -212,6 +224,14 @@ def api_services(env: Mapping[str, str] | None = None) -> ApiServices:
         consume_rate_limit=ConsumeRateLimit(rates=rates, keys=container.keys),
         rates=rates,
         read_audit=ReadAudit(audit=audit, clock=clock),
+        read_history=ReadHistory(
+            policy=history_policy(settings),
+            tokens=container.session_tokens,
+            authorizer=authorizer,
+            history=container.history,
+            rates=rates,
+            clock=clock,
+        ),
         service_token=container.secret("GATEWAY_SERVICE_TOKEN_ARN"),
         origin=container.origin,
         deep_health=DeepHealth(checks=health_checks(container), clock=clock, observer=container.observer),

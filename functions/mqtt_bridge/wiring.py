@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from time import sleep
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from tidegate.adapters.json_observer import JsonObserver
+    from tidegate.domain.subscriptions import LastValue, Stream
+    from tidegate.providers.delivery import DeliveryProviders
     from tidegate.usecases.delivery.bridge import Bridge
     from tidegate.usecases.delivery.catch_up import CatchUp
     from tidegate.usecases.delivery.crowds import SendPart
     from tidegate.usecases.delivery.fan_out import FanOut
+    from tidegate.usecases.delivery.keep_history import KeepEach
 
 
 class BridgeServices(NamedTuple):
@@ -59,6 +62,7 @@ def bridge_services(env: Mapping[str, str] | None = None) -> BridgeServices:
         observer=container.observer,
         interval=interval,
         crowds=container.crowds,
+        keep=_keep_history(container),
     )
     bridge = Bridge(
         enabled=settings.realtime_enabled and settings.mqtt_enabled,
@@ -120,6 +124,20 @@ def crowd_services(env: Mapping[str, str] | None = None) -> CrowdServices:
         observer=container.observer,
     )
     return CrowdServices(send_part, container.observer)
+
+
+def _keep_history(container: DeliveryProviders) -> Callable[[Stream, LastValue], None]:
+    """Keeps values of streams with a history. What it needs is imported with the first of them."""
+    kept: list[KeepEach] = []
+
+    def keep(stream: Stream, value: LastValue) -> None:
+        if not kept:
+            from tidegate.usecases.delivery.keep_history import KeepEach
+
+            kept.append(KeepEach(lambda: container.history, container.clock))
+        kept[0](stream, value)
+
+    return keep
 
 
 class CatchUpServices(NamedTuple):

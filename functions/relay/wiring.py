@@ -24,6 +24,7 @@ from tidegate.settings import Settings
 from tidegate.usecases.delivery.audiences import Audiences
 from tidegate.usecases.delivery.fan_out import FanOut
 from tidegate.usecases.delivery.fresh_access import FreshAccess
+from tidegate.usecases.delivery.keep_history import KeepInBatches
 from tidegate.usecases.delivery.senders import BackgroundSender
 from tidegate.usecases.relay.check_credentials import CheckCredentials, Note
 from tidegate.usecases.relay.keyed_executor import THREADS, KeyedExecutor
@@ -56,6 +57,7 @@ class RelayRun:
             observer=container.observer,
             pace=container.new_pace(),
         )
+        self._keep = KeepInBatches(lambda: container.history, container.clock, container.observer)
         self._executor = KeyedExecutor(self._fan_out)
         options = {} if handover_s is None else {"handover_s": handover_s}
         enabled = container.stream_policy.enabled if settings.realtime_enabled else frozenset[str]()
@@ -80,7 +82,7 @@ class RelayRun:
         await self._upstreams.close()
         self._executor.close()
         self._requesting.shutdown(wait=False, cancel_futures=True)
-        await asyncio.to_thread(self._sender.close)
+        await asyncio.gather(asyncio.to_thread(self._sender.close), asyncio.to_thread(self._keep.close))
 
     def _fan_out(self) -> FanOut:
         container = self._container
@@ -91,6 +93,7 @@ class RelayRun:
             max_message_bytes=container.settings.max_message_bytes,
             clock=container.clock,
             observer=container.observer,
+            keep=self._keep,
         )
 
     def _notify_disabled(self, stream: Stream) -> Awaitable[object]:

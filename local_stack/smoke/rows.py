@@ -9,6 +9,7 @@ import pytest
 MODULES = (
     "test_gateway",
     "test_devices",
+    "test_history",
     "test_relay",
     "test_revocation",
     "test_relay_workers",

@@ -20,6 +20,7 @@ from tests.doubles.stores import (
     MemoryAccess,
     MemoryCaps,
     MemoryConnections,
+    MemoryHistory,
     MemoryLastValues,
     MemoryStreams,
     MemorySubscriptions,
@@ -42,6 +43,7 @@ from tidegate.usecases.delivery.crowds import SendPart
 from tidegate.usecases.delivery.failures import FailureHandler
 from tidegate.usecases.delivery.fan_out import FanOut
 from tidegate.usecases.delivery.fresh_access import FreshAccess
+from tidegate.usecases.delivery.keep_history import KeepEach
 from tidegate.usecases.delivery.senders import OneShotSender
 from tidegate.usecases.delivery.settle import Settle
 from tidegate.usecases.gateway.authorizer import LocalAuthorizer
@@ -115,7 +117,7 @@ class GatewayContainer:
         self.clock, self.ids, self.observer = ManualClock(), CountingIds(), MemoryObserver()
         self.access, self.connections = MemoryAccess(), MemoryConnections()
         self.subscriptions = MemorySubscriptions(self.connections)
-        self.streams, self.last_values = MemoryStreams(), MemoryLastValues()
+        self.streams, self.last_values, self.history = MemoryStreams(), MemoryLastValues(), MemoryHistory()
         self.rate_store, self.caps = MemoryRates(), MemoryCaps(self.connections)
         self.sender, self.catch_ups = MemorySender(), MemoryCatchUpQueue()
         self.relay_workers = MemoryRelayWorkers()
@@ -216,6 +218,7 @@ class GatewayContainer:
             clock=self.clock,
             observer=self.observer,
             crowds=self.crowds,
+            keep=KeepEach(lambda: self.history, self.clock),
         )
         self.settle = Settle(
             last_values=self.last_values,
@@ -290,9 +293,16 @@ class GatewayContainer:
         self.add_datasource(DATASOURCE, "a/b", dashboard_id=dashboard_id)
 
     def add_datasource(
-        self, datasource_id: str, topic: str, parser: str = "json", *, dashboard_id: str = DASHBOARD
+        self,
+        datasource_id: str,
+        topic: str,
+        parser: str = "json",
+        *,
+        dashboard_id: str = DASHBOARD,
+        history: Mapping[str, int] | None = None,
     ) -> None:
-        settings = {"brokerProfileId": "b", "topic": topic, "parser": parser}
+        settings: dict[str, object] = {"brokerProfileId": "b", "topic": topic, "parser": parser}
+        settings |= {"history": history} if history else {}
         source = {"id": datasource_id, "type": "mqtt", "settings": settings}
         intent = build_intent(dashboard_id, source, broker=self.profiles.by_broker["b"])
         self.access.intents[(dashboard_id, datasource_id)] = intent

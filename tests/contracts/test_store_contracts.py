@@ -13,6 +13,7 @@ from tests.doubles.stores import (
     MemoryCaps,
     MemoryConnections,
     MemoryFullRevalidationRuns,
+    MemoryHistory,
     MemoryLastValues,
     MemoryRemoteAccess,
     MemoryStreams,
@@ -22,6 +23,7 @@ from tests.doubles.stores import (
 from tidegate import tables
 from tidegate.adapters.dynamodb.access import DynamoRemoteAccess
 from tidegate.adapters.dynamodb.attempts import DynamoAttempts
+from tidegate.adapters.dynamodb.history import DynamoHistory
 from tidegate.adapters.dynamodb.limits import DynamoCaps, DynamoRates
 from tidegate.adapters.dynamodb.revocations import DynamoRemoteCursor, DynamoRevocations
 from tidegate.adapters.dynamodb.upstream_holds import DynamoUpstreamHolds
@@ -32,6 +34,7 @@ from tidegate.domain.access import PUBLIC_SUBJECT, Claim, Principal
 from tidegate.domain.attempts import AttemptDecision, AttemptPolicy
 from tidegate.domain.budgets import ConnectionRoom
 from tidegate.domain.crowds import AUDIENCE_SHARDS, COUNTED_S
+from tidegate.domain.history import History, Point, point_of
 from tidegate.domain.subscriptions import (
     MOST_TOPICS,
     TERMINATION_CLAIM_S,
@@ -55,6 +58,7 @@ from tidegate.ports.gateway import (
     SubscriptionStore,
     Verdict,
 )
+from tidegate.ports.history import Group, HistoryStore, Series
 from tidegate.ports.limits import AttemptStore
 from tidegate.ports.revocation import FullRevalidationRuns, RevalidationRun
 from tidegate.providers.control_plane import ControlPlaneProviders
@@ -69,6 +73,7 @@ class Stores:
     subscriptions: SubscriptionStore
     streams: StreamStore
     last_values: LastValueStore
+    history: HistoryStore
     rates: DynamoRates | MemoryRates
     attempts: AttemptStore
     caps: DynamoCaps | MemoryCaps
@@ -87,6 +92,7 @@ def stores(request: pytest.FixtureRequest) -> Stores:
             MemorySubscriptions(connections),
             MemoryStreams(),
             MemoryLastValues(),
+            MemoryHistory(),
             MemoryRates(),
             MemoryAttempts(),
             MemoryCaps(connections),
@@ -100,6 +106,7 @@ def stores(request: pytest.FixtureRequest) -> Stores:
         control_plane.subscriptions,
         control_plane.streams,
         control_plane.last_values,
+        control_plane.history,
         DynamoRates(control_plane.db, control_plane.table(tables.LIMITERS)),
         DynamoAttempts(control_plane.db, control_plane.table(tables.LIMITERS)),
         DynamoCaps(
@@ -501,6 +508,91 @@ def test_subscribes_of_a_stream_are_counted(stores: Stores) -> None:
     assert stores.streams.touch(stream(last_requested_at=100 + COUNTED_S + 2)).crowd_until == 9000
     stores.streams.note_crowd(stream("gone"), 9000)
     assert stores.streams.of_source("a/#").streams == [stream(last_requested_at=100 + COUNTED_S + 2)]
+
+
+def test_a_stream_keeps_the_longest_and_finest_history_that_is_asked_for(stores: Stores) -> None:
+    def touch(at: int, seconds: int, every_ms: int) -> Stream:
+        asked = replace(stream(last_requested_at=at), history=History(seconds, every_ms, at + 1000))
+        return stores.streams.touch(asked)
+
+    def listed() -> History | None:
+        (found,) = stores.streams.of_source("a/#").streams
+        return found.history
+
+    assert stores.streams.touch(stream()).history is None
+    version = stores.streams.version_of("a/#")
+    assert touch(10, 600, 5000).history == listed() == History(600, 5000, 1010)
+    assert stores.streams.version_of("a/#") > version, "whoever delivers has to know of it"
+    version = stores.streams.version_of("a/#")
+    assert touch(20, 60, 10_000).history == listed() == History(600, 5000, 1020)
+    assert stores.streams.version_of("a/#") == version, "it is kept already"
+    assert touch(30, 300, 2000).history == listed() == History(600, 2000, 1030)
+    assert stores.streams.touch(stream(last_requested_at=40)).history == History(600, 2000, 1030)
+    assert touch(35, 700, 3000).history == listed() == History(700, 2000, 1035), "somebody subscribed meanwhile"
+    assert touch(2000, 60, 9000).history == listed() == History(60, 9000, 3000), "nobody asked for more since"
+
+
+def test_a_new_stream_with_a_history_has_it_at_once(stores: Stores) -> None:
+    asked = replace(stream(), history=History(600, 5000, 1010))
+    assert stores.streams.touch(asked) == asked
+    assert list(stores.streams.of_source("a/#").streams) == [asked]
+
+
+SERIES = Series("k", "a/b")
+
+
+def kept(stores: Stores, series: Series = SERIES, from_ms: int = 0, to_ms: int = 10**14) -> list[Point]:
+    return list(stores.history.read(series, from_ms, to_ms, consistent=True))
+
+
+def a_point(at_ms: int, payload: str, tie: str = "m") -> Point:
+    return point_of(payload, at_ms, f"{at_ms:015d}-{tie}", 1000)
+
+
+def test_a_bucket_has_the_least_the_most_and_the_last(stores: Stores) -> None:
+    for at_ms, payload in ((1000, "5"), (1001, "7.50"), (1002, "-3"), (1004, "6"), (1003, "99")):
+        stores.history.add(SERIES, a_point(at_ms, payload), 100)
+    assert kept(stores) == [Point(1000, "000000000001004-m", "6", -3, 99)]
+    stores.history.add(SERIES, a_point(1002, "-3"), 100)
+    assert kept(stores)[0].seq == "000000000001004-m", "a repetition changes nothing"
+    stores.history.add(SERIES, a_point(1005, '{"a": 1}'), 100)
+    assert kept(stores) == [Point(1000, "000000000001005-m", '{"a": 1}', -3, 99)]
+    stores.history.add(SERIES, a_point(1006, f'"{"x" * 600}"'), 100)
+    assert kept(stores) == [Point(1000, "000000000001006-m", None, -3, 99)]
+    assert kept(stores, Series("k")) == kept(stores, Series("k", "a/c")) == []
+
+
+def test_buckets_are_read_from_the_newest_back(stores: Stores) -> None:
+    for at_ms in (1000, 3000, 2000):
+        stores.history.add(SERIES, a_point(at_ms, "1"), 100)
+    assert [point.start_ms for point in kept(stores)] == [3000, 2000, 1000]
+    assert [point.start_ms for point in kept(stores, from_ms=2000, to_ms=2999)] == [2000]
+
+
+def test_groups_are_read_point_by_point(stores: Stores) -> None:
+    points = [a_point(at_ms, payload) for at_ms, payload in ((1500, "1.50"), (2500, '"\u00e9"'), (3500, "3"))]
+    groups = [Group(SERIES, 1500, points[:2], 100), Group(SERIES, 3500, points[2:], 100)]
+    groups += [Group(Series("k", str(number)), 1, points[:1], 100) for number in range(60)]
+    stores.history.write(groups)
+    stores.history.write(groups[:1])
+    assert kept(stores) == points[::-1]
+    assert kept(stores, Series("k", "59")) == points[:1]
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 2, 3])
+def test_whatever_others_write_meanwhile_a_bucket_is_right(stores: Stores, ahead: int) -> None:
+    """The guess of what a process has seen is wrong, in each of its forms."""
+    stores.history.add(SERIES, a_point(1000, "5"), 100)
+    other = [a_point(1010, "50"), a_point(1011, "-50"), a_point(1012, "5"), a_point(1013, '"x"')][ahead]
+    if isinstance(stores.history, DynamoHistory):
+        DynamoHistory(stores.history._db, stores.history._table).add(SERIES, other, 100)
+    else:
+        stores.history.add(SERIES, other, 100)
+    values = [("9", 1005), ("1", 1020), ("20", 1021), ("5", 1022), ("4", 1001)]
+    for payload, at_ms in values:
+        stores.history.add(SERIES, a_point(at_ms, payload), 100)
+    numbers = [5, 9, 1, 20, 4] + ([] if other.least is None else [other.least])
+    assert kept(stores) == [Point(1000, "000000000001022-m", "5", min(numbers), max(numbers))]
 
 
 def test_the_relays_version_moves_for_whoever_waits_for_it(stores: Stores) -> None:

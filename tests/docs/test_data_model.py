@@ -20,7 +20,7 @@ MODULES = {
 }
 #: Placeholders of names that are not attributes, but keys inside one.
 INSIDE = {"datasource", "step", "stream", "window"}
-ACTIONS = {"put", "update", "delete", "delete_many", "transact"}
+ACTIONS = {"put", "put_many", "update", "delete", "delete_many", "transact"}
 ACTION_FUNCTIONS = {"put_action", "update_action", "delete_action", "check_action"}
 
 

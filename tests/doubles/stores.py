@@ -15,6 +15,7 @@ from typing import TypeVar
 from tidegate.domain.access import DashboardAccess, UserAccess, owner_that_counts, remote_access_item
 from tidegate.domain.budgets import ConnectionRoom
 from tidegate.domain.crowds import AUDIENCE_SHARDS, COUNTED_S, Audience, too_many
+from tidegate.domain.history import Point, merged
 from tidegate.domain.subscriptions import (
     MOST_TOPICS,
     Connection,
@@ -28,6 +29,7 @@ from tidegate.domain.subscriptions import (
 )
 from tidegate.domain.switches import SETTLING_S
 from tidegate.domain.upstreams import ended, free_at, refused_until
+from tidegate.errors import Unavailable
 from tidegate.ports.gateway import (
     SETTLE_S,
     WAITS_MS,
@@ -42,6 +44,7 @@ from tidegate.ports.gateway import (
     SubscriptionStore,
     Verdict,
 )
+from tidegate.ports.history import Group, HistoryStore, Series
 from tidegate.ports.limits import CapReader, CapStore, HoldReader, UpstreamHolds
 from tidegate.ports.remote_api import RevokedVersions
 from tidegate.ports.revocation import FullRevalidationRuns, RevalidationRun
@@ -358,9 +361,20 @@ class MemoryStreams(StreamStore):
                 self._counted_from[stream.stream_key] = now
             subscribes = 1 if anew else there.subscribes + 1
             self.rows[stream.stream_key] = replace(there, last_requested_at=now, subscribes=subscribes)
-        if there is None or (stream.allowed_topic is None and not there.connected):
+        kept = self._keep(stream, there)
+        if kept or there is None or (stream.allowed_topic is None and not there.connected):
             self.versions[stream.allowed_topic] = self.versions.get(stream.allowed_topic, 0) + 1
         return self.rows[stream.stream_key]
+
+    def _keep(self, stream: Stream, there: Stream | None) -> bool:
+        """Note the history that is asked for. True when it is another one than before."""
+        asked, known = stream.history, None if there is None else there.history
+        if asked is None:
+            return False
+        lasts = known is not None and known.until > stream.last_requested_at
+        wanted = known.along_with(asked) if known is not None and lasts else asked
+        self.rows[stream.stream_key] = replace(self.rows[stream.stream_key], history=wanted)
+        return known is None or not lasts or not known.covers(asked)
 
     def note_crowd(self, stream: Stream, until: int) -> None:
         if (there := self.rows.get(stream.stream_key)) is not None:
@@ -398,6 +412,35 @@ class MemoryStreams(StreamStore):
             self.version_of(allowed_topic),
             [stream for stream in self.rows.values() if stream.allowed_topic == allowed_topic],
         )
+
+
+class MemoryHistory(HistoryStore):
+    """Points in a dict: (series, time of the item) -> what it holds. `fails` raises, `calls` counts what is asked."""
+
+    def __init__(self) -> None:
+        self.items: dict[tuple[Series, int], tuple[Point, ...]] = {}
+        self.calls = 0
+        self.fails = False
+
+    def _asked(self) -> None:
+        self.calls += 1
+        if self.fails:
+            raise Unavailable("no store")
+
+    def add(self, series: Series, point: Point, expires_at: int) -> None:
+        self._asked()
+        there = self.items.get((series, point.start_ms))
+        self.items[series, point.start_ms] = (point if there is None else merged(there[0], point),)
+
+    def write(self, groups: Sequence[Group]) -> None:
+        self._asked()
+        for group in groups:
+            self.items[group.series, group.first_ms] = tuple(group.points)
+
+    def read(self, series: Series, from_ms: int, to_ms: int, *, consistent: bool = False) -> Iterator[Point]:
+        self._asked()
+        for start_ms in sorted((at for of, at in self.items if of == series and from_ms <= at <= to_ms), reverse=True):
+            yield from reversed(self.items[series, start_ms])
 
 
 class MemoryLastValues(LastValueStore):

@@ -47,7 +47,7 @@ _RATES = dict.fromkeys(
         "DATASOURCE_TOKEN_MINT_RATE_LIMIT_SHARE_TOKEN_PER_MIN",
         "REALTIME_MAX_CLIENT_CONNECTIONS_PER_IP",
     ),
-    "500",
+    "1000",
 )
 _LIMITS = {**_RATES, "REALTIME_MAX_CONNECTIONS_PER_DASHBOARD": "250"}
 _NUMBERS, _ADDRESSES = count(1), count(1)
@@ -98,7 +98,9 @@ class World:
         return str(self.admin.ok("POST", "/api/credential-profiles", body)["id"])
 
     def document(self) -> dict[str, Any]:
-        return document("T", [mqtt("t", self.broker, "demo/x"), mqtt("members", self.members_broker, "demo/y")])
+        kept = mqtt("t", self.broker, "demo/x")
+        kept["settings"]["history"] = {"seconds": 60, "everyMs": 1000}
+        return document("T", [kept, mqtt("members", self.members_broker, "demo/y")])
 
     def dashboard(self, visibility: str) -> dict[str, Any]:
         """A dashboard of the owner, whose ACL has those whom `CALLERS` says and one more."""
@@ -168,9 +170,10 @@ class Example:
         body: made when the request is.
         path: values of the route's parameters; those of the dashboard and its share token are filled in.
         note: what is special, where a route has several examples.
+        query: what follows the path, made when the request is.
+        bearer: makes the token that is sent instead of the caller's login.
         by_dashboard: it is made for a dashboard of each visibility. It is, when the route names one.
         service: the service token is sent, instead of the caller's login.
-        query: what comes behind the path.
         changes: what the call may change is made anew after it succeeded.
         ends_login: the caller needs a new login after it succeeded.
     """
@@ -178,9 +181,10 @@ class Example:
     body: Body = lambda call: None
     path: Mapping[str, Callable[[Call], str]] = field(default_factory=dict)
     note: str = ""
+    query: str = ""
+    bearer: Callable[[Call], str | None] | None = None
     by_dashboard: bool = False
     service: bool = False
-    query: str = ""
     changes: bool = True
     ends_login: bool = False
 
@@ -258,6 +262,10 @@ EXAMPLES: Mapping[str, tuple[Example, ...]] = {
         ),
     ),
     "GET /api/realtime": (Example(),),
+    "GET /api/dashboards/{dashboard_id}/history": (
+        Example(query="?datasourceId=t", note="with the caller's login"),
+        Example(query="?datasourceId=t", note="with the session token that the caller gets", bearer=Call.session_token),
+    ),
     "GET /api/operations/audit": (Example(),),
     "GET /api/healthz": (
         Example(),
@@ -350,6 +358,8 @@ def _made(call: Call, route: str, example: Example, *, again: bool = True) -> st
     body = example.body(call)
     service = Api(call.world.nobody.handler, call.world.nobody.env, SECRETS["GATEWAY_SERVICE_TOKEN_ARN"])
     api = service if example.service else call.api
+    if example.bearer is not None:
+        api = Api(api.handler, api.env, example.bearer(call))
     status, answer = api(method, path.format(**values) + example.query, body, if_match='"1"')
     if status < 400:
         if method != "GET" and example.changes:

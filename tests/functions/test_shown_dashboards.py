@@ -40,7 +40,7 @@ class Scene:
                         "headers": HEADERS,
                         "credentialProfileId": self.credential,
                         "staleAfterSeconds": 60,
-                        "history": {"seconds": 3600, "everyMs": 1000},
+                        "history": {"seconds": 3600, "everyMs": 2000},
                     },
                 },
                 {"id": "mqtt", "type": "mqtt", "settings": {"brokerProfileId": self.broker, "topic": "demo/topic"}},

@@ -158,7 +158,7 @@ FULL: dict[str, Any] = {
                 "headers": {"X-Plant": "secret"},
                 "credentialProfileId": "secret",
                 "staleAfterSeconds": 60,
-                "history": {"seconds": 600, "everyMs": 1000, "from": "secret"},
+                "history": {"seconds": 600, "everyMs": 1000},
             },
         },
         {"id": "b", "type": "mqtt", "settings": {"brokerProfileId": "secret", "topic": "secret/topic"}},
@@ -226,11 +226,13 @@ def test_the_projection_is_a_document_and_its_own_projection() -> None:
 
 
 def test_a_value_of_another_kind_is_not_shown() -> None:
-    settings = {"staleAfterSeconds": "secret", "history": {"seconds": {"url": "secret"}, "everyMs": True}}
+    settings: dict[str, object] = {"staleAfterSeconds": "secret"}
     source = {"id": "a", "type": "sse", "title": {"url": "secret"}, "settings": settings}
     document = check_document(
         FULL | {"datasources": [source], "panes": ["secret", {"title": ["secret"], "widgets": 1}]}
     )
+    # As it may have been stored before a history was checked.
+    settings["history"] = {"seconds": {"url": "secret"}, "everyMs": True, "from": "secret"}
     viewed = document_for_viewers(document)
     assert viewed["datasources"] == [{"id": "a", "type": "sse", "settings": {"history": {}}}]
     assert viewed["panes"] == [{}]

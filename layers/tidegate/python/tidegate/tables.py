@@ -118,6 +118,7 @@ SUBSCRIPTIONS = Table(
 )
 STREAMS = Table("streams", Key("source"), Key("stream_key"), ttl=True)
 LAST_VALUES = Table("last_values", Key("stream_key"), Key("topic"), ttl=True)
+HISTORY = Table("history", Key("series"), Key("start"), ttl=True)
 LIMITERS = Table("limiters", Key("key"), ttl=True)
 
 ALL_TABLES = (
@@ -131,5 +132,6 @@ ALL_TABLES = (
     SUBSCRIPTIONS,
     STREAMS,
     LAST_VALUES,
+    HISTORY,
     LIMITERS,
 )

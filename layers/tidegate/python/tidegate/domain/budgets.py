@@ -58,6 +58,11 @@ def new_subscriptions(subscriptions: int) -> int:
     return CHANGES * subscriptions
 
 
+def history_reads(subscriptions: int) -> int:
+    """Reads of a history that one page may need in a minute: as often as it may begin a subscription."""
+    return new_subscriptions(subscriptions)
+
+
 class ConnectionRoom(NamedTuple):
     """How many subscriptions a connection may have, and begin.
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from tidegate.domain import history
 from tidegate.domain.identifiers import MAX_IDENTIFIER
 from tidegate.domain.plain_secrets import has_user_info, names_secret, secret_parameters
 from tidegate.errors import InvalidInput
@@ -123,6 +124,8 @@ def _check_settings(settings: Any, path: str, problems: list[tuple[str, str]]) -
         profile_id = settings.get(name)
         if isinstance(profile_id, str) and len(profile_id.strip()) > MAX_IDENTIFIER:
             problems.append((f"{path}.{name}", f"at most {MAX_IDENTIFIER} characters"))
+    if "history" in settings and (wrong := history.problem(settings["history"])) is not None:
+        problems.append((f"{path}.history{wrong[0]}", wrong[1]))
     for name in ("headers", "requestHeaders"):
         _check_headers(settings.get(name), f"{path}.{name}", problems)
     for name, value in settings.items():

@@ -1,6 +1,7 @@
 """Intents: the canonical, checked description of what a datasource connects to.
 
-An intent is a flat mapping in a fixed order of keys. At its end are the connection revisions of the profiles it uses.
+An intent is a flat mapping in a fixed order of keys. At its end are the connection revisions of the profiles it uses,
+and the history that the datasource asks for, if any.
 Its hash goes into session tokens and subscriptions. When the datasource or a profile's URL changes, the hash
 changes too, and tokens and subscriptions of the old intent end. A changed secret changes no intent. A remote API that
 mints session tokens hashes intents of its own.
@@ -38,6 +39,9 @@ IDLE_TIMEOUT_MS = (100, 300_000)
 KEEPALIVE_S = (5, 3600)
 
 Intent = Mapping[str, object]
+
+#: Keys of an intent that say who asks, and what is kept, not what is connected to.
+_NOT_CONNECTED_TO = frozenset({"dashboardId", "datasourceId", "historySeconds", "historyEveryMs"})
 
 
 class IntentDefaults(NamedTuple):
@@ -83,10 +87,10 @@ def build_intent(
         "datasourceId": str(datasource.get("id", "")),
     }
     if kind == "mqtt":
-        return head | _mqtt(settings, broker, credential, defaults)
+        return head | _mqtt(settings, broker, credential, defaults) | _history(settings)
     if kind in ("sse", "websocket"):
         idle = defaults.sse_idle_timeout_ms if kind == "sse" else defaults.websocket_idle_timeout_ms
-        return head | _http_stream(kind, settings, credential, idle)
+        return head | _http_stream(kind, settings, credential, idle) | _history(settings)
     raise NotFound("Datasource type is not supported by gateway")
 
 
@@ -96,11 +100,16 @@ def intent_hash(intent: Intent) -> str:
 
 
 def stream_key(intent: Intent) -> str:
-    """The key of the stream: SHA-256 (hex) of the intent without its dashboard and datasource.
+    """The key of the stream: SHA-256 (hex) of what `connection_of` gives.
 
     Equal intents of different dashboards have the same key, so they share one stream.
     """
-    return _digest({key: value for key, value in intent.items() if key not in ("dashboardId", "datasourceId")})
+    return _digest(connection_of(intent))
+
+
+def connection_of(intent: Intent) -> dict[str, object]:
+    """What an intent connects to: without its dashboard and datasource, and without the history it asks for."""
+    return {key: value for key, value in intent.items() if key not in _NOT_CONNECTED_TO}
 
 
 def profile_ids(datasource: Mapping[str, object]) -> tuple[str | None, str | None]:
@@ -230,6 +239,18 @@ def _http_stream(
     if credential is not None and credential_id is not None:
         intent["credentialRevision"] = credential.connection_revision
     return intent
+
+
+def _history(settings: Mapping[str, object]) -> dict[str, object]:
+    """Nothing without a history, so that the hash of an intent is the same as before there were any."""
+    history = settings.get("history")
+    if not isinstance(history, Mapping):
+        return {}
+    from tidegate.domain.history import problem  # here, because the gateway builds no intents
+
+    if problem(history) is not None:  # of a document that was stored before there were any
+        return {}
+    return {"historySeconds": history["seconds"], "historyEveryMs": history["everyMs"]}
 
 
 def _digest(value: Mapping[str, object]) -> str:

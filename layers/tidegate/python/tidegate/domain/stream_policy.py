@@ -7,16 +7,20 @@ no IoT rule would feed is refused, because otherwise it would just stay silent.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from tidegate.domain.destinations import serves
 from tidegate.domain.egress import EgressPolicy, check_url
-from tidegate.domain.intents import Intent, stream_key
+from tidegate.domain.intents import Intent, connection_of, stream_key
 from tidegate.domain.profiles import BrokerProfile, CredentialProfile, Transport
 from tidegate.domain.subscriptions import Stream
 from tidegate.domain.switches import disabled_text
 from tidegate.errors import Denied, PolicyBlocked
 from tidegate.protocol.topics import first_covering
+
+if TYPE_CHECKING:
+    from tidegate.domain.history import History
 
 
 class StreamPolicy(NamedTuple):
@@ -122,7 +126,17 @@ def stream_for(intent: Intent, broker: BrokerProfile | None, policy: StreamPolic
         allowed_topic=allowed_topic,
         topic_filter=topic_filter,
         last_requested_at=last_requested_at,
+        history=_history(intent, last_requested_at),
     )
+
+
+def _history(intent: Intent, now: int) -> History | None:
+    if "historySeconds" not in intent:
+        return None
+    from tidegate.domain.history import ASKED_S, of_intent  # here, because few ask for it and it slows cold starts
+
+    asked = of_intent(intent)
+    return None if asked is None else replace(asked, until=now + ASKED_S)
 
 
 def _relayed(intent: Intent, last_requested_at: int) -> Stream:
@@ -134,5 +148,6 @@ def _relayed(intent: Intent, last_requested_at: int) -> Stream:
         allowed_topic=None,
         topic_filter=None,
         last_requested_at=last_requested_at,
-        intent={key: value for key, value in intent.items() if key not in ("dashboardId", "datasourceId")},
+        intent=connection_of(intent),
+        history=_history(intent, last_requested_at),
     )

@@ -9,8 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from tidegate.domain.access import Claim, Refusal
+
+if TYPE_CHECKING:
+    from tidegate.domain.history import History
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +160,7 @@ class Stream:
         status_number: grows with every change of `connected` or `fault`.
         subscribes: how many there were since the count began; see `domain.crowds`.
         crowd_until: until when the stream's audience is marked as that of a crowd, epoch seconds.
+        history: what is kept of its values; None when nobody has asked for any.
     """
 
     stream_key: str
@@ -170,6 +175,7 @@ class Stream:
     status_number: int = 0
     subscribes: int = field(default=0, compare=False)
     crowd_until: int = field(default=0, compare=False)
+    history: History | None = None
 
     @property
     def relayed(self) -> bool:

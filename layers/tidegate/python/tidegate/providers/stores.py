@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tidegate.adapters.dynamodb.access import DynamoAccess, DynamoRemoteAccess
     from tidegate.adapters.dynamodb.client import DynamoDb
     from tidegate.adapters.dynamodb.connections import DynamoConnections
+    from tidegate.adapters.dynamodb.history import DynamoHistory
     from tidegate.adapters.dynamodb.profiles import DynamoProfiles
     from tidegate.adapters.dynamodb.relay_leases import DynamoRelayLeases
     from tidegate.adapters.dynamodb.streams import DynamoLastValues, DynamoStreams
@@ -68,6 +69,12 @@ class StoreProviders(ProcessProviders):
         from tidegate.adapters.dynamodb.relay_leases import DynamoRelayLeases
 
         return DynamoRelayLeases(self.db, self.table(tables.STREAMS))
+
+    @cached_property
+    def history(self) -> DynamoHistory:
+        from tidegate.adapters.dynamodb.history import DynamoHistory
+
+        return DynamoHistory(self.db, self.table(tables.HISTORY))
 
     @cached_property
     def last_values(self) -> DynamoLastValues:

@@ -269,7 +269,14 @@ class DynamoDb:
 
     def delete_many(self, table: str, keys: Sequence[Mapping[str, Any]]) -> None:
         """Delete items without a condition."""
-        pending = [{"DeleteRequest": {"Key": encode_item(key)}} for key in keys]
+        self._write_many(table, [{"DeleteRequest": {"Key": encode_item(key)}} for key in keys])
+
+    def put_many(self, table: str, items: Sequence[Mapping[str, Any]]) -> None:
+        """Write items whole, without a condition. Their keys all differ. When it fails, some may be written."""
+        self._write_many(table, [{"PutRequest": {"Item": encode_item(item)}} for item in items])
+
+    def _write_many(self, table: str, requests: Sequence[Mapping[str, Any]]) -> None:
+        pending = list(requests)
         patience = _Patience()
         while pending:
             batch, pending = pending[:_BATCH_WRITE], pending[_BATCH_WRITE:]
@@ -288,11 +295,12 @@ class DynamoDb:
         limit: int | None = None,
         start: Mapping[str, Any] | None = None,
         descending: bool = False,
+        consistent: bool = True,
     ) -> Iterator[Item]:
-        """Items of a partition in the order of their keys. Strongly consistent, except for an index, which may lag."""
+        """Items of a partition in the order of their keys. An index may lag, and so may a read for half the price."""
         request: dict[str, Any] = {
             "TableName": table,
-            "ConsistentRead": index is None,
+            "ConsistentRead": consistent and index is None,
             "ScanIndexForward": not descending,
             **expressions(values, None, KeyConditionExpression=condition),
         }

@@ -10,10 +10,12 @@ import json
 import random
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from tidegate.adapters.dynamodb.client import ConditionFailed, DynamoDb, Item
 from tidegate.domain.crowds import COUNTED_S
 from tidegate.domain.subscriptions import MOST_TOPICS, Fault, LastValue, Stream
+from tidegate.errors import Unavailable
 from tidegate.ports.gateway import (
     SETTLE_S,
     WAITS_MS,
@@ -23,6 +25,9 @@ from tidegate.ports.gateway import (
     StreamStore,
     Verdict,
 )
+
+if TYPE_CHECKING:
+    from tidegate.domain.history import History
 
 #: How long a stream is kept after its last subscribe, seconds. Subscriptions end within two hours, so after a day it
 #: has none.
@@ -34,6 +39,7 @@ VALUE_LIFE_S = 7 * 86_400
 #: Sort key of a source's version.
 _VERSION = "!version"
 _RELAY = "relay"
+_TOUCH = "SET #last_requested_at = :requested, #ttl = :ttl"
 _TOUCHED = "attribute_exists(#registered) AND #last_requested_at <= :requested"
 #: Copies of an allowed topic's version. It is read, strongly consistent, for every device message, and DynamoDB serves
 #: 3,000 such reads a second of a partition. Four are more than the 10,000 messages a second that API Gateway sends.
@@ -57,31 +63,39 @@ class DynamoStreams(StreamStore):
     def touch(self, stream: Stream) -> Stream:
         key = {"source": _source(stream.allowed_topic), "stream_key": stream.stream_key}
         touched = {"requested": stream.last_requested_at, "ttl": stream.last_requested_at + STREAM_LIFE_S}
+        update, condition = _TOUCH, f"{_TOUCHED} AND #counted_from > :began"
+        values: Item = {**touched, "one": 1, "began": stream.last_requested_at - COUNTED_S}
+        if stream.history is not None:  # in the same write, unless more is asked for than before
+            update += ", #history_until = :until"
+            condition += " AND #history_until > :requested"
+            condition += " AND #history_seconds >= :seconds AND #history_every_ms <= :every"
+            values |= _asked(stream.history)
         try:
-            item = self._db.update(
-                self._table,
-                key,
-                "SET #last_requested_at = :requested, #ttl = :ttl ADD #subscribes :one",
-                f"{_TOUCHED} AND #counted_from > :began",
-                {**touched, "one": 1, "began": stream.last_requested_at - COUNTED_S},
-                returning=True,
-            )
+            update += " ADD #subscribes :one"
+            item = self._db.update(self._table, key, update, condition, values, returning=True)
         except ConditionFailed as failed:
             known = failed.item or {}
             if "registered" not in known:
-                return _stream(self._register(key, stream, touched))
-            item = self._count_anew(key, touched) or known
+                return _stream(self._kept(key, stream, self._register(key, stream, touched)))
+            item = self._kept(key, stream, self._touched(key, touched, known))
         if stream.allowed_topic is None and not item.get("connected"):
             self._move(key["source"])
         return _stream(item)
 
-    def _count_anew(self, key: Item, touched: Item) -> Item | None:
-        """Begin another count of subscribes. None when that was not why the touch failed: it was requested later."""
-        update = "SET #last_requested_at = :requested, #ttl = :ttl, #counted_from = :requested, #subscribes = :one"
+    def _touched(self, key: Item, touched: Item, known: Item) -> Item:
+        """Touch a stream whose history is looked at later, and begin another count of subscribes where one is over."""
+        anew = known.get("counted_from", 0) <= touched["requested"] - COUNTED_S
+        counts = ", #counted_from = :requested, #subscribes = :one" if anew else " ADD #subscribes :one"
         try:
-            return self._db.update(self._table, key, update, _TOUCHED, {**touched, "one": 1}, returning=True)
-        except ConditionFailed:
-            return None
+            return (
+                self._db.update(self._table, key, f"{_TOUCH}{counts}", _TOUCHED, {**touched, "one": 1}, returning=True)
+                or known
+            )
+        except ConditionFailed as failed:
+            return failed.item or known  # it was requested later
+
+    def _kept(self, key: Item, stream: Stream, item: Item) -> Item:
+        return item if stream.history is None else self._keep(key, stream, stream.history, item)
 
     def _register(self, key: Item, stream: Stream, touched: Item) -> Item:
         """Write the stream, then move every copy of the version, then note that all is done. If this process dies in
@@ -99,6 +113,35 @@ class DynamoStreams(StreamStore):
         self._db.update(self._table, key, update, values=touched | fields)
         self._move(key["source"])
         return self._db.update(self._table, key, "SET #registered = :yes", values={"yes": True}, returning=True)
+
+    def _keep(self, key: Item, stream: Stream, asked: History, known: Item) -> Item:
+        """Note the history that is asked for, together with what others have asked for, and move the version.
+
+        A process that dies in between leaves a version that has not moved. Then the bridge and the relay see the note
+        within a minute, when they read the streams anyway.
+        """
+        for _ in range(_ROUNDS):
+            there = _history(known)
+            lasts = there is not None and there.until > stream.last_requested_at
+            if there is not None and lasts and there.covers(asked) and there.until >= asked.until:
+                return known
+            wanted = there.along_with(asked) if there is not None and lasts else asked
+            values: Item = _asked(wanted)
+            unchanged = "attribute_not_exists(#history_until)"
+            if there is not None:
+                values |= {"was_until": there.until, "was_seconds": there.seconds, "was_every": there.every_ms}
+                unchanged = "#history_until = :was_until AND #history_seconds = :was_seconds"
+                unchanged += " AND #history_every_ms = :was_every"
+            update = "SET #history_until = :until, #history_seconds = :seconds, #history_every_ms = :every"
+            condition = f"attribute_exists(#registered) AND {unchanged}"
+            try:
+                item = self._db.update(self._table, key, update, condition, values, returning=True)
+            except ConditionFailed as failed:
+                known = failed.item or {}
+                continue
+            self._move(key["source"])
+            return item
+        raise Unavailable("The history of a stream could not be noted", code="store_busy")
 
     def _move(self, source: str) -> None:
         for copy in range(_copies(source)):
@@ -157,6 +200,19 @@ class DynamoStreams(StreamStore):
         version = self.version_of(allowed_topic)  # first: then the streams are at least as new
         items = self._db.query(self._table, "#source = :source", {"source": _source(allowed_topic)})
         return SourceStreams(version, [_stream(item) for item in items if item["stream_key"] != _VERSION])
+
+
+def _asked(history: History) -> Item:
+    return {"until": history.until, "seconds": history.seconds, "every": history.every_ms}
+
+
+def _history(item: Item) -> History | None:
+    """What is kept of a stream; None when nobody has asked for any."""
+    if "history_until" not in item:
+        return None
+    from tidegate.domain.history import History  # here, because few streams have one and it slows cold starts
+
+    return History(item["history_seconds"], item["history_every_ms"], item["history_until"])
 
 
 def _source(allowed_topic: str | None) -> str:
@@ -370,4 +426,5 @@ def _stream(item: Item) -> Stream:
         status_number=item.get("status_number", 0),
         subscribes=item.get("subscribes", 0),
         crowd_until=item.get("crowd_until", 0),
+        history=_history(item),
     )

@@ -35,6 +35,11 @@ from tidegate.protocol import messages, strict_json
 from tidegate.usecases.gateway.authorizer import LocalAuthorizer
 from tidegate.usecases.limits.rate_limits import RateLimits, stored_address
 
+#: Keys of an intent that other gateways are not shown: they keep no history.
+_NOT_SHOWN = frozenset(
+    {"dashboardId", "datasourceId", "brokerRevision", "credentialRevision", "historySeconds", "historyEveryMs"}
+)
+
 
 class Introspect:
     """Answers, for a session token, with the intent that its holder may stream, secrets included.
@@ -74,11 +79,7 @@ class Introspect:
         claim = admitted.claim
         intent = self._authorizer.intent(claim)
         broker, credential = self._authorizer.profiles_of(intent, member=admitted.member)
-        shown: dict[str, Any] = {
-            key: value
-            for key, value in intent.items()
-            if key not in ("dashboardId", "datasourceId", "brokerRevision", "credentialRevision")
-        }
+        shown: dict[str, Any] = {key: value for key, value in intent.items() if key not in _NOT_SHOWN}
         secret: Mapping[str, str] = {}
         if credential is not None and credential.type is not CredentialType.NONE:
             sealed = self._profiles.sealed_secret(credential.profile_id)

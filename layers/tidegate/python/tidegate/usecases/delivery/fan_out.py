@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from tidegate.domain.client_queues import Frame
 from tidegate.domain.crowds import parts
 from tidegate.domain.subscriptions import Fault, LastValue, Stream, Subscription
+from tidegate.errors import Unavailable
 from tidegate.ports.delivery import CrowdQueue, Delivery
 from tidegate.ports.gateway import LastValueStore, Verdict
 from tidegate.ports.runtime import Clock, Observer
@@ -58,6 +59,7 @@ class FanOut:
         observer: Observer,
         interval: Interval | None = None,
         crowds: CrowdQueue | None = None,
+        keep: Callable[[Stream, LastValue], object] | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
         """`send` is a `OneShotSender` or a `BackgroundSender`. `max_message_bytes`: largest frame.
@@ -65,6 +67,7 @@ class FanOut:
         Args:
             interval: keeps values of a topic apart; None sends each at once.
             crowds: where the parts of an audience are asked for that is not read as a whole. None where each is.
+            keep: keeps the values of streams with a history: see `keep_history`. It may raise `Unavailable`.
             chance: as for `TopicCap`.
         """
         self._audiences = audiences
@@ -75,6 +78,7 @@ class FanOut:
         self._observer = observer
         self._interval = interval
         self._crowds = crowds
+        self._keep = keep
         self._cap_topics = TopicCap(last_values, chance, observer)
 
     def deliver(self, stream: Stream, value: LastValue) -> Delivered:
@@ -83,7 +87,8 @@ class FanOut:
         A value that is older than the stored one is dropped.
 
         Raises:
-            Unavailable: a store did not answer, and nothing was sent.
+            Unavailable: a store did not answer, and nothing was sent. Or the value was sent, and its history could not
+                be written. The message is to be handled again.
         """
         # The payload alone is too large for any frame. Whole frames are checked again, for each datasource id.
         if len(value.payload.encode("utf-8", "surrogatepass")) > self._max_bytes:
@@ -91,15 +96,32 @@ class FanOut:
         wanted = self._stored(stream, value)
         if wanted is Verdict.OUTDATED:
             self._observer.count("messages_outdated")
+            # A late message may be a repetition, because its history could not be written.
+            if (failure := self._kept(stream, value)) is not None:
+                raise failure
             return Delivered({}, outdated=True)
         if value.topic is not None:
             self._cap_topics(stream.stream_key, value.topic)
         if not isinstance(wanted, LastValue):
             self._observer.count("messages_conflated")
             return Delivered({})
+        failure = self._kept(stream, wanted)  # before it is sent, so that nobody has seen what is not kept
         delivered = self.send(stream, wanted)
         self._observer.count("messages_fanned_out")
+        if failure is not None:
+            raise failure
         return delivered
+
+    def _kept(self, stream: Stream, value: LastValue) -> Unavailable | None:
+        """Keep a value in the history, where there is one. Returns why that failed: viewers do not wait for it."""
+        if stream.history is None or self._keep is None:
+            return None
+        try:
+            self._keep(stream, value)
+        except Unavailable as error:
+            self._observer.count("history_not_written")
+            return error
+        return None
 
     def _stored(self, stream: Stream, value: LastValue) -> LastValue | Verdict:
         """Store a value. Returns what is to be sent now, or why nothing is."""

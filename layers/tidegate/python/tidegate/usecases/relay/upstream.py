@@ -13,12 +13,14 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from itertools import chain, islice, repeat
 from typing import TypeVar
 
 from tidegate.domain.backoff import delay_ms
 from tidegate.domain.conflation import Conflator
 from tidegate.domain.connects import HELD_S, Connects, Told
+from tidegate.domain.history import History
 from tidegate.domain.subscriptions import Fault, LastValue, Stream
 from tidegate.errors import Unavailable
 from tidegate.ports.gateway import LastValueStore
@@ -196,6 +198,10 @@ class Upstream:
         """
         self._requested_at = at
         self._requested.set()
+
+    def note_history(self, history: History | None) -> None:
+        """Note what is kept of the stream's values from now on."""
+        self._stream = replace(self._stream, history=history)
 
     def note_secret(self, revision: int | None) -> None:
         """Note the revision of the stored secret; None: its profile is gone.

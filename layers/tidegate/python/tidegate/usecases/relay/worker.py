@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from tidegate.domain.partitions import partition_of
@@ -383,6 +383,9 @@ class RelayWorker:
 
     async def _check_active(self, stream: Stream) -> None:
         active, now = self._active[stream.stream_key], self._clock.monotonic()
+        if stream.history != active.stream.history:
+            active.upstream.note_history(stream.history)
+            active.stream = replace(active.stream, history=stream.history)
         if stream.last_requested_at != active.stream.last_requested_at:
             active.stream, active.empty_since = stream, None
             active.upstream.requested(stream.last_requested_at)

@@ -1,0 +1,69 @@
+"""The short history of datasources that ask for one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import urlencode
+
+from local_stack.checks import expect, settled
+from local_stack.seed import LIVELY, OWN, Api, mqtt, stream
+from local_stack.smoke.client import Note, Smoke
+from local_stack.smoke.rows import row
+from local_stack.viewer import Viewer
+
+HISTORY = {"seconds": 600, "everyMs": 1000}
+#: How long the relay may take to write what it gathered, seconds: five, and the write on a busy machine.
+_WRITTEN_S = 15.0
+
+
+def read(smoke: Smoke, made: Mapping[str, Any], datasource: str, token: str, **query: str) -> list[dict[str, Any]]:
+    """All points of a datasource, the newest first."""
+    asked = urlencode({"datasourceId": datasource, **query})
+    api = Api(smoke.stack["edge_url"], token, smoke.address())
+    return list(api.call("GET", f"/api/dashboards/{made['id']}/history?{asked}")["points"])
+
+
+def board(smoke: Smoke) -> tuple[dict[str, Any], str]:
+    """A dashboard of a device and of a stream of the relay, both with a history, and a session token for it."""
+    sources = [
+        mqtt("device", smoke.stack["demo"]["brokers"]["public"], f"{OWN}/kept"),
+        stream("sse", smoke.upstreams["sse_url"] + LIVELY, datasource_id="relay"),
+    ]
+    for source in sources:
+        source["settings"]["history"] = HISTORY
+    editor = smoke.user("editor")
+    body = {"document": {"schemaVersion": 1, "title": "History", "datasources": sources}}
+    made: dict[str, Any] = editor.call("POST", "/api/dashboards", body)
+    return made, str(editor.call("POST", f"/api/dashboards/{made['id']}/session", {})["token"])
+
+
+async def watching(smoke: Smoke, made: Mapping[str, Any], token: str, names: Sequence[str]) -> Viewer:
+    viewer = await smoke.viewer()
+    for name in names:
+        ack = await viewer.subscribe(made["id"], name, token)
+        expect(ack["ok"], f"{ack}")
+    return viewer
+
+
+@row("history of a late viewer")
+async def test_late_viewer(smoke: Smoke, note: Note) -> None:
+    made, token = board(smoke)
+    first = await watching(smoke, made, token, ["device", "relay"])
+    for number in (5, 9, 2):
+        await smoke.publish(f"{OWN}/kept", str(number))
+    await first.data(2)
+    await first.received("relay", 5)
+    seen = first.live("relay")[-1]["seq"]
+    points = await asyncio.to_thread(read, smoke, made, "device", token)
+    least, most = min(point["least"] for point in points), max(point["most"] for point in points)
+    expect((least, most, points[0]["last"]) == (2, 9, 2), f"{points}")
+    shown: list[dict[str, Any]] = []
+
+    def written() -> bool:
+        shown[:] = read(smoke, made, "relay", token)
+        return bool(shown) and shown[0]["seq"] >= seen
+
+    await settled(written, _WRITTEN_S, "the points of the relay")
+    note(f"{len(points)} points of a device, {len(shown)} of the relay")
