@@ -147,6 +147,7 @@ class Bridge(Construct):
                 t.SUBSCRIPTIONS: ["GetItem", "BatchWriteItem"],
                 t.STREAMS: ["GetItem"],
                 t.LAST_VALUES: ["Query"],
+                t.HISTORY: ["Query"],
             },
             secrets={},
             environment={"CATCH_UP_QUEUE_URL": catch_ups.queue_url},

@@ -97,6 +97,7 @@ class Gateway(Construct):
                 ],
                 t.STREAMS: ["GetItem", "UpdateItem"],
                 t.LAST_VALUES: ["Query"],
+                t.HISTORY: ["Query"],
                 t.LIMITERS: ["UpdateItem"],
             },
             secrets={

@@ -106,5 +106,6 @@ def message_services(env: Mapping[str, str] | None = None) -> MessageServices:
         sender=container.sender,
         clock=container.clock,
         observer=container.observer,
+        recover=lambda: container.recover,
     )
     return MessageServices(handle_message, container.observer)

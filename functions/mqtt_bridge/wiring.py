@@ -162,5 +162,6 @@ def catch_up_services(env: Mapping[str, str] | None = None) -> CatchUpServices:
         end_connection=container.end_connection,
         clock=container.clock,
         observer=container.observer,
+        recover=lambda: container.recover,
     )
     return CatchUpServices(catch_up, container.observer)

@@ -118,7 +118,8 @@ class RelayRun:
             fan_out=self._executor.fan_out_of(stream),
             in_order=in_order,
             note=lambda connected, fault: (
-                self.relay.may_send() and container.streams.note_status(stream, connected, fault)
+                self.relay.may_send()
+                and container.streams.note_status(stream, connected, fault, at=int(container.clock.now()))
             ),
             reconnect_ms=(settings.reconnect_min_ms, settings.reconnect_max_ms),
             per_second=settings.max_updates_per_second,

@@ -50,6 +50,7 @@ from tidegate.usecases.gateway.authorizer import LocalAuthorizer
 from tidegate.usecases.gateway.connect import Connect, ConnectPolicy
 from tidegate.usecases.gateway.end_connection import EndConnection
 from tidegate.usecases.gateway.handle_message import HandleMessage
+from tidegate.usecases.gateway.recover import Recover
 from tidegate.usecases.gateway.subscribe import Subscribe, SubscribePolicy
 from tidegate.usecases.gateway.unsubscribe import Unsubscribe
 from tidegate.usecases.limits.connection_quota import ConnectionQuota
@@ -183,6 +184,7 @@ class GatewayContainer:
             ids=self.ids,
             observer=self.observer,
         )
+        self.recover = Recover(self.history, self.clock)
         self.handle = HandleMessage(
             max_message_bytes=4000,
             budget=self.new_budget(),
@@ -198,6 +200,7 @@ class GatewayContainer:
             sender=self.sender,
             clock=self.clock,
             observer=self.observer,
+            recover=lambda: self.recover,
         )
         self.audiences = Audiences(
             lambda stream_key: self.subscriptions.audience(stream_key, or_first_shard=True), self.clock
@@ -246,6 +249,7 @@ class GatewayContainer:
             end_connection=self.end_connection,
             clock=self.clock,
             observer=self.observer,
+            recover=lambda: self.recover,
         )
         self.profiles.by_broker["b"] = BrokerProfile("b", "b", Transport.IOT_CORE, allow_public_use=True)
         self.access.users["owner"] = UserAccess("owner", Role.EDITOR, True, 1)

@@ -579,8 +579,9 @@ def test_groups_are_read_point_by_point(stores: Stores) -> None:
     assert kept(stores, Series("k", "59")) == points[:1]
 
 
+@pytest.mark.parametrize("next_payload", ["9", "1", "5"])
 @pytest.mark.parametrize("ahead", [0, 1, 2, 3])
-def test_whatever_others_write_meanwhile_a_bucket_is_right(stores: Stores, ahead: int) -> None:
+def test_whatever_others_write_meanwhile_a_bucket_is_right(stores: Stores, ahead: int, next_payload: str) -> None:
     """The guess of what a process has seen is wrong, in each of its forms."""
     stores.history.add(SERIES, a_point(1000, "5"), 100)
     other = [a_point(1010, "50"), a_point(1011, "-50"), a_point(1012, "5"), a_point(1013, '"x"')][ahead]
@@ -588,7 +589,7 @@ def test_whatever_others_write_meanwhile_a_bucket_is_right(stores: Stores, ahead
         DynamoHistory(stores.history._db, stores.history._table).add(SERIES, other, 100)
     else:
         stores.history.add(SERIES, other, 100)
-    values = [("9", 1005), ("1", 1020), ("20", 1021), ("5", 1022), ("4", 1001)]
+    values = [(next_payload, 1015), ("9", 1005), ("1", 1020), ("20", 1021), ("5", 1022), ("4", 1001)]
     for payload, at_ms in values:
         stores.history.add(SERIES, a_point(at_ms, payload), 100)
     numbers = [5, 9, 1, 20, 4] + ([] if other.least is None else [other.least])

@@ -83,6 +83,7 @@ def frames() -> dict[str, str]:
     return {
         **_watching(),
         **_topics(),
+        **_recovered(),
         **_refused(),
         **_limited(),
         **_ended("revoked", lambda scene: scene.container.revoke()),
@@ -127,6 +128,28 @@ def _topics() -> dict[str, str]:
     at_ms = round(container.clock.now() * 1000) + 1
     container.fan_out.deliver(stream, LastValue("null", at_ms, "", "a/north", deleted=True))
     (found["data deleted"],) = scene.taken()
+    return found
+
+
+def _recovered() -> dict[str, str]:
+    """A viewer who was away, of a datasource with a history."""
+    scene, found = Scene(), {}
+    container = scene.container
+    container.add_datasource("kept", "a/b", history={"seconds": 600, "everyMs": 1000})
+    scene.subscribes("kept")
+    container.clock.advance(10)
+    container.publish(b"21.5")
+    since = json.loads(scene.taken()[-1])["seq"]
+    scene.says(type="unsubscribe", requestId="r-2", datasourceId="kept")
+    for payload in (b"19", b"23.50"):
+        container.clock.advance(0.6)
+        container.publish(payload)
+    scene.taken()
+    asked = {"dashboardId": DASHBOARD, "datasourceId": "kept", "sessionToken": container.token("kept")}
+    found["subscribe since"] = scene.says(type="subscribe", requestId="r-3", **asked, since=since)
+    found["ack recovered"], _, found["history"], _ = scene.taken()
+    container.catch_up(container.catch_ups.queued[-1])
+    found["history end"] = scene.taken()[-1]
     return found
 
 

@@ -14,6 +14,7 @@ from pydantic.alias_generators import to_camel
 
 from tests.docs.frames import PAGE, frames, shown, written
 from tests.docs.pages import REFERENCE, code_words, headings, rows, section
+from tidegate.domain.history import point_of
 from tidegate.protocol import batches, messages
 from tidegate.protocol.messages import BadMessage, EndReason, ErrorCode, Status
 
@@ -28,6 +29,7 @@ CLIENT = {
 #: The type in a client's message, where it is not the message's name.
 TYPES = {"subscribeSeveral": "subscribe"}
 NOW = 1_800_000_000.0
+SEQ = "001800000000000-m"
 
 
 def validator(name: str) -> Draft7Validator:
@@ -65,7 +67,7 @@ def server_frames() -> dict[str, list[dict[str, Any]]]:
     """Frames of each kind, with the fewest fields and with the most."""
     ack, code, why = messages.ack(None, None, NOW), ErrorCode.AUTH_FAILED, EndReason.EXPIRED
     return {
-        "ack": [ack, messages.refused("r", "d", code, "m", NOW, True, 1)],
+        "ack": [ack, messages.refused("r", "d", code, "m", NOW, True, 1), messages.ack("r", "d", NOW, True)],
         "status": [
             messages.status("d", Status.CONNECTED, NOW),
             messages.status("d", Status.ERROR, NOW, code, "m", why),
@@ -77,6 +79,11 @@ def server_frames() -> dict[str, list[dict[str, Any]]]:
             json.loads(messages.data("d", "1", NOW, "7")),
             json.loads(messages.data("d", "{}", NOW, "7", retained=True)),
             json.loads(messages.data("d", "null", NOW, "7", topic="a/b", deleted=True)),
+        ],
+        "history": [
+            json.loads(messages.history("d", [], NOW)),
+            json.loads(messages.history("d", [point_of("1", 1, SEQ, 1000).encode()], NOW, topic="a/b")),
+            json.loads(messages.history("d", [], NOW, recovered=True)),
         ],
         "batch": [json.loads(batches.joined([messages.encode(ack), messages.encode(ack)]))],
     }
@@ -129,6 +136,8 @@ def test_client_messages_have_the_fields_of_the_code(name: str) -> None:
     assert SCHEMAS[name]["properties"].keys() == {"type", *fields}
     message: dict[str, Any] = {"type": TYPES.get(name, name)}
     message |= {field: ["x"] if field.endswith("Ids") else "x" for field in fields}
+    if "since" in fields:
+        message["since"] = {"x": SEQ} if "datasourceIds" in fields else SEQ
     assert type(messages.parse(json.dumps(message), 1000, NOW)) is CLIENT[name]
     for left_out in fields:
         shorter = {key: value for key, value in message.items() if key != left_out}

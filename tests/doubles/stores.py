@@ -384,12 +384,18 @@ class MemoryStreams(StreamStore):
         there = self.rows.get(stream_key)
         return there if there is not None and there.relayed else None
 
-    def note_status(self, stream: Stream, connected: bool, fault: Fault | None = None) -> bool:
+    def note_status(
+        self, stream: Stream, connected: bool, fault: Fault | None = None, *, at: int | None = None
+    ) -> bool:
         there = self.rows.get(stream.stream_key)
         if there is None or (there.connected, there.fault) == (connected, fault):
             return False
         self.rows[stream.stream_key] = replace(
-            there, connected=connected, fault=fault, status_number=there.status_number + 1
+            there,
+            connected=connected,
+            connected_at=at if connected and at is not None else there.connected_at,
+            fault=fault,
+            status_number=there.status_number + 1,
         )
         return True
 

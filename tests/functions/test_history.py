@@ -15,13 +15,16 @@ from functions.api.main import make_handler as api_handler
 from functions.api.wiring import api_services
 from local_stack.seed import document, mqtt
 from ops.admin import first_admin
-from tests.functions.events import request
+from tests.deployment import aws
+from tests.functions.events import event, request
 from tests.functions.test_api import PASSWORD, Api, person
 from tests.functions.test_gateway import Gateway, gateway_over
 from tests.servers.management import ManagementServer
+from tests.settling import settle
 from tidegate.domain.history import Point
 from tidegate.ports.history import Group, Series
 from tidegate.providers.control_plane import ControlPlaneProviders
+from tidegate.usecases.gateway import recover
 
 HISTORY = {"seconds": 600, "everyMs": 1000}
 
@@ -228,3 +231,38 @@ def test_a_viewer_reads_what_their_own_datasource_asks_for(board: Board, gateway
     assert status == 200 and [point["last"] for point in answer["points"]] == [1]
     assert (answer["everyMs"], answer["seconds"]) == (30_000, 30)
     assert [point["last"] for point in board.points(board.session())] == [1, 7]
+
+
+def test_a_viewer_who_was_away_is_sent_what_came(
+    gateway: Gateway, board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recover, "_KNOWN_S", 0)
+    # A second later, because a history is known to be whole from a whole second on.
+    began = int(time.time())
+    settle(lambda: time.time() >= began + 1, 2)
+    gateway.publish(b"1")
+    since = [frame for frame in gateway.frames("c1=") if frame["type"] == "data"][-1]["seq"]
+    gateway.publish(b"5")
+    gateway.publish(b"3")
+    gateway.open("c2=")
+    asked = {"type": "subscribe", "requestId": "r", "dashboardId": board.id, "sessionToken": board.session()}
+    gateway.say("c2=", asked | {"datasourceIds": ["t", "none"], "since": {"t": since, "none": since}})
+    acks = {frame["datasourceId"]: frame["recovered"] for frame in gateway.frames("c2=") if frame["type"] == "ack"}
+    assert acks == {"t": True, "none": False}
+    (sent,) = [frame for frame in gateway.frames("c2=") if frame["type"] == "history"]
+    assert (sent["points"][-1]["most"], sent["points"][-1]["last"]) == (5, 3)
+    gateway.publish(b"4")
+    queue, url = aws(gateway.env["AWS_ENDPOINT_URL"], "sqs"), gateway.env["CATCH_UP_QUEUE_URL"]
+    bodies: list[str] = []
+
+    def received() -> bool:
+        found = queue.receive_message(QueueUrl=url, WaitTimeSeconds=1, MaxNumberOfMessages=10).get("Messages", [])
+        bodies.extend(message["Body"] for message in found)
+        return any("recovering" in body for body in bodies)
+
+    settle(received, 20)
+    records = event("sqs_catch_up")
+    records["Records"] = [{**records["Records"][0], "body": body} for body in bodies if "recovering" in body]
+    assert gateway.catch_up(records, None) == {"batchItemFailures": []}
+    *_, points, end = [frame for frame in gateway.frames("c2=") if frame["type"] == "history"]
+    assert (points["points"][-1]["last"], end["end"], end["recovered"]) == (4, True, True)

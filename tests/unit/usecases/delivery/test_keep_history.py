@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from threading import Thread
 
@@ -13,7 +14,7 @@ from tests.doubles.stores import MemoryHistory
 from tidegate.domain.history import History, Point
 from tidegate.domain.subscriptions import MOST_TOPICS, LastValue, Stream
 from tidegate.errors import Unavailable
-from tidegate.ports.history import SPAN_MS, Series
+from tidegate.ports.history import SPAN_MS, Group, Series
 from tidegate.usecases.delivery import keep_history
 from tidegate.usecases.delivery.keep_history import KeepInBatches
 from tidegate.usecases.gateway.stream_history import points_of
@@ -179,6 +180,26 @@ def test_a_group_spans_some_seconds_at_most_however_late_it_is_written() -> None
     relay.keep.write()
     spans = [points[-1].last_ms - first_ms for (_, first_ms), points in relay.history.items.items()]
     assert len(spans) == 3 and max(spans) < SPAN_MS and len(relay.shown()) == 40
+
+
+def test_groups_of_a_series_are_written_one_after_the_other() -> None:
+    """Who sees a group has to see those before it: a batch is written in no order."""
+    relay, calls = Relay(), list[list[tuple[str | None, int]]]()
+    write = relay.history.write
+
+    def noted(groups: Sequence[Group]) -> None:
+        calls.append([(group.series.topic, group.first_ms) for group in groups])
+        write(groups)
+
+    relay.history.write = noted  # type: ignore[method-assign]
+    for _ in range(40):
+        relay.say("1", topic="a", after_s=0.5)
+        relay.say("1", topic="b", after_s=0.5)
+    relay.keep.write()
+    assert len(calls) == 3 and all(len({topic for topic, _ in call}) == len(call) for call in calls)
+    assert [at for call in calls for topic, at in call if topic == "a"] == sorted(
+        at for (series, at) in relay.history.items if series.topic == "a"
+    )
 
 
 def test_a_stream_without_a_history_starts_no_thread() -> None:

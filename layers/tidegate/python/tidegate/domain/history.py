@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tidegate.protocol.messages import timestamp
@@ -38,11 +38,13 @@ class History:
         seconds: how long a point is kept.
         every_ms: length of a bucket, milliseconds.
         until: until when values are kept, epoch seconds.
+        since: from when on all that is as old as `seconds` at most is there, epoch seconds.
     """
 
     seconds: int
     every_ms: int
     until: int = 0
+    since: int = 0
 
     def covers(self, asked: History) -> bool:
         """Whether it keeps enough for what is asked."""
@@ -50,8 +52,11 @@ class History:
 
     def along_with(self, asked: History) -> History:
         """The longer and the finer of both. So the datasources of a stream share one history."""
+        since = self.since
+        if asked.seconds > self.seconds:  # what is older than before is gone already
+            since = max(since, asked.since - self.seconds)
         return History(
-            max(self.seconds, asked.seconds), min(self.every_ms, asked.every_ms), max(self.until, asked.until)
+            max(self.seconds, asked.seconds), min(self.every_ms, asked.every_ms), max(self.until, asked.until), since
         )
 
 
@@ -99,6 +104,26 @@ class Point:
         text = json.dumps(told, separators=(",", ":"))[:-1]
         last = "" if self.last is None else f',"last":{self.last}'
         return f'{text}{last},"seq":{json.dumps(self.seq)}}}'
+
+
+@dataclass(frozen=True, slots=True)
+class Recovering:
+    """What a viewer who was away is still to be sent.
+
+    Attributes:
+        seconds, every_ms: what the datasource asks for.
+        since: the `seq` of the newest value that the viewer had.
+        sent: topic, or `""`, to the `seq` of the newest point that the viewer was sent.
+        recovered: whether nothing is known to be missing.
+        looks: how often a catch-up has looked for the rest.
+    """
+
+    seconds: int
+    every_ms: int
+    since: str
+    sent: Mapping[str, str] = field(default_factory=dict)
+    recovered: bool = True
+    looks: int = 0
 
 
 def ms_of(seq: str) -> int:

@@ -136,7 +136,7 @@ def _history(intent: Intent, now: int) -> History | None:
     from tidegate.domain.history import ASKED_S, of_intent  # here, because few ask for it and it slows cold starts
 
     asked = of_intent(intent)
-    return None if asked is None else replace(asked, until=now + ASKED_S)
+    return None if asked is None else replace(asked, until=now + ASKED_S, since=now)
 
 
 def _relayed(intent: Intent, last_requested_at: int) -> Stream:

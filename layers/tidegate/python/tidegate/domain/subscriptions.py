@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from tidegate.domain.access import Claim, Refusal
 
 if TYPE_CHECKING:
-    from tidegate.domain.history import History
+    from tidegate.domain.history import History, Recovering
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +156,7 @@ class Stream:
         last_requested_at: epoch seconds of the last subscribe.
         intent: what the relay connects to, without dashboard and datasource, and without a secret; None for IoT Core.
         connected: whether the relay last reported that its upstream is connected.
+        connected_at: since when, epoch seconds, as far as the relay said it.
         fault: why it is not connected, as the relay reported last; None when it did not say.
         status_number: grows with every change of `connected` or `fault`.
         subscribes: how many there were since the count began; see `domain.crowds`.
@@ -176,6 +177,7 @@ class Stream:
     subscribes: int = field(default=0, compare=False)
     crowd_until: int = field(default=0, compare=False)
     history: History | None = None
+    connected_at: int | None = None
 
     @property
     def relayed(self) -> bool:
@@ -250,6 +252,7 @@ class CatchUpRequest:
         seen: the order of the value that the viewer was sent, by topic; under `""` where a stream has no topics. A
             topic that is not named counts as not seen.
         topics: those of which something may have been missed; None when it may be any.
+        recovering: of a viewer who was away: what is still to be sent of the history.
         told: the stream's `status_number` when the viewer was told its status; `TOLD_ALL` when no status can have been
             missed; None when it is not known what the viewer was told.
     """
@@ -260,3 +263,4 @@ class CatchUpRequest:
     seen: Mapping[str, tuple[int, str]] = field(default_factory=dict)
     told: int | None = None
     topics: frozenset[str] | None = None
+    recovering: Recovering | None = None

@@ -226,8 +226,12 @@ class StreamStore(Protocol):
     def relayed(self, stream_key: str) -> Stream | None:
         """A stream of the relay, strongly consistent. None when there is none: an IoT rule feeds it, or it is gone."""
 
-    def note_status(self, stream: Stream, connected: bool, fault: Fault | None = None) -> bool:
+    def note_status(
+        self, stream: Stream, connected: bool, fault: Fault | None = None, *, at: int | None = None
+    ) -> bool:
         """Store the status of a stream of the relay: connected, or not, and then why. The next subscriber is told so.
+
+        `at`: since when it is connected, epoch seconds; None is not known.
 
         True when it is another one than the stored. Then `status_number` grows.
         """

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 
 from tidegate.errors import LimiterUnavailable, LimitReached, TidegateError, Unavailable
+
+#: What a `seq` is: 15 digits of milliseconds, and often a message id.
+_IS_SEQ = re.compile(r"[0-9]{15}(-[A-Za-z0-9_-]{1,40})?")
 
 
 class ErrorCode(StrEnum):
@@ -51,22 +55,27 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SubscribeMessage:
-    """`subscribe` with `datasourceId`."""
+    """`subscribe` with `datasourceId`. `since`: the `seq` of the newest value that the client has."""
 
     request_id: str
     dashboard_id: str
     datasource_id: str
     session_token: str
+    since: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SubscribeSeveralMessage:
-    """`subscribe` with `datasourceIds`: different ids, in the order in which they came first, at least one."""
+    """`subscribe` with `datasourceIds`: different ids, in the order in which they came first, at least one.
+
+    `since`: datasource id -> the `seq` of the newest value that the client has.
+    """
 
     request_id: str
     dashboard_id: str
     datasource_ids: tuple[str, ...]
     session_token: str
+    since: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,16 +142,21 @@ def _subscribe(
 ) -> SubscribeMessage | SubscribeSeveralMessage:
     dashboard_id, token = _field(fields, "dashboardId"), _field(fields, "sessionToken")
     if "datasourceIds" in fields:
-        several = _several(fields)
-        if request_id and dashboard_id and several and token and "datasourceId" not in fields:
-            return SubscribeSeveralMessage(request_id, dashboard_id, several, token)
+        several, since = _several(fields), _since_each(fields.get("since"))
+        if request_id and dashboard_id and several and token and since is None:
+            raise BadMessage(refused(request_id, None, ErrorCode.PROTOCOL_ERROR, _EACH_SINCE, now))
+        if request_id and dashboard_id and several and token and since is not None and "datasourceId" not in fields:
+            return SubscribeSeveralMessage(request_id, dashboard_id, several, token, since)
         needed = (
             "subscribe with datasourceIds requires requestId, dashboardId, sessionToken, a list of at least one id, "
         )
         needed += "and no datasourceId"
         raise BadMessage(refused(request_id, None, ErrorCode.PROTOCOL_ERROR, needed, now))
     if request_id and dashboard_id and datasource_id and token:
-        return SubscribeMessage(request_id, dashboard_id, datasource_id, token)
+        given = fields.get("since")
+        if given is not None and _seq(given) is None:
+            raise BadMessage(refused(request_id, datasource_id, ErrorCode.PROTOCOL_ERROR, _SINCE, now))
+        return SubscribeMessage(request_id, dashboard_id, datasource_id, token, _seq(given))
     needed = "subscribe requires requestId, dashboardId, datasourceId, and sessionToken"
     raise BadMessage(refused(request_id, datasource_id, ErrorCode.PROTOCOL_ERROR, needed, now))
 
@@ -157,6 +171,25 @@ def _several(fields: Mapping[str, object]) -> tuple[str, ...] | None:
     listed = fields["datasourceIds"]
     ids = [_field({"id": each}, "id") for each in listed] if isinstance(listed, list) else []
     return tuple(dict.fromkeys(each for each in ids if each)) if all(ids) else None
+
+
+_SINCE = "since must be the seq of a value"
+_EACH_SINCE = "since must have the seq of a value for each datasource that it names"
+
+
+def _seq(value: object) -> str | None:
+    """A `seq` as the server made it: see `domain.subscriptions.LastValue.seq`. None when it is none."""
+    return value if isinstance(value, str) and _IS_SEQ.fullmatch(value) else None
+
+
+def _since_each(value: object) -> dict[str, str] | None:
+    """Datasource id -> `seq`. None when it is something else."""
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        return None
+    found = {name.strip(): seq for name, each in value.items() if (seq := _seq(each)) is not None}
+    return found if len(found) == len(value) else None
 
 
 def _request_id(value: object) -> str | None:
@@ -177,14 +210,18 @@ def _request_id(value: object) -> str | None:
 # --- what a client is sent --------------------------------------------------------------------------------
 
 
-def ack(request_id: str | None, datasource_id: str | None, now: float) -> dict[str, object]:
-    return {
+def ack(
+    request_id: str | None, datasource_id: str | None, now: float, recovered: bool | None = None
+) -> dict[str, object]:
+    """`recovered`: the answer to `since`, see the protocol; None where nothing was asked."""
+    frame: dict[str, object] = {
         "type": "ack",
         "requestId": request_id,
         "datasourceId": datasource_id,
         "ok": True,
         "timestamp": timestamp(now),
     }
+    return frame if recovered is None else frame | {"recovered": recovered}
 
 
 def refused(
@@ -291,6 +328,29 @@ def data(
     marks = (',"deleted":true' if deleted else "") + (',"retained":true' if retained else "")
     tail = f'"timestamp":"{timestamp(at)}","seq":{json.dumps(seq)}{marks}}}'
     return f'{head[:-1]},"payload":{payload},{tail}'.encode("utf-8", "surrogatepass")
+
+
+def history(
+    datasource_id: str,
+    points: Sequence[str],
+    now: float,
+    *,
+    topic: str | None = None,
+    recovered: bool | None = None,
+) -> bytes:
+    """A `history` frame, ready to send.
+
+    Args:
+        points: each as JSON text, the oldest first. They are spliced in as they are.
+        recovered: of the last one: whether nothing is known to be missing. None when another may follow.
+    """
+    told: dict[str, object] = {"type": "history", "datasourceId": datasource_id}
+    if topic is not None:
+        told["topic"] = topic
+    head = json.dumps(told, separators=(",", ":"), ensure_ascii=False)
+    end = "" if recovered is None else f',"end":true,"recovered":{json.dumps(recovered)}'
+    text = f'{head[:-1]},"points":[{",".join(points)}],"timestamp":"{timestamp(now)}"{end}}}'
+    return text.encode("utf-8", "surrogatepass")
 
 
 def encode(frame: Mapping[str, object]) -> bytes:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tidegate.usecases.delivery.failures import FailureHandler
     from tidegate.usecases.delivery.paced_queue import Pace
     from tidegate.usecases.gateway.end_connection import EndConnection
+    from tidegate.usecases.gateway.recover import Recover
 
 
 class DeliveryProviders(RemoteApiProviders):
@@ -77,6 +78,12 @@ class DeliveryProviders(RemoteApiProviders):
         settings = self.settings
         secret = self.secret("JWT_GATEWAY_SECRET_ARN")
         return JwtSessionTokens(secret, settings.session_token_issuer, settings.session_token_audience)
+
+    @cached_property
+    def recover(self) -> Recover:
+        from tidegate.usecases.gateway.recover import Recover
+
+        return Recover(self.history, self.clock)
 
     @cached_property
     def end_connection(self) -> EndConnection:

@@ -23,7 +23,7 @@ DELAY_S = 3
 BATCH = 10
 BATCH_BYTES = 256 * 1024
 #: Bytes of what a message says of topics. A stream has 200 at most, and those of IoT Core have 256 bytes at most.
-_SEEN_BYTES, _TOPICS_BYTES = 100 * 1024, 20 * 1024
+_SEEN_BYTES, _TOPICS_BYTES, _SENT_BYTES = 100 * 1024, 20 * 1024, 20 * 1024
 #: Calls at the same time. With answers after 10 ms they queue some 16,000 requests a second.
 WIDTH = 16
 #: How often the messages are sent of which SQS says that they failed.
@@ -114,7 +114,7 @@ def _batches(requests: Sequence[CatchUpRequest]) -> Iterator[Sequence[_Message]]
 
 def written_catch_up(request: CatchUpRequest) -> str:
     """The request as the body of a message."""
-    fields = {
+    fields: dict[str, object] = {
         "dashboardId": request.key.dashboard_id,
         "connectionId": request.key.connection_id,
         "datasourceId": request.key.datasource_id,
@@ -124,6 +124,10 @@ def written_catch_up(request: CatchUpRequest) -> str:
         "told": request.told,
         "topics": _fitting_topics(request.topics),
     }
+    if (left := request.recovering) is not None:
+        # Without what was sent, it is sent again.
+        sent = dict(left.sent) if len(json.dumps(dict(left.sent))) <= _SENT_BYTES else {}
+        fields["recovering"] = [left.seconds, left.every_ms, left.since, sent, left.recovered, left.looks]
     return json.dumps(fields)
 
 
@@ -150,6 +154,11 @@ def read_catch_up(body: str) -> CatchUpRequest:
     """Read what `written_catch_up` wrote. Raises `ValueError` or `KeyError` when it is not one."""
     fields = json.loads(body)
     told, topics = fields["told"], fields["topics"]
+    recovering = None
+    if "recovering" in fields:
+        from tidegate.domain.history import Recovering  # here, because few viewers were away
+
+        recovering = Recovering(*fields["recovering"])
     return CatchUpRequest(
         key=SubscriptionKey(fields["dashboardId"], fields["connectionId"], fields["datasourceId"]),
         generation=fields["generation"],
@@ -157,4 +166,5 @@ def read_catch_up(body: str) -> CatchUpRequest:
         seen={str(topic): (int(at), str(message_id)) for topic, (at, message_id) in fields["seen"].items()},
         told=None if told is None else int(told),
         topics=None if topics is None else frozenset(map(str, topics)),
+        recovering=recovering,
     )

@@ -76,8 +76,8 @@ class DynamoStreams(StreamStore):
         except ConditionFailed as failed:
             known = failed.item or {}
             if "registered" not in known:
-                return _stream(self._kept(key, stream, self._register(key, stream, touched)))
-            item = self._kept(key, stream, self._touched(key, touched, known))
+                return _stream(self._with_history(key, stream, self._register(key, stream, touched)))
+            item = self._with_history(key, stream, self._touched(key, touched, known))
         if stream.allowed_topic is None and not item.get("connected"):
             self._move(key["source"])
         return _stream(item)
@@ -86,15 +86,13 @@ class DynamoStreams(StreamStore):
         """Touch a stream whose history is looked at later, and begin another count of subscribes where one is over."""
         anew = known.get("counted_from", 0) <= touched["requested"] - COUNTED_S
         counts = ", #counted_from = :requested, #subscribes = :one" if anew else " ADD #subscribes :one"
+        values = {**touched, "one": 1}
         try:
-            return (
-                self._db.update(self._table, key, f"{_TOUCH}{counts}", _TOUCHED, {**touched, "one": 1}, returning=True)
-                or known
-            )
+            return self._db.update(self._table, key, f"{_TOUCH}{counts}", _TOUCHED, values, returning=True)
         except ConditionFailed as failed:
             return failed.item or known  # it was requested later
 
-    def _kept(self, key: Item, stream: Stream, item: Item) -> Item:
+    def _with_history(self, key: Item, stream: Stream, item: Item) -> Item:
         return item if stream.history is None else self._keep(key, stream, stream.history, item)
 
     def _register(self, key: Item, stream: Stream, touched: Item) -> Item:
@@ -126,13 +124,14 @@ class DynamoStreams(StreamStore):
             if there is not None and lasts and there.covers(asked) and there.until >= asked.until:
                 return known
             wanted = there.along_with(asked) if there is not None and lasts else asked
-            values: Item = _asked(wanted)
+            values: Item = {**_asked(wanted), "since": wanted.since}
             unchanged = "attribute_not_exists(#history_until)"
             if there is not None:
                 values |= {"was_until": there.until, "was_seconds": there.seconds, "was_every": there.every_ms}
                 unchanged = "#history_until = :was_until AND #history_seconds = :was_seconds"
                 unchanged += " AND #history_every_ms = :was_every"
             update = "SET #history_until = :until, #history_seconds = :seconds, #history_every_ms = :every"
+            update += ", #history_since = :since"
             condition = f"attribute_exists(#registered) AND {unchanged}"
             try:
                 item = self._db.update(self._table, key, update, condition, values, returning=True)
@@ -158,10 +157,15 @@ class DynamoStreams(StreamStore):
         item = self._db.get(self._table, {"source": _source(None), "stream_key": stream_key})
         return _stream(item) if item and "registered" in item else None
 
-    def note_status(self, stream: Stream, connected: bool, fault: Fault | None = None) -> bool:
+    def note_status(
+        self, stream: Stream, connected: bool, fault: Fault | None = None, *, at: int | None = None
+    ) -> bool:
         key = {"source": _source(None), "stream_key": stream.stream_key}
         values: Item = {"connected": connected, "one": 1}
         update, differs = "SET #connected = :connected", "attribute_not_exists(#connected) OR #connected <> :connected"
+        if connected and at is not None:
+            values |= {"at": at}
+            update += ", #connected_at = :at"
         if fault is None:
             update += " REMOVE #fault_code, #fault_text"
             differs += " OR attribute_exists(#fault_code)"
@@ -212,7 +216,7 @@ def _history(item: Item) -> History | None:
         return None
     from tidegate.domain.history import History  # here, because few streams have one and it slows cold starts
 
-    return History(item["history_seconds"], item["history_every_ms"], item["history_until"])
+    return History(item["history_seconds"], item["history_every_ms"], item["history_until"], item["history_since"])
 
 
 def _source(allowed_topic: str | None) -> str:
@@ -427,4 +431,5 @@ def _stream(item: Item) -> Stream:
         subscribes=item.get("subscribes", 0),
         crowd_until=item.get("crowd_until", 0),
         history=_history(item),
+        connected_at=item.get("connected_at"),
     )

@@ -9,8 +9,9 @@ after every send. It is the same with a status.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from tidegate.domain.client_queues import Frame
 from tidegate.domain.crowds import Audience
@@ -24,6 +25,9 @@ from tidegate.usecases.delivery.fresh_access import FreshAccess
 from tidegate.usecases.delivery.senders import send_once
 from tidegate.usecases.gateway.end_connection import EndConnection
 from tidegate.usecases.gateway.stream_frames import status_frame, value_frame
+
+if TYPE_CHECKING:
+    from tidegate.usecases.gateway.recover import Recover
 
 #: Most values, and most statuses, that one catch-up sends. A stream that has a newer value after each of them is busy:
 #: another catch-up goes on. A stream whose status changes as often is told again with the change.
@@ -45,7 +49,9 @@ class CatchUp:
         end_connection: EndConnection,
         clock: Clock,
         observer: Observer,
+        recover: Callable[[], Recover] | None = None,
     ) -> None:
+        """`recover` is asked only for viewers who were away, of a datasource with a history."""
         self._subscriptions = subscriptions
         self._streams = streams
         self._last_values = last_values
@@ -55,6 +61,7 @@ class CatchUp:
         self._end_connection = end_connection
         self._clock = clock
         self._observer = observer
+        self._recover = recover
 
     def __call__(self, request: CatchUpRequest) -> bool:
         """Send the status and the newest value, each if the viewer may have missed it. True when any was sent.
@@ -67,7 +74,25 @@ class CatchUp:
         if not rows:
             return False
         told = self._tell_status(rows[0], audiences, request)
-        return self._send_newest(rows[0], audiences, request) or told
+        recovered = self._send_the_rest(rows[0], audiences, request)
+        return self._send_newest(rows[0], audiences, request) or recovered or told
+
+    def _send_the_rest(self, row: Subscription, audiences: Audiences, request: CatchUpRequest) -> bool:
+        """Send what a viewer who was away still misses of the history. Another catch-up goes on when it is not there.
+
+        The newest values are read first: what is stored after that is sent to the viewer, who is in the audience.
+        """
+        left = request.recovering
+        if left is None or self._recover is None:
+            return False
+        newest = self._last_values.newest(request.stream_key)
+        found = self._recover().the_rest(row.key.datasource_id, request.stream_key, left, newest)
+        if found is None:
+            again = replace(left, looks=left.looks + 1)
+            self._catch_ups.queue(replace(request, told=TOLD_ALL, recovering=again))
+            return False
+        frames = [Frame(row, body, True, topic) for topic, body in found.frames]
+        return self._send(frames, audiences)
 
     def _rows_of(self, request: CatchUpRequest) -> Audience:
         """The row, while it is live, as an audience of one. It is read strongly consistent."""
@@ -98,7 +123,7 @@ class CatchUp:
                 return sent
             seen |= {value.topic or "": value.order for value in values}
             sent = True
-        self._catch_ups.queue(replace(request, seen=seen, told=TOLD_ALL))
+        self._catch_ups.queue(replace(request, seen=seen, told=TOLD_ALL, recovering=None))
         return sent
 
     def _send(self, frames: Sequence[Frame], audiences: Audiences) -> bool:

@@ -9,7 +9,7 @@ gathered is bounded.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from threading import Event, Lock, Thread
 
@@ -108,7 +108,8 @@ class KeepInBatches:
             if not groups:
                 return
             try:
-                self._store().write(groups)
+                for wave in _waves(groups):
+                    self._store().write(wave)
                 self._late = []
             except Unavailable:
                 self._observer.count("history_not_written")
@@ -131,6 +132,20 @@ class KeepInBatches:
         while not ended:
             ended = self._ended.wait(WRITE_S)
             self.write()
+
+
+def _waves(groups: Sequence[Group]) -> Iterator[list[Group]]:
+    """Groups so that those of a series are written one after the other: whoever sees one sees those before it."""
+    left = list(groups)
+    while left:
+        wave, later = dict[Series, Group](), list[Group]()
+        for group in left:
+            if group.series in wave:
+                later.append(group)
+            else:
+                wave[group.series] = group
+        yield list(wave.values())
+        left = later
 
 
 def _group(series: Series, gathered: _Gathered) -> Group:

@@ -5,7 +5,9 @@ Invariant of this file: every message is answered, whatever goes wrong. No answe
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from tidegate.domain.access import FRESH_S
 from tidegate.domain.partitions import partition_of
@@ -22,6 +24,9 @@ from tidegate.usecases.gateway.stream_frames import status_frame, value_frame
 from tidegate.usecases.gateway.subscribe import Subscribe, Subscribed, TooManyDatasources
 from tidegate.usecases.gateway.unsubscribe import Unsubscribe
 from tidegate.usecases.limits.message_budget import MessageBudget
+
+if TYPE_CHECKING:
+    from tidegate.usecases.gateway.recover import Recover, Recovered
 
 #: A process that asked for a relay worker does not ask again for so long, seconds. An idle worker stays longer than
 #: this.
@@ -46,7 +51,9 @@ class HandleMessage:
         sender: Sender,
         clock: Clock,
         observer: Observer,
+        recover: Callable[[], Recover] | None = None,
     ) -> None:
+        """`recover` is asked only for viewers who name a `since`, of a datasource with a history."""
         self._max_bytes = max_message_bytes
         self._budget = budget
         self._subscribe = subscribe
@@ -60,6 +67,7 @@ class HandleMessage:
         self._sender = sender
         self._clock = clock
         self._observer = observer
+        self._recover = recover
 
     def __call__(self, connection_id: str, text: str) -> None:
         """Handle one text message of one connection."""
@@ -106,7 +114,7 @@ class HandleMessage:
         except Exception as error:  # answered below, whatever it is
             self._refuse(connection_id, message.request_id, message.datasource_id, error)
             return
-        self._on_subscribed(connection_id, message.request_id, done)
+        self._on_subscribed(connection_id, message.request_id, done, message.since)
 
     def _on_subscribe_several(self, connection_id: str, message: messages.SubscribeSeveralMessage) -> None:
         """Answer each datasource by itself, as if it had been asked for alone."""
@@ -124,14 +132,18 @@ class HandleMessage:
             if isinstance(outcome, Exception):
                 self._refuse(connection_id, message.request_id, datasource_id, outcome)
             else:
-                self._on_subscribed(connection_id, message.request_id, outcome)
+                self._on_subscribed(connection_id, message.request_id, outcome, message.since.get(datasource_id))
 
-    def _on_subscribed(self, connection_id: str, request_id: str, done: Subscribed) -> None:
-        ack = messages.encode(messages.ack(request_id, done.row.key.datasource_id, self._clock.now()))
+    def _on_subscribed(self, connection_id: str, request_id: str, done: Subscribed, since: str | None) -> None:
+        recovered, told = None, None
+        if since is not None and not done.refreshed:
+            recovered = self._recovered(done, since)
+            told = recovered is not None and recovered.left.recovered
+        ack = messages.encode(messages.ack(request_id, done.row.key.datasource_id, self._clock.now(), told))
         if done.refreshed:
             self._send(connection_id, ack)
             return
-        self._welcome(done, ack)
+        self._welcome(done, ack, recovered)
         if done.stream.relayed:
             self._start_relay(done.stream)
 
@@ -146,8 +158,20 @@ class HandleMessage:
         except Unavailable as error:  # the schedule starts it within a minute
             self._observer.fault("relay not started", error)
 
-    def _welcome(self, done: Subscribed, ack: bytes) -> None:
-        """Send ack, status and the newest value of each topic, and ask for a catch-up.
+    def _recovered(self, done: Subscribed, since: str) -> Recovered | None:
+        """What a viewer who was away is sent. None when there is no history, or it cannot be read."""
+        if done.history is None or self._recover is None:
+            return None
+        row = done.row
+        try:
+            newest = self._last_values.newest(row.stream_key)
+            return self._recover().at_once(row.key.datasource_id, done.stream, done.history, since, newest)
+        except Exception as error:  # the subscription stands, and the viewer is told that something may be missing
+            self._observer.fault("history not read", error, connection_id=row.key.connection_id)
+            return None
+
+    def _welcome(self, done: Subscribed, ack: bytes, recovered: Recovered | None) -> None:
+        """Send ack, status, what was missed, and the newest value of each topic, and ask for a catch-up.
 
         They go in few messages if the connection asked for batches. The catch-up is for a message or a change of status
         that passed while an index lagged or an audience was cached.
@@ -155,10 +179,16 @@ class HandleMessage:
         row, stream = done.row, self._as_it_is_now(done.stream)
         frames = [ack, status_frame(row.key.datasource_id, stream, self._clock.now())]
         told: bool | None = True
-        if not row.batch:
+        if recovered is not None or not row.batch:
             told, frames = self._arrived(row.key.connection_id, frames), []
             if told is None:
                 return
+        left = None
+        if recovered is not None:
+            arrived = self._points_arrived(done, recovered)
+            if arrived is None:
+                return
+            left = recovered.left if arrived else replace(recovered.left, sent={})
         values = self._values_for(done)
         frames += [value_frame(row.key.datasource_id, value, retained=True) for value in values]
         shown = self._shown(row, frames, done.checked_at)
@@ -167,11 +197,22 @@ class HandleMessage:
         # What may not have arrived is brought by the catch-up.
         seen = {value.topic or "": value.order for value in values} if shown else {}
         number = stream.status_number if told and (shown or not row.batch) else None
-        request = CatchUpRequest(row.key, row.generation, row.stream_key, seen, number if stream.relayed else TOLD_ALL)
+        number = number if stream.relayed else TOLD_ALL
+        request = CatchUpRequest(row.key, row.generation, row.stream_key, seen, number, recovering=left)
         try:
             self._catch_ups.queue(request)
         except Unavailable as error:
             self._observer.fault("catch-up not queued", error, connection_id=row.key.connection_id)
+
+    def _points_arrived(self, done: Subscribed, recovered: Recovered) -> bool | None:
+        """Send points, one frame after the other, while the right to them was checked a moment ago. As `_arrived`."""
+        for _, frame in recovered.frames:
+            if self._clock.monotonic() - done.checked_at >= FRESH_S:
+                return False
+            arrived = self._arrived(done.row.key.connection_id, [frame])
+            if not arrived:
+                return arrived
+        return True
 
     def _arrived(self, connection_id: str, frames: Sequence[bytes]) -> bool | None:
         """Send frames one after the other. False when one may not have arrived, None when the connection is gone."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tidegate.domain.access import Refusal
 from tidegate.domain.budgets import ConnectionRoom, address_part, new_subscriptions
@@ -52,6 +52,9 @@ from tidegate.usecases.limits.connection_quota import ConnectionQuota, dashboard
 from tidegate.usecases.limits.deadline import LimiterDeadline
 from tidegate.usecases.limits.rate_limits import RateLimits
 from tidegate.usecases.limits.upstream_quota import UpstreamQuota
+
+if TYPE_CHECKING:
+    from tidegate.domain.history import History
 
 #: How often a subscribe is tried before it is refused. It starts over when it lost its row to another subscribe, or met
 #: a row that is being terminated.
@@ -126,12 +129,14 @@ class Subscribed(NamedTuple):
         stream: its stream as stored.
         refreshed: whether the row was there before. A refresh sends no status and no value.
         checked_at: when the read of access items that admitted the row began, monotonic seconds.
+        history: what the datasource asks for; None for none.
     """
 
     row: Subscription
     stream: Stream
     refreshed: bool
     checked_at: float
+    history: History | None = None
 
 
 class Subscribe:
@@ -286,7 +291,7 @@ class Subscribe:
         if isinstance(verified, TidegateError):
             raise verified
         if verified and self._show(row, stream):
-            return Subscribed(row, stream, False, checked_at)
+            return Subscribed(row, stream, False, checked_at, authorization.stream.history)
         return None
 
     def _together(
@@ -347,7 +352,8 @@ class Subscribe:
                 continue
             with _answered(outcomes, row.key):
                 if holds and self._show(row, stream):
-                    outcomes[row.key.datasource_id] = Subscribed(row, stream, False, checked_at)
+                    asked = admitted[row.key].stream.history
+                    outcomes[row.key.datasource_id] = Subscribed(row, stream, False, checked_at, asked)
         return outcomes
 
     def _refresh(
