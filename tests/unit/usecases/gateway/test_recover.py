@@ -70,8 +70,11 @@ class Scene:
         ]
         return [frame for frame in frames if frame["type"] == kind]
 
-    def settle(self) -> None:
-        """Catch-ups come three seconds after they were asked for. The relay writes every five."""
+    def settle(self, lively: Callable[[], object] = lambda: None) -> None:
+        """Catch-ups come three seconds after they were asked for. The relay writes every five.
+
+        `lively` is called before each catch-up: the source goes on.
+        """
         written = self.container.clock.monotonic()
         while self.container.catch_ups.queued:
             queued, self.container.catch_ups.queued = self.container.catch_ups.queued, []
@@ -80,6 +83,7 @@ class Scene:
                 self.keep.write()
                 written = self.container.clock.monotonic()
             for request in queued:
+                lively()
                 self.container.catch_up(read_catch_up(written_catch_up(request)))
 
     @property
@@ -158,6 +162,29 @@ def test_nothing_came_between() -> None:
     scene.settle()
     assert scene.container.history.calls == calls, "the last value says so"
     assert (scene.end["points"], scene.end["recovered"]) == ([], True)
+
+
+def test_of_a_source_that_never_rests_it_ends_too() -> None:
+    """What the relay has written is always behind the newest value."""
+    scene = Scene(batches=True)
+    scene.say(0)
+    since = newest(scene)
+    scene.say(1)
+    assert scene.come(since)["recovered"] is True
+    scene.settle(lively=lambda: scene.say(2))
+    assert scene.end["recovered"] is True
+    check(scene, since)
+
+
+def test_topics_that_are_too_long_to_be_remembered_end_it() -> None:
+    scene, topics = Scene("a/+"), [f"a/{str(number) * 6000}" for number in range(5)]
+    for topic in topics:
+        scene.say(1, topic)
+    since = newest(scene, topics[0])
+    scene.say(2, topics[4])
+    scene.come(since)
+    scene.settle()
+    assert scene.end["recovered"] is False and scene.container.catch_ups.queued == []
 
 
 def test_what_came_between_is_read_twice_by_topic() -> None:
@@ -283,6 +310,22 @@ def test_more_topics_than_are_sent_are_for_the_viewer_to_read() -> None:
     assert [frame["points"] for frame in scene.frames("history")] == [[]] and not scene.end["recovered"]
 
 
+def test_more_bytes_than_are_sent_are_for_the_viewer_to_read() -> None:
+    scene = Scene()
+    scene.say(1)
+    since, (stream,) = newest(scene), scene.container.streams.rows.values()
+    now_ms = round(scene.container.clock.now() * 1000)
+    at = [now_ms - now_ms % 1000 + number * 1000 for number in range(1, 300)]
+    for start_ms in at:
+        point = Point(start_ms, f"{start_ms:015d}", f'"{"x" * 400}"')
+        scene.container.history.add(Series(stream.stream_key), point, 10**10)
+    scene.container.clock.advance(310)
+    newest_value = LastValue("1", at[-1], "")
+    found = scene.container.recover.at_once("s", stream, History(600, EVERY_MS), since, [newest_value])
+    assert found.left.recovered is False
+    assert sum(len(frame) for _, frame in found.frames) < recover.MOST_BYTES * 1.2
+
+
 def test_topics_are_recovered_each() -> None:
     scene = Scene("a/+")
     scene.say(0, "a/x")
@@ -366,6 +409,7 @@ class Play:
 @given(
     away=VALUES,
     after=SOON,
+    lively=st.booleans(),
     inside=st.sampled_from([None, False, True]),
     unseen=st.integers(0, 8),
     batches=st.booleans(),
@@ -376,6 +420,7 @@ class Play:
 def test_however_it_interleaves_nothing_is_missing_and_nothing_twice(
     away: list[tuple[int, float]],
     after: list[tuple[int, float]],
+    lively: bool,
     inside: bool | None,
     unseen: int,
     batches: bool,
@@ -398,7 +443,7 @@ def test_however_it_interleaves_nothing_is_missing_and_nothing_twice(
     play.scene.container.subscriptions.catch_up()
     for value in after[unseen:]:
         play.say(*value)
-    play.scene.settle()
+    play.scene.settle(lively=(lambda: play.say(7, 0.1)) if lively else lambda: None)
     assert play.scene.end["recovered"] is True
     play.say(8, 1.0)
     check(play.scene, play.since)

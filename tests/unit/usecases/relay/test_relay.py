@@ -16,6 +16,7 @@ from tests.doubles.platform import CountingIds, MemoryObserver, MemoryRelayWorke
 from tests.doubles.relay_leases import MemoryRelayLeases
 from tests.doubles.stores import MemoryLastValues, MemoryStreams
 from tidegate.adapters.system import SystemClock
+from tidegate.domain.history import History
 from tidegate.domain.partitions import partition_of
 from tidegate.domain.profiles import BrokerProfile, CredentialProfile, CredentialType, Transport
 from tidegate.domain.relay import CLAIM_AFTER_S, LEASE_S, OVERDUE_S
@@ -247,7 +248,9 @@ class RelayContainer:
                 last_values=self.last_values,
                 fan_out=fan_out,
                 in_order=in_order,
-                note=lambda connected, fault: self.streams.note_status(stream, connected, fault),
+                note=lambda connected, fault: self.streams.note_status(
+                    stream, connected, fault, at=int(SystemClock().now())
+                ),
                 reconnect_ms=self.reconnect_ms,
                 per_second=self._per_second,
                 chance=lambda: 0.5,
@@ -995,6 +998,30 @@ def test_a_successor_replaces_a_holder_that_died() -> None:
         await container.source.say()
         await settle(lambda: container.viewers.values == ["1"])
         await end(task)
+
+    run(work)
+
+
+@pytest.mark.parametrize("died", [True, False], ids=["died", "handed over"])
+def test_a_stream_with_a_history_says_since_when_it_misses_nothing(died: bool) -> None:
+    """Of a holder that died it does not: what that one had gathered is lost. One that hands over has written it."""
+
+    async def work() -> None:
+        container, before = RelayContainer(), list[asyncio.Task[str]]()
+        container.streams.rows["stream"] = replace(container.stream, history=History(60, 1000, 10**10))
+        if died:
+            assert container.leases.claim(container.partition, "dead", SystemClock().now() - LEASE_S - 60)
+        else:
+            before = [container.begin(container.relay(handover_s=1000.0), seconds=900)]
+            await settle(lambda: container.streams.rows["stream"].connected)
+        container.streams.rows["stream"] = replace(container.streams.rows["stream"], connected=True, connected_at=1)
+        first = container.leases.rows[container.partition].owner
+        task = container.begin(container.relay(), successor=True)
+        await settle(lambda: container.leases.rows[container.partition].owner != first)
+        await container.source.say()
+        await settle(lambda: container.viewers.values == ["1"] and container.streams.rows["stream"].connected)
+        assert (container.streams.rows["stream"].connected_at == 1) is not died
+        await end(task, *before)
 
     run(work)
 

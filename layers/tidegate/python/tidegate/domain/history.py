@@ -114,6 +114,8 @@ class Recovering:
         seconds, every_ms: what the datasource asks for.
         since: the `seq` of the newest value that the viewer had.
         sent: topic, or `""`, to the `seq` of the newest point that the viewer was sent.
+        marks: topic, or `""`, to the `seq` of its newest value when the first catch-up looked. Until the history has
+            them, another one looks. What is newer is sent live.
         recovered: whether nothing is known to be missing.
         looks: how often a catch-up has looked for the rest.
     """
@@ -122,6 +124,7 @@ class Recovering:
     every_ms: int
     since: str
     sent: Mapping[str, str] = field(default_factory=dict)
+    marks: Mapping[str, str] = field(default_factory=dict)
     recovered: bool = True
     looks: int = 0
 

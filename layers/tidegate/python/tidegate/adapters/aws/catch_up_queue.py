@@ -125,9 +125,11 @@ def written_catch_up(request: CatchUpRequest) -> str:
         "topics": _fitting_topics(request.topics),
     }
     if (left := request.recovering) is not None:
-        # Without what was sent, it is sent again.
-        sent = dict(left.sent) if len(json.dumps(dict(left.sent))) <= _SENT_BYTES else {}
-        fields["recovering"] = [left.seconds, left.every_ms, left.since, sent, left.recovered, left.looks]
+        sent, marks, recovered = dict(left.sent), dict(left.marks), left.recovered
+        # Topics may be long. Then the viewer is told that something may be missing.
+        if len(json.dumps([sent, marks])) > _SENT_BYTES:
+            sent, marks, recovered = {}, {}, False
+        fields["recovering"] = [left.seconds, left.every_ms, left.since, sent, marks, recovered, left.looks]
     return json.dumps(fields)
 
 

@@ -81,15 +81,15 @@ class CatchUp:
         """Send what a viewer who was away still misses of the history. Another catch-up goes on when it is not there.
 
         The newest values are read first: what is stored after that is sent to the viewer, who is in the audience.
+        Repeating is harmless, so what dies in between is done again.
         """
         left = request.recovering
         if left is None or self._recover is None:
             return False
         newest = self._last_values.newest(request.stream_key)
         found = self._recover().the_rest(row.key.datasource_id, request.stream_key, left, newest)
-        if found is None:
-            again = replace(left, looks=left.looks + 1)
-            self._catch_ups.queue(replace(request, told=TOLD_ALL, recovering=again))
+        if not found.ended:
+            self._catch_ups.queue(replace(request, told=TOLD_ALL, recovering=found.left))
             return False
         frames = [Frame(row, body, True, topic) for topic, body in found.frames]
         return self._send(frames, audiences)

@@ -11,7 +11,7 @@ stands for all values of its bucket up to its `seq`, so neither does harm.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tidegate.domain.history import History, Point, Recovering, ms_of
@@ -36,10 +36,16 @@ MOST_LOOKS = 4
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """Frames to be sent, the oldest first, and what the catch-up has to know."""
+    """Frames to be sent, each with its topic, the oldest first.
+
+    Attributes:
+        left: what the next catch-up has to know.
+        ended: whether there is none.
+    """
 
     frames: Sequence[tuple[str | None, bytes]]
     left: Recovering
+    ended: bool = False
 
 
 class Recover:
@@ -64,56 +70,64 @@ class Recover:
             Unavailable: the store did not answer.
         """
         left = Recovering(asked.seconds, asked.every_ms, since, recovered=_reaches(stream, asked, since, self._clock))
-        return self._read(datasource_id, stream.stream_key, left, newest)[0]
+        found, _ = self._read(datasource_id, stream.stream_key, left, _marks(newest, since))
+        return found
 
-    def the_rest(
-        self, datasource_id: str, stream_key: str, left: Recovering, newest: Sequence[LastValue]
-    ) -> Recovered | None:
-        """What came since, and the end. None when the history does not have all of `newest` yet: look again.
+    def the_rest(self, datasource_id: str, stream_key: str, left: Recovering, newest: Sequence[LastValue]) -> Recovered:
+        """What came since, and the end. While the history does not have it all, nothing: another catch-up looks.
+
+        Args:
+            newest: the last values of the stream, read when the viewer is in the audience.
 
         Raises:
             Unavailable: the store did not answer.
         """
-        found, whole = self._read(datasource_id, stream_key, left, newest)
+        left = replace(left, marks=left.marks or _marks(newest, left.since))
+        found, whole = self._read(datasource_id, stream_key, left, left.marks)
         if not whole and left.looks < MOST_LOOKS:
-            return None
+            return Recovered([], replace(left, looks=left.looks + 1))
         recovered = found.left.recovered and whole
         end = messages.history(datasource_id, [], self._clock.now(), recovered=recovered)
-        return Recovered([*found.frames, (None, end)], replace(found.left, recovered=recovered))
+        return Recovered([*found.frames, (None, end)], replace(found.left, recovered=recovered), ended=True)
 
     def _read(
-        self, datasource_id: str, stream_key: str, left: Recovering, newest: Sequence[LastValue]
+        self, datasource_id: str, stream_key: str, left: Recovering, marks: Mapping[str, str]
     ) -> tuple[Recovered, bool]:
-        """What the viewer has not been sent of each topic, and whether it goes up to the newest value."""
+        """What the viewer has not been sent of the topics of `marks`, and whether it goes up to them."""
         frames: list[tuple[str | None, bytes]] = []
         sent, recovered, whole = dict(left.sent), left.recovered, True
-        missed = [value for value in newest if value.seq > left.since]
-        if len(missed) > MOST_RECOVERED:
+        if len(marks) > MOST_RECOVERED:
             return Recovered([], replace(left, recovered=False)), True
-        for value in missed:
+        for name, mark in marks.items():
+            topic = name or None
             points, before = points_of(
                 self._history,
-                Series(stream_key, value.topic),
+                Series(stream_key, topic),
                 History(left.seconds, left.every_ms),
                 self._clock.now(),
-                since=_from(left, value.topic),
-                most_bytes=MOST_BYTES // len(missed),
+                since=_from(left, name),
+                most_bytes=MOST_BYTES // len(marks),
                 consistent=True,
             )
             recovered = recovered and before is None
-            whole = whole and bool(points) and points[0].seq >= value.seq
+            whole = whole and bool(points) and points[0].seq >= mark
             if points:
-                sent[value.topic or ""] = points[0].seq
+                sent[name] = points[0].seq
             frames += [
-                (value.topic, messages.history(datasource_id, part, self._clock.now(), topic=value.topic))
+                (topic, messages.history(datasource_id, part, self._clock.now(), topic=topic))
                 for part in _parts(points)
             ]
         return Recovered(frames, replace(left, sent=sent, recovered=recovered)), whole
 
 
-def _from(left: Recovering, topic: str | None) -> str:
+def _marks(newest: Sequence[LastValue], since: str) -> dict[str, str]:
+    """Topic, or `""`, to the `seq` of its newest value, of those that have news."""
+    return {value.topic or "": value.seq for value in newest if value.seq > since}
+
+
+def _from(left: Recovering, name: str) -> str:
     """From where on points are read. What a call keeps late is older than what was sent, so a little is read again."""
-    sent = left.sent.get(topic or "")
+    sent = left.sent.get(name)
     return left.since if sent is None else max(left.since, f"{max(0, ms_of(sent) - LATE_MS):015d}")
 
 

@@ -21,6 +21,7 @@ class KeepLease:
     Attributes:
         lease: the lease as last known; None when this worker has none.
         passed_over: whether another worker waits for the partition in place of this one.
+        handed: whether a holder that lived gave the partition to this worker.
     """
 
     def __init__(self, *, leases: RelayLeases, partition: int, owner: str, clock: Clock) -> None:
@@ -31,6 +32,7 @@ class KeepLease:
         self._deadline = _NEVER
         self.lease: Lease | None = None
         self.passed_over = False
+        self.handed = False
 
     def may_send(self) -> bool:
         """Whether this worker holds the partition now."""
@@ -74,7 +76,8 @@ class KeepLease:
             return False
         # The predecessor wrote the lease by its clock. It is renewed by ours before anything is sent.
         self.lease = current
-        return self._held(self._leases.renew(current, now), started)
+        self.handed = self._held(self._leases.renew(current, now), started)
+        return self.handed
 
     def hand_over(self) -> bool:
         """Make the waiting successor the holder. False when that failed, because another worker has the lease.

@@ -191,12 +191,24 @@ class RelayWorker:
         give_up = self._clock.monotonic() + WAIT_S
         while self._clock.monotonic() < give_up:
             if await asyncio.to_thread(keep.taken_over):
+                if not keep.handed:
+                    await self._note_gaps()
                 await asyncio.gather(*(active.upstream.take_over() for active in self._active.values()))
                 return True
             if keep.passed_over:
                 return False
             await asyncio.sleep(_TICK_S)
         return False
+
+    async def _note_gaps(self) -> None:
+        """Note of streams with a history that they were not connected: what the holder that died had gathered is lost.
+
+        They are told to be connected anew, at once. Who comes back then knows that something may be missing.
+        """
+        for active in self._active.values():
+            if active.stream.history is not None:
+                with suppress(Unavailable):
+                    await asyncio.to_thread(self._streams.note_status, active.stream, False)
 
     # --- holding --------------------------------------------------------------------------------------------
 
