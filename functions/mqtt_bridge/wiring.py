@@ -14,8 +14,13 @@ if TYPE_CHECKING:
     from tidegate.usecases.delivery.bridge import Bridge
     from tidegate.usecases.delivery.catch_up import CatchUp
     from tidegate.usecases.delivery.crowds import SendPart
-    from tidegate.usecases.delivery.fan_out import FanOut
     from tidegate.usecases.delivery.keep_history import KeepEach
+
+#: How long an invocation waits for sends, seconds. It may run for 30 (`domain.time_limits`): a message that is not
+#: answered takes three, and what failed eight.
+WAIT_S = 15.0
+#: The same for a part of a crowd, which may run for 120. With a quota of 5,000 a second, 100,000 viewers take 20.
+CROWD_WAIT_S = 90.0
 
 
 class BridgeServices(NamedTuple):
@@ -32,7 +37,7 @@ def bridge_services(env: Mapping[str, str] | None = None) -> BridgeServices:
     from tidegate.usecases.delivery.fan_out import FanOut
     from tidegate.usecases.delivery.fresh_access import FreshAccess
     from tidegate.usecases.delivery.interval import Interval
-    from tidegate.usecases.delivery.senders import OneShotSender
+    from tidegate.usecases.delivery.senders import OneShotSender, Patience
     from tidegate.usecases.delivery.settle import Settle
 
     container = DeliveryProviders(env)
@@ -40,7 +45,16 @@ def bridge_services(env: Mapping[str, str] | None = None) -> BridgeServices:
     read = container.subscriptions.audience
     audiences = Audiences(lambda stream_key: read(stream_key, or_first_shard=True), container.clock)
     per_second = settings.max_updates_per_second
-    interval = None
+    pace, carry, interval = container.new_pace(), None, None
+    patience = None if pace is None else Patience(container.clock, WAIT_S)
+    send = OneShotSender(
+        access=FreshAccess(container.gateway_access, audiences, container.clock),
+        sender=container.sender,
+        failure_handler=container.failure_handler,
+        observer=container.observer,
+        pace=pace,
+        patience=patience,
+    )
     if per_second:
         interval = Interval(
             last_values=container.last_values,
@@ -48,21 +62,23 @@ def bridge_services(env: Mapping[str, str] | None = None) -> BridgeServices:
             clock=container.clock,
             sleep=sleep,
         )
+    if per_second and pace is not None:
+        from tidegate.usecases.delivery.carry import Carry
+
+        carry = Carry(
+            send, container.last_values, per_second, sleep, container.clock, container.ids, container.observer
+        )
     fan_out = FanOut(
         audiences=audiences,
         last_values=container.last_values,
-        send=OneShotSender(
-            access=FreshAccess(container.gateway_access, audiences, container.clock),
-            sender=container.sender,
-            failure_handler=container.failure_handler,
-            observer=container.observer,
-        ),
+        send=send,
         max_message_bytes=settings.max_message_bytes,
         clock=container.clock,
         observer=container.observer,
         interval=interval,
         crowds=container.crowds,
         keep=_keep_history(container),
+        carry=carry,
     )
     bridge = Bridge(
         enabled=settings.realtime_enabled and settings.mqtt_enabled,
@@ -78,6 +94,7 @@ def bridge_services(env: Mapping[str, str] | None = None) -> BridgeServices:
         ),
         clock=container.clock,
         observer=container.observer,
+        patience=patience,
     )
     return BridgeServices(bridge, container.observer)
 
@@ -92,34 +109,41 @@ class CrowdServices(NamedTuple):
 def crowd_services(env: Mapping[str, str] | None = None) -> CrowdServices:
     from tidegate.providers.delivery import DeliveryProviders
     from tidegate.usecases.delivery.audiences import Audiences
-    from tidegate.usecases.delivery.crowds import SendPart
+    from tidegate.usecases.delivery.crowds import SendPart, ShardSender
     from tidegate.usecases.delivery.fan_out import FanOut
     from tidegate.usecases.delivery.fresh_access import FreshAccess
-    from tidegate.usecases.delivery.senders import OneShotSender
+    from tidegate.usecases.delivery.senders import OneShotSender, Patience
 
     container = DeliveryProviders(env)
+    pace = container.new_pace()
+    patience = None if pace is None else Patience(container.clock, CROWD_WAIT_S)
 
-    def fan_out_of(shard: int) -> FanOut:
+    def sender_of(shard: int) -> ShardSender:
         read = container.subscriptions.audience_shard
         audiences = Audiences(lambda stream_key: read(stream_key, shard), container.clock)
-        return FanOut(
+        send = OneShotSender(
+            access=FreshAccess(container.gateway_access, audiences, container.clock),
+            sender=container.sender,
+            failure_handler=container.failure_handler,
+            observer=container.observer,
+            pace=pace,
+            patience=patience,
+        )
+        fan_out = FanOut(
             audiences=audiences,
             last_values=container.last_values,
-            send=OneShotSender(
-                access=FreshAccess(container.gateway_access, audiences, container.clock),
-                sender=container.sender,
-                failure_handler=container.failure_handler,
-                observer=container.observer,
-            ),
+            send=send,
             max_message_bytes=container.settings.max_message_bytes,
             clock=container.clock,
             observer=container.observer,
         )
+        return ShardSender(fan_out, send)
 
     send_part = SendPart(
         last_values=container.last_values,
-        fan_out_of=cache(fan_out_of),
+        sender_of=cache(sender_of),
         queue=container.crowds,
+        patience=patience,
         clock=container.clock,
         observer=container.observer,
     )
@@ -163,5 +187,6 @@ def catch_up_services(env: Mapping[str, str] | None = None) -> CatchUpServices:
         clock=container.clock,
         observer=container.observer,
         recover=lambda: container.recover,
+        pace=container.new_pace(),
     )
     return CatchUpServices(catch_up, container.observer)

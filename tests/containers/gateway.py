@@ -39,7 +39,7 @@ from tidegate.errors import Unauthenticated
 from tidegate.usecases.delivery.audiences import Audiences
 from tidegate.usecases.delivery.bridge import Bridge, DeviceMessage
 from tidegate.usecases.delivery.catch_up import CatchUp
-from tidegate.usecases.delivery.crowds import SendPart
+from tidegate.usecases.delivery.crowds import SendPart, ShardSender
 from tidegate.usecases.delivery.failures import FailureHandler
 from tidegate.usecases.delivery.fan_out import FanOut
 from tidegate.usecases.delivery.fresh_access import FreshAccess
@@ -263,26 +263,29 @@ class GatewayContainer:
     def send_part(self) -> SendPart:
         """As one more invocation has it."""
 
-        def fan_out_of(shard: int) -> FanOut:
+        def sender_of(shard: int) -> ShardSender:
             audiences = Audiences(lambda key: self.subscriptions.audience_shard(key, shard), self.clock)
-            return FanOut(
+            send = OneShotSender(
+                access=FreshAccess(self.access, audiences, self.clock),
+                sender=self.sender,
+                failure_handler=self.failure_handler,
+                observer=self.observer,
+            )
+            fan_out = FanOut(
                 audiences=audiences,
                 last_values=self.last_values,
-                send=OneShotSender(
-                    access=FreshAccess(self.access, audiences, self.clock),
-                    sender=self.sender,
-                    failure_handler=self.failure_handler,
-                    observer=self.observer,
-                ),
+                send=send,
                 max_message_bytes=4000,
                 clock=self.clock,
                 observer=self.observer,
             )
+            return ShardSender(fan_out, send)
 
         return SendPart(
             last_values=self.last_values,
-            fan_out_of=fan_out_of,
+            sender_of=sender_of,
             queue=self.crowds,
+            patience=None,
             clock=self.clock,
             observer=self.observer,
         )

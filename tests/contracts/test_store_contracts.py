@@ -48,6 +48,7 @@ from tidegate.domain.subscriptions import (
 )
 from tidegate.domain.switches import SETTLING_S
 from tidegate.ports.gateway import (
+    CARRIES_MS,
     SETTLE_S,
     WAITS_MS,
     Admission,
@@ -754,6 +755,56 @@ def test_settling_ends_when_nothing_was_noted_or_stored(stores: Stores) -> None:
     assert values.note_overtaken("k", 102.0 + SETTLE_S), "who began so long ago is not relied upon"
     assert newest().overtaken == 3 and values.note_settled("k", None) and newest().overtaken == 0
     assert newest() == LastValue("2", 11, "a")
+
+
+def test_one_call_carries_a_topic_until_nothing_newer_is_there(stores: Stores) -> None:
+    values, now = stores.last_values, 1_800_000_000_000
+    second = now / 1000
+    assert values.carry("k", None, "a", now) is None, "there is no value"
+    assert values.admit("k", LastValue("1", 10, "m"), now, 100) == Admission(Verdict.SEND)
+    waiting = values.admit("k", LastValue("2", 11, "m"), now + 10, 100)
+    assert waiting.verdict is Verdict.WAIT
+    assert values.carry("k", None, "a", now + 20) == LastValue("2", 11, "m")
+    assert values.claim("k", None, waiting, now + 100, 100) is None, "its value was read by who carries"
+    assert values.carry("k", None, "a", now + 21) is not None, "its answer was lost"
+    assert values.carry("k", None, "b", now + 22) is None, "another carries"
+    assert values.admit("k", LastValue("3", 12, "m"), now + 500, 100) == Admission(Verdict.LEAVE)
+    sent = LastValue("2", 11, "m")
+    assert not values.end_carrying("k", None, "a", sent, now + 600, 100), "a newer value is there"
+    read = values.carry("k", None, "a", now + 600)
+    assert read == LastValue("3", 12, "m") and not values.note_overtaken("k", second + 1), "who carries settles"
+    assert not values.end_carrying("k", None, "a", read, now + 700, 100), "something was noted"
+    read = values.carry("k", None, "a", now + 700)
+    assert read is not None and read.overtaken == 1
+    assert not values.end_carrying("k", None, "b", read, now + 800, 100), "it is not who carries"
+    assert values.end_carrying("k", None, "a", read, now + 800, 100)
+    assert not values.end_carrying("k", None, "a", read, now + 800, 100)
+    newest = values.get("k")
+    assert newest is not None and newest.overtaken == 0
+    assert values.admit("k", LastValue("4", 13, "m"), now + 850, 100).verdict is Verdict.WAIT
+    assert values.admit("k", LastValue("5", 14, "m"), now + 900, 100) == Admission(Verdict.SEND), "the interval is over"
+
+
+def test_whoever_hands_over_leaves_the_next_value_to_its_own_call(stores: Stores) -> None:
+    values, now = stores.last_values, 1_800_000_000_000
+    values.admit("k", LastValue("1", 10, "m"), now, 100)
+    assert values.carry("k", None, "a", now) and not values.note_overtaken("k", now / 1000)
+    newest = values.hand_over("k", None, "a", now + 100)
+    assert newest is not None and newest.overtaken == 1, "what was noted stays"
+    assert values.hand_over("k", None, "a", now + 100) is None
+    assert values.admit("k", LastValue("2", 11, "m"), now + 100, 100) == Admission(Verdict.SEND)
+    assert values.note_overtaken("k", now / 1000), "nobody settles"
+
+
+def test_whoever_dies_carrying_is_not_relied_upon_for_long(stores: Stores) -> None:
+    values, now = stores.last_values, 1_800_000_000_000
+    values.admit("k", LastValue("1", 10, "m"), now, 100)
+    assert values.carry("k", None, "dead", now)
+    assert values.admit("k", LastValue("2", 11, "m"), now + CARRIES_MS - 1, 100) == Admission(Verdict.LEAVE)
+    assert values.admit("k", LastValue("3", 12, "m"), now + CARRIES_MS, 100) == Admission(Verdict.SEND)
+    assert values.carry("k", None, "b", now + CARRIES_MS) == LastValue("3", 12, "m")
+    assert values.carry("k", None, "dead", now + CARRIES_MS) is None
+    assert values.note_overtaken("k", now / 1000 + 2 * CARRIES_MS / 1000 + 1), "nor does it settle"
 
 
 # --- limits ------------------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ from tidegate.domain.switches import SETTLING_S
 from tidegate.domain.upstreams import ended, free_at, refused_until
 from tidegate.errors import Unavailable
 from tidegate.ports.gateway import (
+    CARRIES_MS,
     SETTLE_S,
     WAITS_MS,
     AccessSnapshot,
@@ -460,6 +461,7 @@ class MemoryLastValues(LastValueStore):
         #: what was noted for shards of a crowd, and until when their senders are relied upon
         self.noted: dict[tuple[str, str | None, int], int] = {}
         self.parts_until: dict[tuple[str, str | None, int], float] = {}
+        self.carriers: dict[str | tuple[str, str], tuple[str, int]] = {}
 
     def get(self, stream_key: str, topic: str | None = None, shard: int | None = None) -> LastValue | None:
         there = self.rows.get(_value_key(stream_key, topic))
@@ -506,6 +508,46 @@ class MemoryLastValues(LastValueStore):
         self.next_ms[key] = now_ms + interval_ms
         return self.rows.get(key)
 
+    def carry(self, stream_key: str, topic: str | None, carrier: str, now_ms: int) -> LastValue | None:
+        key = _value_key(stream_key, topic)
+        other, until = self.carriers.get(key, (carrier, 0))
+        if key not in self.rows or (other != carrier and until > now_ms):
+            return None
+        until = now_ms + CARRIES_MS
+        self.carriers[key] = carrier, until
+        self.next_ms[key] = self.waits_until_ms[key] = until
+        self.settling_until[key] = until // 1000 + 1
+        return self.rows[key]
+
+    def end_carrying(
+        self, stream_key: str, topic: str | None, carrier: str, sent: LastValue, now_ms: int, interval_ms: int
+    ) -> bool:
+        key = _value_key(stream_key, topic)
+        there = self.rows.get(key)
+        if there is None or self._carrier(key) != carrier:
+            return False
+        if (there, there.overtaken) != (sent, sent.overtaken):
+            return False
+        self.rows[key] = replace(there, overtaken=0)
+        self._carried(key, now_ms + interval_ms)
+        return True
+
+    def hand_over(self, stream_key: str, topic: str | None, carrier: str, now_ms: int) -> LastValue | None:
+        key = _value_key(stream_key, topic)
+        if self._carrier(key) != carrier:
+            return None
+        self._carried(key, now_ms)
+        return self.rows.get(key)
+
+    def _carrier(self, key: str | tuple[str, str]) -> str | None:
+        return self.carriers.get(key, (None, 0))[0]
+
+    def _carried(self, key: str | tuple[str, str], next_ms: int) -> None:
+        del self.carriers[key]
+        self.next_ms[key] = next_ms
+        self.waits_until_ms.pop(key, None)
+        self.settling_until.pop(key, None)
+
     def trim(self, stream_key: str) -> int:
         stalest = self._of(stream_key)[MOST_TOPICS:]
         for value in stalest:
@@ -524,6 +566,11 @@ class MemoryLastValues(LastValueStore):
             return False
         self.settling_until[key] = int(now) + SETTLE_S
         return True
+
+    def go_on(self, stream_key: str, now: float, topic: str | None, shard: int) -> LastValue | None:
+        if _value_key(stream_key, topic) in self.rows:
+            self.parts_until[stream_key, topic, shard] = int(now) + SETTLE_S
+        return self.get(stream_key, topic, shard)
 
     def _note_part(self, part: tuple[str, str | None, int], now: float) -> bool:
         self.noted[part] = self.noted.get(part, 0) + 1

@@ -10,10 +10,12 @@ from typing import Any, cast
 
 from tests.doubles.platform import ManualClock, MemoryObserver
 from tests.doubles.stores import MemoryLastValues
-from tests.model.actors import DASHBOARD, DATASOURCE, HASH, MEMBER, NOW, OWNER, STREAM, USERS, StepSender
+from tests.model.actors import DASHBOARD, DATASOURCE, HASH, MEMBER, NOW, OWNER, STREAM, USERS, AttemptIds, StepSender
 from tests.model.explorer import Actor, Answer, Answers, Call, Scene, Script, State, Store, Violation
 from tidegate.domain.access import AclLevel, Claim, DashboardAccess, Principal, Visibility
+from tidegate.domain.client_queues import Batch
 from tidegate.domain.crowds import Audience, CrowdPart
+from tidegate.domain.send_quota import SendQuota
 from tidegate.domain.subscriptions import (
     TOLD_ALL,
     CatchUpRequest,
@@ -23,17 +25,19 @@ from tidegate.domain.subscriptions import (
     SubscriptionKey,
 )
 from tidegate.errors import TidegateError
-from tidegate.ports.delivery import Delivery
+from tidegate.ports.delivery import Delivery, OutboundQueue, SendQuotaStore
 from tidegate.ports.gateway import AccessSnapshot, SourceStreams
 from tidegate.usecases.delivery.audiences import Audiences
 from tidegate.usecases.delivery.bridge import Bridge, DeviceMessage
+from tidegate.usecases.delivery.carry import Carry
 from tidegate.usecases.delivery.catch_up import CatchUp
-from tidegate.usecases.delivery.crowds import SendPart
+from tidegate.usecases.delivery.crowds import SendPart, ShardSender
 from tidegate.usecases.delivery.failures import FailureHandler
 from tidegate.usecases.delivery.fan_out import FanOut
 from tidegate.usecases.delivery.fresh_access import FreshAccess
 from tidegate.usecases.delivery.interval import Interval
-from tidegate.usecases.delivery.senders import OneShotSender
+from tidegate.usecases.delivery.paced_queue import Pace
+from tidegate.usecases.delivery.senders import OneShotSender, Patience
 from tidegate.usecases.delivery.settle import Settle
 
 ROW = Subscription(
@@ -48,17 +52,69 @@ ACCESS = DashboardAccess(DASHBOARD, 1, Visibility.LINK, OWNER, {MEMBER: AclLevel
 REPEATED_AFTER_S = 60
 
 
+@dataclass(frozen=True, slots=True)
+class Short:
+    """A send quota that is used up: each call of the bridge is refused, then granted one send, and so on.
+
+    Attributes:
+        patience_s: how long a call may wait for it.
+    """
+
+    patience_s: float = 15.0
+
+
+class ShortQuota(SendQuotaStore):
+    """What one process is granted. It is nobody else's, so asking is no step."""
+
+    def __init__(self) -> None:
+        self._asked = 0
+
+    def take(self, item: int, wanted: int, now_ms: int, deadline: float) -> int:
+        self._asked += 1
+        return 1 - self._asked % 2
+
+    def throttled(self, item: int, deadline: float) -> None: ...
+
+
+class WaitingSender(StepSender):
+    """Waits for what is due, in the time of its process."""
+
+    def __init__(self, answers: Answers, clock: ManualClock) -> None:
+        super().__init__(answers)
+        self._clock = clock
+
+    def send(self, outgoing: OutboundQueue[Batch]) -> None:
+        while True:
+            super().send(cast(Any, Now(outgoing, self._clock)))
+            if (due := outgoing.due) is None:
+                return
+            self._clock.advance(max(0.001, due - self._clock.monotonic()))
+
+
+class Now:
+    """A queue of which messages are taken now."""
+
+    def __init__(self, queue: OutboundQueue[Batch], clock: ManualClock) -> None:
+        self._clock = clock
+        self.take = lambda _now: queue.take(clock.monotonic())
+        self.before, self.answered, self.throttled = queue.before, queue.answered, queue.throttled
+
+
 class Unchanging:
     """The stores that nobody writes here: reading them is no step."""
 
-    def __init__(self, stream: Stream = STREAM) -> None:
+    def __init__(self, stream: Stream = STREAM, viewers: int = 1) -> None:
         self._stream = stream
+        self._rows = [
+            ROW if not number else replace(ROW, key=replace(ROW.key, connection_id=f"c{number}"))
+            for number in range(viewers)
+        ]
 
     def audience(self, _stream_key: str) -> Audience:
-        return Audience([ROW])
+        return Audience(self._rows)
 
     def first_shard(self, _stream_key: str) -> Audience:
-        return Audience([ROW], whole=False)
+        return Audience(self._rows, whole=False)
 
     def get(self, _key: SubscriptionKey) -> Subscription:
         return ROW
@@ -73,14 +129,26 @@ class Unchanging:
         return SourceStreams(1, [self._stream])
 
 
-def device_message(number: int, topic: str, stream: Stream, *, apart: bool, crowd: bool) -> Script:
+def device_message(
+    number: int,
+    topic: str,
+    stream: Stream,
+    *,
+    apart: bool,
+    viewers: int = 1,
+    short: Short | None = None,
+    crowd: bool = False,
+) -> Script:
     """The value `number`, handled by a process of its own; again a minute later when that fails or dies."""
 
     def script(answers: Answers) -> str:
         while True:
             try:
                 tries = answers.ask("platform", "begin")
-                _bridge(answers, stream, REPEATED_AFTER_S * (tries - 1), apart=apart, crowd=crowd)(
+                # With a short quota, messages come so late that each may be sent at once.
+                later_s = REPEATED_AFTER_S * (tries - 1) + (0.15 * number if short else 0.0)
+                name = f"{number}.{tries}"
+                _bridge(answers, stream, later_s, apart=apart, viewers=viewers, short=short, name=name, crowd=crowd)(
                     DeviceMessage("a/#", topic, str(number).encode(), int(NOW * 1000) + number, "")
                 )
             except TidegateError:
@@ -90,18 +158,37 @@ def device_message(number: int, topic: str, stream: Stream, *, apart: bool, crow
     return script
 
 
-def _bridge(answers: Answers, stream: Stream, later_s: float, *, apart: bool, crowd: bool) -> Bridge:
-    clock, observer, unchanging = ManualClock(), MemoryObserver(), cast(Any, Unchanging(stream))
+def _bridge(
+    answers: Answers,
+    stream: Stream,
+    later_s: float,
+    *,
+    apart: bool,
+    viewers: int,
+    short: Short | None,
+    name: str,
+    crowd: bool,
+) -> Bridge:
+    """That of one process. `name`: what its ids begin with."""
+    clock, observer, unchanging = ManualClock(), MemoryObserver(), cast(Any, Unchanging(stream, viewers))
+    pace = patience = carry = None
     clock.advance(later_s)
     last_values, catch_ups = cast(Any, Store(answers, "last values")), cast(Any, Store(answers, "catch-ups"))
     handler = FailureHandler(catch_ups=catch_ups, end_connection=cast(Any, None), clock=clock, observer=observer)
     audiences = Audiences(unchanging.first_shard if crowd else unchanging.audience, clock)
+    if short is not None:
+        pace = Pace(ShortQuota(), SendQuota(1), clock=clock, chance=lambda: 0.0, observer=observer)
+        patience = Patience(clock, short.patience_s)
     sending = OneShotSender(
         access=FreshAccess(unchanging, audiences, clock),
-        sender=cast(Any, StepSender(answers)),
+        sender=cast(Any, WaitingSender(answers, clock) if short else StepSender(answers)),
         failure_handler=handler,
         observer=observer,
+        pace=pace,
+        patience=patience,
     )
+    if short is not None:
+        carry = Carry(sending, last_values, 10, clock.advance, clock, cast(Any, AttemptIds(name)), observer)
     interval = Interval(last_values=last_values, per_second=10, clock=clock, sleep=clock.advance)
     fan_out = FanOut(
         audiences=audiences,
@@ -112,6 +199,7 @@ def _bridge(answers: Answers, stream: Stream, later_s: float, *, apart: bool, cr
         observer=observer,
         interval=interval if apart else None,
         crowds=cast(Any, Store(answers, "crowds")),
+        carry=carry,
         chance=lambda: 1.0,
     )
     return Bridge(
@@ -124,6 +212,7 @@ def _bridge(answers: Answers, stream: Stream, later_s: float, *, apart: bool, cr
         ),
         clock=clock,
         observer=observer,
+        patience=patience,
     )
 
 
@@ -147,25 +236,27 @@ def _send_part(answers: Answers, later_s: float) -> SendPart:
     clock.advance(later_s)
     last_values, catch_ups = cast(Any, Store(answers, "last values")), cast(Any, Store(answers, "catch-ups"))
     audiences = Audiences(unchanging.audience, clock)
+    send = OneShotSender(
+        access=FreshAccess(unchanging, audiences, clock),
+        sender=cast(Any, StepSender(answers)),
+        failure_handler=FailureHandler(
+            catch_ups=catch_ups, end_connection=cast(Any, None), clock=clock, observer=observer
+        ),
+        observer=observer,
+    )
     fan_out = FanOut(
         audiences=audiences,
         last_values=last_values,
-        send=OneShotSender(
-            access=FreshAccess(unchanging, audiences, clock),
-            sender=cast(Any, StepSender(answers)),
-            failure_handler=FailureHandler(
-                catch_ups=catch_ups, end_connection=cast(Any, None), clock=clock, observer=observer
-            ),
-            observer=observer,
-        ),
+        send=send,
         max_message_bytes=1000,
         clock=clock,
         observer=observer,
     )
     return SendPart(
         last_values=last_values,
-        fan_out_of=lambda _shard: fan_out,
+        sender_of=lambda _shard: ShardSender(fan_out, send),
         queue=cast(Any, Store(answers, "crowds")),
+        patience=None,
         clock=clock,
         observer=observer,
     )
@@ -210,7 +301,8 @@ class Values:
         stored: the last values, with what was noted about each.
         settling: until when a sender settles, by key of the last value.
         next_ms, waits_until_ms: when the next value may be sent, and until when somebody waits for that, likewise.
-        sent: the number that the viewer was sent last, by topic.
+        carriers: who carries it, and until when, likewise.
+        sent: the number that each viewer was sent last, by connection and topic.
         tries: how often each actor has begun.
         throttled: who has had its answer "throttled".
         refused: whose request for a catch-up was refused by the queue.
@@ -223,7 +315,8 @@ class Values:
     settling: Mapping[Any, float] = field(default_factory=dict)
     next_ms: Mapping[Any, int] = field(default_factory=dict)
     waits_until_ms: Mapping[Any, int] = field(default_factory=dict)
-    sent: Mapping[str, int] = field(default_factory=dict)
+    carriers: Mapping[Any, tuple[str, int]] = field(default_factory=dict)
+    sent: Mapping[tuple[str, str], int] = field(default_factory=dict)
     tries: Mapping[str, int] = field(default_factory=dict)
     throttled: frozenset[str] = frozenset()
     refused: frozenset[str] = frozenset()
@@ -234,7 +327,7 @@ class Values:
 
 
 class Newest(Scene[Values]):
-    """One viewer of one stream.
+    """One viewer of one stream, or some.
 
     Attributes:
         store_class: the last values; another one leaves a safeguard out.
@@ -256,6 +349,8 @@ class Newest(Scene[Values]):
         refused: Sequence[str] = (),
         topics: Sequence[str] = ("a/b",),
         apart: bool = False,
+        viewers: int = 1,
+        short: Short | None = None,
         faults: int = 0,
         parts: int = 0,
     ) -> None:
@@ -264,6 +359,8 @@ class Newest(Scene[Values]):
             messages: device messages, each with an actor.
             topics: the messages' topics, in turn.
             apart: values of a topic are kept apart. All messages come at the same moment.
+            short: the send quota that is used up; None has none. Values are kept apart, and each comes when the
+                interval of the one before is over.
             catch_ups: most that may be asked for.
             welcome: a viewer who subscribed has a catch-up under way.
             throttled: actors whose first message to the viewer is refused.
@@ -277,7 +374,9 @@ class Newest(Scene[Values]):
         self._asked = catch_ups
         #: The newest message of each topic, as frames name topics.
         self._last = {
-            topics[number % len(topics)] if len(topics) > 1 else "": number for number in range(1, messages + 1)
+            (connection, topics[number % len(topics)] if len(topics) > 1 else ""): number
+            for number in range(1, messages + 1)
+            for connection in ("c", *(f"c{viewer}" for viewer in range(1, viewers)))
         }
         stream = STREAM if len(topics) == 1 else replace(STREAM, topic_filter="a/+")
         again: dict[str, Any] = {"crashes": True, "lossy": True, "again": True}
@@ -285,7 +384,15 @@ class Newest(Scene[Values]):
             *(
                 Actor(
                     f"message {number}",
-                    device_message(number, topics[number % len(topics)], stream, apart=apart, crowd=parts > 0),
+                    device_message(
+                        number,
+                        topics[number % len(topics)],
+                        stream,
+                        apart=apart or short is not None,
+                        viewers=viewers,
+                        short=short,
+                        crowd=parts > 0,
+                    ),
                     **again,
                 )
                 for number in range(1, messages + 1)
@@ -309,6 +416,7 @@ class Newest(Scene[Values]):
                 stores.settling,
                 stores.next_ms,
                 stores.waits_until_ms,
+                stores.carriers,
                 stores.sent,
                 stores.tries,
                 stores.noted,
@@ -336,7 +444,7 @@ class Newest(Scene[Values]):
                 if actor in self._throttled - stores.throttled:
                     return replace(stores, throttled=stores.throttled | {actor}), ("got", Delivery.THROTTLED), None
                 frame = json.loads(call.args[1])
-                sent = {**stores.sent, frame.get("topic", ""): frame["payload"]}
+                sent = {**stores.sent, (call.args[0], frame.get("topic", "")): frame["payload"]}
                 return replace(stores, sent=sent), ("got", Delivery.DELIVERED), None
         last_values = self.store_class()
         last_values.rows.update(stores.stored)
@@ -345,6 +453,7 @@ class Newest(Scene[Values]):
         last_values.waits_until_ms.update(stores.waits_until_ms)
         last_values.noted.update(stores.noted)
         last_values.parts_until.update(stores.parts_until)
+        last_values.carriers.update(stores.carriers)
         answer = getattr(last_values, call.method)(*call.args)
         changed = replace(
             stores,
@@ -354,6 +463,7 @@ class Newest(Scene[Values]):
             waits_until_ms=dict(last_values.waits_until_ms),
             noted=dict(last_values.noted),
             parts_until=dict(last_values.parts_until),
+            carriers=dict(last_values.carriers),
         )
         return changed, ("got", answer), None
 
@@ -378,8 +488,9 @@ class Newest(Scene[Values]):
 
     def check_end(self, state: State[Values]) -> None:
         for value in state.stores.stored.values():
-            sent = state.stores.sent.get(value.topic or "")
-            if sent != json.loads(value.payload):
-                raise Violation(f"the newest value is {value.payload}, and {sent} was sent last")
+            for connection, topic in self._last:
+                sent = state.stores.sent.get((connection, topic))
+                if topic == (value.topic or "") and sent != json.loads(value.payload):
+                    raise Violation(f"the newest value is {value.payload}, and {sent} was sent last to {connection}")
         if not self.faults and state.stores.sent != self._last:  # else an invocation may have died twice
             raise Violation(f"the newest of each topic are {self._last}, and {state.stores.sent} were sent last")

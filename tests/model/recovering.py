@@ -4,7 +4,7 @@ with, drawn as the protocol says, has every value."""
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -13,8 +13,9 @@ from tests.doubles.stores import MemoryHistory, MemoryLastValues
 from tests.model.actors import NOW, STREAM, StepSender
 from tests.model.explorer import Actor, Answer, Answers, Call, Scene, Script, State, Store, Violation
 from tests.model.newest import ROW, Unchanging
+from tidegate.domain.crowds import Audience
 from tidegate.domain.history import History, Point, Recovering
-from tidegate.domain.subscriptions import LastValue, Stream, Subscription
+from tidegate.domain.subscriptions import LastValue, Stream
 from tidegate.ports.delivery import Delivery
 from tidegate.ports.history import Series
 from tidegate.protocol.messages import timestamp
@@ -45,8 +46,8 @@ class _Index:
     def __init__(self, answers: Answers) -> None:
         self._answers = answers
 
-    def audience(self, _stream_key: str) -> Sequence[Subscription]:
-        return [ROW] if self._answers.ask("index", "audience") else []
+    def audience(self, _stream_key: str) -> Audience:
+        return Audience([ROW] if self._answers.ask("index", "audience") else [])
 
 
 def message(number: int, stream: Stream) -> Script:

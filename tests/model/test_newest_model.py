@@ -11,7 +11,7 @@ import pytest
 from tests.doubles import stores
 from tests.doubles.stores import MemoryLastValues
 from tests.model.explorer import Explorer, Violation
-from tests.model.newest import Newest
+from tests.model.newest import Newest, Short
 from tidegate.domain.subscriptions import LastValue
 from tidegate.ports.gateway import Admission, Verdict
 from tidegate.usecases.delivery import bridge, crowds, settle
@@ -32,6 +32,13 @@ SCENES: dict[str, Callable[[], Newest]] = {
     ),
     "three messages at once, kept apart": lambda: Newest(3, apart=True, catch_ups=2),
     "two messages at once, kept apart, one dies or hears nothing": lambda: Newest(2, apart=True, faults=1),
+    "two messages to two viewers, a short quota": lambda: Newest(2, viewers=2, short=Short()),
+    "three messages, a short quota": lambda: Newest(3, short=Short()),
+    "two messages to two viewers, a short quota, one dies or hears nothing": lambda: Newest(
+        2, viewers=2, short=Short(), faults=1
+    ),
+    "two messages, a short quota, no time": lambda: Newest(2, short=Short(0.0), catch_ups=4),
+    "three messages, a short quota, time is soon over": lambda: Newest(3, short=Short(0.15), catch_ups=3),
     "two messages, two invocations die or hear nothing": lambda: Newest(2, faults=2),
     "three messages, one invocation dies or hears nothing": lambda: Newest(3, faults=1, catch_ups=2),
     "two messages while a viewer comes, one dies or hears nothing": lambda: Newest(2, welcome=True, faults=1),
@@ -114,8 +121,37 @@ class NobodyWaits(MemoryLastValues):
         return Admission(Verdict.LEAVE) if admission.verdict is Verdict.WAIT else admission
 
 
+class CarriedNotesForgotten(MemoryLastValues):
+    """Carrying ends although somebody noted an older value meanwhile."""
+
+    def end_carrying(self, key: str, topic: str | None, carrier: str, sent: LastValue, now: int, ms: int) -> bool:
+        there = self.get(key, topic)
+        assert there is not None
+        return super().end_carrying(key, topic, carrier, replace(sent, overtaken=there.overtaken), now, ms)
+
+
+class CarriedNewerIgnored(MemoryLastValues):
+    """Carrying ends although a newer value was stored, and left to it, meanwhile."""
+
+    def end_carrying(self, key: str, topic: str | None, carrier: str, sent: LastValue, now: int, ms: int) -> bool:
+        there = self.get(key, topic)
+        assert there is not None
+        return super().end_carrying(key, topic, carrier, replace(there, overtaken=sent.overtaken), now, ms)
+
+
+class NobodyCarries(MemoryLastValues):
+    """A call leaves the rest to another that does not carry."""
+
+    def carry(self, key: str, topic: str | None, carrier: str, now_ms: int) -> LastValue | None:
+        newest = super().carry(key, topic, carrier, now_ms)
+        return None if newest is not None and newest.payload != "1" else newest
+
+
 #: Stores without a safeguard.
 WITHOUT = {
+    "the note that a call which carries reads": CarriedNotesForgotten,
+    "the newest value as a condition of the end of carrying": CarriedNewerIgnored,
+    "somebody who carries when the rest is left": NobodyCarries,
     "the wait for others to send": NobodyWaits,
     "a last value for each topic": OneSeries,
     "the note that a settling sender reads": NotesForgotten,
@@ -135,6 +171,9 @@ WITHOUT = {
         ("the wait for others to send", lambda: Newest(2, apart=True)),
         ("the note that a settling sender reads", lambda: Newest(3)),
         ("the newest value as a condition of the end", lambda: Newest(3)),
+        ("the note that a call which carries reads", lambda: Newest(3, short=Short())),
+        ("the newest value as a condition of the end of carrying", lambda: Newest(2, short=Short())),
+        ("somebody who carries when the rest is left", lambda: Newest(2, short=Short())),
         ("the newest value after a repetition", lambda: Newest(2, faults=1)),
         ("the end of a claim", lambda: Newest(2, faults=1)),
         ("the catch-up of one that newer values passed", lambda: Newest(2, welcome=True, catch_ups=4)),

@@ -255,6 +255,7 @@ class CatchUpRequest:
         recovering: of a viewer who was away: what is still to be sent of the history.
         told: the stream's `status_number` when the viewer was told its status; `TOLD_ALL` when no status can have been
             missed; None when it is not known what the viewer was told.
+        postponed: how often it was, because the send quota was used up.
     """
 
     key: SubscriptionKey
@@ -264,3 +265,4 @@ class CatchUpRequest:
     told: int | None = None
     topics: frozenset[str] | None = None
     recovering: Recovering | None = None
+    postponed: int = 0

@@ -19,7 +19,7 @@ FUNCTION_S: Mapping[str, int] = {
     "gateway_connect.messages": 15,
     "mqtt_bridge.bridge": 30,
     "mqtt_bridge.catch_up": 15,
-    "mqtt_bridge.crowd": 30,
+    "mqtt_bridge.crowd": 120,
     "relay.worker": 900,  # the longest there is
     "revalidate.dispatch": 15,
     "revalidate.profiles": 300,

@@ -24,6 +24,7 @@ class Delivery(StrEnum):
     THROTTLED = "throttled"
     FAILED = "failed"
     WITHHELD = "withheld"  # the check before sending said no
+    REFUSED = "refused"  # the send quota did not grant it in time, so it was not sent
 
 
 class Sendable(Protocol):

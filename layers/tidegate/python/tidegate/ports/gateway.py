@@ -258,6 +258,11 @@ SETTLE_S = 15
 WAITS_MS = 5_000
 
 
+#: How long a call that carries a topic is relied upon after it last said so, milliseconds. It says so five times a
+#: second, or once in each interval of a topic if that is longer. Meanwhile newer values of the topic are left to it.
+CARRIES_MS = 3_000
+
+
 class Verdict(StrEnum):
     """What becomes of a value that was to be stored and sent."""
 
@@ -311,6 +316,28 @@ class LastValueStore(Protocol):
         None when somebody else has taken over.
         """
 
+    def carry(self, stream_key: str, topic: str | None, carrier: str, now_ms: int) -> LastValue | None:
+        """Begin to carry a topic, or go on, in one write: for `CARRIES_MS`, newer values are left to the caller, and so
+        is what others note as overtaken. Repeating is harmless.
+
+        Args:
+            carrier: an id of the caller's own.
+            now_ms: epoch milliseconds.
+
+        Returns:
+            The newest value, with what was noted. None when somebody else carries the topic, or there is no value.
+        """
+
+    def end_carrying(
+        self, stream_key: str, topic: str | None, carrier: str, sent: LastValue, now_ms: int, interval_ms: int
+    ) -> bool:
+        """End carrying, on the condition that `sent` is still the newest value, and that nothing was noted since it was
+        read. The next value may be sent `interval_ms` later. False when that is not so, or the caller does not carry.
+        """
+
+    def hand_over(self, stream_key: str, topic: str | None, carrier: str, now_ms: int) -> LastValue | None:
+        """End carrying without a condition: whoever stores the next value sends it. Returns as `carry`."""
+
     def trim(self, stream_key: str) -> int:
         """Delete the stalest values of a stream that has more than `MOST_TOPICS`. Returns how many.
 
@@ -324,6 +351,12 @@ class LastValueStore(Protocol):
 
         True when the caller has to settle: send the newest value, and ask `note_settled`. False when another sender
         does already, and will see the note. A sender that began to settle more than `SETTLE_S` ago no longer counts.
+        """
+
+    def go_on(self, stream_key: str, now: float, topic: str | None, shard: int) -> LastValue | None:
+        """Say that the sender of a shard goes on, so that it is relied upon for `SETTLE_S` more. `now`: epoch seconds.
+
+        Returns the newest value, with what was noted for the shard. None when there is no value any more.
         """
 
     def note_settled(

@@ -356,9 +356,9 @@ class UpstreamSettings:
         "REALTIME_MAX_SENDS_PER_SECOND",
         5_000,
         integer(0, 100_000),
-        "Most messages with values to viewers in a second, of all relay workers together. API Gateway counts them in "
-        "the requests of the account and region, which other APIs share: 10,000 a second, in some regions 2,500. 0 is "
-        "no limit.",
+        "Most messages with values to viewers in a second, of relay workers, bridge and catch-ups together. API "
+        "Gateway counts them in the requests of the account and region, which other APIs share: 10,000 a second, in "
+        "some regions 2,500. 0 is no limit, and then nothing is asked.",
     )
     mqtt_allowed_topics: tuple[str, ...] = setting(
         "REALTIME_MQTT_ALLOWED_TOPICS",

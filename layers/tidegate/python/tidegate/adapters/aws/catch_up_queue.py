@@ -18,6 +18,8 @@ from tidegate.ports.delivery import CatchUpQueue
 #: Delay of a catch-up, seconds. It is longer than an audience is cached (1 s) plus the usual lag of a global index
 #: (well under a second).
 DELAY_S = 3
+#: One that was postponed is delayed by up to so many seconds more, each time by another number.
+_POSTPONED_S = 40
 #: Most messages in one call, and most bytes of their bodies. Source: quotas of messages, Amazon SQS Developer Guide.
 #: A batch may have a megabyte by now; the older bound holds everywhere.
 BATCH = 10
@@ -42,7 +44,11 @@ class SqsCatchUpQueue(CatchUpQueue):
         self._queue_url = queue_url
 
     def queue(self, request: CatchUpRequest) -> None:
-        message = {"QueueUrl": self._queue_url, "MessageBody": written_catch_up(request), "DelaySeconds": DELAY_S}
+        message = {
+            "QueueUrl": self._queue_url,
+            "MessageBody": written_catch_up(request),
+            "DelaySeconds": _delay_s(request),
+        }
         try:
             self._client.call("SendMessage", message)
         except AwsError as error:
@@ -82,12 +88,17 @@ class SqsCatchUpQueue(CatchUpQueue):
     def _send(self, messages: Sequence[_Message], deadline: float) -> set[int]:
         """Send a batch. Returns the places of those that are not known to be queued."""
         entries = [
-            {"Id": str(number), "MessageBody": body, "DelaySeconds": DELAY_S}
-            for number, (_, body) in enumerate(messages)
+            {"Id": str(number), "MessageBody": body, "DelaySeconds": _delay_s(request)}
+            for number, (request, body) in enumerate(messages)
         ]
         request = {"QueueUrl": self._queue_url, "Entries": entries}
         answer = self._client.call("SendMessageBatch", request, deadline=deadline)
         return set(range(len(messages))) - taken(answer)
+
+
+def _delay_s(request: CatchUpRequest) -> int:
+    """Longer each time it is postponed, and not all at the same moment."""
+    return DELAY_S + random.randint(0, min(_POSTPONED_S, 2**request.postponed)) if request.postponed else DELAY_S
 
 
 def taken(answer: Mapping[str, object]) -> set[int]:
@@ -123,6 +134,7 @@ def written_catch_up(request: CatchUpRequest) -> str:
         "seen": _fitting(request.seen),
         "told": request.told,
         "topics": _fitting_topics(request.topics),
+        "postponed": request.postponed,
     }
     if (left := request.recovering) is not None:
         sent, marks, recovered = dict(left.sent), dict(left.marks), left.recovered
@@ -169,4 +181,5 @@ def read_catch_up(body: str) -> CatchUpRequest:
         told=None if told is None else int(told),
         topics=None if topics is None else frozenset(map(str, topics)),
         recovering=recovering,
+        postponed=int(fields.get("postponed", 0)),  # a message of the version before has none
     )

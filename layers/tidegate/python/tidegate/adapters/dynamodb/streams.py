@@ -17,6 +17,7 @@ from tidegate.domain.crowds import COUNTED_S
 from tidegate.domain.subscriptions import MOST_TOPICS, Fault, LastValue, Stream
 from tidegate.errors import Unavailable
 from tidegate.ports.gateway import (
+    CARRIES_MS,
     SETTLE_S,
     WAITS_MS,
     Admission,
@@ -328,6 +329,41 @@ class DynamoLastValues(LastValueStore):
                 return newest
         return self.get(stream_key, topic)
 
+    def carry(self, stream_key: str, topic: str | None, carrier: str, now_ms: int) -> LastValue | None:
+        """Whoever waits loses its place by this: its value is read here."""
+        until = now_ms + CARRIES_MS
+        return self._kept(
+            _value_key(stream_key, topic),
+            "SET #carrier = :me, #carried_until_ms = :until, #next_ms = :until, #waits_until_ms = :until, "
+            "#settling_until = :settling",
+            "attribute_exists(#stream_key) AND "
+            "(attribute_not_exists(#carrier) OR #carrier = :me OR #carried_until_ms <= :now)",
+            {"me": carrier, "until": until, "now": now_ms, "settling": until // 1000 + 1},
+        )
+
+    def end_carrying(
+        self, stream_key: str, topic: str | None, carrier: str, sent: LastValue, now_ms: int, interval_ms: int
+    ) -> bool:
+        condition, values = _unchanged(sent)
+        return self._did(
+            _value_key(stream_key, topic),
+            f"SET #next_ms = :next REMOVE #overtaken, {_CARRIED}",
+            f"{condition} AND #carrier = :me",
+            **values | {"me": carrier, "next": now_ms + interval_ms},
+        )
+
+    def hand_over(self, stream_key: str, topic: str | None, carrier: str, now_ms: int) -> LastValue | None:
+        """What was noted stays: whoever carries next sees to it."""
+        update, values = f"SET #next_ms = :now REMOVE {_CARRIED}", {"me": carrier, "now": now_ms}
+        return self._kept(_value_key(stream_key, topic), update, "#carrier = :me", values)
+
+    def _kept(self, key: Item, update: str, condition: str, values: Item) -> LastValue | None:
+        """Update the item, and return its value. None when the condition does not hold."""
+        try:
+            return _value(self._db.update(self._table, key, update, condition, values, returning=True))
+        except ConditionFailed:
+            return None
+
     def trim(self, stream_key: str) -> int:
         stalest = self._of(stream_key)[MOST_TOPICS:]
         return sum(self._drop(stream_key, value) for value in stalest)
@@ -342,6 +378,21 @@ class DynamoLastValues(LastValueStore):
         # When it has settled in between, this caller settles. Two who settle at the same time are one too many.
         return not self._did(key, f"ADD #{overtaken} :one", f"#{until} > :now", one=1, now=second)
 
+    def go_on(self, stream_key: str, now: float, topic: str | None, shard: int) -> LastValue | None:
+        update, values = f"SET #{_noted(shard)[1]} = :until", {"until": int(now) + SETTLE_S}
+        try:
+            item = self._db.update(
+                self._table,
+                _value_key(stream_key, topic),
+                update,
+                "attribute_exists(#stream_key)",
+                values,
+                returning=True,
+            )
+        except ConditionFailed:
+            return None
+        return _value(item, shard)
+
     def note_settled(
         self, stream_key: str, sent: LastValue | None, topic: str | None = None, shard: int | None = None
     ) -> bool:
@@ -349,10 +400,8 @@ class DynamoLastValues(LastValueStore):
         key, update = _value_key(stream_key, topic), f"REMOVE #{overtaken}, #{until}"
         if sent is None:
             return self._did(key, update, "attribute_exists(#stream_key)")
-        noted, values = f"attribute_not_exists(#{overtaken})", _order(sent)
-        if sent.overtaken:
-            noted, values = f"#{overtaken} = :noted", values | {"noted": sent.overtaken}
-        return self._did(key, update, f"{_UNCHANGED} AND {noted}", **values)
+        condition, values = _unchanged(sent, overtaken)
+        return self._did(key, update, condition, **values)
 
     def _of(self, stream_key: str) -> Sequence[LastValue]:
         """All values of a stream, the newest first."""
@@ -384,6 +433,20 @@ _LONGEST_KEY = 1024
 _ROUNDS = 4
 _NEWER = "attribute_not_exists(#stream_key) OR #timestamp_ms < :at OR (#timestamp_ms = :at AND #message_id <= :id)"
 _UNCHANGED = "#timestamp_ms = :at AND #message_id = :id"
+
+
+#: What a call that carries a topic leaves when it ends.
+_CARRIED = "#carrier, #carried_until_ms, #waits_until_ms, #settling_until"
+
+
+def _unchanged(sent: LastValue, overtaken: str = "overtaken") -> tuple[str, Item]:
+    """The condition, and its values, that a value is still the newest, and that nothing was noted since it was read.
+
+    `overtaken`: the attribute of the notes.
+    """
+    if sent.overtaken:
+        return f"{_UNCHANGED} AND #{overtaken} = :noted", _order(sent) | {"noted": sent.overtaken}
+    return f"{_UNCHANGED} AND attribute_not_exists(#{overtaken})", _order(sent)
 
 
 def _value_key(stream_key: str, topic: str | None) -> Item:

@@ -23,6 +23,7 @@ from tidegate.protocol.messages import ErrorCode
 from tidegate.protocol.payloads import Unparsable, parsed
 from tidegate.protocol.topics import matches
 from tidegate.usecases.delivery.fan_out import FanOut
+from tidegate.usecases.delivery.senders import Patience
 from tidegate.usecases.delivery.settle import Settle
 
 #: How often the list of streams is read again although its version is the same, seconds. Streams that nobody requested
@@ -65,7 +66,9 @@ class Bridge:
         settle: Settle,
         clock: Clock,
         observer: Observer,
+        patience: Patience | None = None,
     ) -> None:
+        """`patience`: that of the sender, where it has a pace."""
         self._enabled = enabled
         self._max_bytes = max_payload_bytes
         self._streams = streams
@@ -73,6 +76,7 @@ class Bridge:
         self._settle = settle
         self._clock = clock
         self._observer = observer
+        self._patience = patience
         #: (stream key, topic) -> when it was settled after a late message
         self._settled: dict[tuple[str, str | None], float] = {}
         self._kept: dict[str, tuple[float, SourceStreams]] = {}
@@ -86,9 +90,16 @@ class Bridge:
         if not self._enabled:
             return 0
         received, failure = 0, None
-        for stream in self._of_source(message.allowed_topic):
-            if stream.topic_filter is None or not matches(stream.topic_filter, message.topic):
-                continue
+        streams = [
+            stream
+            for stream in self._of_source(message.allowed_topic)
+            if stream.topic_filter is not None and matches(stream.topic_filter, message.topic)
+        ]
+        if self._patience is not None:
+            self._patience.begin()
+        for done, stream in enumerate(streams):
+            if self._patience is not None:
+                self._patience.share(len(streams) - done)
             try:
                 received += self._deliver(stream, message)
             except Exception as error:  # raised again below
@@ -110,7 +121,7 @@ class Bridge:
         topic = message.topic if stream.by_topic else None
         value = LastValue(payload, message.timestamp_ms, message.message_id, topic)
         delivered = self._fan_out.deliver(stream, value)
-        if delivered.sent is not None:
+        if delivered.sent is not None and not delivered.settled:
             self._settle.after(stream, delivered.sent)
         elif delivered.outdated and self._may_repeat(stream, topic, message):
             started = self._clock.monotonic()

@@ -22,6 +22,7 @@ from tidegate.ports.gateway import AccessStore, LastValueStore, StreamStore, Sub
 from tidegate.ports.runtime import Clock, Observer
 from tidegate.usecases.delivery.audiences import Audiences
 from tidegate.usecases.delivery.fresh_access import FreshAccess
+from tidegate.usecases.delivery.paced_queue import Pace
 from tidegate.usecases.delivery.senders import send_once
 from tidegate.usecases.gateway.end_connection import EndConnection
 from tidegate.usecases.gateway.stream_frames import status_frame, value_frame
@@ -32,6 +33,15 @@ if TYPE_CHECKING:
 #: Most values, and most statuses, that one catch-up sends. A stream that has a newer value after each of them is busy:
 #: another catch-up goes on. A stream whose status changes as often is told again with the change.
 _SENDS = 3
+#: How long one send waits for the quota, seconds: for the small asks of two windows. Other catch-ups wait behind it.
+_PATIENCE_S = 0.25
+#: How often a catch-up is postponed, because the quota granted nothing. It is some six minutes in all. After that it
+#: is repeated as one that failed, and ends in the queue of those.
+_POSTPONED = 20
+
+
+class _Refused(Exception):
+    """The send quota did not grant it."""
 
 
 class CatchUp:
@@ -50,8 +60,13 @@ class CatchUp:
         clock: Clock,
         observer: Observer,
         recover: Callable[[], Recover] | None = None,
+        pace: Pace | None = None,
     ) -> None:
-        """`recover` is asked only for viewers who were away, of a datasource with a history."""
+        """
+        Args:
+            recover: is asked only for viewers who were away, of a datasource with a history.
+            pace: None sends as fast as the platform takes it.
+        """
         self._subscriptions = subscriptions
         self._streams = streams
         self._last_values = last_values
@@ -62,13 +77,26 @@ class CatchUp:
         self._clock = clock
         self._observer = observer
         self._recover = recover
+        self._pace = pace
 
     def __call__(self, request: CatchUpRequest) -> bool:
         """Send the status and the newest value, each if the viewer may have missed it. True when any was sent.
 
+        What the send quota refuses is left to another catch-up, some seconds later.
+
         Raises:
             Unavailable: a store did not answer, or the viewer could not be sent it. The catch-up is to be repeated.
         """
+        try:
+            return self._caught_up(request)
+        except _Refused as refused:
+            if request.postponed >= _POSTPONED:
+                raise Unavailable("The send quota granted nothing for minutes", code="quota_used_up") from refused
+            self._observer.count("catch_ups_postponed")
+            self._catch_ups.queue(replace(request, postponed=request.postponed + 1))
+            return False
+
+    def _caught_up(self, request: CatchUpRequest) -> bool:
         audiences = Audiences(lambda _stream_key: self._rows_of(request), self._clock)
         rows = audiences.of(request.stream_key)
         if not rows:
@@ -131,13 +159,19 @@ class CatchUp:
 
         Raises:
             Unavailable: one of them could not be sent.
+            _Refused: the send quota did not grant one of them.
         """
         access = FreshAccess(self._access, audiences, self._clock)
-        outcomes, left = send_once(frames, access=access, sender=self._sender, observer=self._observer)
+        until = self._clock.monotonic() + _PATIENCE_S
+        outcomes, left = send_once(
+            frames, access=access, sender=self._sender, observer=self._observer, pace=self._pace, until=until
+        )
         for leftover in left:
             if isinstance(leftover, str):
                 self._end_connection.gone(leftover)
             elif access.named(frames[0].row):  # else it has ended meanwhile
+                if outcomes.get(Delivery.REFUSED):
+                    raise _Refused
                 raise Unavailable("The catch-up could not be sent", code="not_sent")
         for delivery, count in outcomes.items():
             if delivery is not Delivery.WITHHELD:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tidegate.domain.client_queues import Frame
 from tidegate.domain.crowds import parts
@@ -24,6 +25,9 @@ from tidegate.usecases.delivery.interval import Interval
 from tidegate.usecases.delivery.topic_cap import TopicCap
 from tidegate.usecases.gateway.stream_frames import value_frame
 
+if TYPE_CHECKING:
+    from tidegate.usecases.delivery.carry import Carry
+
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
@@ -34,11 +38,15 @@ class Delivered:
         outdated: nothing was sent, because a newer value is stored.
         sent: the value that was sent: the one that was to be delivered, or a newer one in its place. None when it was
             left to somebody else, or is no value.
+        settled: it was the newest value once it was sent, and nothing was noted. This was looked at.
+        left: another call carries the topic, and was left the rest.
     """
 
     outcomes: Mapping[Delivery, int]
     outdated: bool = False
     sent: LastValue | None = None
+    settled: bool = False
+    left: bool = False
 
     @property
     def count(self) -> int:
@@ -59,6 +67,7 @@ class FanOut:
         observer: Observer,
         interval: Interval | None = None,
         crowds: CrowdQueue | None = None,
+        carry: Carry | None = None,
         keep: Callable[[Stream, LastValue], object] | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
@@ -67,6 +76,7 @@ class FanOut:
         Args:
             interval: keeps values of a topic apart; None sends each at once.
             crowds: where the parts of an audience are asked for that is not read as a whole. None where each is.
+            carry: for a one-shot sender with a pace, where values are conflated at all.
             keep: keeps the values of streams with a history: see `keep_history`. It may raise `Unavailable`.
             chance: as for `TopicCap`.
         """
@@ -79,6 +89,7 @@ class FanOut:
         self._interval = interval
         self._crowds = crowds
         self._keep = keep
+        self._carry = carry
         self._cap_topics = TopicCap(last_values, chance, observer)
 
     def deliver(self, stream: Stream, value: LastValue) -> Delivered:
@@ -132,18 +143,22 @@ class FanOut:
     def send(self, stream: Stream, value: LastValue) -> Delivered:
         """Send a value that is stored to every viewer who may receive it. Raises as `deliver`.
 
-        A crowd is left to the senders of its parts. They send the newest value, and look again by themselves.
+        Under a shortage of the send quota it may be a newer one, and it may be left to another call. A crowd is left to
+        the senders of its parts. They send the newest value, and look again by themselves.
         """
         if self._crowds is not None and not self._audiences.whole(stream.stream_key):
             self._observer.count("crowds_sent_in_parts")
             self._crowds.ask(parts(stream.stream_key, value.topic))
             return Delivered({})
-        return self.send_part(stream.stream_key, value)
+        if self._carry is None:
+            return Delivered(self._send(self.frames_of(stream.stream_key, value)), sent=value)
+        carrying = self._carry.of(stream, value, lambda newer: self.frames_of(stream.stream_key, newer))
+        outcomes = self._carry.send(self.frames_of(stream.stream_key, value), carrying)
+        return Delivered(outcomes, sent=carrying.sent, settled=carrying.settled, left=carrying.left)
 
-    def send_part(self, stream_key: str, value: LastValue) -> Delivered:
-        """Send a value that is stored to the viewers that are read here: all of them, or those of one shard."""
-        outcomes = self._send_all(stream_key, lambda datasource_id: value_frame(datasource_id, value), of=value)
-        return Delivered(outcomes, sent=value)
+    def frames_of(self, stream_key: str, value: LastValue) -> Sequence[Frame]:
+        """Frames of a value, for the viewers that are read here: all of them, or those of one shard of a crowd."""
+        return self._frames(stream_key, lambda datasource_id: value_frame(datasource_id, value), of=value)
 
     def viewers(self, stream: Stream) -> Sequence[Subscription]:
         """*Index.* Whom a value is sent to, read at most a second ago."""
@@ -158,47 +173,43 @@ class FanOut:
         if status:
             now = self._clock.now()
             frame = messages.status
-            return Delivered(
-                self._send_all(
-                    stream.stream_key,
-                    lambda datasource_id: messages.encode(frame(datasource_id, Status.ERROR, now, code, text)),
-                )
+            return self._send_all(
+                stream.stream_key,
+                lambda datasource_id: messages.encode(frame(datasource_id, Status.ERROR, now, code, text)),
             )
         return notified
 
     def notify_part(self, stream_key: str, code: ErrorCode, text: str) -> Delivered:
         """Notify the viewers that are read here of a fault of one message: all of them, or those of one shard."""
         now = self._clock.now()
-        return Delivered(
-            self._send_all(
-                stream_key, lambda datasource_id: messages.encode(messages.error(datasource_id, code, text, now))
-            )
+        return self._send_all(
+            stream_key, lambda datasource_id: messages.encode(messages.error(datasource_id, code, text, now))
         )
 
     def connected(self, stream: Stream) -> Delivered:
         """Notify the stream's viewers that its upstream is connected."""
         now = self._clock.now()
-        return Delivered(
-            self._send_all(
-                stream.stream_key,
-                lambda datasource_id: messages.encode(messages.status(datasource_id, Status.CONNECTED, now)),
-            )
+        return self._send_all(
+            stream.stream_key,
+            lambda datasource_id: messages.encode(messages.status(datasource_id, Status.CONNECTED, now)),
         )
 
     def has_audience(self, stream: Stream) -> bool:
         """*Index.* Whether anybody is subscribed; read now, not cached."""
         return bool(self._audiences.read(stream.stream_key).rows)
 
-    def _send_all(
+    def _send_all(self, stream_key: str, frame: Callable[[str], bytes]) -> Delivered:
+        return Delivered(self._send(self._frames(stream_key, frame)))
+
+    def _frames(
         self, stream_key: str, frame: Callable[[str], bytes], *, of: LastValue | None = None
-    ) -> Mapping[Delivery, int]:
-        """Send frames that are made by datasource id. `of`: the value that they carry."""
+    ) -> Sequence[Frame]:
+        """Frames for all viewers, made by datasource id. `of`: the value that they show."""
         topic = None if of is None else of.topic
         rows = self._audiences.of(stream_key)
         ids = {row.key.datasource_id for row in rows}
         bodies = {datasource_id: self._fitting(datasource_id, frame(datasource_id)) for datasource_id in ids}
-        frames = [Frame(row, bodies[row.key.datasource_id], of is not None, topic) for row in rows]
-        return self._send(frames)
+        return [Frame(row, bodies[row.key.datasource_id], of is not None, topic) for row in rows]
 
     def _fitting(self, datasource_id: str, body: bytes) -> bytes:
         return body if len(body) <= self._max_bytes else messages.too_large(datasource_id, self._clock.now())

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import monotonic
-from typing import Generic
+from typing import Generic, Protocol
 
 from tidegate.domain.send_quota import SMALL, SendQuota, left_ms
 from tidegate.errors import Unavailable
@@ -56,6 +56,9 @@ class Pace:
         self._throttled = False
         #: When the quota may be asked again.
         self.asks_at = 0.0
+        #: How often the quota was asked, and whether it granted less than waited, the last time.
+        self.asked = 0
+        self.short = False
 
     def may_send(self, waiting: int, now: float) -> bool:
         """Whether one of the waiting messages may be sent. Asks the quota if it has to, and is allowed to by now."""
@@ -73,17 +76,29 @@ class Pace:
         self._second = since, count + 1, before
 
     def throttled(self) -> None:
-        """The platform took no more. The quota is told with the next ask."""
+        """The platform took no more. The quota is told with the next ask, or by `tell`."""
         self._throttled = True
+
+    def tell(self) -> None:
+        """Tell the quota now whether the platform took no more. For a sender that may not ask again."""
+        try:
+            self._tell()
+        except Unavailable:  # it is told with the next ask
+            self._observer.count("send_quota_unavailable")
+
+    def _tell(self) -> None:
+        if self._throttled:
+            self._store.throttled(self._item, monotonic() + _ASK_S)
+            self._throttled = False
 
     def _ask(self, waiting: int, now: float) -> None:
         """Ask for what waits, or for what is likely to be sent until the next ask."""
         ahead = self._sent_lately(now) // _ASKS
         self._free = 0
+        self.asked += 1
+        self.short = True
         try:
-            if self._throttled:
-                self._store.throttled(self._item, monotonic() + _ASK_S)
-                self._throttled = False
+            self._tell()
             self._item = int(self._chance() * self._quota.items)
             granted = self._take(max(waiting, ahead))
             if not granted and waiting <= SMALL < ahead:
@@ -92,6 +107,7 @@ class Pace:
             self._observer.count("send_quota_unavailable")
             self.asks_at = now + _FAILED_S
             return
+        self.short = granted < waiting
         if granted:
             self._observer.count("sends_granted", granted)
             self._free, self._until = granted, now + _GRANT_S
@@ -110,6 +126,16 @@ class Pace:
 
     def _take(self, wanted: int) -> int:
         return self._store.take(self._item, wanted, int(self._clock.now() * 1000), monotonic() + _ASK_S)
+
+
+class OneShotQueue(OutboundQueue[M], Protocol[M]):
+    """A queue of which messages can be given up."""
+
+    def refuse(self, now: float) -> None:
+        """Give up what is ready, because the quota did not grant it."""
+
+    def leave(self, now: float) -> None:
+        """Give up what is ready, because another sender sends the same or newer data."""
 
 
 class PacedQueue(Generic[M]):
@@ -160,3 +186,39 @@ class PacedQueue(Generic[M]):
 
     def throttled(self) -> None:
         self._pace.throttled()
+
+
+class OneShotPacedQueue(PacedQueue[M]):
+    """The paced queue of a sender that does not go on: what the quota does not grant in time is refused."""
+
+    def __init__(
+        self, queue: OneShotQueue[M], pace: Pace, until: float, look: Callable[[float], bool] = lambda _now: True
+    ) -> None:
+        """
+        Args:
+            until: when time is over. What is granted by then is sent, the rest is refused.
+            look: called after an ask while the quota is short. It may add messages. False ends the sending: the rest is
+                left to another sender.
+        """
+        super().__init__(queue, pace, lambda _held: None)
+        self._all = queue
+        self._until = until
+        self._look = look
+        self._is_short = False
+        self._left = False
+
+    def take(self, now: float) -> M | None:
+        asked = self._pace.asked
+        message = None if self._left else super().take(now)
+        if self._pace.asked != asked:
+            self._is_short = self._is_short or self._pace.short
+            self._left = self._is_short and not self._look(now)
+        if self._left and message is None:
+            self._blocked_until = 0.0
+            self._all.leave(now)
+        elif self._blocked_until and now >= self._until:
+            self._blocked_until = 0.0
+            self._all.refuse(now)
+        elif self._blocked_until:
+            self._blocked_until = min(self._blocked_until, self._until)
+        return message

@@ -86,13 +86,30 @@ class SendQueue:
             self._forget(batch.connection_id)
             self._drop(batch)
             return
-        if delivery in (Delivery.THROTTLED, Delivery.FAILED):
+        if delivery in (Delivery.THROTTLED, Delivery.FAILED, Delivery.REFUSED):
             self._again(batch.frames)
         self._outcomes[delivery] += len(batch.frames)
         self._queues.done(batch.queue_key)
 
     def throttled(self) -> None:
         """Nothing follows here: what the throttled message becomes, `answered` says. See `paced_queue`."""
+
+    def refuse(self, now: float) -> None:
+        """Give up what is ready, because the quota did not grant it. A catch-up follows."""
+        while (batch := self.take(now)) is not None:
+            self.answered(batch, Delivery.REFUSED)
+
+    def leave(self, now: float) -> None:
+        """Give up what is ready, because another sender sends the same or newer data."""
+        while (batch := self.take(now)) is not None:
+            self._queues.given_up_held_back += len(batch.frames)
+            self._queues.done(batch.queue_key)
+
+    def replace(self, frames: Iterable[Frame]) -> None:
+        """Add frames, each of which takes the place of older data that waits."""
+        self._queues.held_back = True
+        for frame in frames:
+            self._queues.add(frame)
 
     def _admits(self, frame: Frame) -> bool:
         try:

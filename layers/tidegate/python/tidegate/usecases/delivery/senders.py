@@ -11,13 +11,14 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from threading import Thread
 from time import monotonic
+from typing import Protocol
 
 from tidegate.domain.client_queues import WINDOW_S, Batch, ClientQueues, Frame, Missed
 from tidegate.ports.delivery import Delivery, OutboundQueue, Sender
-from tidegate.ports.runtime import Observer
+from tidegate.ports.runtime import Clock, Observer
 from tidegate.usecases.delivery.failures import FOLLOW_UP_S, FailureHandler
 from tidegate.usecases.delivery.fresh_access import FreshAccess
-from tidegate.usecases.delivery.paced_queue import Pace, PacedQueue
+from tidegate.usecases.delivery.paced_queue import OneShotPacedQueue, Pace, PacedQueue
 from tidegate.usecases.delivery.send_queue import SendQueue, SharedSendQueue
 
 #: When a worker hands over, it waits for what it has yet to send while messages are answered: until none was for so
@@ -33,21 +34,75 @@ _LAST_S = 2.0
 _COUNTED_S = 1.0
 
 
+class Patience:
+    """How long the sends of an invocation may wait for the quota, all together. What was not granted then is refused.
+
+    Attributes:
+        until: when it is over, monotonic seconds of the sender.
+    """
+
+    def __init__(self, clock: Clock, seconds: float) -> None:
+        self._clock = clock
+        self._seconds = seconds
+        self._ends = self.until = 0.0
+
+    def begin(self) -> None:
+        """An invocation begins."""
+        self._ends = self.until = self._clock.monotonic() + self._seconds
+
+    def share(self, parts: int) -> None:
+        """What follows is one of so many parts that are left, and may take as much of the time as each other."""
+        now = self._clock.monotonic()
+        self.until = now + max(0.0, self._ends - now) / parts
+
+
+class Looking(Protocol):
+    """One value on its way to all viewers, and what takes its place while the send quota is short."""
+
+    def look(self, now: float, until: float) -> Sequence[Frame] | None:
+        """Called while the quota is short: what is to be sent in place of older values, if anything.
+
+        Args:
+            now: monotonic seconds.
+            until: when the call's time is over.
+
+        Returns:
+            Frames of the newest value for all viewers; none when there is nothing newer. None when the rest is left to
+            another call.
+        """
+
+    def end(self, until: float) -> Sequence[Frame]:
+        """Called when all is sent and answered: what is to be sent after it, or nothing, and then it is over."""
+
+
 class OneShotSender:
     """Sends some frames and returns what became of them. For one thread."""
 
     def __init__(
-        self, *, access: FreshAccess, sender: Sender, failure_handler: FailureHandler, observer: Observer
+        self,
+        *,
+        access: FreshAccess,
+        sender: Sender,
+        failure_handler: FailureHandler,
+        observer: Observer,
+        pace: Pace | None = None,
+        patience: Patience | None = None,
     ) -> None:
+        """`pace`: None sends as fast as the platform takes it. Else with the `patience` to wait for it."""
         self._access = access
         self._sender = sender
         self._failure_handler = failure_handler
         self._observer = observer
+        self._pace = pace
+        self._patience = patience
 
-    def __call__(self, frames: Sequence[Frame]) -> Mapping[Delivery, int]:
+    def __call__(self, frames: Sequence[Frame], carrying: Looking | None = None) -> Mapping[Delivery, int]:
         """Send the frames. Those of one subscription, or of one connection with batches, are sent in order.
 
         A connection that is gone is removed. A row that could not be sent its frame gets a catch-up.
+
+        Args:
+            carrying: the frames are of this value. While the quota is short, newer values take its place.
 
         Returns:
             What became of the frames: how many per outcome.
@@ -59,27 +114,61 @@ class OneShotSender:
         if not frames:
             return {}
         self._access.load(frame.row for frame in frames)
-        outcomes, left = send_once(frames, access=self._access, sender=self._sender, observer=self._observer)
+        outcomes, left = send_once(
+            frames,
+            access=self._access,
+            sender=self._sender,
+            observer=self._observer,
+            pace=self._pace,
+            until=self._patience.until if self._patience is not None else float("inf"),
+            carrying=carrying,
+        )
         counted = _counted(outcomes, self._observer)
         self._failure_handler.or_fail(left)
         return counted
 
 
 def send_once(
-    frames: Iterable[Frame], *, access: FreshAccess, sender: Sender, observer: Observer
+    frames: Iterable[Frame],
+    *,
+    access: FreshAccess,
+    sender: Sender,
+    observer: Observer,
+    pace: Pace | None = None,
+    until: float = float("inf"),
+    carrying: Looking | None = None,
 ) -> tuple[Mapping[Delivery, int], Sequence[str | Missed]]:
     """Send frames. Those of one per-client queue are sent in order.
+
+    Args:
+        pace: None sends as fast as the platform takes it.
+        until: frames that `pace` does not grant by then are refused, monotonic seconds.
+        carrying: as for `OneShotSender`.
 
     Returns:
         The number of frames per outcome, and the work that is left: ids of connections that are gone; and rows that
         could not be sent their frame, or for which it could not be checked whether they may receive it.
     """
-    queues = ClientQueues()
+    queues = ClientQueues(conflate=carrying is not None)
     for frame in frames:
         queues.add(frame)
     left: list[str | Missed] = []
     send_queue = SendQueue(queues, access=access, left=left.append, observer=observer)
-    sender.send(send_queue)
+    if pace is None:
+        sender.send(send_queue)
+        return send_queue.take_outcomes(), left
+
+    def look(now: float) -> bool:
+        newer = () if carrying is None else carrying.look(now, until)
+        send_queue.replace(newer or ())
+        return newer is not None
+
+    outgoing = OneShotPacedQueue(send_queue, pace, until, look)
+    sender.send(outgoing)
+    while carrying is not None and (newer := carrying.end(until)):
+        send_queue.replace(newer)
+        sender.send(outgoing)
+    pace.tell()
     return send_queue.take_outcomes(), left
 
 

@@ -49,8 +49,7 @@ class Settle:
             Unavailable: a store or the catch-up queue did not answer, so it is not known whether the newest value was
                 the last. The message is to be handled again.
         """
-        newest = self._last_values.get(stream.stream_key, sent.topic)
-        if newest is not None and newest.order > sent.order:
+        if self._overtaken(stream, sent):
             self(stream, sent.topic)
 
     def __call__(self, stream: Stream, topic: str | None) -> None:
@@ -60,16 +59,32 @@ class Settle:
         """
         self._observer.count("values_overtaken")
         key = stream.stream_key
-        if not self._last_values.note_overtaken(key, self._clock.now(), topic):
+        if not self._noted(stream, topic):
             return
         for _ in range(_SENDS):
             newest = self._last_values.get(key, topic)
             if newest is None:
                 return
-            self._fan_out.send(stream, newest)
+            delivered = self._fan_out.send(stream, newest)
+            if delivered.settled:
+                return
+            if delivered.left:
+                # To a call that carries the topic. What was sent here since the note may have come after newer values.
+                if not self._noted(stream, topic):
+                    return
+                continue
             if self._last_values.note_settled(key, newest, topic):
                 return
         # First no longer settling, then the catch-ups. Whoever notes an older value after this settles it.
         self._last_values.note_settled(key, None, topic)
         missed = frozenset([topic or ""])
         self._catch_up([Missed(row, False, missed) for row in self._fan_out.viewers(stream)])
+
+    def _overtaken(self, stream: Stream, sent: LastValue) -> bool:
+        """Whether a newer value is stored by now."""
+        newest = self._last_values.get(stream.stream_key, sent.topic)
+        return newest is not None and newest.order > sent.order
+
+    def _noted(self, stream: Stream, topic: str | None) -> bool:
+        """Note that an older value may have been sent. True when this call has to settle."""
+        return self._last_values.note_overtaken(stream.stream_key, self._clock.now(), topic)
