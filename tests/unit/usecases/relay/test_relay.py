@@ -391,21 +391,21 @@ def test_a_status_that_could_not_be_stored_is_told_once_it_can(kind: str, monkey
         container = RelayContainer()
         note, down = container.streams.note_status, [3]
 
-        def failing(*args: Any) -> bool:
+        def failing(*args: Any, **named: Any) -> bool:
             if down[0]:
                 down[0] -= 1
                 raise Unavailable("down")
-            return note(*args)
+            return note(*args, **named)
 
         if kind == "connected":
-            container.streams.note_status = failing  # type: ignore[method-assign, assignment]
+            container.streams.note_status = failing  # type: ignore[method-assign]
         task = container.begin(container.relay())
         await settle(lambda: container.viewers.states == ["connected"])
         assert container.streams.rows["stream"].connected
         if kind == "refused":
             await container.source.say()
             await settle(lambda: len(container.viewers.by) == 1)
-            container.streams.note_status = failing  # type: ignore[method-assign, assignment]
+            container.streams.note_status = failing  # type: ignore[method-assign]
             container.source.answers.clear()
             await container.source.break_off(UpstreamFault(ErrorCode.CONNECT_FAILED, "broke"))
             await settle(lambda: ("STREAM_CONNECT_FAILED", "broke") in container.viewers.told)
