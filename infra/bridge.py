@@ -59,8 +59,8 @@ class CrowdQueue(Construct):
             self,
             "Queue",
             enforce_ssl=stage.tls,
-            # Six times as long as the function may run, as AWS recommends.
-            visibility_timeout=cdk.Duration.seconds(6 * FUNCTION_S["mqtt_bridge.crowd"]),
+            # Longer than the function may run. A part that failed comes back then, if no newer value has asked for it.
+            visibility_timeout=cdk.Duration.seconds(FUNCTION_S["mqtt_bridge.crowd"] + 60),
             # A part sends the newest value, so one that comes late is still of use to viewers of a topic that is quiet.
             retention_period=cdk.Duration.hours(1),
             dead_letter_queue=sqs.DeadLetterQueue(queue=self.dead, max_receive_count=4),

@@ -10,11 +10,12 @@ from tidegate.ports.delivery import SendQuotaStore
 
 
 class MemorySendQuota(SendQuotaStore):
-    """One item of a quota. `broken`: it does not answer."""
+    """A quota of which each item has windows of its own. `broken`: it does not answer."""
 
     def __init__(self, quota: SendQuota) -> None:
         self.quota = quota
-        self.window: SendWindow | None = None
+        self.windows: dict[int, SendWindow] = {}
+        #: number of the window -> what all items granted in it
         self.granted: Counter[int] = Counter()
         self.asks = 0
         self.broken = False
@@ -24,14 +25,14 @@ class MemorySendQuota(SendQuotaStore):
             raise Unavailable("the store does not answer")
         self.asks += 1
         number = window_at(now_ms)
-        if self.window is None or self.window.number < number:
-            self.window = self.quota.opened(self.window, number)
-        count = self.quota.granted(self.window, wanted)
-        window = self.window
-        self.window = SendWindow(window.number, window.left - count, window.share, window.fell_at)
+        window = self.windows.get(item)
+        if window is None or window.number < number:
+            window = self.quota.opened(window, number)
+        count = self.quota.granted(window, wanted)
+        self.windows[item] = SendWindow(window.number, window.left - count, window.share, window.fell_at)
         self.granted[window.number] += count
         return count
 
     def throttled(self, item: int, deadline: float) -> None:
-        assert self.window is not None
-        self.window = self.quota.fallen(self.window) or self.window
+        window = self.windows[item]
+        self.windows[item] = self.quota.fallen(window) or window

@@ -172,9 +172,9 @@ def test_throttling_is_told_with_the_next_ask(clock: ManualClock) -> None:
     sender = Sender(store, clock, 1)
     simulate(clock, 0.1, [sender], [(0.0, 0, "d", "c", 1)])
     sender.queue.throttled()
-    assert store.window is not None and store.window.share == WHOLE
+    assert store.windows[0].share == WHOLE
     simulate(clock, 1.2, [sender], [(1.1, 0, "d", "c", 2)])
-    assert store.window.share < WHOLE
+    assert store.windows[0].share < WHOLE
 
 
 def test_sends_that_were_granted_long_ago_are_not_used(clock: ManualClock) -> None:
