@@ -26,6 +26,7 @@ from tests.model.explorer import (
     Violation,
 )
 from tidegate.domain.access import PUBLIC_SUBJECT, Claim, Principal
+from tidegate.domain.crowds import Audience
 from tidegate.domain.subscriptions import (
     TOLD_ALL,
     CatchUpRequest,
@@ -101,7 +102,7 @@ class Statuses(Scene[Told]):
             case "subscriptions", "make_visible":
                 return replace(stores, visible=True), ("got", True), "visible"
             case "subscriptions", "audience":
-                return stores, ("got", [replace(ROW, visible=True)] if stores.indexed else []), None
+                return stores, ("got", Audience([replace(ROW, visible=True)] if stores.indexed else [])), None
             case "catch-ups", "queue":
                 # It comes later than an index lags.
                 return replace(stores, queued=self._forgets(call.args[0]), indexed=True), ("got", None), "queued"
