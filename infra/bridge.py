@@ -32,6 +32,13 @@ THING = "${iot:Connection.Thing.ThingName}"
 POLICY_LIMIT = 2048
 
 
+#: Most messages of a batch. Each has the payload of a device as base64, and a batch that a function is given has six
+#: megabytes at most (quotas of AWS Lambda). IoT Core's largest payload is 128 KB.
+BATCH = 30
+#: Most batches that are handled at the same time. A batch takes as long as its messages to viewers do.
+BATCHES_AT_ONCE = 10
+
+
 class CatchUpQueue(Construct):
     """The delay queue of catch-ups, and the queue for those that failed again and again."""
 
@@ -158,8 +165,33 @@ class Bridge(Construct):
         )
         for function in (self.bridge, self.catch_up, self.crowd):
             gateway.give_connections(function)
+        self.device_messages = self._queue(stage) if stage.settings.mqtt_batched_topics else None
         self._rules(stage)
         self.device_policy = _device_policy(self, iot_topics_of(stage), stage.settings.iot_topic_prefix)
+
+    def _queue(self, stage: Stage) -> sqs.Queue:
+        """The queue of device messages that are brought in batches."""
+        dead = sqs.Queue(self, "DeadMessages", enforce_ssl=stage.tls, retention_period=cdk.Duration.days(4))
+        queue = sqs.Queue(
+            self,
+            "Messages",
+            enforce_ssl=stage.tls,
+            # Six times as long as the function may run, as AWS recommends.
+            visibility_timeout=cdk.Duration.seconds(6 * FUNCTION_S["mqtt_bridge.bridge"]),
+            # A value that is minutes late is of no use to a screen.
+            retention_period=cdk.Duration.minutes(10),
+            dead_letter_queue=sqs.DeadLetterQueue(queue=dead, max_receive_count=3),
+        )
+        self.bridge.function.add_event_source(
+            event_sources.SqsEventSource(
+                queue,
+                batch_size=BATCH,
+                max_batching_window=cdk.Duration.seconds(1),
+                report_batch_item_failures=True,
+                max_concurrency=BATCHES_AT_ONCE,
+            )
+        )
+        return queue
 
     def _rules(self, stage: Stage) -> None:
         errors = logs.LogGroup(
@@ -170,7 +202,12 @@ class Bridge(Construct):
         )
         role = iam.Role(self, "RuleErrorsRole", assumed_by=iam.ServicePrincipal("iot.amazonaws.com"))
         errors.grant(role, "logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents")
+        queue_role = None
+        if self.device_messages is not None:
+            queue_role = iam.Role(self, "RuleQueueRole", assumed_by=iam.ServicePrincipal("iot.amazonaws.com"))
+            self.device_messages.grant(queue_role, "sqs:SendMessage")
         for allowed_topic in iot_topics_of(stage):
+            batched = allowed_topic in stage.settings.mqtt_batched_topics
             digest = hashlib.sha256(allowed_topic.encode()).hexdigest()[:12]
             rule = iot.CfnTopicRule(
                 self,
@@ -180,13 +217,7 @@ class Bridge(Construct):
                 topic_rule_payload=iot.CfnTopicRule.TopicRulePayloadProperty(
                     sql=rule_sql(allowed_topic),
                     aws_iot_sql_version=SQL_VERSION,
-                    actions=[
-                        iot.CfnTopicRule.ActionProperty(
-                            lambda_=iot.CfnTopicRule.LambdaActionProperty(
-                                function_arn=self.bridge.function.function_arn
-                            )
-                        )
-                    ],
+                    actions=[self._to_queue(queue_role) if batched and queue_role else self._to_bridge()],
                     error_action=iot.CfnTopicRule.ActionProperty(
                         cloudwatch_logs=iot.CfnTopicRule.CloudwatchLogsActionProperty(
                             log_group_name=errors.log_group_name, role_arn=role.role_arn
@@ -194,6 +225,8 @@ class Bridge(Construct):
                     ),
                 ),
             )
+            if batched:
+                continue
             lambda_.CfnPermission(
                 self,
                 f"Invoke{digest}",
@@ -203,6 +236,18 @@ class Bridge(Construct):
                 source_arn=rule.attr_arn,
                 source_account=cdk.Stack.of(self).account,
             )
+
+    def _to_bridge(self) -> iot.CfnTopicRule.ActionProperty:
+        arn = self.bridge.function.function_arn
+        return iot.CfnTopicRule.ActionProperty(lambda_=iot.CfnTopicRule.LambdaActionProperty(function_arn=arn))
+
+    def _to_queue(self, role: iam.Role) -> iot.CfnTopicRule.ActionProperty:
+        assert self.device_messages is not None
+        return iot.CfnTopicRule.ActionProperty(
+            sqs=iot.CfnTopicRule.SqsActionProperty(
+                queue_url=self.device_messages.queue_url, role_arn=role.role_arn, use_base64=False
+            )
+        )
 
 
 def rule_sql(allowed_topic: str) -> str:

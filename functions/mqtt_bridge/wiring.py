@@ -95,6 +95,7 @@ def bridge_services(env: Mapping[str, str] | None = None) -> BridgeServices:
         clock=container.clock,
         observer=container.observer,
         patience=patience,
+        conflates=per_second > 0,
     )
     return BridgeServices(bridge, container.observer)
 

@@ -26,8 +26,10 @@ from tests.deployment import aws
 from tests.functions.events import event, message, request
 from tests.functions.test_api import PASSWORD, Api
 from tests.servers.management import ManagementServer
+from tidegate.adapters.dynamodb.client import DynamoDb
 from tidegate.domain import crowds
 from tidegate.domain.limits import gateway_key
+from tidegate.errors import Unavailable
 from tidegate.providers.control_plane import ControlPlaneProviders
 from tidegate.providers.process import Handler
 
@@ -136,6 +138,61 @@ def test_a_message_goes_all_the_way(gateway: Gateway, demo: Demo) -> None:
     left["requestContext"] |= {"connectionId": "c1="}
     assert gateway.disconnect(left, None) == gateway.disconnect(left, None) == {"statusCode": 200}
     assert gateway.publish(b"2") == 1, "the audience may be a second old; the viewer is sent a frame it no longer takes"
+
+
+def queued(message_id: str, payload: bytes, topic: str, timestamp: int) -> dict[str, Any]:
+    """A record as the queue brings what a rule selected."""
+    selected = event("iot_rule") | {
+        "data": base64.b64encode(payload).decode(),
+        "topic": topic,
+        "timestamp": timestamp,
+        "id": message_id,
+    }
+    return {"messageId": message_id, "body": json.dumps(selected)}
+
+
+@pytest.mark.parametrize(("per_second", "shown"), [("10", [5, "b", 7]), ("0", [1, 2, 5, "b", 7])])
+def test_of_a_batch_the_newest_of_each_topic_is_delivered(
+    deployed: Mapping[str, str], management: ManagementServer, demo: Demo, per_second: str, shown: list[object]
+) -> None:
+    gateway = gateway_over({**deployed, "REALTIME_MAX_UPDATES_PER_SECOND": per_second}, management)
+    gateway.open("c1=")
+    gateway.say("c1=", demo.subscribe())
+    now = int(time.time() * 1000)
+    records = [
+        queued("m3", b"5", "demo/x", now + 3),
+        queued("m1", b"1", "demo/x", now + 1),
+        {"messageId": "broken", "body": "[]"},
+        queued("m2", b"2", "demo/x", now + 2),
+        queued("m4", b'"b"', "demo/y", now + 4),
+        queued("m5", b"7", "demo/z", now + 5),
+        {"messageId": "none", "body": "{"},
+    ]
+    failed = gateway.bridge({"Records": records}, None)["batchItemFailures"]
+    assert [each["itemIdentifier"] for each in failed] == ["broken", "none"]
+    assert [frame["payload"] for frame in gateway.frames("c1=") if frame["type"] == "data"] == shown
+
+
+def test_what_fails_of_a_batch_comes_again(gateway: Gateway, demo: Demo, monkeypatch: pytest.MonkeyPatch) -> None:
+    gateway.open("c1=")
+    gateway.say("c1=", demo.subscribe())
+    now, update = int(time.time() * 1000), DynamoDb.update
+
+    def unavailable_once(db: DynamoDb, table: str, key: Mapping[str, Any], *args: Any, **options: Any) -> Any:
+        if key.get("topic") == "demo/y":
+            raise Unavailable("the store did not answer")
+        return update(db, table, key, *args, **options)
+
+    records = [queued(name, b"1", f"demo/{name}", now) for name in ("x", "y", "z")]
+    with monkeypatch.context() as patched:
+        patched.setattr(DynamoDb, "update", unavailable_once)
+        assert gateway.bridge({"Records": records}, None) == {"batchItemFailures": [{"itemIdentifier": "y"}]}
+    assert gateway.bridge({"Records": records[1:2]}, None) == {"batchItemFailures": []}
+    assert [frame["topic"] for frame in gateway.frames("c1=") if frame["type"] == "data"] == [
+        "demo/x",
+        "demo/z",
+        "demo/y",
+    ]
 
 
 def test_a_crowd_is_sent_to_through_its_queue(gateway: Gateway, demo: Demo, monkeypatch: pytest.MonkeyPatch) -> None:

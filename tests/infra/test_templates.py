@@ -373,6 +373,28 @@ def test_one_rule_for_each_allowed_topic_below_the_prefix(local: dict[str, Any])
     assert sorted(limits) == [(0, 60), (1, 180)]
 
 
+def test_batched_topics_come_through_a_queue() -> None:
+    topics = {"REALTIME_MQTT_ALLOWED_TOPICS": "demo/fast/#,demo/slow/#", "REALTIME_MQTT_BATCHED_TOPICS": "demo/fast/#"}
+    rendered = template("local", settings=topics)
+    fast, slow = sorted(properties(rendered, "AWS::IoT::TopicRule"), key=lambda rule: "slow" in str(rule))
+    (to_queue,), (to_bridge,) = (rule["TopicRulePayload"]["Actions"] for rule in (fast, slow))
+    assert to_queue.keys() == {"Sqs"} and to_queue["Sqs"]["UseBase64"] is False and to_bridge.keys() == {"Lambda"}
+    role, _ = to_queue["Sqs"]["RoleArn"]["Fn::GetAtt"]
+    (policy,) = [policy for policy in properties(rendered, "AWS::IAM::Policy") if {"Ref": role} in policy["Roles"]]
+    (statement,) = policy["PolicyDocument"]["Statement"]
+    queue = to_queue["Sqs"]["QueueUrl"]["Ref"]
+    assert statement["Action"] == "sqs:SendMessage" and statement["Resource"] == {"Fn::GetAtt": [queue, "Arn"]}
+    (mapping,) = [
+        mapping
+        for mapping in properties(rendered, "AWS::Lambda::EventSourceMapping")
+        if mapping["EventSourceArn"] == {"Fn::GetAtt": [queue, "Arn"]}
+    ]
+    assert mapping["MaximumBatchingWindowInSeconds"] == 1 and mapping["FunctionResponseTypes"] == [
+        "ReportBatchItemFailures"
+    ]
+    assert len(properties(template("local"), "AWS::SQS::Queue")) + 2 == len(properties(rendered, "AWS::SQS::Queue"))
+
+
 def test_rules_may_write_their_errors(local: dict[str, Any]) -> None:
     payload = properties(local, "AWS::IoT::TopicRule")[0]["TopicRulePayload"]
     role, _ = payload["ErrorAction"]["CloudwatchLogs"]["RoleArn"]["Fn::GetAtt"]

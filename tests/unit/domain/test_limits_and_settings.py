@@ -47,6 +47,13 @@ def test_settings_have_defaults_and_ranges() -> None:
         ({"REALTIME_MAX_MESSAGE_BYTES": "1.5"}, ["whole number"]),
         ({"REALTIME_TRUST_PROXY_HOPS": "1"}, ["must be equal"]),
         ({"REALTIME_MQTT_ALLOWED_TOPICS": "a/#/b"}, ["REALTIME_MQTT_ALLOWED_TOPICS", "'#'"]),
+        (
+            {
+                "REALTIME_MQTT_ALLOWED_TOPICS": "tidegate/a,other/a",
+                "REALTIME_MQTT_BATCHED_TOPICS": "tidegate/a,tidegate/b,other/a",
+            },
+            ["REALTIME_MQTT_BATCHED_TOPICS", "tidegate/b, other/a", "allowed: entries of"],
+        ),
         ({"API_ALLOWED_ORIGINS": "https://x.example/path"}, ["without a path"]),
         ({"API_ALLOWED_ORIGINS": "https://x.example:443"}, ["API_ALLOWED_ORIGINS", "as browsers send them"]),
         ({"API_ALLOWED_ORIGINS": "http://x.example:80"}, ["as browsers send them"]),

@@ -367,6 +367,13 @@ class UpstreamSettings:
         "Topic filters that datasources may use. Each one below the prefix becomes an IoT rule. `iot-core` profiles "
         "need it in every stage.",
     )
+    mqtt_batched_topics: tuple[str, ...] = setting(
+        "REALTIME_MQTT_BATCHED_TOPICS",
+        (),
+        topics,
+        "Of the allowed topics below the prefix, those that IoT Core brings to the bridge through a queue, in batches "
+        "of a second: for topics that are faster than screens.",
+    )
     iot_topic_prefix: str = setting(
         "REALTIME_IOT_TOPIC_PREFIX",
         "tidegate",

@@ -74,6 +74,11 @@ def _topics_of_devices(settings: Settings) -> list[str]:
                 f"REALTIME_MQTT_ALLOWED_TOPICS: {error.message}; allowed: below "
                 f"REALTIME_IOT_TOPIC_PREFIX={settings.iot_topic_prefix}, what AWS IoT Core takes"
             )
+    if unknown := [topic for topic in settings.mqtt_batched_topics if topic not in of_devices]:
+        problems.append(
+            f"REALTIME_MQTT_BATCHED_TOPICS: {', '.join(unknown)}: allowed: entries of REALTIME_MQTT_ALLOWED_TOPICS "
+            f"below REALTIME_IOT_TOPIC_PREFIX={settings.iot_topic_prefix}"
+        )
     return problems
 
 

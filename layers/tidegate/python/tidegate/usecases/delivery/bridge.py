@@ -67,8 +67,14 @@ class Bridge:
         clock: Clock,
         observer: Observer,
         patience: Patience | None = None,
+        conflates: bool = True,
     ) -> None:
-        """`patience`: that of the sender, where it has a pace."""
+        """
+        Args:
+            patience: that of the sender, where it has a pace.
+            conflates: whether of several values of a topic only the newest is delivered.
+        """
+        self._conflates = conflates
         self._enabled = enabled
         self._max_bytes = max_payload_bytes
         self._streams = streams
@@ -86,6 +92,12 @@ class Bridge:
 
         A failure of one stream never keeps the message from another. The first failure is raised at the end.
         """
+        if self._patience is not None:
+            self._patience.begin()
+        return self._handle(message)
+
+    def _handle(self, message: DeviceMessage, follow: int = 0) -> int:
+        """Deliver the message. `follow`: how many come after it, in the same time."""
         self._observer.count("device_messages")
         if not self._enabled:
             return 0
@@ -95,11 +107,9 @@ class Bridge:
             for stream in self._of_source(message.allowed_topic)
             if stream.topic_filter is not None and matches(stream.topic_filter, message.topic)
         ]
-        if self._patience is not None:
-            self._patience.begin()
         for done, stream in enumerate(streams):
             if self._patience is not None:
-                self._patience.share(len(streams) - done)
+                self._patience.share(len(streams) - done + follow)
             try:
                 received += self._deliver(stream, message)
             except Exception as error:  # raised again below
@@ -107,6 +117,26 @@ class Bridge:
         if failure is not None:
             raise failure
         return received
+
+    def batch(self, messages: Sequence[DeviceMessage]) -> Sequence[DeviceMessage]:
+        """Deliver messages that came together: where values are conflated, the newest of each topic.
+
+        Returns those that failed. They are to be handled again.
+        """
+        failed = []
+        wanted = _newest(messages) if self._conflates else sorted(messages, key=_order)
+        if conflated := len(messages) - len(wanted):
+            self._observer.count("device_messages", conflated)
+            self._observer.count("messages_conflated", conflated)
+        if self._patience is not None:
+            self._patience.begin()
+        for done, message in enumerate(wanted, start=1):
+            try:
+                self._handle(message, len(wanted) - done)
+            except Exception as error:  # the others do not wait for it
+                self._observer.fault("device message failed", error)
+                failed.append(message)
+        return failed
 
     def _deliver(self, stream: Stream, message: DeviceMessage) -> int:
         if len(message.payload) > self._max_bytes:
@@ -149,3 +179,13 @@ class Bridge:
         kept = (started, self._streams.of_source(allowed_topic))
         self._kept[allowed_topic] = kept
         return kept[1].streams
+
+
+def _order(message: DeviceMessage) -> tuple[int, str]:
+    return message.timestamp_ms, message.message_id
+
+
+def _newest(messages: Sequence[DeviceMessage]) -> Sequence[DeviceMessage]:
+    """The newest message of each topic, in order. Overlapping allowed topics are apart, as their streams are."""
+    newest = {(message.allowed_topic, message.topic): message for message in sorted(messages, key=_order)}
+    return sorted(newest.values(), key=_order)
