@@ -71,6 +71,9 @@ async def _every_request(request: Request, call_next: Callable[[Request], Awaita
             response = Response(status_code=204, headers=_PREFLIGHT)
         else:
             response = await call_next(request)
+    except TidegateError as error:
+        # Of the origin's secret: exception handlers look at what routes raise, and not at what is raised here.
+        response = await _refused(request, error)
     except Exception as error:
         # Here, and not in an exception handler: FastAPI calls that one outside of every middleware.
         response = _fault(request, error)
@@ -85,7 +88,10 @@ async def _every_request(request: Request, call_next: Callable[[Request], Awaita
 
 
 def _through_the_edge(request: Request, services: ApiServices) -> bool:
-    """Whether the request came by the edge. Those that go around it evade its limits and headers."""
+    """Whether the request came by the edge. Those that go around it evade its limits and headers.
+
+    Raises `Unavailable` when the origin's secret cannot be read.
+    """
     return services.origin is None or services.origin.accepts(request.headers.get(ORIGIN_HEADER, ""))
 
 

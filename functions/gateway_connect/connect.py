@@ -33,6 +33,7 @@ def make_handler(services: ConnectServices) -> Handler:
 
 
 def _refuse_around_the_edge(event: dict[str, Any], services: ConnectServices) -> None:
+    """Raises `Denied`, and `Unavailable` when the origin's secret cannot be read."""
     given = next(iter(header_values(event, ORIGIN_HEADER)), "")
     if services.origin is not None and not services.origin.accepts(given):
         raise Denied("Use the public address", code="not_through_edge")

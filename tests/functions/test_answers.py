@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
 from typing import Any, cast
@@ -77,6 +78,25 @@ def test_errors_and_logs_name_the_route(
     logged = "".join(lines)
     assert status == 404 or '"route":"/api/share/{share_token}"' in logged
     assert SHARE_TOKEN not in given["body"] + logged + caplog.text
+
+
+@pytest.mark.parametrize("path", ["/api/users/me", "/api/dashboards/x", f"/api/share/{SHARE_TOKEN}", "/api/none"])
+def test_an_origin_secret_that_cannot_be_read_is_no_fault_and_no_refusal(
+    deployed: Mapping[str, str], path: str
+) -> None:
+    """It is read before any route is found, where no exception handler looks."""
+    edge = {"ORIGIN_SECRET_ARN": "gone", "API_ALLOWED_ORIGINS": PAGE}
+    lines: list[str] = []
+    services = api_services({**deployed, **edge})._replace(observer=JsonObserver("api", write=lines.append))
+    asked = over(services, "OPTIONS", path, **preflight(PAGE))
+    called = over(services, "GET", path, origin=PAGE)
+    for given in (asked, called):
+        told = json.loads(given["body"])
+        text = "The service is temporarily unavailable. Try again."
+        assert (given["statusCode"], told) == (503, {"error": {"code": "secret_unavailable", "message": text}})
+        assert cors(given)["access-control-allow-origin"] == PAGE, "a page can read that it may try again"
+        assert given["headers"]["cache-control"] == "no-store"
+    assert SHARE_TOKEN not in "".join(lines) and '"message":"could not check"' in "".join(lines)
 
 
 def preflight(origin: str, method: str = "PUT") -> dict[str, str]:

@@ -120,6 +120,18 @@ def test_the_fifth_failure_locks(admin: Api, anonymous: Api) -> None:
         assert (event["targetId"], event["count"]) == (target, 1 if target == user_id else 2)
 
 
+@pytest.mark.parametrize(("mode", "status"), [("fail-closed", 503), ("fail-open", 200)])
+def test_a_salt_that_cannot_be_read_is_for_the_failure_mode(
+    admin: Api, deployed: Mapping[str, str], mode: str, status: int
+) -> None:
+    """It is the limiter that cannot answer then, both for rates and for guesses."""
+    env = {**deployed, "LIMITER_HASH_SALT_ARN": "gone", "SECURITY_LIMITER_FAILURE_MODE": mode}
+    answer = Api(make_handler(api_services(env)), env)(
+        "POST", "/api/auth/login", {"email": "admin@x.example", "password": PASSWORD}
+    )
+    assert answer[0] == status and (status == 200 or code(answer) == (503, "limiter_unavailable"))
+
+
 def audit_query(admin: Api, **query: str | int) -> tuple[int, Any]:
     return admin("GET", f"/api/operations/audit?{urlencode(query)}")
 

@@ -32,6 +32,7 @@ from tidegate.domain.limits import gateway_key
 from tidegate.errors import Unavailable
 from tidegate.providers.control_plane import ControlPlaneProviders
 from tidegate.providers.process import Handler
+from tidegate.usecases.limits.message_budget import CHUNK
 
 
 @dataclass
@@ -285,6 +286,27 @@ def test_nobody_goes_around_the_edge(deployed: Mapping[str, str], management: Ma
     assert handler(request("GET", "/api/users/me"), None)["statusCode"] == 403
     given = {"x-tidegate-origin": secret.current()}
     assert handler(request("GET", "/api/users/me", None, **given), None)["statusCode"] == 401
+
+
+def test_an_origin_secret_that_cannot_be_read_is_no_refusal(
+    deployed: Mapping[str, str], management: ManagementServer
+) -> None:
+    assert gateway_over({**deployed, "ORIGIN_SECRET_ARN": "gone"}, management).open("c=") == 503
+
+
+@pytest.mark.parametrize("failure_mode", ["fail-closed", "fail-open"])
+def test_every_message_is_answered_when_the_salt_cannot_be_read(
+    deployed: Mapping[str, str], management: ManagementServer, failure_mode: str
+) -> None:
+    gateway_over(deployed, management).open("c=")
+    env = {**deployed, "LIMITER_HASH_SALT_ARN": "gone", "REALTIME_LIMITER_FAILURE_MODE": failure_mode}
+    gateway = gateway_over(env, management)
+    for number in range(CHUNK):
+        gateway.say("c=", {"type": "ping", "requestId": str(number)})
+    *pongs, last = gateway.frames("c=")
+    assert len(pongs) == CHUNK - 1
+    assert last.get("errorCode", last["type"]) == ("pong" if failure_mode == "fail-open" else "STREAM_RATE_LIMITED")
+    assert failure_mode == "fail-open" or last["retryable"] is True
 
 
 @pytest.mark.parametrize("hops", ["0", "1", "2"])

@@ -111,6 +111,22 @@ def test_where_it_cannot_be_counted_the_connection_stays() -> None:
         assert container.observer.counts["limiter", "store_timeout", "backend_error", "realtime-messages-connection"]
 
 
+def test_a_fault_of_the_budget_is_answered_too() -> None:
+    """`WeakSecret` is one: the salt is not fit for production."""
+    container = GatewayContainer()
+    container.subscribed()
+
+    def broken(*_arguments: Any, **_options: Any) -> Any:
+        raise RuntimeError("a secret name")
+
+    container.rates.consume = broken  # type: ignore[method-assign]
+    for _ in range(CHUNK):
+        container.handle("c", '{"type":"ping"}')
+    (told,) = [frame for frame in container.sender.sent["c"] if frame["type"] == "error"]
+    assert (told["errorCode"], told["retryable"]) == ("STREAM_CONNECT_FAILED", True)
+    assert "secret" not in str(told) and container.observer.counts["faults",] == 1 and not container.sender.closed
+
+
 def test_a_refused_subscribe_says_when_to_come_back() -> None:
     container = GatewayContainer(rate=1)
     container.subscribed("c")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from tidegate.domain.access import FRESH_S
 from tidegate.domain.partitions import partition_of
 from tidegate.domain.subscriptions import TOLD_ALL, CatchUpRequest, LastValue, Stream, Subscription
-from tidegate.errors import LimiterUnavailable, LimitReached, TidegateError, Unavailable
+from tidegate.errors import LimitReached, TidegateError, Unavailable
 from tidegate.ports.delivery import CatchUpQueue, Delivery, OutboundMessage, Sender
 from tidegate.ports.gateway import LastValueStore, StreamStore
 from tidegate.ports.relay_workers import RelayWorkers
@@ -74,8 +74,8 @@ class HandleMessage:
         self._observer.count("messages_in")
         try:
             self._budget.spend(connection_id)
-        except (LimitReached, LimiterUnavailable) as refusal:
-            self._over_budget(connection_id, refusal)
+        except Exception as error:  # answered, whatever it is
+            self._not_spent(connection_id, error)
             return
         try:
             message = messages.parse(text, self._max_bytes, self._clock.now())
@@ -92,20 +92,20 @@ class HandleMessage:
             case messages.SubscribeSeveralMessage():
                 self._on_subscribe_several(connection_id, message)
 
-    def _over_budget(self, connection_id: str, refusal: LimitReached | LimiterUnavailable) -> None:
+    def _not_spent(self, connection_id: str, error: Exception) -> None:
         """Say so. Who sent too much is cut off; where it could not be counted, the connection stays."""
-        self._observer.count("refusals", code=refusal.code)
+        code, text, retryable = self._told(connection_id, error)
         frame = messages.error(
             None,
-            messages.code_for(refusal),
-            messages.text_for(refusal),
+            code,
+            text,
             self._clock.now(),
-            retryable=True,
-            retry_after_ms=messages.retry_after_ms(refusal),
-            reason=EndReason.LIMIT if isinstance(refusal, LimitReached) else None,
+            retryable=retryable,
+            retry_after_ms=messages.retry_after_ms(error),
+            reason=EndReason.LIMIT if isinstance(error, LimitReached) else None,
         )
         self._send(connection_id, messages.encode(frame))
-        if isinstance(refusal, LimitReached):
+        if isinstance(error, LimitReached):
             self._end_connection.cut_off(connection_id)
 
     def _on_subscribe(self, connection_id: str, message: messages.SubscribeMessage) -> None:
@@ -280,18 +280,21 @@ class HandleMessage:
         self._send(connection_id, messages.encode(messages.ack(message.request_id, message.datasource_id, now)))
 
     def _refuse(self, connection_id: str, request_id: str, datasource_id: str | None, error: Exception) -> None:
-        code, text, retryable = ErrorCode.CONNECT_FAILED, "Subscription failed", True
+        code, text, retryable = self._told(connection_id, error)
         if isinstance(error, TidegateError):
-            code, text = messages.code_for(error), messages.text_for(error)
-            retryable = messages.retryable(error)
-            self._observer.count("refusals", code=error.code)
             self._observer.info("refused", connection_id=connection_id, code=error.code)
-        else:
-            self._observer.count("faults")
-            self._observer.fault("message failed", error, connection_id=connection_id)
         wait_ms = messages.retry_after_ms(error)
         frame = messages.refused(request_id, datasource_id, code, text, self._clock.now(), retryable, wait_ms)
         self._send(connection_id, messages.encode(frame))
+
+    def _told(self, connection_id: str, error: Exception) -> tuple[ErrorCode, str, bool]:
+        """Count what went wrong. Returns what the client is told of it: code, text, and whether to try again."""
+        if isinstance(error, TidegateError):
+            self._observer.count("refusals", code=error.code)
+            return messages.code_for(error), messages.text_for(error), messages.retryable(error)
+        self._observer.count("faults")
+        self._observer.fault("message failed", error, connection_id=connection_id)
+        return ErrorCode.CONNECT_FAILED, "Subscription failed", True
 
     def _fitting(self, frame: bytes) -> bytes:
         return frame if len(frame) <= self._max_bytes else messages.too_large(None, self._clock.now())

@@ -70,10 +70,12 @@ class Attempts:
 
         Raises:
             LimitReached: no attempt is free.
-            LimiterUnavailable: the store did not answer and the failure mode is fail-closed.
+            LimiterUnavailable: the store did not answer, or the salt could not be read, and the failure mode is
+                fail-closed.
         """
-        key, attempt_id = self._rates.key(scope, raw_key), self._ids.new_id()
+        key, attempt_id = "", self._ids.new_id()
         try:
+            key = self._rates.key(scope, raw_key)
             with deadline.running() as until_s:
                 decision = self._store.begin(key, attempt_id, policy, self._now_ms(), until_s)
         except Unavailable as error:

@@ -33,7 +33,8 @@ class MessageBudget:
 
         Raises:
             LimitReached: the connection has sent too many. Its text names the limit, and says when the minute ends.
-            LimiterUnavailable: the store did not answer and the failure mode is fail-closed.
+            LimiterUnavailable: the store did not answer, or the salt could not be read, and the failure mode is
+                fail-closed.
         """
         now_ms = int(self._clock.now() * 1000)
         if (window := window_of(now_ms)) != self._window:

@@ -79,29 +79,29 @@ class RateLimits:
 
         Raises:
             LimitReached: the limit is reached.
-            LimiterUnavailable: the store did not answer and the failure mode is fail-closed.
+            LimiterUnavailable: the store did not answer, or the salt could not be read, and the failure mode is
+                fail-closed.
         """
-        key = self.key(scope, raw_key)
-        scope = shown_as or scope
-        now_ms = int(self._clock.now() * 1000)
-        until = self._refused_until_ms.get((key, limit), 0)
-        if now_ms < until:
-            self.decided(scope, Outcome.REJECTED)
-            raise LimitReached(refusal, retry_after_ms=until - now_ms)
+        now_ms, shown = int(self._clock.now() * 1000), shown_as or scope
         try:
+            key = self.key(scope, raw_key)
+            until = self._refused_until_ms.get((key, limit), 0)
+            if now_ms < until:
+                self.decided(shown, Outcome.REJECTED)
+                raise LimitReached(refusal, retry_after_ms=until - now_ms)
             with (deadline or self.deadline()).running() as until_s:
                 decision = self._store.count(key, limit, now_ms, window_ms, self._ids.new_id(), until_s)
         except Unavailable as error:
-            self.unanswered(scope, error)
+            self.unanswered(shown, error)
             return RateDecision(True, limit, 0, counted=False)
         if decision.allowed:
             if decision.counted:
-                self.decided(scope, Outcome.ALLOWED)
+                self.decided(shown, Outcome.ALLOWED)
             else:
-                self._count_failure(scope, "api_fail_open")
-                self.decided(scope, Outcome.FAIL_OPEN)
+                self._count_failure(shown, "api_fail_open")
+                self.decided(shown, Outcome.FAIL_OPEN)
             return decision
-        self.decided(scope, Outcome.REJECTED)
+        self.decided(shown, Outcome.REJECTED)
         if decision.counted:
             self._remember((key, limit), now_ms + decision.retry_after_ms)
         raise LimitReached(refusal, retry_after_ms=decision.retry_after_ms)
@@ -112,7 +112,7 @@ class RateLimits:
         self._refused_until_ms[key] = until_ms
 
     def key(self, scope: str, raw_key: str) -> str:
-        """The key under which the store counts these calls."""
+        """The key under which the store counts these calls. Raises `Unavailable` when the salt cannot be read."""
         return counter_key(self._keys, self._namespace, scope, raw_key)
 
     def unanswered(
