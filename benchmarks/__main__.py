@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from benchmarks import cold, push, relay, revocation, sender
+from benchmarks import cold, crowd, push, relay, revocation, sender, session
 from benchmarks.figures import Result, Table, circumstances
 from local_stack.config import Config, StackError, on_free_ports
 
@@ -36,12 +36,23 @@ class Part(Generic[S]):
             return self.run(on_free_ports(Path(state)), self.small if small else self.full)
 
 
-PARTS: dict[str, Part[cold.Size] | Part[sender.Size] | Part[relay.Size] | Part[revocation.Size] | Part[push.Size]] = {
+PARTS: dict[
+    str,
+    Part[cold.Size]
+    | Part[sender.Size]
+    | Part[relay.Size]
+    | Part[revocation.Size]
+    | Part[push.Size]
+    | Part[session.Size]
+    | Part[crowd.Size],
+] = {
     "cold": Part(cold.run, cold.FULL, cold.SMALL),
     "sender": Part(sender.run, sender.FULL, sender.SMALL),
     "relay": Part(relay.run, relay.FULL, relay.SMALL),
     "revocation": Part(revocation.run, revocation.FULL, revocation.SMALL),
     "push": Part(push.run, push.FULL, push.SMALL),
+    "session": Part(session.run, session.FULL, session.SMALL),
+    "crowd": Part(crowd.run, crowd.FULL, crowd.SMALL),
 }
 RESULTS = Path(__file__).parent / "results"
 

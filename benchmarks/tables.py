@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import boto3
+
 from benchmarks.progress import for_all
 from fixtures.tables import create_table
 from functions.revalidate.wiring import RevalidateServices, revalidate_services
@@ -27,6 +29,8 @@ from tidegate.tables import ACCESS, ALL_TABLES, CONNECTIONS, SUBSCRIPTIONS
 
 #: Subscriptions of one connection among those that a revocation does not concern.
 _A_CONNECTION = 100
+#: Hash of an intent. Hashes and ids of rows are as long as real ones, because units depend on it.
+_HASH = "hash".ljust(64, "-")
 #: Most items of one `BatchWriteItem`.
 _BATCH = 25
 
@@ -63,6 +67,7 @@ class Tables:
             settings: variables that are not as usual.
         """
         self.name = name
+        self._audiences: list[str] = []
         self._dynamodb, sqs = client(config, "dynamodb"), client(config, "sqs")
         revalidation, catch_up, crowd = (
             sqs.create_queue(QueueName=f"{name}-{queue}")["QueueUrl"] for queue in ("revalidation", "catch-up", "crowd")
@@ -92,17 +97,15 @@ class Tables:
     def viewers(self, dashboard_id: str, count: int) -> None:
         """Live subscriptions of one dashboard, each on a connection of its own."""
         keys = (SubscriptionKey(dashboard_id, f"{dashboard_id}-{number}", "s") for number in range(count))
-        put = partial(self.viewer, intent_hash="hash", stream_key="stream")
+        put = partial(self.viewer, intent_hash=_HASH, stream_key="stream")
         for_all(f"{self.name}: viewers of dashboard {dashboard_id}", put, keys, count)
 
     def viewer(self, key: SubscriptionKey, intent_hash: str, stream_key: str) -> None:
         """A live subscription on a new connection."""
-        now = int(time.time())
-        connection = Connection(key.connection_id, "ip", now)
+        connection = Connection(key.connection_id, "ip", int(time.time()))
         self.container.connections.open(connection)
         self.container.connections.reserve(key, connection, ConnectionRoom(1, 0, 1), f"{key.dashboard_id}#0")
-        claim = Claim(key.dashboard_id, key.datasource_id, Principal(PUBLIC_SUBJECT, 0), intent_hash, now + 3000)
-        row = Subscription(key, "generation", claim, stream_key)
+        row = _row(key, intent_hash, stream_key)
         self.container.subscriptions.put_hidden(row)
         self.container.subscriptions.make_visible(row)
 
@@ -127,15 +130,74 @@ class Tables:
         self._write(SUBSCRIPTIONS.variable, "subscriptions of others", rows)
         connections = [connection | {"connection_id": {"S": f"o{n}"}} for n in range(1 + count // _A_CONNECTION)]
         self._write(CONNECTIONS.variable, "connections of others", connections)
+        self.shown([f"d{number}" for number in range(dashboards)])
+
+    def shown(self, dashboard_ids: Sequence[str]) -> None:
+        """Access items of dashboards that guests see, whose datasource `s` has the intent of the rows here."""
         access: dict[str, Any] = {"share_version": {"N": "0"}, "visibility": {"S": "link"}, "owner_id": {"S": "owner"}}
         access |= {
             "acl": {"M": {}},
-            "intents": {"M": {"s": {"S": "hash"}}},
+            "intents": {"M": {"s": {"S": _HASH}}},
             "deleted": {"BOOL": False},
+            "revision": {"N": "1"},
             "withdrawal": {"NULL": True},
         }
-        items = [access | {"key": {"S": f"dash#d{number}"}} for number in range(dashboards)]
-        self._write(ACCESS.variable, "access items of others", items)
+        items = [access | {"key": {"S": f"dash#{dashboard_id}"}} for dashboard_id in dashboard_ids]
+        self._write(ACCESS.variable, f"access items of {self.name}", items)
+
+    def audience(self, dashboard_id: str, stream_key: str, shards: Sequence[int]) -> None:
+        """Live subscriptions of one stream, each on a connection of its own; `shards` has the shard of each of them.
+
+        Copied from one of each shard that is real. Their connections are not there: nothing asks for them while they
+        can be sent to.
+        """
+        patterns = {shard: self._pattern(dashboard_id, stream_key, shard) for shard in set(shards)}
+        rows = [
+            patterns[shard]
+            | {
+                "dashboard_shard": {"S": f"{dashboard_id}#{number % 8}"},
+                "row": {"S": f"{connection_of(dashboard_id, number)}#s"},
+            }
+            for number, shard in enumerate(shards)
+        ]
+        self._write(SUBSCRIPTIONS.variable, f"viewers of dashboard {dashboard_id.rstrip('-')}", rows)
+
+    def remember(self, index_url: str) -> None:
+        """Have functions over `env` read from `benchmarks.index`, and have that read every audience once."""
+        self.env["AWS_ENDPOINT_URL_DYNAMODB"] = index_url
+        dynamodb = boto3.client(
+            "dynamodb",
+            endpoint_url=index_url,
+            region_name=self.env["AWS_REGION"],
+            aws_access_key_id=self.env["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=self.env["AWS_SECRET_ACCESS_KEY"],
+        )
+        for audience in self._audiences:
+            pages = dynamodb.get_paginator("query").paginate(
+                TableName=self.env[SUBSCRIPTIONS.variable],
+                IndexName="by_stream",
+                KeyConditionExpression="audience = :stream",
+                ExpressionAttributeValues={":stream": {"S": audience}},
+            )
+            for _ in pages:
+                pass
+
+    def _pattern(self, dashboard_id: str, stream_key: str, shard: int) -> dict[str, Any]:
+        """A live row of a shard, as it is stored. It is not in the table any longer."""
+        row = _row(SubscriptionKey(dashboard_id, "pattern", "s"), _HASH, stream_key)
+        self.container.subscriptions.put_hidden(row)
+        self.container.subscriptions.make_visible(row, shard)
+        table = self.env[SUBSCRIPTIONS.variable]
+        pages = self._dynamodb.get_paginator("scan").paginate(
+            TableName=table,
+            FilterExpression="begins_with(#row, :row)",
+            ExpressionAttributeNames={"#row": "row"},
+            ExpressionAttributeValues={":row": {"S": "pattern#"}},
+        )
+        (item,) = (item for page in pages for item in page["Items"])
+        self._dynamodb.delete_item(TableName=table, Key={key: item[key] for key in ("dashboard_shard", "row")})
+        self._audiences.append(item["audience"]["S"])
+        return dict(item)
 
     def _write(self, variable: str, what: str, items: Sequence[Mapping[str, Any]]) -> None:
         batches = [items[start : start + _BATCH] for start in range(0, len(items), _BATCH)]
@@ -167,6 +229,17 @@ class Tables:
 
         database.call = call  # type: ignore[method-assign] # nothing but counted
         return services, calls
+
+
+def connection_of(dashboard_id: str, number: int) -> str:
+    """Id of the connection of a viewer of `Tables.audience`, who are numbered from 0 on."""
+    return f"{dashboard_id[:6]}-{number:08}="
+
+
+def _row(key: SubscriptionKey, intent_hash: str, stream_key: str) -> Subscription:
+    principal, expires_at = Principal(PUBLIC_SUBJECT, 0), int(time.time()) + 3000
+    claim = Claim(key.dashboard_id, key.datasource_id, principal, intent_hash, expires_at)
+    return Subscription(key, "generation".ljust(36, "-"), claim, stream_key)
 
 
 @contextmanager

@@ -90,6 +90,34 @@ def test_part_revocation() -> None:
     assert rows(result, 1)["40 viewers, one worker"][0] > 40
 
 
+def test_part_session() -> None:
+    (table,) = measured("session")["tables"]
+    phases = [table["rows"][start : start + 4] for start in range(0, len(table["rows"]), 4)]
+    assert [rows[0][0] for rows in phases] == [
+        "first tokens",
+        "first subscribes",
+        "refresh: tokens",
+        "refresh: subscribes",
+    ]
+    for asked, *costs in phases:
+        assert asked[1:] == [20, 2, 10.0]  # two viewers of ten datasources
+        assert all(one_by_one > together > 0 for _, one_by_one, together, _ in costs)
+    # Exact: what a process remembers, and the budget of messages, are the same in every run.
+    assert phases[0][1][1:3] == [120, 8] and phases[1][1][1:3] == [320, 104]
+
+
+def test_part_crowd() -> None:
+    figures = rows(measured("crowd"))
+    one, bridge, whole = (figures[name] for name in ("one sender for all", *_OF_PARTS))
+    assert one[0] == whole[0] == 300 and bridge[0] == 0
+    # A part holds what it sends to, and not the whole audience.
+    assert figures["part of shard 0"][0] < 100 and figures["part of shard 0"][3] > 0
+    assert bridge[7] == 1 and one[7] == 0  # calls of SQS
+
+
+_OF_PARTS = ("bridge, which asks for the parts", "bridge and all parts")
+
+
 def test_part_push() -> None:
     ((_, first, median, p95, last),) = measured("push")["tables"][0]["rows"]
     assert 0 <= first <= median <= p95 <= last

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.functions.test_dashboard_session import Meter
+from benchmarks.meter import metered
 from tests.functions.test_gateway import Demo, Gateway, demo, gateway_over
 from tests.servers.management import ManagementServer
 from tidegate import tables
@@ -29,28 +29,27 @@ def watched(env: Mapping[str, str], platform: ManagementServer, demo: Demo, per_
 
 
 def test_with_a_quota_a_message_costs_one_write_more(
-    deployed: Mapping[str, str], management: ManagementServer, demo: Demo, monkeypatch: pytest.MonkeyPatch
+    deployed: Mapping[str, str], management: ManagementServer, demo: Demo
 ) -> None:
     costs = {}
     for per_second in (0, 2_500):
         gateway = watched(deployed, management, demo, per_second)
-        meter = Meter(monkeypatch)
-        assert gateway.publish(b'{"value": 1}') == 3
-        costs[per_second] = meter.taken()
-        monkeypatch.undo()
+        with metered() as meter:
+            assert gateway.publish(b'{"value": 1}') == 3
+            costs[per_second] = meter.taken().of_dynamodb
     calls, reads, writes = costs[0]
     assert costs[2_500] == (calls + 1, reads, writes + 1) and writes == 1
 
 
 def test_a_message_that_nobody_watches_asks_nothing(
-    deployed: Mapping[str, str], management: ManagementServer, demo: Demo, monkeypatch: pytest.MonkeyPatch
+    deployed: Mapping[str, str], management: ManagementServer, demo: Demo
 ) -> None:
     gateway = watched(deployed, management, demo, 2_500)
     for viewer in VIEWERS:
         gateway.say(viewer, {"type": "unsubscribe", "requestId": "r", "datasourceId": "t"})
-    meter = Meter(monkeypatch)
-    assert gateway.publish(b'{"value": 1}') == 0
-    assert meter.calls["UpdateItem"] == 1, "the last value"
+    with metered() as meter:
+        assert gateway.publish(b'{"value": 1}') == 0
+        assert meter.taken().writes == 1, "the last value"
 
 
 def test_a_message_that_the_quota_is_short_for_writes_its_value_five_times_a_second(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -13,6 +11,7 @@ from typing import Any
 import jwt
 import pytest
 
+from benchmarks.meter import Meter, metered
 from functions.api.main import make_handler as api_handler
 from functions.api.wiring import api_services
 from local_stack.seed import document, mqtt
@@ -21,7 +20,6 @@ from tests.deployment import SECRETS
 from tests.functions.test_api import PASSWORD, Api, person
 from tests.functions.test_gateway import Gateway, gateway_over
 from tests.servers.management import ManagementServer
-from tidegate.adapters.aws.json_client import JsonClient
 from tidegate.usecases.limits.message_budget import MessageBudget
 
 #: Datasources of the board. The last one uses a profile for members only.
@@ -297,72 +295,31 @@ def test_other_gateways_introspect_it_for_each_datasource(board: Board) -> None:
 # --- what it costs ------------------------------------------------------------------------------------------
 
 
-class Meter:
-    """Counts what is asked of DynamoDB: calls and units, as it bills them, without indexes.
-
-    moto does not say what a request costs. A read unit is for 4 KB, a write unit for 1 KB, and two in a transaction.
-    Every item here is smaller than that, or counted by its size in the answer.
-    """
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.calls: Counter[str] = Counter()
-        self.reads = self.writes = 0.0
-        call = JsonClient.call
-
-        def counted(client: JsonClient, operation: str, payload: Mapping[str, Any], **options: Any) -> dict[str, Any]:
-            answer: dict[str, Any] = {}
-            try:
-                answer = call(client, operation, payload, **options)
-            finally:  # a write whose condition fails is billed too
-                self._count(operation, payload, answer)
-            return answer
-
-        monkeypatch.setattr(JsonClient, "call", counted)
-
-    def _count(self, operation: str, payload: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
-        self.calls[operation] += 1
-        match operation:
-            case "GetItem":
-                self.reads += _blocks(answer.get("Item", {})) * (1 if payload.get("ConsistentRead") else 0.5)
-            case "BatchGetItem":
-                asked = sum(len(table["Keys"]) for table in payload["RequestItems"].values())
-                found = [item for items in answer["Responses"].values() for item in items]
-                self.reads += sum(map(_blocks, found)) + asked - len(found)
-            case "Query":
-                self.reads += _blocks(answer["Items"]) * (1 if payload.get("ConsistentRead") else 0.5)
-            case "PutItem" | "UpdateItem" | "DeleteItem":
-                self.writes += 1
-            case "TransactWriteItems":
-                self.writes += 2 * len(payload["TransactItems"])
-
-    def taken(self) -> tuple[int, float, float]:
-        """Calls of DynamoDB, read units and write units since this was last asked."""
-        found = sum(count for name, count in self.calls.items() if name != "SendMessage"), self.reads, self.writes
-        self.calls.clear()
-        self.reads = self.writes = 0.0
-        return found
+@pytest.fixture
+def meter() -> Iterator[Meter]:
+    """Counts what is asked of DynamoDB: calls and units, without indexes. moto does not say what a request costs."""
+    with metered() as counting:
+        yield counting
 
 
-def _blocks(what: object) -> int:
-    return max(1, math.ceil(len(json.dumps(what)) / 4096))
-
-
-def test_what_a_board_of_ten_costs(gateway: Gateway, board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_board_of_ten_costs(
+    gateway: Gateway, board: Board, meter: Meter, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The table of performance.md: mints and subscribes of one viewer, one by one and together."""
     token = ""
     for warm in ("w1=", "w2="):  # what a process remembers is not what one more viewer costs
         gateway.open(warm)
         gateway.say(warm, board.subscribe(board.session()["token"]))
-    meter = Meter(monkeypatch)
     monkeypatch.setattr(MessageBudget, "spend", lambda *_: None)  # one write for twenty messages
+    meter.taken()
     tokens = []
     for name in OPEN:
         body = {"dashboardId": board.id, "datasourceId": name} | ({"currentToken": token} if token else {})
         token = board.guest.ok("POST", "/api/datasource-sessions", body)["token"]
         tokens.append(token)
-    mints = meter.taken()
+    mints = meter.taken().of_dynamodb
     session = board.session()["token"]
-    mint = meter.taken()
+    mint = meter.taken().of_dynamodb
     gateway.open("c1=")
     gateway.open("c2=")
     meter.taken()
@@ -370,17 +327,17 @@ def test_what_a_board_of_ten_costs(gateway: Gateway, board: Board, monkeypatch: 
         asked = board.subscribe(single, datasourceId=name)
         del asked["datasourceIds"]
         gateway.say("c1=", asked)
-    subscribes = meter.taken()
+    subscribes = meter.taken().of_dynamodb
     gateway.say("c2=", board.subscribe(session))
-    subscribe = meter.taken()
+    subscribe = meter.taken().of_dynamodb
     assert acks(gateway) == acks(gateway, "c2=") == dict.fromkeys(OPEN, (True, None))
     for name, single in zip(OPEN, tokens, strict=True):
         asked = board.subscribe(single, datasourceId=name)
         del asked["datasourceIds"]
         gateway.say("c1=", asked)
-    refreshes = meter.taken()
+    refreshes = meter.taken().of_dynamodb
     gateway.say("c2=", board.subscribe(session))
-    refresh = meter.taken()
+    refresh = meter.taken().of_dynamodb
     assert (mints, mint, subscribes, subscribe, refreshes, refresh) == COSTS
 
 
