@@ -64,6 +64,7 @@ Each of these stops the synthesis and the functions, as a single wrong value doe
 - `REALTIME_RECONNECT_MIN_MS` must not be above `REALTIME_RECONNECT_MAX_MS`.
 - Entries of `REALTIME_MQTT_ALLOWED_TOPICS` below `REALTIME_IOT_TOPIC_PREFIX` have AWS IoT Core's limits: 256 bytes and
   seven slashes. Others have those of MQTT.
+- `REALTIME_MQTT_BATCHED_TOPICS` must be entries of `REALTIME_MQTT_ALLOWED_TOPICS` below `REALTIME_IOT_TOPIC_PREFIX`.
 - In production, `EGRESS_ALLOWED_HOSTS` is needed, unless `REALTIME_SSE_ENABLED` and `REALTIME_WS_ENABLED` are both
   off. A production stage may not connect just anywhere.
 - In production, `SECURITY_LIMITER_BACKEND` must not be `memory`. It would count in each process apart.
