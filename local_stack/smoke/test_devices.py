@@ -9,12 +9,16 @@ import time
 
 from local_stack.checks import expect
 from local_stack.publisher import NotPublished, Publisher
-from local_stack.seed import mqtt
+from local_stack.relay_workers import BRIDGE, LocalRelayWorkers
+from local_stack.seed import OWN, mqtt
 from local_stack.smoke.client import Note, Smoke
 from local_stack.smoke.rows import row
+from local_stack.viewer import Viewer
 
 #: How long the port may take to end a connection, seconds.
 _END_S = 10.0
+#: Of the crowd: its viewers, the values that are published, and the send quota: sends a second.
+CROWD, VALUES, QUOTA = 40, 50, 200
 #: MQTT 3.1.1 CONNECT: clean session, keep-alive 30 s, client id "demo-device".
 _CONNECT = b"\x10\x17\x00\x04MQTT\x04\x02\x00\x1e\x00\x0bdemo-device"
 
@@ -71,3 +75,51 @@ async def test_no_certificate(smoke: Smoke, note: Note) -> None:
     refused = await asyncio.to_thread(answer_to, anonymous)
     expect(not refused, f"answered {refused!r}")
     note("no answer")
+
+
+@row("a quiet device beside a crowded one", slow=True)
+async def test_quiet_beside_crowded(smoke: Smoke, note: Note) -> None:
+    """The crowd wants twice the send quota. It sees fewer values, and the newest last; the quiet one is not delayed."""
+    broker = smoke.stack["demo"]["brokers"]["public"]
+    crowd, quiet = (smoke.dashboard(mqtt("telemetry", broker, f"{OWN}/{name}")) for name in ("crowd", "quiet"))
+    editor = smoke.user("editor")
+    workers = LocalRelayWorkers(smoke.stack)
+    with workers.settings({"REALTIME_MAX_SENDS_PER_SECOND": str(QUOTA)}, BRIDGE):
+        watching = await smoke.subscribed(smoke.mint(editor, quiet), quiet)
+        token = smoke.mint(editor, crowd)
+        viewers = [await smoke.subscribed(token, crowd) for _ in range(CROWD)]
+        alone = [await _delay(smoke, watching, number) for number in range(3)]
+        busy = asyncio.create_task(_publish_steadily(smoke))
+        beside: list[float] = []
+        while not busy.done():
+            beside.append(await _delay(smoke, watching, 100 + len(beside)))
+            await asyncio.sleep(0.3)
+        await busy
+        for viewer in viewers:
+            await viewer.until(lambda frame: frame["type"] == "data" and frame["payload"] == VALUES - 1, 20)
+    for viewer in viewers:
+        shown = [frame["payload"] for frame in viewer.frames if frame["type"] == "data" and not frame.get("retained")]
+        expect(shown == sorted(set(shown)), f"an older value, or one twice: {shown}")
+    seen = [len([frame for frame in viewer.frames if frame["type"] == "data"]) for viewer in viewers]
+    expect(max(seen) < VALUES, "there was no shortage")
+    expect(sorted(beside)[len(beside) // 2] < 1, f"{beside}")
+    for viewer in (*viewers, watching):
+        await viewer.close()
+    middle = [sorted(delays)[len(delays) // 2] * 1000 for delays in (alone, beside)]
+    note(f"{middle[0]:.0f} ms alone, {middle[1]:.0f} ms beside; the crowd saw {min(seen)} to {max(seen)} of {VALUES}")
+
+
+async def _publish_steadily(smoke: Smoke) -> None:
+    """Ten values a second."""
+    for number in range(VALUES):
+        began = time.monotonic()
+        await smoke.publish(f"{OWN}/crowd", str(number))
+        await asyncio.sleep(max(0.0, began + 0.1 - time.monotonic()))
+
+
+async def _delay(smoke: Smoke, watching: Viewer, number: int) -> float:
+    """From publishing a value of the quiet device until it is there, seconds."""
+    began = time.monotonic()
+    await smoke.publish(f"{OWN}/quiet", str(number))
+    frame = await watching.until(lambda frame: frame["type"] == "data" and frame["payload"] == number, 20)
+    return float(frame["at"]) - began

@@ -60,9 +60,9 @@ async def watching(smoke: Smoke, made: Mapping[str, Any], token: str, names: Seq
 async def test_late_viewer(smoke: Smoke, note: Note) -> None:
     made, token = board(smoke)
     first = await watching(smoke, made, token, ["device", "relay"])
-    for number in (5, 9, 2):
+    for number in (5, 9, 2):  # each is seen before the next: what gives way to a newer value is not kept
         await smoke.publish(f"{OWN}/kept", str(number))
-    await first.data(2)
+        await first.data(number)
     await first.received("relay", 5)
     seen = first.live("relay")[-1]["seq"]
     points = await asyncio.to_thread(read, smoke, made, "device", token)
