@@ -67,33 +67,45 @@ class SqsCatchUpQueue(CatchUpQueue):
             return [request for batch in left for request in batch]
 
     def _queue_batch(self, batch: Sequence[_Message], deadline: float) -> Sequence[CatchUpRequest]:
-        """Queue a batch. Of what SQS took in part, the rest is sent again. Returns what was not queued."""
-        left = list(batch)
-        for attempt in range(1, _ATTEMPTS + 1):
-            if monotonic() >= deadline:
-                break
-            try:
-                failed = self._send(left, deadline)
-            except AwsError as error:
-                if not error.temporary:
-                    raise
-                break  # the client has tried again already
-            left = [left[number] for number in sorted(failed)]
-            delay = random.uniform(0, _BASE_DELAY_S * 2**attempt)
-            if not left or attempt == _ATTEMPTS or monotonic() + delay >= deadline:
-                break
-            sleep(delay)
-        return [request for request, _ in left]
+        """Queue a batch. Returns what was not queued."""
+        entries = [{"MessageBody": body, "DelaySeconds": _delay_s(request)} for request, body in batch]
+        left = send_batch(self._client, self._queue_url, entries, deadline)
+        return [batch[place][0] for place in left]
 
-    def _send(self, messages: Sequence[_Message], deadline: float) -> set[int]:
-        """Send a batch. Returns the places of those that are not known to be queued."""
-        entries = [
-            {"Id": str(number), "MessageBody": body, "DelaySeconds": _delay_s(request)}
-            for number, (request, body) in enumerate(messages)
-        ]
-        request = {"QueueUrl": self._queue_url, "Entries": entries}
-        answer = self._client.call("SendMessageBatch", request, deadline=deadline)
-        return set(range(len(messages))) - taken(answer)
+
+def send_batch(
+    client: JsonClient, queue_url: str, messages: Sequence[Mapping[str, object]], deadline: float
+) -> Sequence[int]:
+    """Send up to `BATCH` messages with one call. Of what SQS took in part, the rest is sent again.
+
+    Args:
+        messages: entries of `SendMessageBatch` without `Id`.
+        deadline: monotonic seconds after which no call begins.
+
+    Returns:
+        The places of those that are not known to be queued.
+
+    Raises:
+        AwsError: SQS refused the call, and would again.
+    """
+    left: Sequence[int] = range(len(messages))
+    for attempt in range(1, _ATTEMPTS + 1):
+        if monotonic() >= deadline:
+            break
+        entries = [{"Id": str(number), **messages[place]} for number, place in enumerate(left)]
+        try:
+            answer = client.call("SendMessageBatch", {"QueueUrl": queue_url, "Entries": entries}, deadline=deadline)
+        except AwsError as error:
+            if not error.temporary:
+                raise
+            break  # the client has tried again already
+        taken = _taken(answer)
+        left = [place for number, place in enumerate(left) if number not in taken]
+        delay = random.uniform(0, _BASE_DELAY_S * 2**attempt)
+        if not left or attempt == _ATTEMPTS or monotonic() + delay >= deadline:
+            break
+        sleep(delay)
+    return left
 
 
 def _delay_s(request: CatchUpRequest) -> int:
@@ -101,7 +113,7 @@ def _delay_s(request: CatchUpRequest) -> int:
     return DELAY_S + random.randint(0, min(_POSTPONED_S, 2**request.postponed)) if request.postponed else DELAY_S
 
 
-def taken(answer: Mapping[str, object]) -> set[int]:
+def _taken(answer: Mapping[str, object]) -> set[int]:
     """The places that the answer lists as successful. What it does not name is not known to be queued."""
     listed = answer.get("Successful")
     ids = [entry.get("Id") for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Sequence
-from time import monotonic, sleep
+from time import monotonic
 
-from tidegate.adapters.aws.catch_up_queue import taken
-from tidegate.adapters.aws.json_client import AwsError, JsonClient
+from tidegate.adapters.aws.catch_up_queue import BATCH, send_batch
+from tidegate.adapters.aws.json_client import JsonClient
 from tidegate.domain.crowds import CrowdPart
 from tidegate.domain.subscriptions import Fault
 from tidegate.errors import Unavailable
 from tidegate.ports.delivery import CrowdQueue
 
-#: Most messages in one call. Source: quotas of messages, Amazon SQS Developer Guide.
-_BATCH = 10
 #: How long asking may take, seconds.
 _ASK_S = 5.0
-#: How often the messages are sent of which SQS says that they failed.
-_ATTEMPTS = 4
-_BASE_DELAY_S = 0.025
 
 
 class SqsCrowdQueue(CrowdQueue):
@@ -32,29 +26,10 @@ class SqsCrowdQueue(CrowdQueue):
 
     def ask(self, parts: Sequence[CrowdPart]) -> None:
         deadline = monotonic() + _ASK_S
-        for start in range(0, len(parts), _BATCH):
-            self._ask(parts[start : start + _BATCH], deadline)
-
-    def _ask(self, parts: Sequence[CrowdPart], deadline: float) -> None:
-        left = [written_part(part) for part in parts]
-        for attempt in range(1, _ATTEMPTS + 1):
-            entries = [{"Id": str(number), "MessageBody": body} for number, body in enumerate(left)]
-            try:
-                answer = self._client.call(
-                    "SendMessageBatch", {"QueueUrl": self._queue_url, "Entries": entries}, deadline=deadline
-                )
-            except AwsError as error:
-                if error.temporary:
-                    break
-                raise
-            left = [body for number, body in enumerate(left) if number not in taken(answer)]
-            if not left:
-                return
-            delay = random.uniform(0, _BASE_DELAY_S * 2**attempt)
-            if attempt == _ATTEMPTS or monotonic() + delay >= deadline:
-                break
-            sleep(delay)
-        raise Unavailable("The queue did not take every part", code="queue_unavailable")
+        for start in range(0, len(parts), BATCH):
+            messages = [{"MessageBody": written_part(part)} for part in parts[start : start + BATCH]]
+            if send_batch(self._client, self._queue_url, messages, deadline):
+                raise Unavailable("The queue did not take every part", code="queue_unavailable")
 
 
 def written_part(part: CrowdPart) -> str:
