@@ -39,39 +39,40 @@ BATCH = 30
 BATCHES_AT_ONCE = 10
 
 
-class CatchUpQueue(Construct):
-    """The delay queue of catch-ups, and the queue for those that failed again and again."""
+class RetriedQueue(Construct):
+    """A queue, and the queue for messages that failed again and again."""
 
-    def __init__(self, scope: Construct, construct_id: str, *, stage: Stage) -> None:
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        stage: Stage,
+        visibility_s: int,
+        retention: cdk.Duration,
+        receives: int = 4,
+    ) -> None:
+        """
+        Args:
+            visibility_s: after so many seconds a message that failed is delivered again.
+            retention: a message that is older goes.
+            receives: how often a message is delivered.
+        """
         super().__init__(scope, construct_id)
         self.dead = sqs.Queue(self, "Dead", enforce_ssl=stage.tls, retention_period=cdk.Duration.days(4))
         self.queue = sqs.Queue(
             self,
             "Queue",
             enforce_ssl=stage.tls,
-            visibility_timeout=cdk.Duration.seconds(90),
-            # A catch-up that is minutes late is of no use: its viewer has had newer messages since.
-            retention_period=cdk.Duration.minutes(10),
-            dead_letter_queue=sqs.DeadLetterQueue(queue=self.dead, max_receive_count=4),
+            visibility_timeout=cdk.Duration.seconds(visibility_s),
+            retention_period=retention,
+            dead_letter_queue=sqs.DeadLetterQueue(queue=self.dead, max_receive_count=receives),
         )
 
 
-class CrowdQueue(Construct):
-    """The queue of parts of crowds, and the queue for those that failed again and again."""
-
-    def __init__(self, scope: Construct, construct_id: str, *, stage: Stage) -> None:
-        super().__init__(scope, construct_id)
-        self.dead = sqs.Queue(self, "Dead", enforce_ssl=stage.tls, retention_period=cdk.Duration.days(4))
-        self.queue = sqs.Queue(
-            self,
-            "Queue",
-            enforce_ssl=stage.tls,
-            # Longer than the function may run. A part that failed comes back then, if no newer value has asked for it.
-            visibility_timeout=cdk.Duration.seconds(FUNCTION_S["mqtt_bridge.crowd"] + 60),
-            # A part sends the newest value, so one that comes late is still of use to viewers of a topic that is quiet.
-            retention_period=cdk.Duration.hours(1),
-            dead_letter_queue=sqs.DeadLetterQueue(queue=self.dead, max_receive_count=4),
-        )
+def catch_up_queue(scope: Construct, construct_id: str, *, stage: Stage) -> RetriedQueue:
+    """The delay queue of catch-ups. One that is minutes late is of no use: its viewer has had newer messages since."""
+    return RetriedQueue(scope, construct_id, stage=stage, visibility_s=90, retention=cdk.Duration.minutes(10))
 
 
 class Bridge(Construct):
@@ -89,7 +90,15 @@ class Bridge(Construct):
         catch_ups: sqs.Queue,
     ) -> None:
         super().__init__(scope, construct_id)
-        crowds = self.crowds = CrowdQueue(self, "Crowds", stage=stage).queue
+        crowds = self.crowds = RetriedQueue(
+            self,
+            "Crowds",
+            stage=stage,
+            # Longer than the function may run. A part that failed comes back then, if no newer value has asked for it.
+            visibility_s=FUNCTION_S["mqtt_bridge.crowd"] + 60,
+            # A part sends the newest value, so one that comes late is still of use to viewers of a topic that is quiet.
+            retention=cdk.Duration.hours(1),
+        ).queue
         self.bridge = Function(
             self,
             "Bridge",
@@ -171,17 +180,16 @@ class Bridge(Construct):
 
     def _queue(self, stage: Stage) -> sqs.Queue:
         """The queue of device messages that are brought in batches."""
-        dead = sqs.Queue(self, "DeadMessages", enforce_ssl=stage.tls, retention_period=cdk.Duration.days(4))
-        queue = sqs.Queue(
+        queue = RetriedQueue(
             self,
             "Messages",
-            enforce_ssl=stage.tls,
+            stage=stage,
             # Six times as long as the function may run, as AWS recommends.
-            visibility_timeout=cdk.Duration.seconds(6 * FUNCTION_S["mqtt_bridge.bridge"]),
+            visibility_s=6 * FUNCTION_S["mqtt_bridge.bridge"],
             # A value that is minutes late is of no use to a screen.
-            retention_period=cdk.Duration.minutes(10),
-            dead_letter_queue=sqs.DeadLetterQueue(queue=dead, max_receive_count=3),
-        )
+            retention=cdk.Duration.minutes(10),
+            receives=3,
+        ).queue
         self.bridge.function.add_event_source(
             event_sources.SqsEventSource(
                 queue,

@@ -8,7 +8,7 @@ from typing import Any
 import aws_cdk as cdk
 from constructs import Construct
 
-from infra.bridge import Bridge, CatchUpQueue
+from infra.bridge import Bridge, catch_up_queue
 from infra.edge import Edge
 from infra.functions import Layers
 from infra.gateway import STAGE_NAME, Gateway
@@ -52,7 +52,7 @@ class TidegateStack(cdk.Stack):
             dependencies=dependency_layer(self, "Dependencies", "dependencies", stage),
             api_dependencies=dependency_layer(self, "ApiDependencies", "api_dependencies", stage),
         )
-        catch_ups = CatchUpQueue(self, "CatchUps", stage=stage)
+        catch_ups = catch_up_queue(self, "CatchUps", stage=stage)
         common: dict[str, Any] = {"stage": stage, "layers": layers, "tables": self.tables}
         self.gateway = Gateway(self, "Gateway", **common, secrets=self.secrets, catch_ups=catch_ups.queue)
         self.http_api = HttpApi(self, "HttpApi", **common, secrets=self.secrets)
