@@ -41,7 +41,7 @@ def make_handler(services: BridgeServices) -> Handler:
                 services.observer.fault("device message failed", error)
                 failed.append(record["messageId"])
         again = services.bridge.batch([message for _, message in messages])
-        failed += [message_id for message_id, message in messages if any(message is each for each in again)]
+        failed += [message_id for message_id, message in messages if message in again]
         services.observer.info("device messages", messages=len(records), failed=len(failed))
         services.observer.flush()
         return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}

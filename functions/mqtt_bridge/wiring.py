@@ -11,10 +11,13 @@ if TYPE_CHECKING:
     from tidegate.adapters.json_observer import JsonObserver
     from tidegate.domain.subscriptions import LastValue, Stream
     from tidegate.providers.delivery import DeliveryProviders
+    from tidegate.usecases.delivery.audiences import Audiences
     from tidegate.usecases.delivery.bridge import Bridge
     from tidegate.usecases.delivery.catch_up import CatchUp
     from tidegate.usecases.delivery.crowds import SendPart
     from tidegate.usecases.delivery.keep_history import KeepEach
+    from tidegate.usecases.delivery.paced_queue import Pace
+    from tidegate.usecases.delivery.senders import OneShotSender, Patience
 
 #: How long an invocation waits for sends, seconds. It may run for 30 (`domain.time_limits`): a message that is not
 #: answered takes three, and what failed eight.
@@ -35,9 +38,8 @@ def bridge_services(env: Mapping[str, str] | None = None) -> BridgeServices:
     from tidegate.usecases.delivery.audiences import Audiences
     from tidegate.usecases.delivery.bridge import Bridge
     from tidegate.usecases.delivery.fan_out import FanOut
-    from tidegate.usecases.delivery.fresh_access import FreshAccess
     from tidegate.usecases.delivery.interval import Interval
-    from tidegate.usecases.delivery.senders import OneShotSender, Patience
+    from tidegate.usecases.delivery.senders import Patience
     from tidegate.usecases.delivery.settle import Settle
 
     container = DeliveryProviders(env)
@@ -47,14 +49,7 @@ def bridge_services(env: Mapping[str, str] | None = None) -> BridgeServices:
     per_second = settings.max_updates_per_second
     pace, carry, interval = container.new_pace(), None, None
     patience = None if pace is None else Patience(container.clock, WAIT_S)
-    send = OneShotSender(
-        access=FreshAccess(container.gateway_access, audiences, container.clock),
-        sender=container.sender,
-        failure_handler=container.failure_handler,
-        observer=container.observer,
-        pace=pace,
-        patience=patience,
-    )
+    send = _one_shot(container, audiences, pace, patience)
     if per_second:
         interval = Interval(
             last_values=container.last_values,
@@ -112,8 +107,7 @@ def crowd_services(env: Mapping[str, str] | None = None) -> CrowdServices:
     from tidegate.usecases.delivery.audiences import Audiences
     from tidegate.usecases.delivery.crowds import SendPart, ShardSender
     from tidegate.usecases.delivery.fan_out import FanOut
-    from tidegate.usecases.delivery.fresh_access import FreshAccess
-    from tidegate.usecases.delivery.senders import OneShotSender, Patience
+    from tidegate.usecases.delivery.senders import Patience
 
     container = DeliveryProviders(env)
     pace = container.new_pace()
@@ -122,14 +116,7 @@ def crowd_services(env: Mapping[str, str] | None = None) -> CrowdServices:
     def sender_of(shard: int) -> ShardSender:
         read = container.subscriptions.audience_shard
         audiences = Audiences(lambda stream_key: read(stream_key, shard), container.clock)
-        send = OneShotSender(
-            access=FreshAccess(container.gateway_access, audiences, container.clock),
-            sender=container.sender,
-            failure_handler=container.failure_handler,
-            observer=container.observer,
-            pace=pace,
-            patience=patience,
-        )
+        send = _one_shot(container, audiences, pace, patience)
         fan_out = FanOut(
             audiences=audiences,
             last_values=container.last_values,
@@ -149,6 +136,22 @@ def crowd_services(env: Mapping[str, str] | None = None) -> CrowdServices:
         observer=container.observer,
     )
     return CrowdServices(send_part, container.observer)
+
+
+def _one_shot(
+    container: DeliveryProviders, audiences: Audiences, pace: Pace | None, patience: Patience | None
+) -> OneShotSender:
+    from tidegate.usecases.delivery.fresh_access import FreshAccess
+    from tidegate.usecases.delivery.senders import OneShotSender
+
+    return OneShotSender(
+        access=FreshAccess(container.gateway_access, audiences, container.clock),
+        sender=container.sender,
+        failure_handler=container.failure_handler,
+        observer=container.observer,
+        pace=pace,
+        patience=patience,
+    )
 
 
 def _keep_history(container: DeliveryProviders) -> Callable[[Stream, LastValue], None]:

@@ -158,19 +158,23 @@ class World:
     def pace(self) -> Pace:
         return Pace(self.quota, self.quota.quota, clock=self.turns, chance=self.chance.random, observer=self.observer)
 
-    def bridge(self) -> Bridge:
+    def one_shot(self, audiences: Audiences, patience: Patience) -> OneShotSender:
         """That of one process."""
-        turns, viewers = self.turns, cast(Any, self.viewers)
-        values = cast(Any, Slow(self, self.values, self.chance))
-        audiences, patience = Audiences(viewers.audience, turns), Patience(turns, 15.0)
-        send = OneShotSender(
-            access=FreshAccess(viewers, audiences, turns),
+        return OneShotSender(
+            access=FreshAccess(cast(Any, self.viewers), audiences, self.turns),
             sender=cast(Any, self),
             failure_handler=cast(Any, self),
             observer=self.observer,
             pace=self.pace(),
             patience=patience,
         )
+
+    def bridge(self) -> Bridge:
+        """That of one process."""
+        turns, viewers = self.turns, cast(Any, self.viewers)
+        values = cast(Any, Slow(self, self.values, self.chance))
+        audiences, patience = Audiences(viewers.audience, turns), Patience(turns, 15.0)
+        send = self.one_shot(audiences, patience)
         fan_out = FanOut(
             audiences=audiences,
             last_values=values,

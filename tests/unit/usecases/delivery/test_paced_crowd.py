@@ -16,8 +16,7 @@ from tidegate.domain.subscriptions import Subscription
 from tidegate.usecases.delivery.audiences import Audiences
 from tidegate.usecases.delivery.crowds import SendPart, ShardSender
 from tidegate.usecases.delivery.fan_out import FanOut
-from tidegate.usecases.delivery.fresh_access import FreshAccess
-from tidegate.usecases.delivery.senders import OneShotSender, Patience
+from tidegate.usecases.delivery.senders import Patience
 
 #: What the queue takes to bring a part, seconds.
 QUEUE_S = 0.05
@@ -53,17 +52,10 @@ class CrowdWorld(World):
             self.turns.begin(self.turns.at + QUEUE_S, partial(self._send_part, part))
 
     def _send_part(self, part: CrowdPart) -> None:
-        turns, patience, viewers = self.turns, Patience(self.turns, 90.0), cast(Any, self.viewers)
+        turns, patience = self.turns, Patience(self.turns, 90.0)
         values = cast(Any, Slow(self, self.values, self.chance))
         audiences = Audiences(lambda _name: Audience(self.viewers.shards[part.shard]), turns)
-        send = OneShotSender(
-            access=FreshAccess(viewers, audiences, turns),
-            sender=cast(Any, self),
-            failure_handler=cast(Any, self),
-            observer=self.observer,
-            pace=self.pace(),
-            patience=patience,
-        )
+        send = self.one_shot(audiences, patience)
         fan_out = FanOut(
             audiences=audiences,
             last_values=values,
