@@ -13,10 +13,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from functions.api import internal, routes
+from functions.api import admin_routes, console_routes, internal, routes
 from functions.api.wiring import ApiServices
 from tidegate.domain.client_ip import ORIGIN_HEADER
+from tidegate.domain.identifiers import MAX_IDENTIFIER
+from tidegate.domain.limits import gateway_key
 from tidegate.errors import Conflict, KeyNotYetKnown, LimiterUnavailable, LimitReached, TidegateError, Unavailable
+from tidegate.usecases.limits.rate_limits import logged_address
 
 #: Answers hold tokens and what one caller may see. So nobody keeps them unless the route says so, and no link in them
 #: tells where it was found.
@@ -43,10 +46,10 @@ def create_app(services: ApiServices) -> FastAPI:
         openapi_url="/api/openapi.json" if docs else None,
         redoc_url=None,
         redirect_slashes=False,  # a redirect would name the API's own host, which is not the edge's
+        # As the routers have them. `include_router` makes them again at the first request, a tenth of a second long.
+        routes=[route for module in (routes, console_routes, admin_routes, internal) for route in module.router.routes],
     )
     app.state.services = services
-    app.include_router(routes.router)
-    app.include_router(internal.router)
     app.add_exception_handler(TidegateError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
@@ -108,6 +111,7 @@ async def _refused(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, TidegateError)
     services: ApiServices = request.app.state.services
     services.observer.count("api_refusals", code=error.code)
+    _name_dashboard(request, services)
     further: dict[str, object] = {}
     message = error.message
     if isinstance(error, Conflict) and error.current_revision is not None:
@@ -118,7 +122,24 @@ async def _refused(request: Request, error: Exception) -> JSONResponse:
         if not isinstance(error, KeyNotYetKnown):  # anybody can send a token that names an invented key
             services.observer.fault("could not check", error, route=_route(request))
         message = "The service is temporarily unavailable. Try again."
+    else:
+        _log_refused(request, services, error)
     return _answer(error.status, error.code, message, **further)
+
+
+def _log_refused(request: Request, services: ApiServices, error: TidegateError) -> None:
+    """With the hash of the address where a limit refused: whoever asks too often can be told apart."""
+    key = getattr(request.state, "address", None)
+    if isinstance(error, LimitReached) and key is not None:
+        services.observer.about(address=logged_address(services.keys, gateway_key(key)))
+    services.observer.info("call refused", route=_route(request), code=error.code)
+
+
+def _name_dashboard(request: Request, services: ApiServices) -> None:
+    """Put the dashboard that the path names into the log. One that a body names, its route puts there."""
+    named = request.scope.get("path_params", {}).get("dashboard_id")
+    if named:
+        services.observer.about(dashboard=str(named)[:MAX_IDENTIFIER])
 
 
 async def _invalid(_request: Request, error: Exception) -> JSONResponse:
@@ -143,5 +164,6 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
 def _fault(request: Request, error: Exception) -> JSONResponse:
     services: ApiServices = request.app.state.services
     services.observer.count("faults")
+    _name_dashboard(request, services)
     services.observer.fault("request failed", error, route=_route(request))
     return _answer(500, "internal_error", "Something went wrong on our side")

@@ -137,8 +137,10 @@ def address_of(request: Request, services: Services) -> str:
         hops = max(0, hops - 1)
     found = client_ip(source, request.headers.getlist("x-forwarded-for"), hops)
     if found.warning:
+        services.observer.count("addresses_not_derived")
         services.observer.warning("client address not derived", reason=found.warning)
-    return ip_key(found.address)
+    request.state.address = ip_key(found.address)
+    return str(request.state.address)
 
 
 Address = Annotated[str, Depends(address_of)]

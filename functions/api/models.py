@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -241,7 +242,10 @@ class BrokerAnswer(ApiModel):
 
 
 class AclAnswer(ApiModel):
+    """`email` is null where the user is not there any longer."""
+
     user_id: str
+    email: str | None
     level: AclLevel
 
 
@@ -254,7 +258,7 @@ class DashboardAnswer(ApiModel):
     - `schemaVersion`, `title`, `columns`, `width`, and of `settings` `theme`, `timeZone`, `windowSeconds` and `kiosk`;
     - of each datasource `id`, `title`, `type`, `enabled`, and of its `settings` `staleAfterSeconds` and `history`;
     - of each pane `id`, `title`, `layout` and `widgets`; of each widget `id`, `type`, `title`, `enabled`, and of its
-      `settings` what says how values are drawn. A binding is without its `topic`.
+      `settings` what says how values are drawn. A binding has `topicDigest` in place of its `topic`.
 
     Whatever else a document holds is not shown to them: no URL, no header, no topic, no profile.
     """
@@ -272,7 +276,8 @@ class DashboardAnswer(ApiModel):
     share_token_version: int | None = None
 
     @staticmethod
-    def of(shown: ShownDashboard) -> DashboardAnswer:
+    def of(shown: ShownDashboard, emails: Mapping[str, str]) -> DashboardAnswer:
+        """`emails`: of the users in the ACL, by id."""
         acl = shown.acl
         return DashboardAnswer(
             id=shown.dashboard_id,
@@ -283,36 +288,50 @@ class DashboardAnswer(ApiModel):
             document=shown.document,
             can_edit=shown.can_edit,
             can_share=shown.can_share,
-            acl=None if acl is None else [AclAnswer(user_id=name, level=acl[name].level) for name in sorted(acl)],
+            acl=None
+            if acl is None
+            else [
+                AclAnswer(user_id=name, email=emails.get(name), level=acl[name].level)
+                for name in sorted(acl, key=lambda name: (emails.get(name, ""), name))
+            ],
             share_token=shown.share_token,
             share_token_version=shown.share_version,
         )
 
 
 class SummaryAnswer(ApiModel):
-    """`ownerId` is null but for the owner and admins."""
+    """`ownerId` and `ownerEmail` are null but for the owner and admins. `updatedAt` is the last change of any kind."""
 
     id: str
     owner_id: str | None = None
+    owner_email: str | None = None
     title: str
     visibility: Visibility
     revision: int
+    updated_at: str
 
     @staticmethod
-    def of(summary: DashboardSummary, user: User) -> SummaryAnswer:
+    def of(summary: DashboardSummary, user: User, emails: Mapping[str, str]) -> SummaryAnswer:
+        """`emails`: of owners, by id."""
+        owner_id = shown_owner(summary, user)
         return SummaryAnswer(
             id=summary.dashboard_id,
-            owner_id=shown_owner(summary, user),
+            owner_id=owner_id,
+            owner_email=None if owner_id is None else emails.get(owner_id),
             title=summary.title,
             visibility=summary.visibility,
             revision=summary.revision,
+            updated_at=messages.timestamp(summary.updated_at_ms / 1000),
         )
 
 
 class DashboardList(ApiModel):
+    """`more` says that there are dashboards which a search or another order did not look at."""
+
     dashboards: list[SummaryAnswer]
     shared: list[SummaryAnswer]
     cursor: str | None
+    more: bool
 
 
 class DocumentRequest(ApiModel):

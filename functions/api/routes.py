@@ -24,9 +24,14 @@ from functions.api.deps import (
     check_service_token,
 )
 from functions.api.entity_tags import entity_tag, matches
+from functions.api.wiring import ApiServices
+from tidegate.domain import rights
+from tidegate.domain.access import Visibility
 from tidegate.domain.audit import MAX_ACTION, moment_ms
+from tidegate.domain.dashboard_lists import Sort, Wanted
 from tidegate.domain.dashboards import Dashboard
 from tidegate.domain.identifiers import MAX_IDENTIFIER
+from tidegate.domain.limits import REALTIME_ASKED_SCOPE
 from tidegate.domain.profiles import BROKER, CREDENTIAL
 from tidegate.domain.projection import shown_dashboard
 from tidegate.domain.users import User
@@ -35,7 +40,8 @@ from tidegate.protocol import messages
 from tidegate.usecases.control_plane.mint import MintRequest
 from tidegate.usecases.control_plane.read_history import HistoryRequest
 
-_ERRORS: dict[int | str, dict[str, Any]] = {
+#: How every route may refuse.
+ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": m.ErrorAnswer, "description": description}
     for status, description in {
         400: "The request is wrong; the message says what is allowed",
@@ -49,7 +55,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 }
 #: The headers say what the answer would be.
 _NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "The caller has this answer already"}}
-router = APIRouter(prefix="/api", responses=_ERRORS, route_class=StrictRoute)
+router = APIRouter(prefix="/api", responses=ERRORS, route_class=StrictRoute)
 Limit = Annotated[int, Query(ge=1, le=200)]
 #: What `If-Match` may be: a revision, with quotation marks or without, or an entity tag of a dashboard.
 _REVISION = re.compile(r'\s*"*0*(?P<revision>[1-9][0-9]{0,17})(-[0-9a-f]{1,64})?"*\s*')
@@ -138,9 +144,19 @@ def change_password(body: m.ChangePassword, login: OneTimeLogin, services: Servi
 
 
 @router.get("/users", tags=["users"])
-def users(user: CurrentUser, services: Services, limit: Limit = 50, cursor: Cursor = None) -> m.UserList:
-    """All users, sorted by e-mail, page by page. For admins."""
-    page = services.users.all(user, limit, cursor)
+def users(
+    user: CurrentUser,
+    services: Services,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    query: Annotated[str, Query(max_length=254)] = "",
+) -> m.UserList:
+    """All users, sorted by e-mail, page by page. For admins.
+
+    `query` keeps those whose e-mail has it in it, in capitals or not. A page looks at 1000 users at most. So with a
+    `query` it may show fewer than `limit`, or none, while there is a `cursor`.
+    """
+    page = services.users.all(user, limit, cursor, query)
     return m.UserList(users=[m.UserAnswer.of(listed) for listed in page.items], cursor=page.cursor)
 
 
@@ -291,16 +307,37 @@ def delete_broker(profile_id: PathId, user: CurrentUser, services: Services) -> 
 
 
 @router.get("/dashboards", tags=["dashboards"])
-def dashboards(user: CurrentUser, services: Services, limit: Limit = 50, cursor: Cursor = None) -> m.DashboardList:
+def dashboards(
+    user: CurrentUser,
+    services: Services,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    query: Annotated[str, Query(max_length=200)] = "",
+    visibility: Visibility | None = None,
+    sort: Sort | None = None,
+) -> m.DashboardList:
     """Dashboards of one's own, page by page, and those that others share with one.
 
-    For an admin, `dashboards` holds everybody's. `shared` comes whole with every page, without the owners' ids.
+    For an admin, `dashboards` holds everybody's. `shared` comes whole with every page, by
+    title, without the owners.
+
+    Without `query`, `visibility` and `sort` they come by id. With one of them, those whose title has `query` in it, in
+    whatever case, come with the one first that was changed last, or by title. For each such page 2000 dashboards are
+    looked at, at most: `more` says that there are others. A cursor belongs to a list with the same three.
     """
-    page = services.dashboards.owned(user, limit, cursor)
+    more = False
+    if query or visibility is not None or sort is not None:
+        wanted = Wanted(query, visibility, sort or Sort.UPDATED)
+        page, shared, more = services.dashboards.found(user, wanted, limit, cursor)
+    else:
+        page, shared = services.dashboards.owned(user, limit, cursor), list(services.dashboards.shared_with(user))
+    owners = {summary.owner_id for summary in (*page.items, *shared) if rights.may_know_owner(summary, user)}
+    emails = {user.user_id: user.email, **services.dashboards.emails(owners - {user.user_id})}
     return m.DashboardList(
-        dashboards=[m.SummaryAnswer.of(summary, user) for summary in page.items],
-        shared=[m.SummaryAnswer.of(summary, user) for summary in services.dashboards.shared_with(user)],
+        dashboards=[m.SummaryAnswer.of(summary, user, emails) for summary in page.items],
+        shared=[m.SummaryAnswer.of(summary, user, emails) for summary in shared],
         cursor=page.cursor,
+        more=more,
     )
 
 
@@ -312,7 +349,11 @@ def create_dashboard(
 
     A document has at most 350000 bytes, 200 datasources and 200 panes. A document that is not as it must be is answered
     with 400 `invalid_document`, which names what is allowed. Every datasource in it must resolve: otherwise the
-    answer is 400 `datasource_unresolved`. Either way nothing is created.
+    answer is 400 `datasource_unresolved`. Either way nothing is created. `POST /api/dashboards:validate` tells of a
+    document before it is saved.
+
+    Ids of panes are unique, and so are those of the widgets of a pane. Of a pane's `layout`, `x` is an integer from 0
+    to 11, `y` to 10000, `w` from 1 to 12 and `h` from 1 to 100. All panes together have at most 1000 widgets.
 
     A datasource may ask for a short history of its values: `settings.history` with `seconds`, 1 to 7200, and `everyMs`,
     1000 or more, with at most 2000 points, `seconds * 1000 / everyMs`. It is read with `GET
@@ -326,7 +367,7 @@ def create_dashboard(
     its words is of that kind, so `X-Keyboard` and `monkey` are not. Put the secret into a credential profile, and name
     that in `credentialProfileId`.
     """
-    return _shown(services.dashboards.create(user, body.document), user, response)
+    return _shown(services.dashboards.create(user, body.document), user, services, response)
 
 
 @router.get(
@@ -347,7 +388,7 @@ def dashboard(
     `ETag` names this answer, for this caller. With it in `If-None-Match` the answer is 304 without a body, as long as
     the caller would be shown the same. Whether the caller may see the dashboard is asked first, each time.
     """
-    return _shown_anew(services.dashboards.get(user, dashboard_id), user, response, if_none_match)
+    return _shown_anew(services.dashboards.get(user, dashboard_id), user, services, response, if_none_match)
 
 
 @router.put("/dashboards/{dashboard_id}", tags=["dashboards"])
@@ -368,7 +409,7 @@ def update_dashboard(
     neither editor nor admin may add only profiles that are for public use: anything else is answered with 403.
     """
     changed = services.dashboards.update(user, dashboard_id, body.document, _revision(if_match))
-    return _shown(changed, user, response)
+    return _shown(changed, user, services, response)
 
 
 @router.delete("/dashboards/{dashboard_id}", tags=["dashboards"], status_code=204)
@@ -387,7 +428,7 @@ def set_visibility(
     A change ends the streams of viewers by link and of public viewers. Out of `private`, the dashboard gets a new share
     token. The visibility that it has already changes nothing.
     """
-    return _shown(services.dashboards.set_visibility(user, dashboard_id, body.visibility), user, response)
+    return _shown(services.dashboards.set_visibility(user, dashboard_id, body.visibility), user, services, response)
 
 
 @router.post("/dashboards/{dashboard_id}/share-token:rotate", tags=["sharing"])
@@ -396,7 +437,7 @@ def rotate(dashboard_id: PathId, user: CurrentUser, services: Services, response
 
     The old link does not work any longer. Session tokens that were minted with it are revoked, and their streams end.
     """
-    return _shown(services.dashboards.rotate_share_token(user, dashboard_id), user, response)
+    return _shown(services.dashboards.rotate_share_token(user, dashboard_id), user, services, response)
 
 
 @router.put("/dashboards/{dashboard_id}/acl", tags=["sharing"])
@@ -408,7 +449,7 @@ def grant(
     An e-mail that no active user has is answered with 404 `user_not_found`, what is no e-mail with 400. The owner needs
     no right: that is answered with 400.
     """
-    return _shown(services.dashboards.grant(user, dashboard_id, body.email, body.level), user, response)
+    return _shown(services.dashboards.grant(user, dashboard_id, body.email, body.level), user, services, response)
 
 
 @router.delete("/dashboards/{dashboard_id}/acl/{member_id}", tags=["sharing"])
@@ -420,7 +461,7 @@ def revoke(
     The user's streams of this dashboard end, unless the user may see it in another way. For somebody who has no right,
     nothing changes.
     """
-    return _shown(services.dashboards.revoke(user, dashboard_id, member_id), user, response)
+    return _shown(services.dashboards.revoke(user, dashboard_id, member_id), user, services, response)
 
 
 @router.put("/dashboards/{dashboard_id}/owner", tags=["sharing"])
@@ -434,7 +475,7 @@ def set_owner(
     new owner must be an active user, else it is 404 `user_not_found`, and an editor or an admin, else it is 400
     `owner_not_editor`. For who is the owner already, nothing changes.
     """
-    return _shown(services.dashboards.set_owner(user, dashboard_id, body.email), user, response)
+    return _shown(services.dashboards.set_owner(user, dashboard_id, body.email), user, services, response)
 
 
 @router.get("/share/{share_token}", tags=["sharing"], response_model=m.DashboardAnswer, responses=_NOT_MODIFIED)
@@ -450,7 +491,7 @@ def shared(
     After 30 wrong tokens in a minute an address is answered with 429.
     """
     found = services.share_guesses(address, lambda: services.dashboards.by_share_token(share_token))
-    return _shown_anew(found, None, response, if_none_match)
+    return _shown_anew(found, None, services, response, if_none_match)
 
 
 @router.post("/datasource-sessions", tags=["sessions"], status_code=201)
@@ -470,6 +511,7 @@ def mint(body: m.SessionRequest, user: MaybeUser, services: Services, address: A
     A datasource whose profile is not for public use is for members only: an admin, the owner, and who is in the ACL.
     Everybody else is answered with 403 `public_use_denied`, with a login or without.
     """
+    services.observer.about(dashboard=body.dashboard_id)
     minted = services.mint(
         MintRequest(user, address, body.dashboard_id, body.datasource_id, body.share_token, body.current_token)
     )
@@ -531,7 +573,7 @@ def realtime(
     limiter does not answer.
     """
     refusal = f"Too many questions about realtime from this address: at most {ASKS_PER_ADDRESS} in a minute"
-    services.rates.consume("realtime-asked-ip", address, ASKS_PER_ADDRESS, refusal=refusal)
+    services.rates.consume(REALTIME_ASKED_SCOPE, address, ASKS_PER_ADDRESS, refusal=refusal)
     token = bearer(authorization) if dashboard_id is not None else None
     if dashboard_id is None and datasource_id is not None:
         raise InvalidInput("datasourceId needs a dashboardId")
@@ -639,17 +681,18 @@ def _revision(if_match: str | None) -> int:
     return int(found["revision"])
 
 
-def _shown(dashboard: Dashboard, user: User | None, response: Response) -> m.DashboardAnswer:
-    answer = m.DashboardAnswer.of(shown_dashboard(dashboard, user))
+def _shown(dashboard: Dashboard, user: User | None, services: ApiServices, response: Response) -> m.DashboardAnswer:
+    shown = shown_dashboard(dashboard, user)
+    answer = m.DashboardAnswer.of(shown, services.dashboards.emails(shown.acl or ()))
     response.headers["ETag"] = entity_tag(answer)
     return answer
 
 
 def _shown_anew(
-    dashboard: Dashboard, user: User | None, response: Response, if_none_match: str | None
+    dashboard: Dashboard, user: User | None, services: ApiServices, response: Response, if_none_match: str | None
 ) -> m.DashboardAnswer | Response:
     """The dashboard, or 304 when the caller has this very answer already."""
-    answer = _shown(dashboard, user, response)
+    answer = _shown(dashboard, user, services, response)
     response.headers["Vary"] = "Authorization"
     if answer.share_token is None:
         # Who has it keeps it, and asks each time whether it still holds. With a share token in it nobody keeps it.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from tidegate import tables
+from tidegate.adapters.aws.queue_watch import SqsDeadLetters, SqsQueueWatch
 from tidegate.adapters.aws.secrets_manager import Secret
 from tidegate.adapters.dynamodb.audit import DynamoAudit
+from tidegate.adapters.dynamodb.subscriptions import EXPIRY_SHARDS
 from tidegate.adapters.dynamodb.users import DynamoUsers
 from tidegate.adapters.json_observer import JsonObserver
 from tidegate.adapters.password_argon2 import Argon2Passwords
@@ -15,11 +17,18 @@ from tidegate.adapters.tokens_jwt import JwtUserTokens
 from tidegate.domain.attempts import AttemptPolicy
 from tidegate.domain.budgets import address_part, history_reads, tokens_of_address, tokens_of_viewer
 from tidegate.domain.logins import LoginLife
+from tidegate.domain.partitions import PARTITIONS
 from tidegate.domain.secret_names import SECRETS
+from tidegate.ports.limits import KeyHasher
+from tidegate.ports.relay import Upstreams
 from tidegate.ports.runtime import Clock
 from tidegate.providers.control_plane import ControlPlaneProviders
 from tidegate.providers.limits import connect_policy, subscribe_policy
 from tidegate.settings import Settings
+from tidegate.usecases.control_plane.author_profiles import UsableProfiles
+from tidegate.usecases.control_plane.check_topic import CheckTopic
+from tidegate.usecases.control_plane.count_viewers import CountViewers
+from tidegate.usecases.control_plane.dead_letters import DeadQueue, ManageDeadLetters
 from tidegate.usecases.control_plane.health import Check, DeepHealth
 from tidegate.usecases.control_plane.internal_api import ConsumeRateLimit, Introspect, ReadRevokedTokens
 from tidegate.usecases.control_plane.login import Login, LoginPolicy
@@ -28,13 +37,42 @@ from tidegate.usecases.control_plane.manage_dashboards import ManageDashboards
 from tidegate.usecases.control_plane.manage_profiles import ManageProfiles
 from tidegate.usecases.control_plane.manage_users import ManageUsers
 from tidegate.usecases.control_plane.mint import Mint, MintPolicy
+from tidegate.usecases.control_plane.operations import (
+    STREAMS,
+    Count,
+    DemandFullRevalidation,
+    OperationsSummary,
+    Part,
+    RelayPartition,
+    counted,
+    relay_partition,
+    upstreams,
+)
 from tidegate.usecases.control_plane.own_password import ChangeOwnPassword
+from tidegate.usecases.control_plane.preview import Preview, PreviewPolicy
+from tidegate.usecases.control_plane.profile_uses import ProfileUses
+from tidegate.usecases.control_plane.public_check import PublicCheck
 from tidegate.usecases.control_plane.read_audit import ReadAudit
 from tidegate.usecases.control_plane.read_history import HistoryPolicy, ReadHistory
 from tidegate.usecases.control_plane.share_guesses import ShareGuesses
 from tidegate.usecases.gateway.authorizer import LocalAuthorizer
 from tidegate.usecases.gateway.would_refuse import WouldRefuse
 from tidegate.usecases.limits.rate_limits import RateLimits
+from tidegate.usecases.relay.upstream_requests import StoredUpstreamRequests
+
+
+class ConsoleServices(NamedTuple):
+    """What the console asks while somebody edits or shares a dashboard.
+
+    `new_upstreams`: what `preview` connects with. It is imported when the first preview needs it.
+    """
+
+    usable_profiles: UsableProfiles
+    check_topic: CheckTopic
+    preview: Preview
+    public_check: PublicCheck
+    count_viewers: CountViewers
+    new_upstreams: Callable[[], Upstreams]
 
 
 class ApiServices(NamedTuple):
@@ -43,11 +81,13 @@ class ApiServices(NamedTuple):
     settings: Settings
     clock: Clock
     observer: JsonObserver
+    keys: KeyHasher
     login: Login
     logins: Logins
     change_own_password: ChangeOwnPassword
     users: ManageUsers
     profiles: ManageProfiles
+    profile_uses: ProfileUses
     dashboards: ManageDashboards
     mint: Mint
     share_guesses: ShareGuesses
@@ -60,7 +100,11 @@ class ApiServices(NamedTuple):
     service_token: Secret
     origin: Secret | None
     deep_health: DeepHealth
+    summary: OperationsSummary
+    full_revalidation: DemandFullRevalidation
+    dead_letters: ManageDeadLetters
     would_refuse: WouldRefuse | None
+    console: ConsoleServices
 
 
 def mint_policy(settings: Settings) -> MintPolicy:
@@ -105,6 +149,63 @@ def health_checks(container: ControlPlaneProviders) -> list[Check]:
         *(Check("secret", SECRETS[variable], container.secret(variable).ask) for variable in secrets),
         *(queue(variable, name) for variable, name in _QUEUES.items()),
     ]
+
+
+def summary_parts(container: ControlPlaneProviders, dead_letters: ManageDeadLetters) -> list[Part]:
+    """What the summary of operations reads, and from where."""
+    clock, streams, leases = container.clock, container.streams, container.relay_leases
+    subscriptions, limiters = container.subscriptions, container.table(tables.LIMITERS)
+
+    def count(deadline: float) -> Count:
+        now = clock.now()
+        return counted(lambda shard: subscriptions.count_live(shard, now, deadline), EXPIRY_SHARDS)
+
+    def relay(deadline: float) -> list[RelayPartition]:
+        now = clock.now()
+        return [relay_partition(each, leases.current(each, deadline), now) for each in range(PARTITIONS)]
+
+    def limiter(deadline: float) -> bool:
+        container.db.get(limiters, tables.health_key(tables.LIMITERS), deadline)
+        return True
+
+    return [
+        Part("subscriptions", count),
+        Part("upstreams", lambda deadline: upstreams(streams.all_relayed(STREAMS, deadline))),
+        Part("relay", relay),
+        Part("revocations", container.revocations.state),
+        Part("limiter", limiter),
+        Part("dead letters", dead_letters.each),
+        *(
+            Part(f"queue {name}", SqsQueueWatch(*container.queue(variable)).depth)
+            for variable, name in _queues(container).items()
+        ),
+    ]
+
+
+#: The dead-letter queues, by the variable that holds the URL: each with its name, and where its messages come from.
+_DEAD_QUEUES = {
+    "CATCH_UP_DEAD_QUEUE_URL": ("catch-ups", ("CATCH_UP_QUEUE_URL",)),
+    "CROWD_DEAD_QUEUE_URL": ("crowds", ("CROWD_QUEUE_URL",)),
+    "REVALIDATION_DEAD_QUEUE_URL": ("revalidation", ("REVALIDATION_QUEUE_URL", "PROFILES_QUEUE_URL")),
+    "DEVICE_MESSAGES_DEAD_QUEUE_URL": ("device-messages", ("DEVICE_MESSAGES_QUEUE_URL",)),
+}
+
+
+def _queues(container: ControlPlaneProviders) -> dict[str, str]:
+    """The queues of the deployment. That of device messages is there only where topics are brought in batches."""
+    batched = {"DEVICE_MESSAGES_QUEUE_URL": "device-messages"}
+    return _QUEUES | {variable: name for variable, name in batched.items() if container.env.get(variable)}
+
+
+def dead_queues(container: ControlPlaneProviders) -> dict[str, DeadQueue]:
+    """The dead-letter queues of the deployment, by name."""
+    there, made = _queues(container), dict[str, DeadQueue]()
+    for variable, (name, sources) in _DEAD_QUEUES.items():
+        if all(source in there for source in sources):
+            urls = tuple(container.variable(source) for source in sources)
+            queue = SqsDeadLetters(*container.queue(variable), urls)
+            made[name] = DeadQueue([there[source] for source in sources], queue)
+    return made
 
 
 def history_policy(settings: Settings) -> HistoryPolicy:
@@ -173,6 +274,9 @@ def api_services(env: Mapping[str, str] | None = None) -> ApiServices:
         ids=ids,
     )
     authorizer = LocalAuthorizer(access=container.access, profiles=container.profiles, policy=container.stream_policy)
+    dead_letters = ManageDeadLetters(
+        queues=dead_queues(container), audit=audit, clock=clock, observer=container.observer
+    )
     would_refuse = None
     if not settings.api_base_url:
         would_refuse = WouldRefuse(
@@ -188,6 +292,7 @@ def api_services(env: Mapping[str, str] | None = None) -> ApiServices:
         settings=settings,
         clock=clock,
         observer=container.observer,
+        keys=container.keys,
         login=login,
         logins=Logins(users=users, tokens=user_tokens, life=life, audit=audit, clock=clock),
         change_own_password=ChangeOwnPassword(
@@ -210,6 +315,7 @@ def api_services(env: Mapping[str, str] | None = None) -> ApiServices:
             clock=clock,
             ids=ids,
         ),
+        profile_uses=ProfileUses(profiles=container.profiles, dashboards=dashboards),
         dashboards=manage_dashboards,
         mint=mint,
         share_guesses=share_guesses,
@@ -235,5 +341,51 @@ def api_services(env: Mapping[str, str] | None = None) -> ApiServices:
         service_token=container.secret("GATEWAY_SERVICE_TOKEN_ARN"),
         origin=container.origin,
         deep_health=DeepHealth(checks=health_checks(container), clock=clock, observer=container.observer),
+        summary=OperationsSummary(
+            parts=summary_parts(container, dead_letters), clock=clock, observer=container.observer
+        ),
+        full_revalidation=DemandFullRevalidation(
+            runs=revocations, tasks=container.revalidations, rates=rates, audit=audit, clock=clock
+        ),
+        dead_letters=dead_letters,
         would_refuse=would_refuse,
+        console=_console(container, manage_dashboards, authorizer, audit),
+    )
+
+
+def _console(
+    container: ControlPlaneProviders, dashboards: ManageDashboards, authorizer: LocalAuthorizer, audit: DynamoAudit
+) -> ConsoleServices:
+    settings, profiles, streams = container.settings, container.profiles, container.stream_policy
+    return ConsoleServices(
+        usable_profiles=UsableProfiles(editable=dashboards.editable, profiles=profiles),
+        check_topic=CheckTopic(editable=dashboards.editable, profiles=profiles, policy=streams),
+        preview=Preview(
+            policy=PreviewPolicy(settings.realtime_enabled, streams, settings.max_message_bytes),
+            editable=dashboards.editable,
+            profiles=profiles,
+            resolve=container.resolve,
+            limits=container.look_at_limits,
+            quota=container.quota,
+            requests=StoredUpstreamRequests(profiles=profiles, cipher=container.cipher),
+            connect=container.new_upstreams,
+            streams=container.streams,
+            last_values=container.last_values,
+            audit=audit,
+            clock=container.clock,
+            ids=container.ids,
+        ),
+        public_check=PublicCheck(
+            enabled=settings.realtime_enabled,
+            shareable=dashboards.shareable,
+            profiles=profiles,
+            resolve=container.resolve,
+            authorizer=authorizer,
+            policy=streams,
+            clock=container.clock,
+        ),
+        count_viewers=CountViewers(
+            editable=dashboards.editable, subscriptions=container.subscriptions, clock=container.clock
+        ),
+        new_upstreams=container.new_upstreams,
     )

@@ -44,6 +44,7 @@ def _handshake(event: dict[str, Any], services: ConnectServices) -> Handshake:
     source = (context.get("identity") or {}).get("sourceIp")
     client = client_ip(source, header_values(event, "x-forwarded-for"), services.trust_proxy_hops)
     if client.warning:
+        services.observer.count("addresses_not_derived")
         services.observer.warning("client address not derived", reason=client.warning)
     query: dict[str, str] = event.get("queryStringParameters") or {}
     return Handshake(

@@ -38,7 +38,7 @@ def make_handler(services: BridgeServices) -> Handler:
             try:
                 messages.append((record["messageId"], device_message(json.loads(record["body"]))))
             except ValueError as error:
-                services.observer.fault("device message failed", error)
+                services.observer.fault("device message failed", error, message_id=record["messageId"])
                 failed.append(record["messageId"])
         again = services.bridge.batch([message for _, message in messages])
         failed += [message_id for message_id, message in messages if message in again]

@@ -16,7 +16,7 @@ def make_handler(services: CrowdServices) -> Handler:
             try:
                 services.send_part(read_part(record["body"]))
             except Exception as error:  # this message is delivered again; the others do not wait for it
-                services.observer.fault("part of a crowd failed", error)
+                services.observer.fault("part of a crowd failed", error, message_id=record["messageId"])
                 failed.append({"itemIdentifier": record["messageId"]})
         services.observer.info("parts of crowds", asked=len(event["Records"]), failed=len(failed))
         services.observer.flush()

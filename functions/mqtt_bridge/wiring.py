@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from time import sleep
 from typing import TYPE_CHECKING, NamedTuple
@@ -12,12 +12,15 @@ if TYPE_CHECKING:
     from tidegate.domain.subscriptions import LastValue, Stream
     from tidegate.providers.delivery import DeliveryProviders
     from tidegate.usecases.delivery.audiences import Audiences
-    from tidegate.usecases.delivery.bridge import Bridge
+    from tidegate.usecases.delivery.bridge import BatchedValue, Bridge
     from tidegate.usecases.delivery.catch_up import CatchUp
     from tidegate.usecases.delivery.crowds import SendPart
+    from tidegate.usecases.delivery.fan_out import FanOut
+    from tidegate.usecases.delivery.interval import Interval
     from tidegate.usecases.delivery.keep_history import KeepEach
     from tidegate.usecases.delivery.paced_queue import Pace
     from tidegate.usecases.delivery.senders import OneShotSender, Patience
+    from tidegate.usecases.delivery.together import Together
 
 #: How long an invocation waits for sends, seconds. It may run for 30 (`domain.time_limits`): a message that is not
 #: answered takes three, and what failed eight.
@@ -90,9 +93,31 @@ def bridge_services(env: Mapping[str, str] | None = None) -> BridgeServices:
         clock=container.clock,
         observer=container.observer,
         patience=patience,
-        conflates=per_second > 0,
+        together=None if interval is None else _together(container, fan_out, interval, send),
     )
     return BridgeServices(bridge, container.observer)
+
+
+def _together(
+    container: DeliveryProviders, fan_out: FanOut, interval: Interval, send: OneShotSender
+) -> Callable[[Sequence[BatchedValue]], Sequence[BatchedValue]]:
+    """Delivers the values of batches. It is built with the first of them, because few stages have batched topics."""
+
+    @cache
+    def built() -> Together:
+        from tidegate.usecases.delivery.together import Together
+
+        return Together(
+            fan_out=fan_out,
+            last_values=container.last_values,
+            interval=interval,
+            send=send,
+            crowds=container.crowds,
+            clock=container.clock,
+            observer=container.observer,
+        )
+
+    return lambda values: built()(values)
 
 
 class CrowdServices(NamedTuple):

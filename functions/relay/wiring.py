@@ -9,18 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
 
+from tidegate.adapters.aws.relay_workers import NoRelayWorkers
 from tidegate.adapters.json_observer import JsonObserver
-from tidegate.adapters.upstreams.aiohttp_streams import AiohttpUpstreams
-from tidegate.adapters.upstreams.by_protocol import UpstreamsByProtocol
-from tidegate.adapters.upstreams.mqtt_brokers import BrokerLimits, MqttUpstreams
-from tidegate.domain.egress import EgressPolicy
 from tidegate.domain.partitions import PARTITIONS
+from tidegate.domain.relay import Kind, worker_version
 from tidegate.domain.subscriptions import Stream
-from tidegate.domain.switches import disabled_text
 from tidegate.ports.relay import MqttRequest, UpstreamRequest, UpstreamRequests
 from tidegate.protocol.messages import ErrorCode
 from tidegate.providers.control_plane import ControlPlaneProviders
-from tidegate.settings import Settings
 from tidegate.usecases.delivery.audiences import Audiences
 from tidegate.usecases.delivery.fan_out import FanOut
 from tidegate.usecases.delivery.fresh_access import FreshAccess
@@ -35,16 +31,27 @@ from tidegate.usecases.remote_api.introspection import IntrospectionBudget, conn
 from tidegate.usecases.remote_api.upstream_requests import RemoteUpstreamRequests
 
 
+def version_of(container: ControlPlaneProviders, *, service: bool) -> str:
+    """The `worker_version` of this process's workers. `service`: whether it is one that stays."""
+    spare = container.env.get("RELAY_SPARE") == "true"
+    kind = Kind.SERVICE if service else Kind.SPARE if spare else Kind.FUNCTION
+    return worker_version(container.settings.digest, container.env.get("RELAY_CODE", ""), kind)
+
+
 class RelayRun:
     """A worker with everything it needs. It is made within the event loop that runs it."""
 
-    def __init__(self, container: ControlPlaneProviders, *, handover_s: float | None = None) -> None:
-        """`handover_s`: how long before its end the worker asks for a successor, seconds; None for the usual time."""
+    def __init__(
+        self, container: ControlPlaneProviders, *, handover_s: float | None = None, service: bool = False
+    ) -> None:
+        """
+        Args:
+            handover_s: how long before its end the worker asks for a successor, seconds; None for the usual time.
+            service: whether the worker is of a process that stays.
+        """
         self._container = container
         settings = container.settings
-        self._upstreams = UpstreamsByProtocol(
-            _http_upstreams(settings, container.egress_policy), _mqtt_upstreams(settings, container.egress_policy)
-        )
+        self._upstreams = container.new_upstreams()
         self._requests = _requests(container)
         self._requesting = ThreadPoolExecutor(THREADS, "request")
         self._audiences = Audiences(container.subscriptions.audience, container.clock)
@@ -64,8 +71,8 @@ class RelayRun:
         self.relay = RelayWorker(
             leases=container.relay_leases,
             streams=container.streams,
-            relay_workers=container.relay_workers,
-            settings=settings.digest,
+            relay_workers=NoRelayWorkers() if service else container.relay_workers,
+            version=version_of(container, service=service),
             enabled=enabled,
             notify_disabled=self._notify_disabled,
             make_upstream=self._upstream,
@@ -97,7 +104,7 @@ class RelayRun:
         )
 
     def _notify_disabled(self, stream: Stream) -> Awaitable[object]:
-        fan_out, text = self._executor.fan_out_of(stream), disabled_text(stream.protocol)
+        fan_out, text = self._executor.fan_out_of(stream), self._container.switches.text(stream.protocol)
         return self._executor.run(stream, partial(fan_out.notify, stream, ErrorCode.POLICY_BLOCKED, text, status=True))
 
     def _upstream(self, stream: Stream) -> Upstream:
@@ -153,31 +160,6 @@ def _credential_check(container: ControlPlaneProviders) -> Callable[[Iterable[tu
     async def nothing(_upstreams: Iterable[tuple[Stream, Note]]) -> None: ...
 
     return nothing
-
-
-def _http_upstreams(settings: Settings, egress: EgressPolicy) -> AiohttpUpstreams:
-    return AiohttpUpstreams(
-        egress,
-        connect_timeout_s=settings.connect_timeout_ms / 1000,
-        ping_interval_s=settings.ws_ping_interval_ms / 1000,
-        max_bytes=settings.max_message_bytes,
-        insecure_tls=settings.egress_allow_insecure_tls,
-    )
-
-
-def _mqtt_upstreams(settings: Settings, egress: EgressPolicy) -> MqttUpstreams:
-    return MqttUpstreams(
-        egress,
-        BrokerLimits(
-            max_qos=settings.mqtt_max_qos,
-            max_connections=settings.mqtt_max_connections_per_broker,
-            idle_s=settings.mqtt_idle_disconnect_ms / 1000,
-            max_bytes=settings.mqtt_max_message_bytes,
-            pause_s=(settings.reconnect_min_ms / 1000, settings.reconnect_max_ms / 1000),
-        ),
-        connect_timeout_s=settings.connect_timeout_ms / 1000,
-        insecure_tls=settings.egress_allow_insecure_tls,
-    )
 
 
 class RelayServices(NamedTuple):

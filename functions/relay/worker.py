@@ -30,7 +30,8 @@ def make_handler(services: RelayServices) -> Handler:
 
 async def _invocation(services: RelayServices, partition: int, stop_at: float, successor: bool) -> str:
     bring_threads()
-    # The platform starts workers with the newest settings only. A plain process may have older settings than another.
+    # The platform starts workers with the newest code and settings only: the alias moves in one step. A plain process
+    # may have older ones than another.
     return await work(services, partition, stop_at, successor=successor, newest=True)
 
 
@@ -43,7 +44,21 @@ async def work(
     services: RelayServices, partition: int, stop_at: float, *, successor: bool = False, newest: bool = False
 ) -> str:
     """Run a worker from its claim to its end, at `stop_at` (monotonic seconds) at the latest. Returns why it ended."""
-    run = RelayRun(services.container)
+    return await run_to_end(
+        services, RelayRun(services.container), partition, stop_at, successor=successor, newest=newest
+    )
+
+
+async def run_to_end(
+    services: RelayServices,
+    run: RelayRun,
+    partition: int,
+    stop_at: float,
+    *,
+    successor: bool = False,
+    newest: bool = False,
+) -> str:
+    """The same with a worker that is made already."""
     flushing = asyncio.create_task(_flush(services))
     try:
         return await run.relay.run(partition, stop_at, successor=successor, newest=newest)

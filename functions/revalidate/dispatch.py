@@ -32,7 +32,7 @@ def make_handler(services: DispatchServices) -> Handler:
             try:
                 queue_task(services.tasks, task)
             except Exception as error:  # the stream delivers again from here on; the poll finds an event in any case
-                services.observer.fault("event not dispatched", error)
+                services.observer.fault("event not dispatched", error, kind=task.kind.value, target=task.target)
                 failed.append({"itemIdentifier": sequence_number})
                 break
             pushed[task.kind is TaskKind.DOCUMENT] += 1

@@ -9,41 +9,25 @@ from __future__ import annotations
 from typing import Any
 
 from functions.revalidate.wiring import ScheduleServices, schedule_services
-from tidegate.domain.revocations import Task, TaskKind
+from tidegate.domain.minutes import PROFILES_AT_S, SCHEDULE_S, tasks_of_minute
 from tidegate.errors import Unavailable
 from tidegate.providers.process import Handler, lambda_handler
-
-#: Interval of the schedule, seconds. EventBridge Scheduler calls at most once a minute. More frequent polls are
-#: messages that are queued with a delay.
-SCHEDULE_S = 60
-#: How often relay workers that died are looked for, seconds. It is short enough that one search falls between the time
-#: when a dead worker's lease is overdue and the time when it may be claimed. So a successor is there by then.
-RELAYS_S = 10
-#: How often subscriptions whose token has expired are looked for, seconds. Viewers are told within this time, and what
-#: the queue and the run take.
-EXPIRED_S = 10
 
 
 def make_handler(services: ScheduleServices) -> Handler:
     def handle(_event: dict[str, Any], _context: Any) -> dict[str, Any]:
-        delays = list(range(0, SCHEDULE_S, services.poll_interval_s))
-        for delay_s in delays:
-            services.tasks.queue(Task(TaskKind.POLL), delay_s)
-        for delay_s in range(0, SCHEDULE_S, EXPIRED_S):
-            services.tasks.queue(Task(TaskKind.EXPIRED), delay_s)
-        # The run's lease decides whether a full revalidation is due, so a schedule that fires twice changes nothing.
-        services.tasks.queue(Task(TaskKind.FULL))
-        services.follow_requests.ask()
-        for delay_s in range(RELAYS_S, SCHEDULE_S, RELAYS_S):
-            services.tasks.queue(Task(TaskKind.RELAYS), delay_s)
+        for delay_s, task in tasks_of_minute(services.poll_interval_s):
+            services.tasks.queue(task, delay_s)
+        services.follow_requests.ask(PROFILES_AT_S)
         for partition in range(services.relay_partitions):
             try:  # a worker ends at once if its partition has nothing to do, or another worker has the lease
                 services.relay_workers.start(partition)
             except Unavailable as error:
                 services.observer.fault("relay not started", error, partition=partition)
-        services.observer.info("scheduled", polls=len(delays))
+        polls = -(-SCHEDULE_S // services.poll_interval_s)
+        services.observer.info("scheduled", polls=polls)
         services.observer.flush()
-        return {"polls": len(delays)}
+        return {"polls": polls}
 
     return handle
 

@@ -9,18 +9,21 @@ if TYPE_CHECKING:
     from tidegate.adapters.json_observer import JsonObserver
     from tidegate.ports.control_plane import FollowRequests
     from tidegate.ports.relay_workers import RelayWorkers
-    from tidegate.ports.revocation import RevalidationQueue
+    from tidegate.ports.revocation import BuriedTasks, RevalidationQueue
     from tidegate.providers.control_plane import ControlPlaneProviders
     from tidegate.usecases.control_plane.follow_profiles import FollowProfiles
     from tidegate.usecases.remote_api.reintrospect import Reintrospect
     from tidegate.usecases.revocation.revalidate import Revalidate
     from tidegate.usecases.revocation.tell_document import TellDocument
+    from tidegate.usecases.revocation.try_again import TryAgain
 
 
 class RevalidateServices(NamedTuple):
     """What the queue's handler runs. `container` is what it was built from; benchmarks use its stores."""
 
     revalidate: Revalidate
+    try_again: TryAgain
+    buried: BuriedTasks
     observer: JsonObserver
     container: ControlPlaneProviders
 
@@ -30,9 +33,11 @@ def revalidate_services(env: Mapping[str, str] | None = None) -> RevalidateServi
     from tidegate.usecases.revocation.end_expired import EndExpired
     from tidegate.usecases.revocation.evaluate import Evaluate
     from tidegate.usecases.revocation.full_revalidation import FullRevalidation
+    from tidegate.usecases.revocation.missing_relays import MissingRelays
     from tidegate.usecases.revocation.replace_relay_workers import ReplaceRelayWorkers
     from tidegate.usecases.revocation.revalidate import Revalidate
     from tidegate.usecases.revocation.terminate_subscriptions import TerminateSubscriptions
+    from tidegate.usecases.revocation.try_again import TryAgain
 
     container = ControlPlaneProviders(env)
     clock, ids, observer = container.clock, container.ids, container.observer
@@ -82,6 +87,9 @@ def revalidate_services(env: Mapping[str, str] | None = None) -> RevalidateServi
         replace_relay_workers=ReplaceRelayWorkers(
             leases=container.relay_leases,
             relay_workers=container.relay_workers,
+            missing=MissingRelays(
+                streams=container.streams, subscriptions=container.subscriptions, clock=clock, observer=observer
+            ),
             clock=clock,
             observer=observer,
         ),
@@ -93,7 +101,9 @@ def revalidate_services(env: Mapping[str, str] | None = None) -> RevalidateServi
         shown_by=_shown_by(container),
         access=container.gateway_access,
     )
-    return RevalidateServices(revalidate, observer, container)
+    buried = container.buried_tasks
+    try_again = TryAgain(tasks=container.revalidations, buried=buried)
+    return RevalidateServices(revalidate, try_again, buried, observer, container)
 
 
 def _follow_feed(container: ControlPlaneProviders) -> Callable[[], int]:

@@ -1,4 +1,7 @@
-"""Handles the revalidation queue. The handler returns the tasks that failed, and SQS delivers only those again."""
+"""Handles the revalidation queue. A task that fails is queued again with its tries counted, and is dead after five.
+
+The handler returns only what could not be queued again, and SQS delivers that once more.
+"""
 
 from __future__ import annotations
 
@@ -19,15 +22,32 @@ def make_handler(services: RevalidateServices) -> Handler:
         failed, terminated = [], 0
         for record in event["Records"]:
             try:
-                terminated += services.revalidate(read_task(record["body"]), deadline)
-            except Exception as error:  # this task is delivered again; the others do not wait for it
-                services.observer.fault("revalidation failed", error)
+                terminated += _carry_out(services, record["body"], deadline)
+            except Exception as error:  # SQS delivers it again; the others do not wait for it
+                services.observer.fault("task not queued again", error, message_id=record["messageId"])
                 failed.append({"itemIdentifier": record["messageId"]})
         services.observer.info("revalidated", tasks=len(event["Records"]), terminated=terminated, failed=len(failed))
         services.observer.flush()
         return {"batchItemFailures": failed}
 
     return handle
+
+
+def _carry_out(services: RevalidateServices, body: str, deadline: float) -> int:
+    """Returns how many subscriptions were terminated. Raises what queueing a failed task again raises."""
+    try:
+        task = read_task(body)
+    except (ValueError, KeyError) as error:
+        services.observer.fault("task not readable", error)
+        services.buried.bury_unread(body)  # reading it again would not make it readable
+        return 0
+    try:
+        return services.revalidate(task, deadline)
+    except Exception as error:
+        kind, tries = task.kind.value, task.tries + 1
+        services.observer.fault("revalidation failed", error, kind=kind, target=task.target, tries=tries)
+        services.try_again(task)
+        return 0
 
 
 handler = lambda_handler(make_handler, revalidate_services)

@@ -104,6 +104,8 @@ AUDIT = Table(
 #: The partition of the revocations table that holds the events. The table's stream pushes each new event.
 REVOCATION_EVENTS = "feed"
 REVOCATIONS = Table("revocations", Key("feed"), Key("event_id", "N"), ttl=True, stream="NEW_IMAGE", backed_up=True)
+#: The partitions of the streams table that hold the streams of the relay, and the leases of its partitions.
+RELAY_STREAMS, RELAY_LEASES = "relay", "lease"
 CONNECTIONS = Table("connections", Key("connection_id"), ttl=True)
 SUBSCRIPTIONS = Table(
     "subscriptions",

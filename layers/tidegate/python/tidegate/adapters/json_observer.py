@@ -25,18 +25,30 @@ T = TypeVar("T")
 class JsonObserver(Observer):
     """Collects counts and durations until `flush`. Log lines leave at once. Safe to use from several threads."""
 
-    def __init__(self, service: str, namespace: str = "Tidegate", write: Callable[[str], object] | None = None) -> None:
+    def __init__(
+        self, service: str, stage: str, namespace: str = "Tidegate", write: Callable[[str], object] | None = None
+    ) -> None:
         """
         Args:
             service: the function's name. It is in every line, and is a dimension of every metric.
+            stage: the stage's name. It is a dimension of every metric, so that stages in one account are told apart.
             namespace: CloudWatch's namespace of the metrics.
             write: called with each line, its line end included. Standard output by default.
         """
         self._service = service
+        self._stage = stage
         self._namespace = namespace
         self._write = write or _to_standard_output
         self._counts: dict[tuple[tuple[str, str], ...], dict[str, int]] = {}
         self._times: dict[str, list[float]] = {}
+        self._about: Mapping[str, str] = {}
+
+    def begin(self, **fields: str) -> None:
+        """Put these fields, and no former ones, into every log line until this is called again."""
+        self._about = fields
+
+    def about(self, **fields: str) -> None:
+        self._about = {**self._about, **fields}
 
     def count(self, name: str, value: int = 1, **dimensions: str) -> None:
         counts = self._counts.setdefault(tuple(sorted(dimensions.items())), {})
@@ -76,12 +88,13 @@ class JsonObserver(Observer):
             "message": message,
             "timestamp": _timestamp(time.time()),
             "service": self._service,
+            **self._about,
             **fields,
         }
         self._write(json.dumps(line, separators=(",", ":"), default=str) + "\n")
 
     def _emit(self, unit: str, values: Mapping[str, object], dimensions: Mapping[str, str]) -> None:
-        dimensions = {**dimensions, "service": self._service}
+        dimensions = {**dimensions, "service": self._service, "stage": self._stage}
         directive = {
             "Namespace": self._namespace,
             "Dimensions": [list(dimensions)],

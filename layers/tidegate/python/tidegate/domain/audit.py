@@ -17,8 +17,8 @@ from datetime import UTC, datetime
 from tidegate.domain.identifiers import MAX_IDENTIFIER
 from tidegate.errors import InvalidInput
 
-#: Beginnings of actions that somebody without rights can repeat at will.
-REPEATABLE = ("auth.", "datasource.session_token.")
+#: Beginnings of actions that somebody without rights can repeat at will, or that change nothing.
+REPEATABLE = ("auth.", "datasource.session_token.", "datasource.previewed")
 #: How long such events are counted in one row, milliseconds. A window begins at a multiple of it since the epoch.
 WINDOW_MS = 300_000
 #: How long events are kept, seconds: 400 days.

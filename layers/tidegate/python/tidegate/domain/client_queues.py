@@ -11,8 +11,8 @@ followed by a newer frame of the same queue.
 from __future__ import annotations
 
 import heapq
-from collections import OrderedDict, deque
-from collections.abc import Hashable
+from collections import Counter, OrderedDict, deque
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from tidegate.domain.fair_order import FairOrder, Place
@@ -120,6 +120,26 @@ class _ClientQueue:
     not_before: float = float("-inf")
 
 
+def in_rooms(groups: Iterable[Sequence[Frame]]) -> Iterator[list[Sequence[Frame]]]:
+    """Put groups of frames together, as many as can wait at the same time without any being given up.
+
+    A group is not cut: it is a value for all viewers. Half of the room is left for values that take their place.
+    """
+    together: list[Sequence[Frame]] = []
+    sizes: Counter[Hashable] = Counter()
+    for group in groups:
+        added: Counter[Hashable] = Counter()
+        for frame in group:
+            added[frame.queue_key] += len(frame.body)
+        if together and any(sizes[key] + size > KEPT_BYTES // 2 for key, size in added.items()):
+            yield together
+            together, sizes = [], Counter()
+        together.append(group)
+        sizes += added
+    if together:
+        yield together
+
+
 class ClientQueues:
     """All queues. Times are seconds of one clock that never jumps."""
 
@@ -149,6 +169,10 @@ class ClientQueues:
             key = heapq.heappop(self._later)[2]
             self._ready.add(key, self._queues[key].place)
         return len(self._ready)
+
+    def newcomers(self, most: int) -> int:
+        """How many messages bring each stream that became ready lately its first one. See `FairOrder.newcomers`."""
+        return self._ready.newcomers(most)
 
     @property
     def waiting(self) -> int:

@@ -36,17 +36,19 @@ class Audience(NamedTuple):
 
 
 class CrowdPart(NamedTuple):
-    """What is to be sent to the viewers of one shard of a crowd.
+    """What is to be sent to the viewers of one shard of an audience. An audience that is no crowd has shard 0 only.
 
     Attributes:
-        topic: whose newest value is sent; None for a stream without topics.
-        fault: is told in place of a value.
+        topics: whose newest values are sent; None stands for a stream without topics.
+        fault: is told in place of values.
+        begun: whoever asked has noted the values for this shard, so this part is their sender.
     """
 
     stream_key: str
     shard: int
-    topic: str | None = None
+    topics: tuple[str | None, ...] = (None,)
     fault: Fault | None = None
+    begun: bool = False
 
 
 def shard_of(stream: Stream, connection_id: str) -> int:
@@ -68,6 +70,6 @@ def too_many(first: int) -> bool:
     return first * AUDIENCE_SHARDS >= CROWD
 
 
-def parts(stream_key: str, topic: str | None = None, fault: Fault | None = None) -> Sequence[CrowdPart]:
+def parts(stream_key: str, topics: tuple[str | None, ...] = (None,), fault: Fault | None = None) -> Sequence[CrowdPart]:
     """The parts that together are all viewers of a crowd."""
-    return [CrowdPart(stream_key, shard, topic, fault) for shard in range(AUDIENCE_SHARDS)]
+    return [CrowdPart(stream_key, shard, topics, fault) for shard in range(AUDIENCE_SHARDS)]

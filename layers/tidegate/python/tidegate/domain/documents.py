@@ -1,7 +1,11 @@
 """Dashboard documents, version 1: what is accepted, and its canonical form.
 
 Invariant of this file: for any JSON, `check_document` either returns a document whose datasources are well formed and
-uniquely named and carry no secret in plain sight, or raises an error that lists the path of every problem found.
+uniquely named and carry no secret in plain sight, and whose panes can be drawn, or raises an error that lists the path
+of every problem found.
+
+Documents come from other tools too. So of panes only that is refused which could not be drawn; `document_warnings` has
+the rest.
 """
 
 from __future__ import annotations
@@ -18,6 +22,10 @@ from tidegate.errors import InvalidInput
 from tidegate.protocol import strict_json
 
 MAX_DATASOURCES, MAX_PANES, MAX_DEPTH = 200, 200, 32
+#: Of all panes together, as other tools have it.
+MAX_WIDGETS = 1000
+#: Least and greatest place and size of a pane, in cells of the grid. A dashboard has up to 12 columns.
+_LAYOUT = {"x": (0, 11), "y": (0, 10_000), "w": (1, 12), "h": (1, 100)}
 #: A DynamoDB item holds at most 400 KB. The rest of the dashboard has to fit in as well.
 MAX_BYTES = 350_000
 
@@ -75,6 +83,8 @@ def check_document(raw: Mapping[str, Any]) -> dict[str, Any]:
     )
     if isinstance(datasources, list):
         _check_datasources(datasources, problems)
+    if isinstance(panes, list):
+        _check_panes(panes, problems)
     if problems:
         raise InvalidDocument(problems)
     return {
@@ -114,6 +124,65 @@ def _check_datasources(datasources: list[Any], problems: list[tuple[str, str]]) 
             problems.append((f"{path}.enabled", "true or false"))
         if entry.keys() - _DATASOURCE_KEYS:
             problems.append((path, f"only {', '.join(sorted(_DATASOURCE_KEYS))}"))
+
+
+def _check_panes(panes: list[Any], problems: list[tuple[str, str]]) -> None:
+    """Refuse what pages cannot draw: they tell panes apart by their ids, and widgets of a pane by theirs."""
+    seen: set[str] = set()
+    widgets = 0
+    for index, pane in enumerate(panes):
+        path = f"panes[{index}]"
+        if not isinstance(pane, dict):
+            problems.append((path, "an object"))
+            continue
+        _check_id(pane, path, seen, problems)
+        _check_layout(pane.get("layout"), f"{path}.layout", problems)
+        inner = pane.get("widgets", [])
+        if not isinstance(inner, list):
+            problems.append((f"{path}.widgets", "a list"))
+            continue
+        widgets += len(inner)
+        _check_widgets(inner, f"{path}.widgets", problems)
+    if widgets > MAX_WIDGETS:
+        problems.append(("panes", f"at most {MAX_WIDGETS} widgets in all panes"))
+
+
+def _check_widgets(widgets: list[Any], path: str, problems: list[tuple[str, str]]) -> None:
+    seen: set[str] = set()
+    for index, widget in enumerate(widgets):
+        at = f"{path}[{index}]"
+        if not isinstance(widget, dict):
+            problems.append((at, "an object"))
+            continue
+        _check_id(widget, at, seen, problems)
+        if not isinstance(widget.get("settings", {}), dict):
+            problems.append((f"{at}.settings", "an object"))
+
+
+def _check_id(entry: Mapping[str, Any], path: str, seen: set[str], problems: list[tuple[str, str]]) -> None:
+    """An id may be left out: pages then go by the place in the list. One that is there is unique."""
+    identity = entry.get("id")
+    if identity is None:
+        return
+    if not isinstance(identity, str) or not 1 <= len(identity) <= MAX_IDENTIFIER:
+        problems.append((f"{path}.id", f"1 to {MAX_IDENTIFIER} characters"))
+    elif identity in seen:
+        problems.append((f"{path}.id", f"unique; {_quoted(identity)} is there twice"))
+    else:
+        seen.add(identity)
+
+
+def _check_layout(layout: Any, path: str, problems: list[tuple[str, str]]) -> None:
+    """What is left out, or null, is for pages to choose."""
+    if layout is None:
+        return
+    if not isinstance(layout, dict):
+        problems.append((path, "an object"))
+        return
+    for name, (low, high) in _LAYOUT.items():
+        value = layout.get(name)
+        if value is not None and (type(value) is not int or not low <= value <= high):
+            problems.append((f"{path}.{name}", f"an integer from {low} to {high}"))
 
 
 def _check_settings(settings: Any, path: str, problems: list[tuple[str, str]]) -> None:

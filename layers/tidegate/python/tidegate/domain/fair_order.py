@@ -18,6 +18,8 @@ class FairOrder:
 
     def __init__(self) -> None:
         self._dashboards: OrderedDict[str, OrderedDict[str, deque[Hashable]]] = OrderedDict()
+        self._new: set[Place] = set()
+        self._places = 0
         self._count = 0
 
     def __len__(self) -> int:
@@ -32,8 +34,20 @@ class FairOrder:
         clients = streams.get(stream)
         if clients is None:
             clients = streams[stream] = deque()
+            self._new.add(place)
+            self._places += 1
         clients.append(client)
         self._count += 1
+
+    def newcomers(self, most: int) -> int:
+        """In how many turns every place that was not served since it became ready is served once: an upper bound, and
+        `most` at most. 0 when there is no such place, or there are only such places."""
+        if not self._new or len(self._new) == self._places:
+            return 0
+        if len(self._new) >= most:
+            return most
+        longest = max(len(self._dashboards[dashboard]) for dashboard, _ in self._new)
+        return min(most, len(self._dashboards) * longest)
 
     def take(self) -> Hashable:
         """The client whose turn it is. Its dashboard goes to the end of the line, and so does its stream.
@@ -46,11 +60,13 @@ class FairOrder:
             raise LookupError("nobody is ready")
         stream, clients = next(iter(streams.items()))
         client = clients.popleft()
+        self._new.discard((dashboard, stream))
         self._count -= 1
         if clients:
             streams.move_to_end(stream)
         else:
             del streams[stream]
+            self._places -= 1
         if streams:
             self._dashboards.move_to_end(dashboard)
         else:

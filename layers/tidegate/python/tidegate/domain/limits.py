@@ -27,6 +27,8 @@ CONNECT_IP_SCOPE = "realtime-connect-ip"
 PUBLIC_SUBSCRIBE_IP_SCOPE = "realtime-public-subscribe-ip"
 PUBLIC_SUBSCRIBE_SHARE_SCOPE = "realtime-public-subscribe-share"
 GATEWAY_SCOPES = (CONNECT_IP_SCOPE, PUBLIC_SUBSCRIBE_IP_SCOPE, PUBLIC_SUBSCRIBE_SHARE_SCOPE)
+#: Questions of an address about realtime, which the API counts for itself.
+REALTIME_ASKED_SCOPE = "realtime-asked-ip"
 _GATEWAY_KEY = re.compile("[0-9a-f]{32}")
 #: The largest limit that a gateway may ask for, calls per window. A larger limit is treated as this one.
 MAX_GATEWAY_LIMIT = 10_000

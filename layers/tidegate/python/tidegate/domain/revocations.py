@@ -89,6 +89,14 @@ class TaskKind(StrEnum):
     DOCUMENT = "document"
 
 
+#: What the schedule asks for again and again.
+OF_THE_SCHEDULE = frozenset({TaskKind.POLL, TaskKind.EXPIRED, TaskKind.RELAYS, TaskKind.FULL})
+
+#: When a task is tried again after it failed for the first time, the second time and so on, seconds. After the last one
+#: it is dead. Stores that do not answer for a quarter of an hour make none dead. SQS delays by 15 minutes at most.
+AGAIN_AFTER_S = (30, 120, 480, 900)
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """One piece of revalidation work.
@@ -99,6 +107,7 @@ class Task:
         revision: of the document that was saved. Only of `DOCUMENT`, as the next two.
         after: the connection that was told last; "" when it is to begin with the first.
         viewers: the connections that are still to be told; empty for all that watch the dashboard.
+        tries: how often it has failed.
     """
 
     kind: TaskKind
@@ -107,6 +116,7 @@ class Task:
     revision: int = 0
     after: str = ""
     viewers: tuple[str, ...] = ()
+    tries: int = 0
 
 
 def task_for(revocation: Revocation, revoked_at_ms: int) -> Task:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from tidegate.domain.access import AclLevel, Role, Visibility, is_admin, is_member
 from tidegate.domain.dashboards import Dashboard, DashboardSummary
+from tidegate.domain.profiles import BrokerProfile, CredentialProfile
 from tidegate.domain.users import User
 from tidegate.errors import Denied
 
@@ -62,6 +63,11 @@ def may_know_owner(summary: DashboardSummary, user: User) -> bool:
 def trusted_author(user: User) -> bool:
     """Whether the user, as an author, may use profiles that are not for public use."""
     return is_admin(user.role) or user.role is Role.EDITOR
+
+
+def may_use(user: User, profile: BrokerProfile | CredentialProfile) -> bool:
+    """Whether the user, as an author, may attach the profile to a dashboard."""
+    return profile.allow_public_use or trusted_author(user)
 
 
 def _level(dashboard: Dashboard, user: User) -> AclLevel | None:

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from tidegate.domain.history import History
 
 
+#: Stands for a list that is empty, and so admits every topic.
+ANY_TOPIC = "#"
+
+
 class StreamPolicy(NamedTuple):
     """The operator's settings that decide about streams.
 
@@ -106,28 +110,58 @@ def stream_for(intent: Intent, broker: BrokerProfile | None, policy: StreamPolic
     if broker is None:
         raise PolicyBlocked("Realtime protocol is not supported by this deployment")
     topic_filter = str(intent["topic"])
-    if broker.topic_allowlist and first_covering(broker.topic_allowlist, topic_filter) is None:
-        raise PolicyBlocked("MQTT topic is blocked by broker policy")
+    admission = topic_admission(broker, topic_filter, policy)
+    if admission.refusal is not None:
+        raise PolicyBlocked(admission.refusal)
     if broker.transport is Transport.EXTERNAL:
-        if policy.allowed_topics and first_covering(policy.allowed_topics, topic_filter) is None:
-            raise PolicyBlocked("MQTT topic is blocked by gateway policy")
-        if policy.egress.production and not policy.allowed_topics and not broker.topic_allowlist:
-            raise PolicyBlocked("MQTT topic allowlist is required in production")
         check_url(str(broker.broker_url), protocol, policy.egress)
         return _relayed(intent, last_requested_at)
-    rules = iot_topics(policy.allowed_topics, policy.iot_topic_prefix)
-    allowed_topic = first_covering(rules, topic_filter)
-    if allowed_topic is None:
-        raise PolicyBlocked("MQTT topic is blocked by gateway policy")
     return Stream(
         stream_key=stream_key(intent),
         protocol=protocol,
         parser=str(intent["parser"]),
-        allowed_topic=allowed_topic,
+        allowed_topic=admission.by_operator,
         topic_filter=topic_filter,
         last_requested_at=last_requested_at,
         history=_history(intent, last_requested_at),
     )
+
+
+class TopicAdmission(NamedTuple):
+    """What admits a topic filter, and what does not.
+
+    Attributes:
+        by_broker: the filter of the broker profile's allowlist that covers it; None when none does, `#` when the list
+            is empty.
+        by_operator: the allowed topic that covers it; None when none does. For `iot-core` it is the one whose IoT rule
+            feeds it. For an external broker it is `#` when the operator allows every topic.
+        refusal: what viewers are told; None when the filter is admitted.
+    """
+
+    by_broker: str | None
+    by_operator: str | None
+    refusal: str | None
+
+
+def topic_admission(broker: BrokerProfile, topic_filter: str, policy: StreamPolicy) -> TopicAdmission:
+    """Whether the lists of the broker profile and of the operator admit a topic filter.
+
+    `topic_filter`: well formed.
+    """
+    own = broker.topic_allowlist
+    by_broker = first_covering(own, topic_filter) if own else ANY_TOPIC
+    if broker.transport is Transport.IOT_CORE:
+        by_operator = first_covering(iot_topics(policy.allowed_topics, policy.iot_topic_prefix), topic_filter)
+    else:
+        by_operator = first_covering(policy.allowed_topics, topic_filter) if policy.allowed_topics else ANY_TOPIC
+    refusal = None
+    if by_broker is None:
+        refusal = "MQTT topic is blocked by broker policy"
+    elif by_operator is None:
+        refusal = "MQTT topic is blocked by gateway policy"
+    elif broker.transport is Transport.EXTERNAL and policy.egress.production and not policy.allowed_topics and not own:
+        refusal = "MQTT topic allowlist is required in production"
+    return TopicAdmission(by_broker, by_operator, refusal)
 
 
 def _history(intent: Intent, now: int) -> History | None:

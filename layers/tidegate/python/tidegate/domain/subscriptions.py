@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tidegate.domain.access import Claim, Refusal
 
@@ -43,9 +43,9 @@ class Connection:
     closing: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class SubscriptionKey:
-    """Identifies a row: a datasource of a dashboard, on a connection."""
+class SubscriptionKey(NamedTuple):
+    """Identifies a row: a datasource of a dashboard, on a connection. A tuple, because sending looks it up for each
+    frame several times, and the hash of a tuple is C."""
 
     dashboard_id: str
     connection_id: str

@@ -22,9 +22,11 @@ FUNCTION_S: Mapping[str, int] = {
     "mqtt_bridge.crowd": 120,
     "relay.worker": 900,  # the longest there is
     "revalidate.dispatch": 15,
-    "revalidate.profiles": 300,
+    # What is left over is queued again, so a run need not be long. A message that died in one comes back after six
+    # times this.
+    "revalidate.profiles": 60,
     "revalidate.schedule": 15,
-    "revalidate.worker": 300,
+    "revalidate.worker": 60,
 }
 #: Limits of functions that ask a remote API while a viewer waits, seconds.
 _WITH_REMOTE_API: Mapping[str, int] = {"gateway_connect.messages": ANSWER_S}
@@ -35,6 +37,10 @@ ASK_LIMITER = ("api.main", "gateway_connect.connect", "gateway_connect.messages"
 #: Most time for the calls of a remote API in a subscribe, milliseconds. The rest of a subscribe needs some of the
 #: time that the platform waits.
 MESSAGE_BUDGET_MS = (ANSWER_S - 4) * 1000
+
+#: How long a preview of a datasource waits for messages, seconds. Checking before and closing after need some of the
+#: time that the platform waits for an answer.
+PREVIEW_S = 10
 
 #: The longest that one relay worker holds an upstream, seconds. Its last minute is for its successor, which begins
 #: anew. So whatever a worker waits for longer than this never comes.

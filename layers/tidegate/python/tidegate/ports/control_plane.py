@@ -21,8 +21,8 @@ T = TypeVar("T")
 class FollowRequests(Protocol):
     """The queue of requests to follow changes of profiles."""
 
-    def ask(self) -> None:
-        """Ask that every open change be followed now. Asking often is harmless."""
+    def ask(self, delay_s: int = 0) -> None:
+        """Ask that every open change be followed, `delay_s` seconds from now. Asking often is harmless."""
 
 
 class PasswordHasher(Protocol):
@@ -134,11 +134,18 @@ class UserWrite:
 class UserStore(Protocol):
     def get(self, user_id: str) -> User | None: ...
 
+    def get_all(self, user_ids: Iterable[str]) -> Mapping[str, User]:
+        """User id -> user, of those that exist, in one read for each hundred."""
+
     def by_email(self, email: str) -> User | None:
         """Strongly consistent: an e-mail has an item of its own that names its user."""
 
-    def all(self, limit: int, cursor: str | None) -> Page[User]:
-        """*Index.* Ordered by e-mail."""
+    def all(self, limit: int, cursor: str | None, containing: str = "") -> Page[User]:
+        """*Index.* Ordered by e-mail.
+
+        `containing`, in small letters, keeps the users whose e-mail has it in it. A page looks at 1000 users at most:
+        it may have fewer than `limit`, even none, and a cursor.
+        """
 
     def write(self, write: UserWrite, now_ms: int) -> int | None:
         """Carry out the write in one transaction. Returns the event's id, None without an event.

@@ -152,8 +152,8 @@ class SendQuotaStore(Protocol):
 class CrowdQueue(Protocol):
     """The queue of parts of crowds."""
 
-    def ask(self, parts: Sequence[CrowdPart]) -> None:
-        """Ask that each part be sent. Asking twice is harmless.
+    def ask(self, parts: Sequence[CrowdPart], delay_s: int = 0) -> None:
+        """Ask that each part be sent, `delay_s` seconds from now. Asking twice is harmless.
 
         Raises:
             Unavailable: not all of them are known to be asked for.

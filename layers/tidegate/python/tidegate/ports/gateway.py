@@ -117,6 +117,13 @@ class ConnectionStore(Protocol):
         """
 
 
+class SomeSubscriptions(NamedTuple):
+    """Rows that were read, and whether there are more than were read."""
+
+    rows: Sequence[Subscription]
+    more: bool
+
+
 class SubscriptionStore(Protocol):
     def get(self, key: SubscriptionKey) -> Subscription | None: ...
 
@@ -173,6 +180,13 @@ class SubscriptionStore(Protocol):
 
         The rows of a connection come together, and connections always in the same order. `after` is the id of one:
         those up to it are left out.
+        """
+
+    def some_of_dashboard(self, dashboard_id: str, most: int) -> SomeSubscriptions:
+        """`most` rows of a dashboard at most, also hidden rows and rows with a termination claim.
+
+        It may lag, and is for showing how many there are. It ends no later than `most` rows take to read, whatever the
+        dashboard has.
         """
 
     def of_user(self, user_id: str) -> Iterator[Subscription]:

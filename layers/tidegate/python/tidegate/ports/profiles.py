@@ -80,5 +80,8 @@ class ProfileStore(Protocol):
         A process that dies in between leaves the change open, with the note that all have followed.
         """
 
-    def used_by(self, kind: str, profile_id: str) -> Sequence[str]:
-        """Ids of the dashboards that use the profile; for a credential profile, also through a broker profile."""
+    def used_by(self, kind: str, profile_id: str, most: int | None = None) -> Sequence[str]:
+        """Ids of the dashboards that use the profile; for a credential profile, also through a broker profile.
+
+        `most`: the search ends when it has found so many. None finds all.
+        """

@@ -33,6 +33,9 @@ class RelayLeases(Protocol):
         None when another one waits already, or when there is no lease.
         """
 
+    def ask_successor(self, lease: Lease) -> Lease | None:
+        """Note that the owner is about to end. None when another worker has the lease now."""
+
     def hand_over(self, lease: Lease, now: float) -> bool:
         """Make the waiting successor the owner, in one conditional write. After that the caller must send nothing."""
 

@@ -19,6 +19,15 @@ class RevalidationQueue(Protocol):
     def queue(self, task: Task, delay_s: int = 0) -> None: ...
 
 
+class BuriedTasks(Protocol):
+    """The dead-letter queue of revalidation, for tasks that failed again and again."""
+
+    def bury(self, task: Task) -> None: ...
+
+    def bury_unread(self, body: str) -> None:
+        """Bury a message that is no task, as it came."""
+
+
 class CursorStore(Protocol):
     """The place of our own reader in the feed."""
 
@@ -42,6 +51,32 @@ class RevalidationRun:
     owner: str
     began: int
     progress: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class RevocationState:
+    """How far revocation is.
+
+    Attributes:
+        newest: id of the newest event; 0 before the first.
+        applied: id of the last event that our reader has applied; 0 before the first.
+        waiting_since_ms: when the oldest event was recorded that it has not applied, epoch milliseconds. None when
+            there is none, or it is past its retention.
+        began: when the last full revalidation began, epoch seconds; None before the first.
+        open: whether that one goes on.
+        demanded: whether another one was asked for since.
+        ended: when the last one ended that ended, epoch seconds; None before the first.
+        connections: how many open connections that one found.
+    """
+
+    newest: int
+    applied: int
+    waiting_since_ms: int | None
+    began: int | None
+    open: bool
+    demanded: bool
+    ended: int | None
+    connections: int | None
 
 
 class FullRevalidationRuns(Protocol):
@@ -75,8 +110,11 @@ class FullRevalidationRuns(Protocol):
     def pause(self, run: RevalidationRun) -> None:
         """Give the lease back and keep the progress. Harmless when another run has taken over."""
 
-    def end(self, run: RevalidationRun) -> None:
-        """The full revalidation is complete. Harmless when another run has taken over."""
+    def end(self, run: RevalidationRun, ended: int = 0, connections: int | None = None) -> None:
+        """The full revalidation is complete. Harmless when another run has taken over.
+
+        `ended`: when, epoch seconds. `connections`: how many it found; None when that is not known.
+        """
 
     def demand(self, now: int) -> None:
         """Make a full revalidation due now, whatever the interval. `now` is epoch seconds.

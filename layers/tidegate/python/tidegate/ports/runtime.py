@@ -54,6 +54,9 @@ class Observer(Protocol):
     def time(self, name: str, milliseconds: float) -> None:
         """One sample of a duration."""
 
+    def about(self, **fields: str) -> None:
+        """Put these fields into every further log line of what is handled now. Only where it is handled alone."""
+
     def info(self, message: str, **fields: object) -> None: ...
 
     def warning(self, message: str, **fields: object) -> None: ...

@@ -65,6 +65,11 @@ def _check_wildcards(text: str, levels: list[str]) -> None:
             raise InvalidInput(f"Topic filter '{text}': '+' must stand alone in its level")
 
 
+def has_wildcard(topic_filter: str) -> bool:
+    """Whether a well-formed filter may match several topics."""
+    return topic_filter.endswith("#") or "+" in topic_filter.split("/")
+
+
 def matches(topic_filter: str, topic: str) -> bool:
     """Whether a published topic (no wildcards) is matched by a well-formed filter."""
     return covers(topic_filter, topic)  # a topic is a filter that matches only itself

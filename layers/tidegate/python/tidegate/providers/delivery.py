@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from tidegate.adapters.aws.catch_up_queue import SqsCatchUpQueue
     from tidegate.adapters.aws.crowd_queue import SqsCrowdQueue
     from tidegate.adapters.aws.management_api import ManagementApi
-    from tidegate.adapters.aws.relay_workers import LambdaRelayWorkers
     from tidegate.adapters.tokens_jwt import JwtSessionTokens
+    from tidegate.ports.relay_workers import RelayWorkers
     from tidegate.usecases.delivery.failures import FailureHandler
     from tidegate.usecases.delivery.paced_queue import Pace
     from tidegate.usecases.gateway.end_connection import EndConnection
@@ -61,14 +61,18 @@ class DeliveryProviders(RemoteApiProviders):
         return Pace(store, quota, clock=self.clock, chance=random.random, observer=self.observer)
 
     @cached_property
-    def relay_workers(self) -> LambdaRelayWorkers:
+    def relay_workers(self) -> RelayWorkers:
         from tidegate.adapters.aws.http import HttpClient, endpoint_url
-        from tidegate.adapters.aws.relay_workers import LambdaRelayWorkers
+        from tidegate.adapters.aws.relay_workers import LambdaRelayWorkers, NoRelayWorkers
         from tidegate.adapters.aws.sigv4 import Signer
 
+        if self.env.get("RELAY_SERVICE") == "true":
+            return NoRelayWorkers()
         http = HttpClient(endpoint_url("lambda", self.region, self.env))
-        # The relay itself is not told its name: its own template could not hold it.
-        name = self.env.get("RELAY_FUNCTION") or self.variable("AWS_LAMBDA_FUNCTION_NAME")
+        name = self.env.get("RELAY_FUNCTION", "")
+        if not name:  # the relay itself is not told its name: its own template could not hold it
+            alias = self.env.get("RELAY_ALIAS", "")
+            name = self.variable("AWS_LAMBDA_FUNCTION_NAME") + (f":{alias}" if alias else "")
         return LambdaRelayWorkers(http, Signer(self.credentials, self.region, "lambda"), name)
 
     @cached_property

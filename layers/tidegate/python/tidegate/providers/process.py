@@ -11,20 +11,29 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from tidegate.adapters.system import SystemClock, SystemIds
 
 if TYPE_CHECKING:
     from tidegate.adapters.aws.json_client import JsonClient
     from tidegate.adapters.aws.secrets_manager import Secret
-    from tidegate.adapters.aws.sigv4 import Credentials
+    from tidegate.adapters.aws.sigv4 import CredentialSource
     from tidegate.adapters.json_observer import JsonObserver
     from tidegate.settings import Settings
     from tidegate.tables import Table
 
-S = TypeVar("S")
 Handler = Callable[[dict[str, Any], Any], Any]
+
+
+class HasObserver(Protocol):
+    """Services of a handler."""
+
+    @property
+    def observer(self) -> JsonObserver: ...
+
+
+S = TypeVar("S", bound=HasObserver)
 
 
 class MissingVariable(RuntimeError):
@@ -60,14 +69,14 @@ class ProcessProviders:
     def observer(self) -> JsonObserver:
         from tidegate.adapters.json_observer import JsonObserver
 
-        return JsonObserver(self.env.get("TIDEGATE_SERVICE", "tidegate"))
+        return JsonObserver(self.env.get("TIDEGATE_SERVICE", "tidegate"), self.env.get("TIDEGATE_STAGE", "none"))
 
     @cached_property
     def region(self) -> str:
         return self.variable("AWS_REGION")
 
     @cached_property
-    def credentials(self) -> Credentials:
+    def credentials(self) -> CredentialSource:
         from tidegate.adapters.aws.sigv4 import credentials_from
 
         return credentials_from(self.env)
@@ -125,12 +134,35 @@ def lambda_handler(make_handler: Callable[[S], Handler], build: Callable[[], S])
     environment, so they are built at the first event.
     """
     if os.environ.get("AWS_LAMBDA_FUNCTION_NAME"):
-        return make_handler(build())
+        return with_ids(make_handler, build())
     made: list[Handler] = []
 
     def handler(event: dict[str, Any], context: Any) -> Any:
         if not made:
-            made.append(make_handler(build()))
+            made.append(with_ids(make_handler, build()))
         return made[0](event, context)
 
     return handler
+
+
+def with_ids(make_handler: Callable[[S], Handler], services: S) -> Handler:
+    """The handler, each of whose log lines has the ids by which the event is found elsewhere."""
+    handler = make_handler(services)
+
+    def handle(event: dict[str, Any], context: Any) -> Any:
+        services.observer.begin(**event_ids(event, getattr(context, "aws_request_id", None)))
+        return handler(event, context)
+
+    return handle
+
+
+def event_ids(event: Mapping[str, Any], request_id: str | None) -> Mapping[str, str]:
+    """Those that there are: of the invocation, as in Lambda's own lines; of the request, as in API Gateway's access
+    log; and of the connection."""
+    asked = event.get("requestContext") or {}
+    ids = {
+        "request_id": request_id,
+        "api_request_id": asked.get("requestId"),
+        "connection_id": asked.get("connectionId"),
+    }
+    return {name: str(value) for name, value in ids.items() if value}

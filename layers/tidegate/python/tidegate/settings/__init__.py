@@ -16,7 +16,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from tidegate.domain.limits import FailureMode
 from tidegate.settings.groups import (
@@ -33,7 +33,7 @@ from tidegate.settings.groups import (
     Setting as Setting,
 )
 from tidegate.settings.together import contradictions
-from tidegate.settings.values import printable
+from tidegate.settings.values import as_text, printable
 
 #: The groups, in the order of the docs.
 GROUPS = (
@@ -100,6 +100,29 @@ def runtime_class(env: str) -> RuntimeClass:
 def documented() -> tuple[Setting, ...]:
     """Every setting in the order of the docs."""
     return tuple(item.metadata["setting"] for group in GROUPS for item in fields(group))
+
+
+class ShownSetting(NamedTuple):
+    """A setting as people read it. `default` is what holds when it is not set, in words where it depends."""
+
+    variable: str
+    value: str
+    default: str
+    unit: str
+
+
+def shown(settings: Settings) -> tuple[ShownSetting, ...]:
+    """Every setting with its value, in the order of the docs. None of them is a secret."""
+    return tuple(
+        ShownSetting(item.metadata["setting"].variable, as_text(getattr(settings, item.name)), *_of(item.metadata))
+        for group in GROUPS
+        for item in fields(group)
+    )
+
+
+def _of(metadata: Mapping[str, Any]) -> tuple[str, str]:
+    setting: Setting = metadata["setting"]
+    return setting.shown_default, setting.unit
 
 
 def load(env: Mapping[str, str]) -> Settings:

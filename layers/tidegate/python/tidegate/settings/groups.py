@@ -14,10 +14,12 @@ from tidegate.domain.limits import LIMITED_FUNCTION_S, MOST_LIMITER_MS, FailureM
 from tidegate.domain.stage_rules import EXCEPTIONS, HOPS, Proxies
 from tidegate.domain.time_limits import FUNCTION_S, MESSAGE_BUDGET_MS, UPSTREAM_S
 from tidegate.settings.values import (
+    as_text,
     base_url,
     boolean,
     choice,
     failure_mode,
+    frame_origins,
     hosts,
     integer,
     matching,
@@ -64,10 +66,7 @@ def setting(
     holds: str = "",
 ) -> Any:
     if not shown:
-        shown = str(default).lower() if isinstance(default, bool) else str(default)
-        shown = "empty" if default in ((), "") else shown
-        if isinstance(default, tuple) and default:
-            shown = ",".join(str(item) for item in default)
+        shown = as_text(default)
     return field(default=default, metadata={"setting": Setting(variable, parse, shown, effect, holds)})
 
 
@@ -518,6 +517,12 @@ class ControlPlaneSettings:
         "Origins whose pages may call the API (CORS) and open the WebSocket. Empty: no page of another origin may call "
         "the API, and the handshake does not look at the Origin. When set, a handshake with another Origin answers "
         "403, so the public address has to be in the list too.",
+    )
+    console_frame_ancestors: tuple[str, ...] = setting(
+        "CONSOLE_FRAME_ANCESTORS",
+        (),
+        frame_origins,
+        "Origins whose pages may show a viewer page in a frame. Empty: none may. The console itself is never framed.",
     )
     api_docs_enabled: bool = setting(
         "API_DOCS_ENABLED",

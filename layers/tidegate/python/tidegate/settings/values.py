@@ -22,6 +22,15 @@ def printable(text: str) -> str:
     return text
 
 
+def as_text(value: object) -> str:
+    """A value as people write it: the text that it is parsed from, and `empty` for none."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ",".join(map(str, value)) or "empty"
+    return str(value) or "empty"
+
+
 def boolean(text: str) -> bool:
     lowered = text.strip().lower()
     if lowered in ("1", "true", "yes", "on"):
@@ -70,6 +79,14 @@ def origins(text: str) -> tuple[str, ...]:
             raise ValueError("allowed: origins like https://dash.example.com, separated by commas, without a path")
         if re.fullmatch(r"https://.*:443|http://.*:80", origin):
             raise ValueError("allowed: origins as browsers send them, without the port that the scheme stands for")
+    return given
+
+
+def frame_origins(text: str) -> tuple[str, ...]:
+    given = csv(text.lower())
+    for origin in given:
+        if not re.fullmatch(r"https?://(\*\.)?[a-z0-9][a-z0-9.\-]*(:[0-9]{1,5})?", origin):
+            raise ValueError("allowed: origins like https://intranet.example.com or https://*.example.com, with commas")
     return given
 
 

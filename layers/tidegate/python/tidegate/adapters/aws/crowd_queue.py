@@ -24,10 +24,11 @@ class SqsCrowdQueue(CrowdQueue):
         self._client = client
         self._queue_url = queue_url
 
-    def ask(self, parts: Sequence[CrowdPart]) -> None:
+    def ask(self, parts: Sequence[CrowdPart], delay_s: int = 0) -> None:
+        later = {"DelaySeconds": delay_s} if delay_s else {}
         deadline = monotonic() + _ASK_S
         for start in range(0, len(parts), BATCH):
-            messages = [{"MessageBody": written_part(part)} for part in parts[start : start + BATCH]]
+            messages = [{"MessageBody": written_part(part), **later} for part in parts[start : start + BATCH]]
             if send_batch(self._client, self._queue_url, messages, deadline):
                 raise Unavailable("The queue did not take every part", code="queue_unavailable")
 
@@ -35,16 +36,19 @@ class SqsCrowdQueue(CrowdQueue):
 def written_part(part: CrowdPart) -> str:
     """The part as the body of a message."""
     fault = None if part.fault is None else [part.fault.code, part.fault.text]
-    return json.dumps({"streamKey": part.stream_key, "shard": part.shard, "topic": part.topic, "fault": fault})
+    fields = {"streamKey": part.stream_key, "shard": part.shard, "topics": part.topics, "fault": fault}
+    return json.dumps({**fields, "begun": part.begun})
 
 
 def read_part(body: str) -> CrowdPart:
     """Read what `written_part` wrote. Raises `ValueError` or `KeyError` when it is not one."""
     fields = json.loads(body)
-    topic, fault = fields["topic"], fields["fault"]
+    # A message that was written before a deploy has one topic.
+    topics, fault = fields["topics"] if "topics" in fields else [fields["topic"]], fields["fault"]
     return CrowdPart(
         stream_key=str(fields["streamKey"]),
         shard=int(fields["shard"]),
-        topic=None if topic is None else str(topic),
+        topics=tuple(None if topic is None else str(topic) for topic in topics),
         fault=None if fault is None else Fault(*map(str, fault)),
+        begun=bool(fields.get("begun", False)),
     )

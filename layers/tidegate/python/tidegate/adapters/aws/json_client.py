@@ -15,7 +15,7 @@ from time import monotonic, sleep, time
 from typing import Any
 
 from tidegate.adapters.aws.http import HttpClient, NotAnswered, endpoint_url
-from tidegate.adapters.aws.sigv4 import Credentials, Signer
+from tidegate.adapters.aws.sigv4 import CredentialSource, Signer
 
 #: How long a call may take when its caller names no deadline, seconds.
 DEFAULT_TIMEOUT_S = 5.0
@@ -87,7 +87,7 @@ class JsonClient:
         target: str,
         *,
         region: str,
-        credentials: Credentials,
+        credentials: CredentialSource,
         version: str = "1.0",
         base_url: str | None = None,
     ) -> None:
@@ -122,15 +122,9 @@ class JsonClient:
 
     def _once(self, operation: str, body: bytes, deadline: float) -> dict[str, Any]:
         path = self._http.prefix + "/"
-        headers = self._signer.headers(
-            "POST",
-            self._http.host,
-            path,
-            body,
-            time(),
-            {"content-type": self._content_type, "x-amz-target": f"{self._target}.{operation}"},
-        )
+        extra = {"content-type": self._content_type, "x-amz-target": f"{self._target}.{operation}"}
         try:
+            headers = self._signer.headers("POST", self._http.host, path, body, time(), extra)
             answer = self._http.request("POST", path, headers, body, deadline, kept_alive_s=KEPT_ALIVE_S)
         except NotAnswered as error:
             raise AwsError(self._service, operation, "NotAnswered", str(error), True, {}, late=error.late) from error

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 
 from tidegate.adapters.aws.bulk_sender import BulkSender
 from tidegate.adapters.aws.http import HttpClient, NotAnswered
-from tidegate.adapters.aws.sigv4 import Credentials, PostSigner, Signer
+from tidegate.adapters.aws.sigv4 import CredentialSource, PostSigner, Signer
 from tidegate.errors import Unavailable
 from tidegate.ports.delivery import Delivery, M, OutboundMessage, OutboundQueue, Sendable, Sender, SendResult
 from tidegate.ports.runtime import Observer
@@ -25,7 +25,7 @@ _BASE64 = re.compile(r"[A-Za-z0-9_-]*=*")
 class ManagementApi(Sender):
     """Sends to the connections of one WebSocket API."""
 
-    def __init__(self, endpoint: str, *, region: str, credentials: Credentials, observer: Observer) -> None:
+    def __init__(self, endpoint: str, *, region: str, credentials: CredentialSource, observer: Observer) -> None:
         """`endpoint` is the stage's callback URL, for example `https://id.execute-api.eu-west-1.amazonaws.com/live`."""
         self._http = HttpClient(endpoint)
         self._signer = Signer(credentials, region, _SERVICE)

@@ -1,8 +1,8 @@
 """AWS Signature Version 4 for header-signed requests, from its public specification.
 
 This is our own code because the gateway has budgets for its cold start and for its CPU per call. Botocore alone would
-cost several times those budgets. The signing key is derived once a day in each process, which saves a request four of
-its five HMACs.
+cost several times those budgets. The signing key is derived once a day for each credential, which saves a request four
+of its five HMACs.
 
 Invariant of this file: the secret key does not leave the objects here, neither in a `repr` nor in an error.
 """
@@ -12,10 +12,15 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+from binascii import hexlify
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from time import gmtime, strftime
+from typing import Protocol
 from urllib.parse import quote
+
+#: The variables by which ECS and others tell a container where its credentials are.
+RELATIVE_URI, FULL_URI = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +31,29 @@ class Credentials:
     secret_key: str = field(repr=False)
     token: str | None = field(default=None, repr=False)
 
+    def current(self) -> Credentials:
+        """These: they are not refreshed. A function's environment ends before its credentials do."""
+        return self
 
-def credentials_from(env: Mapping[str, str] | None = None) -> Credentials:
-    """Credentials from the environment variables in which Lambda gives them to a function.
+
+class CredentialSource(Protocol):
+    """Where credentials come from. `Credentials` are a source of themselves."""
+
+    def current(self) -> Credentials:
+        """The credentials to sign with now. Raises `NotAnswered` when there are none that are valid."""
+
+
+def credentials_from(env: Mapping[str, str] | None = None) -> CredentialSource:
+    """Credentials from the environment: those that Lambda gives to a function, or those of a container.
 
     Raises:
-        RuntimeError: a variable is not set.
+        RuntimeError: a variable is not set, or names a place that credentials are not asked of.
     """
     env = os.environ if env is None else env
+    if not env.get("AWS_ACCESS_KEY_ID") and (env.get(RELATIVE_URI) or env.get(FULL_URI)):
+        from tidegate.adapters.aws.container_credentials import ContainerCredentials
+
+        return ContainerCredentials(env)
     try:
         return Credentials(env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"], env.get("AWS_SESSION_TOKEN") or None)
     except KeyError as error:
@@ -43,12 +63,12 @@ def credentials_from(env: Mapping[str, str] | None = None) -> Credentials:
 class Signer:
     """Signs requests to one service in one region."""
 
-    def __init__(self, credentials: Credentials, region: str, service: str) -> None:
-        self.credentials = credentials
+    def __init__(self, credentials: CredentialSource, region: str, service: str) -> None:
+        self._source = credentials
         self._region = region
         self._service = service
         # A tuple that is replaced whole, so that another thread never sees the key of one day and the scope of another.
-        self._derived = ("", "", b"")
+        self._derived = ("", "", "", b"")
 
     def headers(
         self, method: str, host: str, path: str, body: bytes, now: float, extra: Mapping[str, str] | None = None
@@ -62,12 +82,15 @@ class Signer:
             body: the bytes sent.
             now: epoch seconds.
             extra: further headers, names in lower case. They are signed as well.
+
+        Raises:
+            NotAnswered: there are no valid credentials now. Nothing was sent.
         """
         stamp = _stamp(now)
-        scope, key = self.key_of(stamp)
+        credentials, scope, key = self.key_of(stamp)
         headers = {**(extra or {}), "host": host, "x-amz-date": stamp}
-        if self.credentials.token:
-            headers["x-amz-security-token"] = self.credentials.token
+        if credentials.token:
+            headers["x-amz-security-token"] = credentials.token
         names = sorted(headers)
         signed = ";".join(names)
         canonical = "\n".join(
@@ -84,31 +107,35 @@ class Signer:
         to_sign = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
         signature = hmac.new(key, to_sign.encode(), hashlib.sha256).hexdigest()
         headers["authorization"] = (
-            f"AWS4-HMAC-SHA256 Credential={self.credentials.access_key}/{scope}, "
+            f"AWS4-HMAC-SHA256 Credential={credentials.access_key}/{scope}, "
             f"SignedHeaders={signed}, Signature={signature}"
         )
         return headers
 
-    def key_of(self, stamp: str) -> tuple[str, bytes]:
-        """(scope, signing key) for the day of a time stamp such as `20260102T030405Z`."""
-        day, scope, key = self._derived
-        if stamp[:8] != day:
-            day, scope, key = self._derived = self._derive(stamp[:8])
-        return scope, key
+    def key_of(self, stamp: str) -> tuple[Credentials, str, bytes]:
+        """(credentials, scope, signing key) for the day of a time stamp such as `20260102T030405Z`.
 
-    def _derive(self, day: str) -> tuple[str, str, bytes]:
-        key = f"AWS4{self.credentials.secret_key}".encode()
+        Raises `NotAnswered`, as `headers` does.
+        """
+        credentials = self._source.current()
+        day, secret, scope, key = self._derived
+        if stamp[:8] != day or credentials.secret_key != secret:
+            _, _, scope, key = self._derived = self._derive(stamp[:8], credentials.secret_key)
+        return credentials, scope, key
+
+    def _derive(self, day: str, secret: str) -> tuple[str, str, str, bytes]:
+        key = f"AWS4{secret}".encode()
         for part in (day, self._region, self._service, "aws4_request"):
             key = hmac.new(key, part.encode(), hashlib.sha256).digest()
-        return day, f"{day}/{self._region}/{self._service}/aws4_request", key
+        return day, secret, f"{day}/{self._region}/{self._service}/aws4_request", key
 
 
 class PostSigner:
     """Makes whole POST requests to paths that share a prefix. The signatures are those that `Signer` makes; a test
     compares them.
 
-    It is faster than `Signer`. What all requests of a second share is made once a second. A body that many receivers
-    get is hashed once.
+    It is faster than `Signer`. What all requests of a second share is made once a second. What a body adds is made once
+    for all who receive it in turn.
     """
 
     def __init__(self, signer: Signer, host: str, prefix: str) -> None:
@@ -118,7 +145,7 @@ class PostSigner:
         self._line = f"POST {prefix}".encode()
         self._canonical_prefix = f"POST\n{quote(prefix, safe='/~')}".encode()
         self._second = -1
-        self._hashed = (b"", hashlib.sha256(b"").hexdigest().encode())
+        self._take_body(b"")
 
     def request(self, last: str, body: bytes, now: float) -> bytes:
         """The bytes of the request.
@@ -127,39 +154,33 @@ class PostSigner:
             last: the path's last segment, with every reserved character percent-encoded.
             body: the bytes sent.
             now: epoch seconds.
+
+        Raises:
+            NotAnswered: there are no valid credentials now.
         """
         if int(now) != self._second:
             self._begin_second(int(now))
-        known, digest = self._hashed
-        if body is not known:
-            digest = hashlib.sha256(body).hexdigest().encode()
-            self._hashed = (body, digest)
+        if body is not self._body:
+            self._take_body(body)
         # Signing encodes the encoded path once more. That changes only its percent signs.
         segment = last.encode()
-        canonical = b"%b%b%b%b" % (
-            self._canonical_prefix,
-            segment.replace(b"%", b"%25"),
-            self._canonical_headers,
-            digest,
+        canonical = b"".join(
+            (self._canonical_prefix, segment.replace(b"%", b"%25"), self._canonical_headers, self._digest)
         )
         inner, outer = self._inner.copy(), self._outer.copy()
-        inner.update(hashlib.sha256(canonical).hexdigest().encode())
+        inner.update(hexlify(hashlib.sha256(canonical).digest()))
         outer.update(inner.digest())
-        signature = outer.hexdigest().encode()
-        return b"%b%b%b%b\r\ncontent-length: %d\r\n\r\n%b" % (
-            self._line,
-            segment,
-            self._head,
-            signature,
-            len(body),
-            body,
-        )
+        return b"".join((self._line, segment, self._head, hexlify(outer.digest()), self._end))
+
+    def _take_body(self, body: bytes) -> None:
+        self._body = body
+        self._digest = hexlify(hashlib.sha256(body).digest())
+        self._end = b"\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
 
     def _begin_second(self, second: int) -> None:
         stamp = _stamp(second)
-        scope, key = self._signer.key_of(stamp)
+        credentials, scope, key = self._signer.key_of(stamp)
         headers = {"host": self._host, "x-amz-date": stamp}
-        credentials = self._signer.credentials
         if credentials.token:
             headers["x-amz-security-token"] = credentials.token
         signed = ";".join(headers)  # they are in sorted order already

@@ -296,8 +296,12 @@ class DynamoDb:
         start: Mapping[str, Any] | None = None,
         descending: bool = False,
         consistent: bool = True,
+        deadline: float | None = None,
     ) -> Iterator[Item]:
-        """Items of a partition in the order of their keys. An index may lag, and so may a read for half the price."""
+        """Items of a partition in the order of their keys. An index may lag, and so may a read for half the price.
+
+        `deadline`: monotonic seconds, for all pages together. None gives each page the time of one call.
+        """
         request: dict[str, Any] = {
             "TableName": table,
             "ConsistentRead": consistent and index is None,
@@ -312,7 +316,7 @@ class DynamoDb:
         while remaining is None or remaining > 0:
             if remaining is not None:
                 request["Limit"] = remaining
-            answer = self._call("Query", request)
+            answer = self._call("Query", request, deadline=deadline)
             items = [_read(item) for item in _required(answer, "Items", list)]
             yield from items
             if remaining is not None:
@@ -320,6 +324,22 @@ class DynamoDb:
             if "LastEvaluatedKey" not in answer:
                 return
             request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+
+    def count(
+        self, table: str, condition: str, values: Mapping[str, Any], *, index: str, pages: int, deadline: float
+    ) -> tuple[int, bool]:
+        """How many items a partition of an index has, and whether there are more: at most so many pages of a megabyte
+        are read. `deadline` is in monotonic seconds."""
+        request: dict[str, Any] = {"TableName": table, "IndexName": index, "Select": "COUNT"}
+        request |= expressions(values, None, KeyConditionExpression=condition)
+        found = 0
+        for _ in range(pages):
+            answer = self._call("Query", request, deadline=deadline)
+            found += _required(answer, "Count", int)
+            if "LastEvaluatedKey" not in answer:
+                return found, False
+            request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+        return found, True
 
     def scan(
         self, table: str, segment: int, segments: int, after: str | None = None

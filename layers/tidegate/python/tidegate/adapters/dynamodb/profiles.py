@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import islice
 from secrets import token_hex
 from typing import Any
 
@@ -135,15 +136,20 @@ class DynamoProfiles(ProfileStore):
         except TransactionFailed as failure:
             raise ChangedMeanwhile("The profile was changed meanwhile. Load it again.") from failure
 
-    def used_by(self, kind: str, profile_id: str) -> Sequence[str]:
-        users = [
-            str(item["id"]) for item in self._db.query(self._table, "#kind = :use", {"use": f"use#{kind}#{profile_id}"})
-        ]
-        direct = {user for user in users if not user.startswith(f"{BROKER}#")}
-        for user in users:
+    def used_by(self, kind: str, profile_id: str, most: int | None = None) -> Sequence[str]:
+        direct: set[str] = set()
+        for user in self._users_of(kind, profile_id):
             if user.startswith(f"{BROKER}#"):
-                direct |= set(self.used_by(BROKER, user.removeprefix(f"{BROKER}#")))
-        return sorted(direct)
+                direct.update(islice(self._users_of(BROKER, user.removeprefix(f"{BROKER}#")), most))
+            else:
+                direct.add(user)
+            if most is not None and len(direct) >= most:
+                break
+        return sorted(direct)[:most]
+
+    def _users_of(self, kind: str, profile_id: str) -> Iterator[str]:
+        uses = self._db.query(self._table, "#kind = :use", {"use": f"use#{kind}#{profile_id}"})
+        return (str(item["id"]) for item in uses)
 
     def open_changes(self) -> Sequence[ProfileChange]:
         return [_change(item) for item in self._db.query(self._table, "#kind = :kind", {"kind": _CHANGE})]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from tidegate.adapters.dynamodb.client import ConditionFailed, DynamoDb, Item
 from tidegate.domain.relay import CLAIM_AFTER_S, LEASE_S, Lease
 from tidegate.ports.relay import RelayLeases
+from tidegate.tables import RELAY_LEASES
 
 _OWN = "#owner = :owner AND #fence = :fence"
 
@@ -24,26 +25,29 @@ class DynamoRelayLeases(RelayLeases):
         # When an answer is lost, the owner claims again with the same id, and succeeds.
         free = "attribute_not_exists(#until) OR #until < :free OR #owner = :owner"
         values = {"owner": owner, "until": _ms(now + LEASE_S), "free": _ms(now - CLAIM_AFTER_S), "one": 1}
-        update = "SET #owner = :owner, #until = :until REMOVE #successor ADD #fence :one"
+        update = "SET #owner = :owner, #until = :until REMOVE #successor, #leaving ADD #fence :one"
         return self._update(partition, update, free, values)
 
     def renew(self, lease: Lease, now: float) -> Lease | None:
         return self._update(lease.partition, "SET #until = :until", _OWN, _own(lease) | {"until": _ms(now + LEASE_S)})
 
     def release(self, lease: Lease) -> None:
-        self._update(lease.partition, "REMOVE #until, #successor", _OWN, _own(lease))
+        self._update(lease.partition, "REMOVE #until, #successor, #leaving", _OWN, _own(lease))
 
     def offer(self, partition: int, successor: str) -> Lease | None:
         first = "attribute_exists(#until) AND (attribute_not_exists(#successor) OR #successor = :successor)"
         return self._update(partition, "SET #successor = :successor", first, {"successor": successor})
 
+    def ask_successor(self, lease: Lease) -> Lease | None:
+        return self._update(lease.partition, "SET #leaving = :owner", _OWN, _own(lease))
+
     def hand_over(self, lease: Lease, now: float) -> bool:
         values = _own(lease) | {"next": lease.successor, "until": _ms(now + LEASE_S), "one": 1}
-        update = "SET #owner = :next, #until = :until REMOVE #successor ADD #fence :one"
+        update = "SET #owner = :next, #until = :until REMOVE #successor, #leaving ADD #fence :one"
         return self._update(lease.partition, update, f"{_OWN} AND #successor = :next", values) is not None
 
-    def current(self, partition: int) -> Lease | None:
-        item = self._db.get(self._table, _key(partition))
+    def current(self, partition: int, deadline: float | None = None) -> Lease | None:
+        item = self._db.get(self._table, _key(partition), deadline)
         return _lease(partition, item) if item and "until" in item else None
 
     def _update(self, partition: int, update: str, condition: str, values: Item) -> Lease | None:
@@ -55,7 +59,7 @@ class DynamoRelayLeases(RelayLeases):
 
 
 def _key(partition: int) -> dict[str, str]:
-    return {"source": "lease", "stream_key": str(partition)}
+    return {"source": RELAY_LEASES, "stream_key": str(partition)}
 
 
 def _own(lease: Lease) -> Item:
@@ -67,4 +71,7 @@ def _ms(seconds: float) -> int:
 
 
 def _lease(partition: int, item: Item) -> Lease:
-    return Lease(partition, item["owner"], item["fence"], item.get("until", 0) / 1000, item.get("successor", ""))
+    # Workers of older releases do not take the note away. So it holds for the owner that made it.
+    leaving = item.get("leaving") == item["owner"]
+    until = item.get("until", 0) / 1000
+    return Lease(partition, item["owner"], item["fence"], until, item.get("successor", ""), leaving)

@@ -26,7 +26,13 @@ from tidegate.domain.revocations import FeedPage, Revocation, RevocationEvent, R
 from tidegate.domain.switches import SETTLING_S
 from tidegate.errors import Unavailable
 from tidegate.ports.remote_api import RemoteCursors
-from tidegate.ports.revocation import CursorStore, FullRevalidationRuns, RevalidationRun, RevocationFeed
+from tidegate.ports.revocation import (
+    CursorStore,
+    FullRevalidationRuns,
+    RevalidationRun,
+    RevocationFeed,
+    RevocationState,
+)
 from tidegate.tables import REVOCATION_EVENTS
 
 _FEED, _HEAD = REVOCATION_EVENTS, {"feed": "head", "event_id": 0}
@@ -93,8 +99,9 @@ class DynamoRevocations(RevocationFeed, CursorStore, FullRevalidationRuns):
 
     def begin(self, owner: str, now: int, interval_s: int, life_s: int, switches: str = "") -> RevalidationRun | None:
         """Attributes of the item: `owner` and `until` say who works on the run. `began`, `progress` and `open` are the
-        run itself. `demanded` asks for a run before it is due. `switches` are those that the run began with. Until
-        `settling`, epoch seconds, functions may still have others."""
+        run itself. `ended` and `connections` are of the last one that ended. `demanded` asks for a run before it is
+        due. `switches` are those that the run began with. Until `settling`, epoch seconds, functions may still have
+        others."""
         free = "(attribute_not_exists(#until) OR #until < :now OR #owner = :owner)"
         lease = {"now": now, "owner": owner, "until": now + life_s}
         try:
@@ -134,8 +141,34 @@ class DynamoRevocations(RevocationFeed, CursorStore, FullRevalidationRuns):
     def pause(self, run: RevalidationRun) -> None:
         self._of(run, "REMOVE #until")
 
-    def end(self, run: RevalidationRun) -> None:
-        self._of(run, "REMOVE #until, #open, #progress")
+    def end(self, run: RevalidationRun, ended: int = 0, connections: int | None = None) -> None:
+        if connections is None:
+            self._of(run, "REMOVE #until, #open, #progress")
+            return
+        counted = {"ended": ended, "connections": connections}
+        self._of(run, "SET #ended = :ended, #connections = :connections REMOVE #until, #open, #progress", counted)
+
+    def state(self, deadline: float) -> RevocationState:
+        """How far our reader is in the feed, and what is known of full revalidations.
+
+        `deadline` is in monotonic seconds. The three items are not of the same moment.
+        """
+        # The cursor first: else it may seem to be beyond the head.
+        cursor, head, full = (self._db.get(self._table, key, deadline) or {} for key in (_CURSOR, _HEAD, _FULL))
+        applied, newest = int(cursor.get("position", 0)), int(head.get("head", 0))
+        waiting = None
+        if newest > applied:
+            waiting = self._db.get(self._table, {"feed": _FEED, "event_id": applied + 1}, deadline)
+        return RevocationState(
+            newest=newest,
+            applied=applied,
+            waiting_since_ms=None if waiting is None else int(waiting["revoked_at_ms"]),
+            began=full.get("began"),
+            open="open" in full,
+            demanded="demanded" in full,
+            ended=full.get("ended"),
+            connections=full.get("connections"),
+        )
 
     def demand(self, now: int) -> None:
         self._db.update(self._table, _FULL, "SET #demanded = :now", values={"now": now})

@@ -26,6 +26,7 @@ from tidegate.ports.gateway import (
     StreamStore,
     Verdict,
 )
+from tidegate.tables import RELAY_STREAMS
 
 if TYPE_CHECKING:
     from tidegate.domain.history import History
@@ -39,7 +40,6 @@ VALUE_LIFE_S = 7 * 86_400
 
 #: Sort key of a source's version.
 _VERSION = "!version"
-_RELAY = "relay"
 _TOUCH = "SET #last_requested_at = :requested, #ttl = :ttl"
 _TOUCHED = "attribute_exists(#registered) AND #last_requested_at <= :requested"
 #: Copies of an allowed topic's version. It is read, strongly consistent, for every device message, and DynamoDB serves
@@ -158,6 +158,18 @@ class DynamoStreams(StreamStore):
         item = self._db.get(self._table, {"source": _source(None), "stream_key": stream_key})
         return _stream(item) if item and "registered" in item else None
 
+    def all_relayed(self, most: int, deadline: float) -> Sequence[Stream]:
+        """The relay's streams, at most so many. `deadline` is in monotonic seconds."""
+        found = self._db.query(
+            self._table,
+            "#source = :source",
+            {"source": RELAY_STREAMS},
+            limit=most + 1,
+            consistent=False,
+            deadline=deadline,
+        )
+        return [_stream(item) for item in found if item["stream_key"] != _VERSION][:most]
+
     def note_status(
         self, stream: Stream, connected: bool, fault: Fault | None = None, *, at: int | None = None
     ) -> bool:
@@ -221,12 +233,12 @@ def _history(item: Item) -> History | None:
 
 
 def _source(allowed_topic: str | None) -> str:
-    return _RELAY if allowed_topic is None else f"rule#{allowed_topic}"
+    return RELAY_STREAMS if allowed_topic is None else f"rule#{allowed_topic}"
 
 
 def _copies(source: str) -> int:
     """How many copies the version of a source has. A worker of the relay reads its version once a second."""
-    return 1 if source == _RELAY else VERSION_COPIES
+    return 1 if source == RELAY_STREAMS else VERSION_COPIES
 
 
 def _version_key(source: str, copy: int) -> Item:

@@ -32,7 +32,7 @@ from tidegate.domain.subscriptions import (
     SubscriptionKey,
     TerminationClaim,
 )
-from tidegate.ports.gateway import SubscriptionStore
+from tidegate.ports.gateway import SomeSubscriptions, SubscriptionStore
 from tidegate.ports.runtime import ScanPage
 
 #: Key shards of a dashboard's rows. The number is fixed, because a row's place is computed from its key alone.
@@ -180,6 +180,17 @@ class DynamoSubscriptions(SubscriptionStore):
             for item in self._db.query(self._table, condition, values):
                 yield _row(item)
 
+    def some_of_dashboard(self, dashboard_id: str, most: int) -> SomeSubscriptions:
+        """Every shard has the same part of `most`. Connections spread over them evenly, by a hash."""
+        rows, more, part = list[Subscription](), False, max(1, most // KEY_SHARDS)
+        for shard in range(KEY_SHARDS):
+            values = {"partition": f"{dashboard_id}#{shard}"}
+            condition = "#dashboard_shard = :partition"
+            found = list(self._db.query(self._table, condition, values, limit=part + 1, consistent=False))
+            more = more or len(found) > part
+            rows += map(_row, found[:part])
+        return SomeSubscriptions(rows, more)
+
     def of_user(self, user_id: str) -> Iterator[Subscription]:
         found = self._db.query(self._table, "#principal = :user", {"user": user_id}, index="by_principal")
         keys = [{"dashboard_shard": item["dashboard_shard"], "row": item["row"]} for item in found]
@@ -200,6 +211,14 @@ class DynamoSubscriptions(SubscriptionStore):
         while found := [item for shard in shards for item in islice(shard, _EXPIRED)]:
             keys = [{"dashboard_shard": item["dashboard_shard"], "row": item["row"]} for item in found]
             yield [_row(item) for item in self._db.get_many(self._table, keys)]
+
+    def count_live(self, shard: int, now: float, deadline: float) -> tuple[int, bool]:
+        """How many of one of the `EXPIRY_SHARDS` have a token that has not expired, and whether there are more.
+
+        *Index.* One page is read. `now` is in epoch seconds, `deadline` in monotonic seconds.
+        """
+        live, values = "#expiry_shard = :shard AND #exp > :now", {"shard": shard, "now": int(now)}
+        return self._db.count(self._table, live, values, index="by_expiry", pages=1, deadline=deadline)
 
     def scan(self, segment: int, segments: int, after: str | None = None) -> Iterator[ScanPage[Subscription]]:
         for items, position in self._db.scan(self._table, segment, segments, after):

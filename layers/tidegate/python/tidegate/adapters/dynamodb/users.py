@@ -7,7 +7,7 @@ last id never leaves the list.
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
 from tidegate.adapters.dynamodb.access import put_user
@@ -21,6 +21,8 @@ from tidegate.ports.control_plane import Page, UserStore, UserWrite
 _KIND = "user"
 _USER, _EMAIL = "user#", "email#"
 _ADMINS = {"key": "admins"}
+#: Most users that a page of a search looks at. An item has some 500 bytes, so that is half a megabyte.
+_SEARCHED = 1000
 
 
 class DynamoUsers(UserStore):
@@ -36,19 +38,29 @@ class DynamoUsers(UserStore):
         item = self._db.get(self._table, _key(user_id))
         return _user(item) if item else None
 
+    def get_all(self, user_ids: Iterable[str]) -> Mapping[str, User]:
+        keys = [_key(user_id) for user_id in dict.fromkeys(user_ids)]
+        users = [_user(item) for item in self._db.get_many(self._table, keys)] if keys else []
+        return {user.user_id: user for user in users}
+
     def by_email(self, email: str) -> User | None:
         item = self._db.get(self._table, _email_key(email))
         return self.get(item["user_id"]) if item else None
 
-    def all(self, limit: int, cursor: str | None) -> Page[User]:
+    def all(self, limit: int, cursor: str | None, containing: str = "") -> Page[User]:
         start = None
         if cursor:
             user = self.by_email(cursor)
             start = {"kind": _KIND, "email": cursor, **_key(user.user_id)} if user else None
-        items = list(
-            self._db.query(self._table, "#kind = :kind", {"kind": _KIND}, index="all", limit=limit, start=start)
-        )
-        return Page([_user(item) for item in items], items[-1]["email"] if len(items) == limit else None)
+        most = _SEARCHED if containing else limit
+        items = self._db.query(self._table, "#kind = :kind", {"kind": _KIND}, index="all", limit=most, start=start)
+        found: list[User] = []
+        for number, item in enumerate(items, 1):
+            if containing in item["email"]:
+                found.append(_user(item))
+            if len(found) == limit or number == most:
+                return Page(found, item["email"])
+        return Page(found, None)
 
     def write(self, write: UserWrite, now_ms: int) -> int | None:
         user = write.after

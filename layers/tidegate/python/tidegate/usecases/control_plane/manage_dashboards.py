@@ -14,17 +14,18 @@ from typing import Any
 from tidegate.domain import rights
 from tidegate.domain.access import AclLevel, Visibility, is_member
 from tidegate.domain.audit import AuditEvent
+from tidegate.domain.dashboard_lists import MOST_LOOKED_AT, Wanted
 from tidegate.domain.dashboards import AclEntry, Dashboard, DashboardSummary, access_of
 from tidegate.domain.documents import check_document
 from tidegate.domain.emails import normalise_email
-from tidegate.domain.intents import intent_hash, profile_ids
-from tidegate.domain.profiles import BrokerProfile, CredentialProfile
+from tidegate.domain.intents import intent_hash
 from tidegate.domain.revocations import Revocation, RevocationReason
 from tidegate.domain.users import User
 from tidegate.errors import Conflict, Denied, InvalidInput, NotFound
 from tidegate.ports.control_plane import AuditLog, DashboardStore, DashboardWrite, Page, UserStore
 from tidegate.ports.profiles import ProfileStore
 from tidegate.ports.runtime import Clock, Ids
+from tidegate.usecases.control_plane.author_profiles import check_author
 from tidegate.usecases.control_plane.from_what_stands import from_what_stands
 from tidegate.usecases.control_plane.resolve_intents import ProfilesRead, Resolved, ResolveIntents
 
@@ -73,15 +74,46 @@ class ManageDashboards:
             raise NotFound("Dashboard not found")
         return dashboard
 
+    def editable(self, user: User, dashboard_id: str) -> Dashboard:
+        """A dashboard that the user may edit. Raises `NotFound`, `Denied`."""
+        dashboard = self._readable(user, dashboard_id)
+        if not rights.may_edit(dashboard, user):
+            raise Denied("You may not edit this dashboard")
+        return dashboard
+
+    def shareable(self, user: User, dashboard_id: str) -> Dashboard:
+        """A dashboard whose sharing the user may manage. Raises `NotFound`, `Denied`."""
+        dashboard = self._readable(user, dashboard_id)
+        if not rights.may_share(dashboard, user):
+            raise Denied("You may not manage the sharing of this dashboard")
+        return dashboard
+
     def owned(self, user: User, limit: int, cursor: str | None) -> Page[DashboardSummary]:
         """The user's own dashboards; for admins, all dashboards."""
         if rights.may_list_all(user):
             return self._dashboards.all(limit, cursor)
         return self._dashboards.owned_by(user.user_id, limit, cursor)
 
+    def found(
+        self, user: User, wanted: Wanted, limit: int, cursor: str | None
+    ) -> tuple[Page[DashboardSummary], list[DashboardSummary], bool]:
+        """As `owned` and `shared_with`, in the order and of the kind that is wanted.
+
+        The last part is whether there are dashboards that were not looked at: see `MOST_LOOKED_AT`. Raises
+        `InvalidInput` for a cursor of another list.
+        """
+        read = self.owned(user, MOST_LOOKED_AT, None)
+        shown, following = wanted.page(read.items, limit, cursor)
+        return Page(shown, following), wanted.found(self.shared_with(user)), read.cursor is not None
+
+    def emails(self, user_ids: Iterable[str]) -> Mapping[str, str]:
+        """User id -> e-mail, of those that exist. It does not decide who may be told."""
+        return {user_id: user.email for user_id, user in self._users.get_all(user_ids).items()}
+
     def shared_with(self, user: User) -> Iterable[DashboardSummary]:
-        """The dashboards whose ACL names the user."""
-        return self._dashboards.summaries(user.shared_dashboards)
+        """The dashboards whose ACL names the user, by title. A store returns them in any order."""
+        found = self._dashboards.summaries(user.shared_dashboards)
+        return sorted(found, key=lambda summary: (summary.title.casefold(), summary.dashboard_id))
 
     # --- the document -------------------------------------------------------------------------------------
 
@@ -111,9 +143,7 @@ class ManageDashboards:
     @from_what_stands
     def update(self, user: User, dashboard_id: str, document: Mapping[str, Any], expected_revision: int) -> Dashboard:
         """Replace the document. Raises `Conflict` when the dashboard no longer has the revision that the caller saw."""
-        before = self._readable(user, dashboard_id)
-        if not rights.may_edit(before, user):
-            raise Denied("You may not edit this dashboard")
+        before = self.editable(user, dashboard_id)
         if before.revision != expected_revision:
             raise Conflict(
                 "Dashboard was changed since you loaded it. Reload to get the latest version.",
@@ -157,7 +187,7 @@ class ManageDashboards:
 
         A dashboard that was private gets a new share token.
         """
-        before = self._shareable(user, dashboard_id)
+        before = self.shareable(user, dashboard_id)
         if before.visibility is visibility:
             return before
         was_private = before.visibility is Visibility.PRIVATE
@@ -175,7 +205,7 @@ class ManageDashboards:
     @from_what_stands
     def rotate_share_token(self, user: User, dashboard_id: str) -> Dashboard:
         """Give the dashboard a new share token. Viewers who came by link or publicity lose their right."""
-        before = self._shareable(user, dashboard_id)
+        before = self.shareable(user, dashboard_id)
         after = replace(before, share_token=self._ids.new_share_token(), share_version=before.share_version + 1)
         after = self._write(before, after, RevocationReason.SHARE_TOKEN_ROTATED)
         self._record("dashboard.share_token.rotated", user, after, {})
@@ -184,7 +214,7 @@ class ManageDashboards:
     @from_what_stands
     def grant(self, user: User, dashboard_id: str, email: str, level: AclLevel) -> Dashboard:
         """Add a user to the ACL, or change the user's level."""
-        before = self._shareable(user, dashboard_id)
+        before = self.shareable(user, dashboard_id)
         member = self._active_user(email)
         if member.user_id == before.owner_id:
             raise InvalidInput("The owner needs no entry")
@@ -197,7 +227,7 @@ class ManageDashboards:
     @from_what_stands
     def revoke(self, user: User, dashboard_id: str, member_id: str) -> Dashboard:
         """Remove a user from the ACL. No change when the user is not in it."""
-        before = self._shareable(user, dashboard_id)
+        before = self.shareable(user, dashboard_id)
         if member_id not in before.acl:
             return before
         after = replace(before, acl={user_id: entry for user_id, entry in before.acl.items() if user_id != member_id})
@@ -259,8 +289,7 @@ class ManageDashboards:
         """Write a changed document, resolved once. Viewers of a datasource whose intent changed or is gone lose it."""
         changed = _changed_datasources(before.document, after.document)
         profiles = ProfilesRead(self._profiles)
-        if not rights.trusted_author(user):
-            _check_author(after.document, changed, profiles)
+        check_author(user, after.document, changed, profiles)
         resolved = self._resolve(after.dashboard_id, after.document, profiles)
         _refuse_problems(resolved, changed)
         stored = self._dashboards.intents(before.dashboard_id)
@@ -303,12 +332,6 @@ class ManageDashboards:
             raise NotFound("No active user has this e-mail", code="user_not_found")
         return user
 
-    def _shareable(self, user: User, dashboard_id: str) -> Dashboard:
-        dashboard = self._readable(user, dashboard_id)
-        if not rights.may_share(dashboard, user):
-            raise Denied("You may not manage the sharing of this dashboard")
-        return dashboard
-
     def _record(self, action: str, user: User, dashboard: Dashboard, metadata: Mapping[str, object]) -> None:
         event = AuditEvent(action, user.user_id, "dashboard", dashboard.dashboard_id, self._now_ms(), metadata)
         self._audit.record(event)
@@ -326,24 +349,6 @@ def _changed_datasources(before: Mapping[str, Any], after: Mapping[str, Any]) ->
     was = {datasource["id"]: json.dumps(datasource, sort_keys=True) for datasource in before["datasources"]}
     now = [(datasource["id"], json.dumps(datasource, sort_keys=True)) for datasource in after["datasources"]]
     return {datasource_id for datasource_id, text in now if was.get(datasource_id) != text}
-
-
-def _check_author(document: Mapping[str, Any], changed: set[str], profiles: ProfilesRead) -> None:
-    """An author who is neither editor nor admin may only attach profiles that allow public use. Raises `Denied`."""
-    numbered = enumerate(document["datasources"])
-    datasources = [(index, datasource) for index, datasource in numbered if datasource["id"] in changed]
-    profiles.load(datasource for _, datasource in datasources)
-    for index, datasource in datasources:
-        broker_id, credential_id = profile_ids(datasource)
-        named: list[BrokerProfile | CredentialProfile | None] = []
-        if broker_id is not None:
-            named.append(profiles.brokers[broker_id])
-        if credential_id is not None:
-            named.append(profiles.credentials[credential_id])
-        if any(profile is None or not profile.allow_public_use for profile in named):
-            raise Denied(
-                f"Datasource at index {index} references a credential or broker profile you are not permitted to use"
-            )
 
 
 def _refuse_problems(resolved: Resolved, changed: set[str]) -> None:

@@ -34,10 +34,10 @@ class ManageUsers:
         self._clock = clock
         self._ids = ids
 
-    def all(self, actor: User, limit: int, cursor: str | None) -> Page[User]:
-        """One page of all users. Raises `Denied` for anybody but an admin."""
+    def all(self, actor: User, limit: int, cursor: str | None, containing: str = "") -> Page[User]:
+        """One page of all users, or of those whose e-mail has `containing` in it. Raises `Denied` but for admins."""
         check_admin(actor)
-        return self._users.all(limit, cursor)
+        return self._users.all(limit, cursor, containing.strip().lower())
 
     def create(self, actor: User | None, email: str, role: Role, password: str | None = None) -> tuple[User, str]:
         """Create a user. Without a password a one-time password is made. Returns (user, password).

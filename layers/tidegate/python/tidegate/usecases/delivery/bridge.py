@@ -7,13 +7,13 @@ Invariants of this file:
 - The last value that is sent is the newest: `settle` sees to it after each send. What fails is handled again, because
   the failure is raised.
 - A message that arrives after a stream was registered finds the stream. For this the version of the allowed topic's
-  streams is read, strongly consistent, for every message. A list that is cached for a second would lose the message: it
-  would not even become the stream's last value.
+  streams is read, strongly consistent, for every message or batch. A list that is cached for a second would lose the
+  message: it would not even become the stream's last value.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tidegate.domain.subscriptions import LastValue, Stream
@@ -53,6 +53,15 @@ class DeviceMessage:
     message_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class BatchedValue:
+    """A value of a stream, and the message it came with."""
+
+    message: DeviceMessage
+    stream: Stream
+    value: LastValue
+
+
 class Bridge:
     """The use case behind the MQTT bridge."""
 
@@ -67,14 +76,15 @@ class Bridge:
         clock: Clock,
         observer: Observer,
         patience: Patience | None = None,
-        conflates: bool = True,
+        together: Callable[[Sequence[BatchedValue]], Sequence[BatchedValue]] | None = None,
     ) -> None:
         """
         Args:
             patience: that of the sender, where it has a pace.
-            conflates: whether of several values of a topic only the newest is delivered.
+            together: delivers values that came together, of each topic the newest: see `together`. None where values
+                are not conflated: then each message is delivered by itself, in order.
         """
-        self._conflates = conflates
+        self._together = together
         self._enabled = enabled
         self._max_bytes = max_payload_bytes
         self._streams = streams
@@ -102,11 +112,7 @@ class Bridge:
         if not self._enabled:
             return 0
         received, failure = 0, None
-        streams = [
-            stream
-            for stream in self._of_source(message.allowed_topic)
-            if stream.topic_filter is not None and matches(stream.topic_filter, message.topic)
-        ]
+        streams = _matching(self._of_source(message.allowed_topic), message)
         for done, stream in enumerate(streams):
             if self._patience is not None:
                 self._patience.share(len(streams) - done + follow)
@@ -123,33 +129,58 @@ class Bridge:
 
         Returns those that failed. They are to be handled again.
         """
-        failed = []
-        wanted = _newest(messages) if self._conflates else sorted(messages, key=_order)
-        if conflated := len(messages) - len(wanted):
-            self._observer.count("device_messages", conflated)
-            self._observer.count("messages_conflated", conflated)
         if self._patience is not None:
             self._patience.begin()
-        for done, message in enumerate(wanted, start=1):
+        if self._together is None:
+            return self._each(sorted(messages, key=_order))
+        wanted = _newest(messages)
+        self._observer.count("device_messages", len(messages))
+        if conflated := len(messages) - len(wanted):
+            self._observer.count("messages_conflated", conflated)
+        values, failed = list[BatchedValue](), list[DeviceMessage]()
+        listed = dict[str, Sequence[Stream]]()  # read once: all messages were there before
+        for message in wanted if self._enabled else ():
             try:
-                self._handle(message, len(wanted) - done)
+                if message.allowed_topic not in listed:
+                    listed[message.allowed_topic] = self._of_source(message.allowed_topic)
+                for stream in _matching(listed[message.allowed_topic], message):
+                    if (value := self._value(stream, message)) is not None:
+                        values.append(BatchedValue(message, stream, value))
+            except Exception as error:  # the others do not wait for it
+                self._observer.fault("device message failed", error)
+                failed.append(message)
+        again = self._together(values)
+        return [*failed, *dict.fromkeys(each.message for each in again if each.message not in failed)]
+
+    def _each(self, messages: Sequence[DeviceMessage]) -> Sequence[DeviceMessage]:
+        """Deliver each message by itself. Returns those that failed."""
+        failed = []
+        for done, message in enumerate(messages, start=1):
+            try:
+                self._handle(message, len(messages) - done)
             except Exception as error:  # the others do not wait for it
                 self._observer.fault("device message failed", error)
                 failed.append(message)
         return failed
 
-    def _deliver(self, stream: Stream, message: DeviceMessage) -> int:
+    def _value(self, stream: Stream, message: DeviceMessage) -> LastValue | None:
+        """The message as a value of the stream. None when it is none: then viewers are told."""
         if len(message.payload) > self._max_bytes:
-            text = "MQTT payload exceeded size limit"
-            return self._fan_out.notify(stream, ErrorCode.MESSAGE_TOO_LARGE, text).count
+            self._fan_out.notify(stream, ErrorCode.MESSAGE_TOO_LARGE, "MQTT payload exceeded size limit")
+            return None
         try:
             payload = parsed(message.payload, stream.parser)
         except Unparsable:
             self._observer.count("messages_unparsable")
             self._fan_out.notify(stream, ErrorCode.PROTOCOL_ERROR, "MQTT payload parsing failed")
-            return 0
+            return None
         topic = message.topic if stream.by_topic else None
-        value = LastValue(payload, message.timestamp_ms, message.message_id, topic)
+        return LastValue(payload, message.timestamp_ms, message.message_id, topic)
+
+    def _deliver(self, stream: Stream, message: DeviceMessage) -> int:
+        if (value := self._value(stream, message)) is None:
+            return 0
+        topic = value.topic
         delivered = self._fan_out.deliver(stream, value)
         if delivered.sent is not None and not delivered.settled:
             self._settle.after(stream, delivered.sent)
@@ -179,6 +210,12 @@ class Bridge:
         kept = (started, self._streams.of_source(allowed_topic))
         self._kept[allowed_topic] = kept
         return kept[1].streams
+
+
+def _matching(streams: Sequence[Stream], message: DeviceMessage) -> Sequence[Stream]:
+    return [
+        stream for stream in streams if stream.topic_filter is not None and matches(stream.topic_filter, message.topic)
+    ]
 
 
 def _order(message: DeviceMessage) -> tuple[int, str]:

@@ -123,6 +123,9 @@ class Carrying:
                 return newer
         return ()
 
+    def leave(self, frames: Sequence[Frame]) -> None:
+        """Nothing: the call that carries sends them."""
+
     def _is_late(self, now: float, until: float) -> bool:
         return now >= self._began + (until - self._began) * TAKES_ON
 

@@ -1,5 +1,7 @@
 """Send to a part of a crowd: one shard of a stream's audience, by an invocation of its own.
 
+A part may be of several topics: then their newest values go out together. An audience that is no crowd is its shard 0.
+
 The bridge stores a value and asks for a sender of each shard. Values come faster than a crowd can be sent them, so a
 shard has one sender at a time. It sends the newest value, and looks again until none is newer. Whoever is asked for
 meanwhile notes it, and ends at once. While the send quota is short it looks more often, and goes on with the newest
@@ -15,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from tidegate.domain.client_queues import Frame
+from tidegate.domain.client_queues import Frame, in_rooms
 from tidegate.domain.crowds import CrowdPart
 from tidegate.domain.subscriptions import LastValue
 from tidegate.errors import Unavailable
@@ -65,7 +67,7 @@ class SendPart:
         self._observer = observer
 
     def __call__(self, part: CrowdPart) -> None:
-        """Send the newest value to the part's viewers, unless another sender does; or tell them of the fault.
+        """Send the newest values to the part's viewers, unless another sender does; or tell them of the fault.
 
         Raises:
             Unavailable: a store or a queue did not answer. The part is to be sent again.
@@ -76,66 +78,103 @@ class SendPart:
         if part.fault is not None:
             sender.fan_out.notify_part(part.stream_key, ErrorCode(part.fault.code), part.fault.text)
             return
-        key, topic, shard = part.stream_key, part.topic, part.shard
-        if not self._last_values.note_overtaken(key, self._clock.now(), topic, shard):
+        key, shard = part.stream_key, part.shard
+        topics = part.topics if part.begun else self._mine(part)
+        if not topics:
             self._observer.count("parts_left_to_another")
             return
         try:
-            if self._sent(sender, part):
-                return
+            left = self._sent(sender, part, topics)
         except Exception:
             # Otherwise newer values would be left to this sender for as long as it is relied upon.
-            with suppress(Unavailable):
-                self._last_values.note_settled(key, None, topic, shard)
+            for topic in topics:
+                with suppress(Unavailable):
+                    self._last_values.note_settled(key, None, topic, shard)
             raise
+        if not left:
+            return
         # First no longer the sender, then the next one. Whoever is asked for in between does it.
-        self._last_values.note_settled(key, None, topic, shard)
-        self._queue.ask([part])
+        for topic in left:
+            self._last_values.note_settled(key, None, topic, shard)
+        self._queue.ask([part._replace(topics=tuple(left), begun=False)])
 
-    def _sent(self, sender: ShardSender, part: CrowdPart) -> bool:
-        """Send the newest value until none is newer. False when there is a newer one after each of the sends."""
+    def _mine(self, part: CrowdPart) -> Sequence[str | None]:
+        """The topics that no other sender sends to the part. To others it is noted that there is a newer value."""
+        now = self._clock.now()
+        return [
+            topic for topic in part.topics if self._last_values.note_overtaken(part.stream_key, now, topic, part.shard)
+        ]
+
+    def _sent(self, sender: ShardSender, part: CrowdPart, topics: Sequence[str | None]) -> Sequence[str | None]:
+        """Send the newest values until none is newer. Returns the topics that have a newer one after each of the
+        sends."""
+        key, shard = part.stream_key, part.shard
         for _ in range(_SENDS):
-            newest = self._last_values.get(part.stream_key, part.topic, part.shard)
-            if newest is None:
-                return True
-            sending = _Sending(self._last_values, sender.fan_out, part, newest, self._clock)
-            sender.send(sender.fan_out.frames_of(part.stream_key, newest), sending)
-            if self._last_values.note_settled(part.stream_key, sending.sent, part.topic, part.shard):
-                return True
-        return False
+            found = [self._last_values.get(key, topic, shard) for topic in topics]
+            sending = _Sending(self._last_values, sender.fan_out, part, [each for each in found if each], self._clock)
+            for together in in_rooms(sender.fan_out.frames_of(key, value) for value in list(sending.sent.values())):
+                sending.begin(together)
+                sender.send([frame for frames in together for frame in frames], sending)
+            topics = [
+                topic
+                for topic, value in sending.sent.items()
+                if not self._last_values.note_settled(key, value, topic, shard)
+            ]
+            if not topics:
+                break
+        return topics
 
 
 class _Sending(Looking):
-    """One value on its way to a shard, and newer ones in its place while the quota is short.
+    """Values on their way to a shard, and newer ones in their place while the quota is short.
 
     Attributes:
-        sent: the newest value of which frames were made.
+        sent: the newest value of each topic of which frames were made.
     """
 
     def __init__(
-        self, last_values: LastValueStore, fan_out: FanOut, part: CrowdPart, value: LastValue, clock: Clock
+        self,
+        last_values: LastValueStore,
+        fan_out: FanOut,
+        part: CrowdPart,
+        values: Sequence[LastValue],
+        clock: Clock,
     ) -> None:
         self._last_values = last_values
         self._fan_out = fan_out
         self._part = part
         self._clock = clock
         self._looks_at = float("-inf")
-        self.sent = value
+        self._topics: set[str | None] = set()
+        self.sent = {value.topic: value for value in values}
+
+    def begin(self, together: Sequence[Sequence[Frame]]) -> None:
+        """These go out now. No other value is looked at: its older frames would come after the newer ones."""
+        self._topics = {frames[0].topic for frames in together if frames}
 
     def look(self, now: float, _until: float) -> Sequence[Frame]:
         if now < self._looks_at:
             return ()
         self._looks_at = now + _LOOK_S
-        part = self._part
+        frames: list[Frame] = []
+        for topic in self._topics:
+            frames += self._newer(self.sent[topic])
+        return frames
+
+    def _newer(self, value: LastValue) -> Sequence[Frame]:
+        key = self._part.stream_key
         try:
-            newest = self._last_values.go_on(part.stream_key, self._clock.now(), part.topic, part.shard)
+            newest = self._last_values.go_on(key, self._clock.now(), value.topic, self._part.shard)
         except Unavailable:
             return ()  # the look after the send decides
-        if newest is None or newest.order <= self.sent.order:
+        if newest is None or newest.order <= value.order:
             return ()
-        self.sent = newest
-        return self._fan_out.frames_of(part.stream_key, newest)
+        self.sent[value.topic] = newest
+        return self._fan_out.frames_of(key, newest)
 
     def end(self, _until: float) -> Sequence[Frame]:
         """Nothing: `SendPart` looks again."""
         return ()
+
+    def leave(self, _frames: Sequence[Frame]) -> None:
+        """Nothing: `look` leaves nothing."""

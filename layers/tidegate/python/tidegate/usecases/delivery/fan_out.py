@@ -101,29 +101,41 @@ class FanOut:
             Unavailable: a store did not answer, and nothing was sent. Or the value was sent, and its history could not
                 be written. The message is to be handled again.
         """
-        # The payload alone is too large for any frame. Whole frames are checked again, for each datasource id.
-        if len(value.payload.encode("utf-8", "surrogatepass")) > self._max_bytes:
+        if not self.fits(value):
             return self.notify(stream, ErrorCode.MESSAGE_TOO_LARGE, messages.TOO_LARGE)
         wanted = self._stored(stream, value)
         if wanted is Verdict.OUTDATED:
             self._observer.count("messages_outdated")
             # A late message may be a repetition, because its history could not be written.
-            if (failure := self._kept(stream, value)) is not None:
+            if (failure := self.kept(stream, value)) is not None:
                 raise failure
             return Delivered({}, outdated=True)
-        if value.topic is not None:
-            self._cap_topics(stream.stream_key, value.topic)
+        self.cap(stream, value)
         if not isinstance(wanted, LastValue):
             self._observer.count("messages_conflated")
             return Delivered({})
-        failure = self._kept(stream, wanted)  # before it is sent, so that nobody has seen what is not kept
+        failure = self.kept(stream, wanted)  # before it is sent, so that nobody has seen what is not kept
         delivered = self.send(stream, wanted)
         self._observer.count("messages_fanned_out")
         if failure is not None:
             raise failure
         return delivered
 
-    def _kept(self, stream: Stream, value: LastValue) -> Unavailable | None:
+    def fits(self, value: LastValue) -> bool:
+        """False when the payload alone is too large for any frame. Whole frames are checked again, for each datasource
+        id."""
+        return len(value.payload.encode("utf-8", "surrogatepass")) <= self._max_bytes
+
+    def cap(self, stream: Stream, value: LastValue) -> None:
+        """Called for each value that was stored: see `TopicCap`."""
+        if value.topic is not None:
+            self._cap_topics(stream.stream_key, value.topic)
+
+    def is_crowd(self, stream: Stream) -> bool:
+        """Whether the audience is too large to be sent to by one sender. Raises `Unavailable`."""
+        return not self._audiences.whole(stream.stream_key)
+
+    def kept(self, stream: Stream, value: LastValue) -> Unavailable | None:
         """Keep a value in the history, where there is one. Returns why that failed: viewers do not wait for it."""
         if stream.history is None or self._keep is None:
             return None
@@ -146,9 +158,9 @@ class FanOut:
         Under a shortage of the send quota it may be a newer one, and it may be left to another call. A crowd is left to
         the senders of its parts. They send the newest value, and look again by themselves.
         """
-        if self._crowds is not None and not self._audiences.whole(stream.stream_key):
+        if self._crowds is not None and self.is_crowd(stream):
             self._observer.count("crowds_sent_in_parts")
-            self._crowds.ask(parts(stream.stream_key, value.topic))
+            self._crowds.ask(parts(stream.stream_key, (value.topic,)))
             return Delivered({})
         if self._carry is None:
             return Delivered(self._send(self.frames_of(stream.stream_key, value)), sent=value)
@@ -166,7 +178,7 @@ class FanOut:
 
     def notify(self, stream: Stream, code: ErrorCode, text: str, *, status: bool = False) -> Delivered:
         """Notify the stream's viewers of a fault: of one message, or, with `status`, of the upstream."""
-        if self._crowds is not None and not self._audiences.whole(stream.stream_key):
+        if self._crowds is not None and self.is_crowd(stream):
             self._crowds.ask(parts(stream.stream_key, fault=Fault(code, text)))
             return Delivered({})
         notified = self.notify_part(stream.stream_key, code, text)

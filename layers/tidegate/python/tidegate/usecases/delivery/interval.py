@@ -10,11 +10,20 @@ somebody who has not sent yet. A call that dies while it waits is repeated by AW
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from tidegate.domain.subscriptions import LastValue, Stream
-from tidegate.ports.gateway import LastValueStore, Verdict
+from tidegate.ports.gateway import Admission, LastValueStore, Verdict
 from tidegate.ports.runtime import Clock
+
+
+class Waiting(NamedTuple):
+    """A value that is stored, and whose call waits to send the newest of its topic."""
+
+    stream: Stream
+    topic: str | None
+    admission: Admission
 
 
 class Interval:
@@ -44,15 +53,33 @@ class Interval:
         Raises:
             Unavailable: the store did not answer. The message is to be handled again.
         """
-        key, topic = stream.stream_key, value.topic
-        admission = self._last_values.admit(key, value, self._now_ms(), self._interval_ms)
+        admitted = self.admit(stream, value)
+        if not isinstance(admitted, Waiting):
+            return admitted
+        self.wait([admitted])
+        return self.claim(admitted)
+
+    def admit(self, stream: Stream, value: LastValue) -> LastValue | Verdict | Waiting:
+        """Store a value, and wait for nothing. Whoever gets a `Waiting` has to `wait` and to `claim`. Raises as
+        `__call__`."""
+        admission = self._last_values.admit(stream.stream_key, value, self._now_ms(), self._interval_ms)
         if admission.verdict is Verdict.SEND:
             return value
-        if admission.verdict is not Verdict.WAIT:
-            return admission.verdict
+        if admission.verdict is Verdict.WAIT:
+            return Waiting(stream, value.topic, admission)
+        return admission.verdict
+
+    def wait(self, waiting: Sequence[Waiting]) -> None:
+        """Wait once for all of them: until the latest may be sent."""
+        latest_ms = max(each.admission.until_ms for each in waiting)
         # Clocks differ. Nobody waits longer than the interval for that.
-        self._sleep(max(0, min(admission.until_ms - self._now_ms(), self._interval_ms)) / 1000)
-        newest = self._last_values.claim(key, topic, admission, self._now_ms(), self._interval_ms)
+        self._sleep(max(0, min(latest_ms - self._now_ms(), self._interval_ms)) / 1000)
+
+    def claim(self, waiting: Waiting) -> LastValue | Verdict:
+        """The newest value, which is to be sent now; or why there is none. Raises as `__call__`."""
+        newest = self._last_values.claim(
+            waiting.stream.stream_key, waiting.topic, waiting.admission, self._now_ms(), self._interval_ms
+        )
         return Verdict.LEAVE if newest is None else newest
 
     def _now_ms(self) -> int:

@@ -24,6 +24,8 @@ _ASKS = 5
 _ASK_S = 0.5
 #: After an ask that failed, the quota is asked again after so many seconds.
 _FAILED_S = 0.25
+#: A sender that was refused makes small asks for streams that became ready meanwhile, so often at most, seconds.
+_FEW_S = 0.01
 #: Senders that were refused ask again within so many milliseconds of the next window, each at a moment of its own.
 _SPREAD_MS = 20
 
@@ -54,8 +56,9 @@ class Pace:
         self._second = (0.0, 0, 0)  # since when, messages since then, messages of the second before
         self._item = 0
         self._throttled = False
-        #: When the quota may be asked again.
+        #: When the quota may be asked again; and when for a few sends of newcomers.
         self.asks_at = 0.0
+        self.asks_few_at = 0.0
         #: How often the quota was asked, and whether it granted less than waited, the last time.
         self.asked = 0
         self.short = False
@@ -67,6 +70,23 @@ class Pace:
         if now < self.asks_at:
             return False
         self._ask(waiting, now)
+        return self._free > 0
+
+    def may_send_few(self, wanted: int, now: float) -> bool:
+        """Whether one of a few messages may be sent although a large ask was refused: a part of each window is kept for
+        small asks. `wanted`: how many are asked for, `SMALL` at most."""
+        if self._free and now < self._until:
+            return True
+        if not wanted or now < self.asks_few_at:
+            return False
+        self.asks_few_at = now + _FEW_S
+        try:
+            self._item = int(self._chance() * self._quota.items)
+            self._free, self._until = self._take(wanted), now + _GRANT_S
+        except Unavailable:
+            self._observer.count("send_quota_unavailable")
+        if self._free:
+            self._observer.count("sends_granted", self._free)
         return self._free > 0
 
     def sent(self) -> None:
@@ -141,9 +161,21 @@ class OneShotQueue(OutboundQueue[M], Protocol[M]):
 class PacedQueue(Generic[M]):
     """A `ports.delivery.OutboundQueue` around another one."""
 
-    def __init__(self, queue: OutboundQueue[M], pace: Pace, hold_back: Callable[[bool], object]) -> None:
-        """`hold_back` is told whether messages are held back: then newer values are to take the place of older ones."""
+    def __init__(
+        self,
+        queue: OutboundQueue[M],
+        pace: Pace,
+        hold_back: Callable[[bool], object],
+        newcomers: Callable[[], int] = lambda: 0,
+    ) -> None:
+        """
+        Args:
+            hold_back: told whether messages are held back: then newer values are to take the place of older ones.
+            newcomers: how many sends bring each stream that became ready lately its first message. They are asked for
+                while a crowd that waits in the same queue is refused.
+        """
         self._queue = queue
+        self._newcomers = newcomers
         self._hold_back = hold_back
         self._pace = pace
         self._blocked_until = 0.0
@@ -157,12 +189,20 @@ class PacedQueue(Generic[M]):
         due = self._queue.due
         if not self._blocked_until:
             return due
-        return self._blocked_until if due is None else min(due, self._blocked_until)
+        asks_at = self._blocked_until
+        if self._newcomers():
+            asks_at = min(asks_at, self._pace.asks_few_at)
+        return asks_at if due is None else min(due, asks_at)
 
     def ready(self, now: float) -> int:
-        return 0 if now < self._blocked_until else self._queue.ready(now)
+        waiting = self._queue.ready(now)
+        if now < self._blocked_until and (now < self._pace.asks_few_at or not self._newcomers()):
+            return 0
+        return waiting
 
     def take(self, now: float) -> M | None:
+        if now < self._blocked_until:
+            return self._take_few(now)
         waiting = self._queue.ready(now)
         was_blocked, self._blocked_until = self._blocked_until, 0.0
         if not waiting:
@@ -172,6 +212,16 @@ class PacedQueue(Generic[M]):
         if bool(was_blocked) != bool(self._blocked_until):
             self._hold_back(bool(self._blocked_until))
         if self._blocked_until:
+            return None
+        message = self._queue.take(now)
+        if message is not None:
+            self._pace.sent()
+        return message
+
+    def _take_few(self, now: float) -> M | None:
+        """A message in its turn, as long as there are newcomers and the quota grants a small ask. The crowd before them
+        gets its turns too, no more than they."""
+        if not self._pace.may_send_few(self._newcomers(), now):
             return None
         message = self._queue.take(now)
         if message is not None:

@@ -15,6 +15,7 @@ from threading import Condition, Lock
 from time import monotonic
 
 from tidegate.domain.client_queues import Batch, ClientQueues, Frame, Missed
+from tidegate.domain.send_quota import SMALL
 from tidegate.domain.subscriptions import SubscriptionKey
 from tidegate.errors import Unavailable
 from tidegate.ports.delivery import Delivery
@@ -37,11 +38,13 @@ class SendQueue:
 
     Attributes:
         ended: whether nothing will be added any more.
+        left: the frames that `leave` gave up.
     """
 
     def __init__(self, queues: ClientQueues, *, access: FreshAccess, left: Left, observer: Observer) -> None:
         """`queues` hold the frames."""
         self._queues = queues
+        self.left: list[Frame] = []
         self._access = access
         self._left = left
         self._observer = observer
@@ -103,6 +106,7 @@ class SendQueue:
         """Give up what is ready, because another sender sends the same or newer data."""
         while (batch := self.take(now)) is not None:
             self._queues.given_up_held_back += len(batch.frames)
+            self.left += batch.frames
             self._queues.done(batch.queue_key)
 
     def replace(self, frames: Iterable[Frame]) -> None:
@@ -235,6 +239,12 @@ class SharedSendQueue(SendQueue):
     def ready(self, now: float) -> int:
         with self._changed:
             return self._queues.ready(now)
+
+    def newcomers(self) -> int:
+        """How many sends bring each stream that became ready lately its first message: as many as a small ask may be
+        for. 0 when there is none."""
+        with self._changed:
+            return self._queues.newcomers(SMALL)
 
     @property
     def due(self) -> float | None:

@@ -74,6 +74,9 @@ class Looking(Protocol):
     def end(self, until: float) -> Sequence[Frame]:
         """Called when all is sent and answered: what is to be sent after it, or nothing, and then it is over."""
 
+    def leave(self, frames: Sequence[Frame]) -> None:
+        """Called with the frames that were not sent, because `look` said that the rest is left to another call."""
+
 
 class OneShotSender:
     """Sends some frames and returns what became of them. For one thread."""
@@ -168,6 +171,8 @@ def send_once(
     while carrying is not None and (newer := carrying.end(until)):
         send_queue.replace(newer)
         sender.send(outgoing)
+    if carrying is not None and send_queue.left:
+        carrying.leave(send_queue.left)
     pace.tell()
     return send_queue.take_outcomes(), left
 
@@ -213,7 +218,7 @@ class BackgroundSender:
         )
         self._outgoing: OutboundQueue[Batch] = self._send_queue
         if pace is not None:
-            self._outgoing = PacedQueue(self._send_queue, pace, self._send_queue.hold_back)
+            self._outgoing = PacedQueue(self._send_queue, pace, self._send_queue.hold_back, self._send_queue.newcomers)
         self._threads = [
             Thread(target=work, name=name, daemon=True)
             for name, work in (("sender", self._send), ("follow-up", self._follow))

@@ -6,14 +6,16 @@ Invariant of this file: `allowed` decides. The checks around it only choose a be
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import NamedTuple, Protocol
 
 from tidegate.domain.access import (
+    PUBLIC_SUBJECT,
     Claim,
     DashboardAccess,
     Refusal,
+    Visibility,
     allowed,
     guest_version_holds,
     is_member,
@@ -24,7 +26,7 @@ from tidegate.domain.intents import Intent, intent_hash
 from tidegate.domain.profiles import BrokerProfile, CredentialProfile
 from tidegate.domain.stream_policy import StreamPolicy, check_destination, check_public_use, stream_for
 from tidegate.domain.subscriptions import Stream
-from tidegate.domain.tokens import STREAM_SCOPE, SessionClaims
+from tidegate.domain.tokens import DASHBOARD_SCOPE, STREAM_SCOPE, SessionClaims
 from tidegate.errors import Denied, NotFound, TidegateError, Unauthenticated, Unavailable
 from tidegate.ports.gateway import AccessSnapshot, AccessStore
 from tidegate.ports.profiles import ProfileStore
@@ -110,7 +112,43 @@ class LocalAuthorizer:
         if any(claim.scope != STREAM_SCOPE for claim in claims):
             return [Denied("Datasource token scope mismatch") for _ in claims]
         snapshot = self._snapshot(first.dashboard_id, first.principal.subject, first.principal.is_public)
-        intents = self._access.intents_of(first.dashboard_id)
+        return self._each(claims, snapshot, now)
+
+    def of_guests(
+        self, dashboard_id: str, datasource_ids: Sequence[str], now: float
+    ) -> Sequence[Authorization | TidegateError]:
+        """What a guest who comes now would be given or refused of these datasources, each in order.
+
+        A private dashboard is looked at as if everybody might see it: as it will be once it is shared.
+
+        Raises:
+            NotFound: there is no such dashboard.
+            Unavailable: a store did not answer, so none is decided.
+        """
+        snapshot = self._access.read([dashboard_id], [])
+        dashboard = snapshot.dashboards.get(dashboard_id)
+        if dashboard is None:
+            raise NotFound("Dashboard not found")
+        if dashboard.visibility is Visibility.PRIVATE:
+            owner = self._access.read([], [dashboard.owner_id]).users
+            snapshot = AccessSnapshot({dashboard_id: replace(dashboard, visibility=Visibility.PUBLIC)}, owner)
+        whole = SessionClaims(
+            subject=PUBLIC_SUBJECT,
+            dashboard_id=dashboard_id,
+            datasource_id="",
+            scope=DASHBOARD_SCOPE,
+            issued_at=int(now),
+            expires_at=int(now) + 1,
+            share_version=dashboard.share_version,
+        )
+        return self._each([whole.of_datasource(dashboard_id, each) for each in datasource_ids], snapshot, now)
+
+    def _each(
+        self, claims: Sequence[SessionClaims], snapshot: AccessSnapshot, now: float
+    ) -> Sequence[Authorization | TidegateError]:
+        if not claims:
+            return []
+        intents = self._access.intents_of(claims[0].dashboard_id)
         profiles = _ReadOnce(self._profiles)
 
         def one(claim: SessionClaims) -> Authorization | TidegateError:

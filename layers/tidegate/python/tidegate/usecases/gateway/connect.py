@@ -12,12 +12,12 @@ from typing import NamedTuple
 from tidegate.domain.limits import CONNECT_IP_SCOPE, Cap, Rate, gateway_key
 from tidegate.domain.subscriptions import Connection
 from tidegate.domain.switches import REALTIME_OFF
-from tidegate.errors import Denied, Disabled
+from tidegate.errors import Denied, Disabled, LimitReached
 from tidegate.ports.gateway import ConnectionStore
 from tidegate.ports.limits import KeyHasher
 from tidegate.ports.runtime import Clock, Observer
 from tidegate.usecases.limits.connection_quota import ConnectionQuota
-from tidegate.usecases.limits.rate_limits import RateLimits, stored_address
+from tidegate.usecases.limits.rate_limits import RateLimits, logged_address, stored_address
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +98,13 @@ class Connect:
         policy.check_origin(handshake.origin)
         deadline, key = self._rates.deadline(), gateway_key(handshake.ip_key)
         rate = policy.rate(key)
-        self._rates.consume(rate.scope, rate.key, rate.limit, refusal=rate.refusal, deadline=deadline)
+        try:
+            self._rates.consume(rate.scope, rate.key, rate.limit, refusal=rate.refusal, deadline=deadline)
+        except LimitReached:
+            self._observer.about(address=logged_address(self._keys, key))
+            raise
         ip = stored_address(self._keys, key)
+        self._observer.about(address=ip)
         cap = policy.cap(ip)
         slot = self._quota.take(cap.name, handshake.connection_id, cap.limit, refusal=cap.refusal, deadline=deadline)
         taken = frozenset() if slot is None else frozenset({slot})

@@ -109,6 +109,7 @@ class HandleMessage:
             self._end_connection.cut_off(connection_id)
 
     def _on_subscribe(self, connection_id: str, message: messages.SubscribeMessage) -> None:
+        self._observer.about(dashboard=message.dashboard_id)
         try:
             done = self._subscribe(connection_id, message.dashboard_id, message.datasource_id, message.session_token)
         except Exception as error:  # answered below, whatever it is
@@ -118,6 +119,7 @@ class HandleMessage:
 
     def _on_subscribe_several(self, connection_id: str, message: messages.SubscribeSeveralMessage) -> None:
         """Answer each datasource by itself, as if it had been asked for alone."""
+        self._observer.about(dashboard=message.dashboard_id)
         outcomes: Mapping[str, Subscribed | Exception]
         try:
             outcomes = self._subscribe.several(

@@ -21,6 +21,14 @@ def stored_address(keys: KeyHasher, key: str) -> str:
     return keys.key("ip", key)
 
 
+def logged_address(keys: KeyHasher, key: str) -> str:
+    """The same for a log line, which must not turn a refusal into a fault. `unknown` when the salt cannot be read."""
+    try:
+        return stored_address(keys, key)
+    except Unavailable:
+        return "unknown"
+
+
 def counter_key(keys: KeyHasher, namespace: str, scope: str, raw_key: str) -> str:
     """The key under which the store counts calls. Only an HMAC of `raw_key` is in it."""
     return f"{namespace}#{scope}#{keys.key(scope, raw_key)}"

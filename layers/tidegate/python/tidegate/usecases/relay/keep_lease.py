@@ -64,6 +64,13 @@ class KeepLease:
         """Note that this worker is connected and waits to be handed the partition."""
         self._leases.offer(self._partition, self._owner)
 
+    def ask_successor(self) -> None:
+        """Note that this worker is about to end, so that another one connects and waits. Raises `Unavailable`."""
+        if self.lease is not None:
+            self.lease = self._leases.ask_successor(self.lease)
+            if self.lease is None:
+                self._deadline = _NEVER
+
     def taken_over(self) -> bool:
         """Whether this worker, which waits, holds the partition now: it was handed over, or its holder was gone."""
         started = self._clock.monotonic()

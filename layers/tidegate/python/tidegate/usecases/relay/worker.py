@@ -2,7 +2,7 @@
 
     claim the partition -> hold its upstreams, renew the lease -> nobody listens: release
                                                                -> its time ends: hand over to a connected successor
-                                                               -> a worker with other settings comes: hand over as well
+                                                               -> a worker of another version comes: hand over as well
     the holder died -> connect meanwhile, claim when its lease has ended
 
 Whether the worker may send is decided in `keep_lease`. Here it is decided when it connects, when it releases upstreams,
@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from tidegate.domain.partitions import partition_of
-from tidegate.domain.relay import LEASE_S, is_overdue, runs_by, worker_id
+from tidegate.domain.relay import LEASE_S, Kind, is_of, wants_successor, worker_id
 from tidegate.domain.subscriptions import Stream
 from tidegate.errors import Unavailable
 from tidegate.ports.gateway import SourceStreams, StreamStore
@@ -80,7 +80,7 @@ class RelayWorker:
         leases: RelayLeases,
         streams: StreamStore,
         relay_workers: RelayWorkers,
-        settings: str,
+        version: str,
         enabled: frozenset[str],
         notify_disabled: Callable[[Stream], Awaitable[object]],
         make_upstream: Callable[[Stream], Upstream],
@@ -94,7 +94,8 @@ class RelayWorker:
     ) -> None:
         """
         Args:
-            settings: digest of the settings this worker runs by. It makes room for a worker with newer ones.
+            version: this worker's `worker_version`. It makes room for a worker of a newer one. One of a service stays
+                when nobody listens, and asks for its successor by its lease.
             enabled: protocols that are switched on.
             notify_disabled: notifies the viewers of a stream that its protocol is switched off.
             make_upstream: makes the upstream of a stream.
@@ -106,7 +107,7 @@ class RelayWorker:
         self._leases = leases
         self._streams = streams
         self._relay_workers = relay_workers
-        self._settings = settings
+        self._version = version
         self._enabled = enabled
         self._notify_disabled = notify_disabled
         self._make_upstream = make_upstream
@@ -115,7 +116,7 @@ class RelayWorker:
         self._sender = sender
         self._handover_s = handover_s
         self._clock = clock
-        self._owner = worker_id(settings, ids.new_id())
+        self._owner = worker_id(version, ids.new_id())
         self._observer = observer
         self._active: dict[str, ActiveUpstream] = {}
         self._released: dict[str, int] = {}  # stream key -> its `last_requested_at` when nobody listened
@@ -124,6 +125,9 @@ class RelayWorker:
         self._keep: KeepLease | None = None
         self._lease_call = asyncio.Lock()
         self._asked_successor = asyncio.Event()
+        self._stays = is_of(version, Kind.SERVICE)
+        self._stop_at = float("inf")
+        self._stopping = False
         self._refreshed = False
         self._busy_at = float("-inf")  # so a worker that finds no stream at first ends at once
         self._audience_checks = asyncio.Semaphore(_AUDIENCE_CHECKS)
@@ -132,6 +136,11 @@ class RelayWorker:
         """Whether this worker's lease holds now."""
         return self._keep is not None and self._keep.may_send()
 
+    def stop(self, within_s: float) -> None:
+        """End soon: hand over to a successor, if one comes within so many seconds, or else release the partition."""
+        self._stopping = True
+        self._stop_at = min(self._stop_at, self._clock.monotonic() + within_s)
+
     async def run(self, partition: int, stop_at: float, *, successor: bool = False, newest: bool = False) -> str:
         """Work until nobody listens, another worker holds the partition, or the time is over. Returns why it ended.
 
@@ -139,11 +148,12 @@ class RelayWorker:
             partition: whose upstreams this worker holds.
             stop_at: when it must have ended, monotonic seconds.
             successor: whether the partition's holder asked for this worker.
-            newest: whether this worker has the newest settings. Then it succeeds a holder that has others.
+            newest: whether this worker has the newest code and settings. Then it succeeds a holder that has others.
 
         Raises:
             Unavailable: the table of leases did not answer.
         """
+        self._stop_at = min(self._stop_at, stop_at)
         keep = self._keep = KeepLease(leases=self._leases, partition=partition, owner=self._owner, clock=self._clock)
         checking = asyncio.create_task(self._keep_checking(), name="check credentials")  # as a standby as well
         try:
@@ -154,7 +164,7 @@ class RelayWorker:
                 return "not needed"
             fence = keep.lease.fence
             self._observer.info("relay began", partition=partition, fence=fence, upstreams=len(self._active))
-            ended = await self._hold(keep, partition, stop_at)
+            ended = await self._hold(keep, partition)
             self._observer.info("relay ended", partition=partition, fence=fence, reason=ended)
             return ended
         finally:
@@ -167,16 +177,8 @@ class RelayWorker:
     # --- becoming the holder --------------------------------------------------------------------------------
 
     def _needs_successor(self, partition: int, newest: bool) -> bool:
-        """Whether the holder is to be replaced, and no successor waits already.
-
-        It is replaced when it has not renewed its lease in time, because then it has most likely died. It is also
-        replaced when it runs by other settings: a running worker keeps the settings it was started with, and what was
-        switched off since must not go on until its time ends.
-        """
-        lease = self._leases.current(partition)
-        if lease is None or lease.successor:
-            return False
-        return is_overdue(lease, self._clock.now()) or (newest and not runs_by(lease.owner, self._settings))
+        """Whether the holder is to be replaced, and no successor waits already."""
+        return wants_successor(self._leases.current(partition), self._version, self._clock.now(), newest=newest)
 
     async def _await_handover(self, keep: KeepLease, partition: int) -> bool:
         """Connect as a standby, offer this worker, and wait for the partition. True when it was given to this worker.
@@ -187,6 +189,8 @@ class RelayWorker:
         waiting = [active.upstream.connected.wait() for active in self._active.values()]
         with suppress(TimeoutError):
             await asyncio.wait_for(asyncio.gather(*waiting), CONNECT_S)
+        if self._stopping:  # later it is noted as the successor, and may be handed the partition at any moment
+            return False
         await asyncio.to_thread(keep.offer)
         give_up = self._clock.monotonic() + WAIT_S
         while self._clock.monotonic() < give_up:
@@ -212,7 +216,7 @@ class RelayWorker:
 
     # --- holding --------------------------------------------------------------------------------------------
 
-    async def _hold(self, keep: KeepLease, partition: int, stop_at: float) -> str:
+    async def _hold(self, keep: KeepLease, partition: int) -> str:
         """Hold the partition until it is to be left. Returns why.
 
         A task of its own renews the lease, so neither slow stores nor many streams can cost it.
@@ -220,7 +224,7 @@ class RelayWorker:
         renewing = asyncio.create_task(self._renew(keep), name="renew")
         refreshing = asyncio.create_task(self._keep_refreshing(partition), name="refresh")
         try:
-            ended = await self._until_it_ends(keep, partition, stop_at, renewing, refreshing)
+            ended = await self._until_it_ends(keep, partition, renewing, refreshing)
             refreshing.cancel()
             await asyncio.wait([refreshing])
             return await self._leave(keep, partition, ended)
@@ -233,7 +237,6 @@ class RelayWorker:
         self,
         keep: KeepLease,
         partition: int,
-        stop_at: float,
         renewing: asyncio.Task[None],
         refreshing: asyncio.Task[None],
     ) -> str:
@@ -247,12 +250,11 @@ class RelayWorker:
             not_needed = self._not_needed(keep, now)
             if not_needed:
                 return not_needed
-            if not self._asked_successor.is_set() and now >= stop_at - self._handover_s and self._active:
-                self._asked_successor.set()
-                await self._ask_successor(partition)
+            if not self._asked_successor.is_set() and now >= self._stop_at - self._handover_s and self._active:
+                await self._ask_successor(keep, partition)
             if not self._sender.healthy:
                 return "broken"
-            if now >= stop_at:
+            if now >= self._stop_at or (self._stopping and not self._active):
                 return "out of time"
             await asyncio.sleep(_TICK_S)
 
@@ -263,7 +265,7 @@ class RelayWorker:
             return "handed over"
         if self._active:
             self._busy_at = now
-        elif self._refreshed and now - self._busy_at >= EXIT_S:
+        elif self._refreshed and not self._stays and now - self._busy_at >= EXIT_S:
             return "nobody listens"
         return ""
 
@@ -313,11 +315,17 @@ class RelayWorker:
         await asyncio.gather(*(active.upstream.pause() for active in self._active.values()))
         await asyncio.to_thread(self._sender.flush)
 
-    async def _ask_successor(self, partition: int) -> None:
+    async def _ask_successor(self, keep: KeepLease, partition: int) -> None:
+        self._asked_successor.set()
         try:
-            await asyncio.to_thread(lambda: self._relay_workers.start(partition, successor=True))
+            if self._stays:
+                await self._ask_lease(keep.ask_successor)
+            else:
+                await asyncio.to_thread(lambda: self._relay_workers.start(partition, successor=True))
         except Unavailable as error:
             self._observer.fault("no successor", error, partition=partition)
+            if self._stays:
+                self._asked_successor.clear()  # the lease is written again in a moment
 
     # --- streams --------------------------------------------------------------------------------------------
 

@@ -155,7 +155,7 @@ class FullRevalidation:
             return 0
         terminated = [0] * SEGMENTS
         try:
-            self._carry_out(run, deadline, terminated)
+            found = self._carry_out(run, deadline, terminated)
         except (OutOfTime, Unavailable) as reason:
             self._runs.pause(run)
             if isinstance(reason, Unavailable):
@@ -165,14 +165,15 @@ class FullRevalidation:
         except Overtaken:
             self._observer.count("full_revalidations_overtaken")
         else:
-            self._runs.end(run)
+            self._runs.end(run, int(self._clock.now()), found)
             seconds = int(self._clock.now()) - run.began
             self._observer.count("full_revalidations")
             self._observer.time("full_revalidation", seconds * 1000)
             self._observer.info("full revalidation", seconds=seconds, terminated=sum(terminated))
         return sum(terminated)
 
-    def _carry_out(self, run: RevalidationRun, deadline: float, terminated: list[int]) -> None:
+    def _carry_out(self, run: RevalidationRun, deadline: float, terminated: list[int]) -> int:
+        """Returns how many connections there were."""
         # Connections are read before rows. So a row whose connection was not found is an orphan, or newer than that
         # reading; its connection is read once more.
         connections = self._all_connections(deadline)
@@ -189,6 +190,7 @@ class FullRevalidation:
         in_parallel(segment, range(SEGMENTS), SEGMENTS)
         self._sweep_connections(run, connections, deadline)
         self._sweep_slots(connections.keys(), deadline)
+        return len(connections)
 
     # --- subscriptions --------------------------------------------------------------------------------------
 
