@@ -9,19 +9,18 @@ import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_iot as iot
 from aws_cdk import aws_lambda as lambda_
-from aws_cdk import aws_lambda_event_sources as event_sources
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
+from infra.concurrency import visibility_s
 from infra.functions import Function, Layers
 from infra.gateway import END_CONNECTION, Gateway
+from infra.retention import data_of
 from infra.stage import Stage, StageError
 from infra.tables import Tables
 from tidegate import tables as t
-from tidegate.domain.crowds import AUDIENCE_SHARDS
 from tidegate.domain.stream_policy import iot_topics
-from tidegate.domain.time_limits import FUNCTION_S
 
 #: Version of the rule language: the newest.
 SQL_VERSION = "2016-03-23"
@@ -35,8 +34,8 @@ POLICY_LIMIT = 2048
 #: Most messages of a batch. Each has the payload of a device as base64, and a batch that a function is given has six
 #: megabytes at most (quotas of AWS Lambda). IoT Core's largest payload is 128 KB.
 BATCH = 30
-#: Most batches that are handled at the same time. A batch takes as long as its messages to viewers do.
-BATCHES_AT_ONCE = 10
+#: For how long messages of a batch are gathered, seconds.
+BATCH_WINDOW_S = 1
 
 
 class RetriedQueue(Construct):
@@ -48,15 +47,17 @@ class RetriedQueue(Construct):
         construct_id: str,
         *,
         stage: Stage,
-        visibility_s: int,
+        handler: str,
         retention: cdk.Duration,
         receives: int = 4,
+        window_s: int = 0,
     ) -> None:
         """
         Args:
-            visibility_s: after so many seconds a message that failed is delivered again.
+            handler: of `functions/`, that the queue calls.
+            window_s: for how long messages of a batch are gathered, seconds.
             retention: a message that is older goes.
-            receives: how often a message is delivered.
+            receives: how often a message is delivered. One that failed is delivered again after the visibility timeout.
         """
         super().__init__(scope, construct_id)
         self.dead = sqs.Queue(self, "Dead", enforce_ssl=stage.tls, retention_period=cdk.Duration.days(4))
@@ -64,7 +65,7 @@ class RetriedQueue(Construct):
             self,
             "Queue",
             enforce_ssl=stage.tls,
-            visibility_timeout=cdk.Duration.seconds(visibility_s),
+            visibility_timeout=cdk.Duration.seconds(visibility_s(handler, window_s)),
             retention_period=retention,
             dead_letter_queue=sqs.DeadLetterQueue(queue=self.dead, max_receive_count=receives),
         )
@@ -72,7 +73,9 @@ class RetriedQueue(Construct):
 
 def catch_up_queue(scope: Construct, construct_id: str, *, stage: Stage) -> RetriedQueue:
     """The delay queue of catch-ups. One that is minutes late is of no use: its viewer has had newer messages since."""
-    return RetriedQueue(scope, construct_id, stage=stage, visibility_s=90, retention=cdk.Duration.minutes(10))
+    return RetriedQueue(
+        scope, construct_id, stage=stage, handler="mqtt_bridge.catch_up", retention=cdk.Duration.minutes(10)
+    )
 
 
 class Bridge(Construct):
@@ -90,15 +93,16 @@ class Bridge(Construct):
         catch_ups: sqs.Queue,
     ) -> None:
         super().__init__(scope, construct_id)
-        crowds = self.crowds = RetriedQueue(
+        self.crowds = RetriedQueue(
             self,
             "Crowds",
             stage=stage,
-            # Longer than the function may run. A part that failed comes back then, if no newer value has asked for it.
-            visibility_s=FUNCTION_S["mqtt_bridge.crowd"] + 60,
+            # A part that failed comes back by it, if no newer value has asked for it before.
+            handler="mqtt_bridge.crowd",
             # A part sends the newest value, so one that comes late is still of use to viewers of a topic that is quiet.
             retention=cdk.Duration.hours(1),
-        ).queue
+        )
+        crowds = self.crowds.queue
         self.bridge = Function(
             self,
             "Bridge",
@@ -141,15 +145,7 @@ class Bridge(Construct):
             memory_mb=1024,
         )
         self.crowd.allow(["sqs:SendMessage"], [catch_ups.queue_arn, crowds.queue_arn])
-        self.crowd.function.add_event_source(
-            event_sources.SqsEventSource(
-                crowds,
-                batch_size=1,
-                report_batch_item_failures=True,
-                # Two crowds at a time. Others wait, and nobody's handshake lacks a place in the account's concurrency.
-                max_concurrency=2 * AUDIENCE_SHARDS,
-            )
-        )
+        self.crowd.take_from(crowds, batch_size=1)
         self.catch_up = Function(
             self,
             "CatchUp",
@@ -169,51 +165,41 @@ class Bridge(Construct):
             environment={"CATCH_UP_QUEUE_URL": catch_ups.queue_url},
         )
         self.catch_up.allow(["sqs:SendMessage"], [catch_ups.queue_arn])
-        self.catch_up.function.add_event_source(
-            event_sources.SqsEventSource(catch_ups, batch_size=10, report_batch_item_failures=True)
-        )
+        self.catch_up.take_from(catch_ups, batch_size=10)
         for function in (self.bridge, self.catch_up, self.crowd):
             gateway.give_connections(function)
         self.device_messages = self._queue(stage) if stage.settings.mqtt_batched_topics else None
         self._rules(stage)
         self.device_policy = _device_policy(self, iot_topics_of(stage), stage.settings.iot_topic_prefix)
 
-    def _queue(self, stage: Stage) -> sqs.Queue:
+    def _queue(self, stage: Stage) -> RetriedQueue:
         """The queue of device messages that are brought in batches."""
-        queue = RetriedQueue(
+        messages = RetriedQueue(
             self,
             "Messages",
             stage=stage,
-            # Six times as long as the function may run, as AWS recommends.
-            visibility_s=6 * FUNCTION_S["mqtt_bridge.bridge"],
+            handler="mqtt_bridge.bridge",
+            window_s=BATCH_WINDOW_S,
             # A value that is minutes late is of no use to a screen.
             retention=cdk.Duration.minutes(10),
             receives=3,
-        ).queue
-        self.bridge.function.add_event_source(
-            event_sources.SqsEventSource(
-                queue,
-                batch_size=BATCH,
-                max_batching_window=cdk.Duration.seconds(1),
-                report_batch_item_failures=True,
-                max_concurrency=BATCHES_AT_ONCE,
-            )
         )
-        return queue
+        self.bridge.take_from(messages.queue, batch_size=BATCH, window=cdk.Duration.seconds(BATCH_WINDOW_S))
+        return messages
 
     def _rules(self, stage: Stage) -> None:
         errors = logs.LogGroup(
             self,
             "RuleErrors",
             retention=logs.RetentionDays.ONE_MONTH,
-            removal_policy=cdk.RemovalPolicy.DESTROY if stage.disposable else cdk.RemovalPolicy.RETAIN,
+            removal_policy=data_of(stage),
         )
         role = iam.Role(self, "RuleErrorsRole", assumed_by=iam.ServicePrincipal("iot.amazonaws.com"))
         errors.grant(role, "logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents")
         queue_role = None
         if self.device_messages is not None:
             queue_role = iam.Role(self, "RuleQueueRole", assumed_by=iam.ServicePrincipal("iot.amazonaws.com"))
-            self.device_messages.grant(queue_role, "sqs:SendMessage")
+            self.device_messages.queue.grant(queue_role, "sqs:SendMessage")
         for allowed_topic in iot_topics_of(stage):
             batched = allowed_topic in stage.settings.mqtt_batched_topics
             digest = hashlib.sha256(allowed_topic.encode()).hexdigest()[:12]
@@ -239,21 +225,21 @@ class Bridge(Construct):
                 self,
                 f"Invoke{digest}",
                 action="lambda:InvokeFunction",
-                function_name=self.bridge.function.function_arn,
+                function_name=self.bridge.live.function_arn,
                 principal="iot.amazonaws.com",
                 source_arn=rule.attr_arn,
                 source_account=cdk.Stack.of(self).account,
             )
 
     def _to_bridge(self) -> iot.CfnTopicRule.ActionProperty:
-        arn = self.bridge.function.function_arn
+        arn = self.bridge.live.function_arn
         return iot.CfnTopicRule.ActionProperty(lambda_=iot.CfnTopicRule.LambdaActionProperty(function_arn=arn))
 
     def _to_queue(self, role: iam.Role) -> iot.CfnTopicRule.ActionProperty:
         assert self.device_messages is not None
         return iot.CfnTopicRule.ActionProperty(
             sqs=iot.CfnTopicRule.SqsActionProperty(
-                queue_url=self.device_messages.queue_url, role_arn=role.role_arn, use_base64=False
+                queue_url=self.device_messages.queue.queue_url, role_arn=role.role_arn, use_base64=False
             )
         )
 

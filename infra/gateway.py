@@ -14,7 +14,9 @@ from aws_cdk import aws_secretsmanager as secretsmanager
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
+from infra.account import Account
 from infra.functions import Function, Layers
+from infra.retention import KEPT
 from infra.secrets import Secrets
 from infra.stage import Stage
 from infra.tables import Tables
@@ -52,6 +54,7 @@ class Gateway(Construct):
         construct_id: str,
         *,
         stage: Stage,
+        account: Account,
         layers: Layers,
         tables: Tables,
         secrets: Secrets,
@@ -68,6 +71,7 @@ class Gateway(Construct):
             handler="gateway_connect.connect.handler",
             actions={t.LIMITERS: ["UpdateItem"], t.CONNECTIONS: ["PutItem"]},
             secrets={"LIMITER_HASH_SALT_ARN": secrets.limiter_salt, **origin, **remote_api},
+            reserved=stage.connect_concurrency,
         )
         self.disconnect = Function(
             self,
@@ -111,6 +115,7 @@ class Gateway(Construct):
         self.api = apigwv2.WebSocketApi(
             self,
             "Api",
+            api_name=f"tidegate-{stage.name}-realtime",
             route_selection_expression="$request.body.type",
             connect_route_options=self._route("ConnectRoute", self.connect),
             disconnect_route_options=self._route("DisconnectRoute", self.disconnect),
@@ -119,7 +124,7 @@ class Gateway(Construct):
         for route in ("subscribe", "unsubscribe", "ping"):
             self.api.add_route(
                 route,
-                integration=integrations.WebSocketLambdaIntegration(f"{route.title()}Route", self.messages.function),
+                integration=integrations.WebSocketLambdaIntegration(f"{route.title()}Route", self.messages.live),
             )
         self.stage = apigwv2.WebSocketStage(
             self,
@@ -127,10 +132,10 @@ class Gateway(Construct):
             web_socket_api=self.api,
             stage_name=STAGE_NAME,
             auto_deploy=True,
-            throttle=apigwv2.ThrottleSettings(rate_limit=RATE, burst_limit=BURST),
+            throttle=apigwv2.ThrottleSettings(rate_limit=stage.place.part(RATE), burst_limit=stage.place.part(BURST)),
         )
         if not stage.disposable:
-            self._log_access()
+            self._log_access(account)
         for function in (self.messages, self.disconnect):
             self.give_connections(function)
 
@@ -138,7 +143,7 @@ class Gateway(Construct):
         """Let a function send to, look up and close connections, and give it the address for that."""
         stack = cdk.Stack.of(self)
         endpoint = f"https://{self.api.api_id}.execute-api.{stack.region}.{stack.url_suffix}/{STAGE_NAME}"
-        function.function.add_environment("WEBSOCKET_API_ENDPOINT", endpoint)
+        function.tell("WEBSOCKET_API_ENDPOINT", endpoint)
         arns = [
             stack.format_arn(
                 service="execute-api",
@@ -152,14 +157,12 @@ class Gateway(Construct):
     @staticmethod
     def _route(construct_id: str, function: Function) -> apigwv2.WebSocketRouteOptions:
         return apigwv2.WebSocketRouteOptions(
-            integration=integrations.WebSocketLambdaIntegration(construct_id, function.function)
+            integration=integrations.WebSocketLambdaIntegration(construct_id, function.live)
         )
 
-    def _log_access(self) -> None:
+    def _log_access(self, account: Account) -> None:
         """Log who connected and with what result. No message bodies and no headers are logged, so no tokens."""
-        group = logs.LogGroup(
-            self, "AccessLogs", retention=logs.RetentionDays.ONE_MONTH, removal_policy=cdk.RemovalPolicy.RETAIN
-        )
+        group = logs.LogGroup(self, "AccessLogs", retention=logs.RetentionDays.ONE_MONTH, removal_policy=KEPT)
         default = self.stage.node.default_child
         assert isinstance(default, apigwv2.CfnStage)
         fields = {
@@ -173,13 +176,15 @@ class Gateway(Construct):
         default.access_log_settings = apigwv2.CfnStage.AccessLogSettingsProperty(
             destination_arn=group.log_group_arn, format=cdk.Stack.of(self).to_json_string(fields)
         )
-        default.add_resource_dependency(self._logging_role())
+        if not account.others_logging_role:
+            default.add_resource_dependency(self._logging_role())
 
     def _logging_role(self) -> apigw.CfnAccount:
         """The role with which API Gateway writes logs. It is a setting of the whole account and region.
 
         Unlike an HTTP API, a WebSocket API with access logs is refused while this is not set. It stays when the stack
-        is deleted, because other APIs of the region may rely on it by then.
+        is deleted, because other APIs of the region may rely on it by then. Where another stage or team has set one,
+        that one is used, and this is not called.
         """
         role = iam.Role(
             self,
@@ -187,7 +192,7 @@ class Gateway(Construct):
             assumed_by=iam.ServicePrincipal("apigateway.amazonaws.com"),
             managed_policies=[iam.ManagedPolicy.from_aws_managed_policy_name(LOGGING_POLICY)],
         )
-        role.apply_removal_policy(cdk.RemovalPolicy.RETAIN)
+        role.apply_removal_policy(KEPT)
         account = apigw.CfnAccount(self, "LoggingAccount", cloud_watch_role_arn=role.role_arn)
-        account.apply_removal_policy(cdk.RemovalPolicy.RETAIN)
+        account.apply_removal_policy(KEPT)
         return account

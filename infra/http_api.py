@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import aws_cdk as cdk
 from aws_cdk import aws_apigatewayv2 as apigwv2
 from aws_cdk import aws_apigatewayv2_integrations as integrations
 from aws_cdk import aws_logs as logs
+from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from infra.functions import Function, Layers
+from infra.retention import KEPT
 from infra.secrets import Secrets
 from infra.stage import Stage
 from infra.tables import Tables
@@ -49,7 +53,9 @@ class HttpApi(Construct):
                 t.USERS: _READ_WRITE,
                 t.AUDIT: ["PutItem", "UpdateItem", "Query", "BatchGetItem"],
                 t.REVOCATIONS: ["GetItem", "Query", "PutItem", "UpdateItem"],
-                t.SUBSCRIPTIONS: ["GetItem"],
+                t.SUBSCRIPTIONS: ["GetItem", "Query"],
+                t.STREAMS: ["UpdateItem"],
+                t.LAST_VALUES: ["Query"],
                 t.HISTORY: ["Query"],
                 t.LIMITERS: ["GetItem", "UpdateItem", "DeleteItem"],
             },
@@ -63,11 +69,12 @@ class HttpApi(Construct):
             environment={"CREDENTIAL_KEY_ID": secrets.credential_key.key_arn},
             memory_mb=1024,
             api=True,
+            upstreams=True,
         )
         self.function.allow(["kms:GenerateDataKey"], [secrets.credential_key.key_arn])
         self.function.allow(["kms:Decrypt"], list(secrets.credential_key_arns().values()))
-        integration = integrations.HttpLambdaIntegration("Integration", self.function.function)
-        self.api = apigwv2.HttpApi(self, "HttpApi", create_default_stage=False)
+        integration = integrations.HttpLambdaIntegration("Integration", self.function.live)
+        self.api = apigwv2.HttpApi(self, "HttpApi", api_name=f"tidegate-{stage.name}-http", create_default_stage=False)
         for path in ("/api/{proxy+}", "/internal/{proxy+}"):
             self.api.add_routes(path=path, methods=[apigwv2.HttpMethod.ANY], integration=integration)
         self.stage = apigwv2.HttpStage(
@@ -76,15 +83,31 @@ class HttpApi(Construct):
             http_api=self.api,
             stage_name="$default",
             auto_deploy=True,
-            throttle=apigwv2.ThrottleSettings(rate_limit=RATE, burst_limit=BURST),
+            throttle=apigwv2.ThrottleSettings(rate_limit=stage.place.part(RATE), burst_limit=stage.place.part(BURST)),
         )
         if not stage.disposable:
             self._log_access()
 
-    def _log_access(self) -> None:
-        group = logs.LogGroup(
-            self, "AccessLogs", retention=logs.RetentionDays.ONE_MONTH, removal_policy=cdk.RemovalPolicy.RETAIN
+    def allow_operations(self, tables: Tables, queues: Mapping[str, sqs.Queue], dead: Mapping[str, sqs.Queue]) -> None:
+        """Let the API tell operators what is connected, and try again what failed.
+
+        Of the streams it reads the relay's, and the leases. It may send to `queues`: tasks, and what it takes out of
+        the dead-letter queues, `dead`. Both are by the variable that is to hold the URL.
+        """
+        function = self.function
+        function.allow(
+            ["dynamodb:GetItem", "dynamodb:Query"],
+            [tables.of(t.STREAMS).table_arn],
+            {"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": [t.RELAY_STREAMS, t.RELAY_LEASES]}},
         )
+        for variable, queue in {**queues, **dead}.items():
+            function.function.add_environment(variable, queue.queue_url)
+        function.allow(["sqs:SendMessage"], [queue.queue_arn for queue in queues.values()])
+        function.allow(["sqs:GetQueueAttributes"], [queue.queue_arn for queue in {**queues, **dead}.values()])
+        function.allow(["sqs:ReceiveMessage", "sqs:DeleteMessage"], [queue.queue_arn for queue in dead.values()])
+
+    def _log_access(self) -> None:
+        group = logs.LogGroup(self, "AccessLogs", retention=logs.RetentionDays.ONE_MONTH, removal_policy=KEPT)
         default = self.stage.node.default_child
         assert isinstance(default, apigwv2.CfnStage)
         # The route is logged, never the path: some paths hold a share token.

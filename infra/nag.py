@@ -6,6 +6,8 @@ import aws_cdk as cdk
 from cdk_nag import AwsSolutionsChecks
 
 from infra.gateway import LOGGING_POLICY, STAGE_NAME
+from infra.relay import VPC_POLICY
+from infra.rollout import DEPLOY_POLICY
 from infra.stack import TidegateStack
 
 _REASONS = {
@@ -26,6 +28,8 @@ _REASONS = {
 
 
 _LOGGING = f"AwsSolutions::AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/{LOGGING_POLICY}]"
+_VPC = f"AwsSolutions::AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/{VPC_POLICY}]"
+_DEPLOYS = f"AwsSolutions::AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/{DEPLOY_POLICY}]"
 _CONNECTIONS = "Connection ids are not known before; the grant names the API, its stage and one method."
 
 
@@ -38,7 +42,12 @@ def check(app: cdk.App, stack: TidegateStack) -> None:
             cdk.Acknowledgment(id="AwsSolutions-SQS4", reason="The emulator is reached over plain HTTP on loopback.")
             for _ in range(0 if stack.stage_settings.tls else 1)
         ),
+        cdk.Acknowledgment(id=_DEPLOYS, reason="AWS keeps what CodeDeploy needs in this policy, and says to use it."),
         cdk.Acknowledgment(id=_LOGGING, reason="API Gateway accepts no narrower role for its account's logs."),
+        *(
+            cdk.Acknowledgment(id=_VPC, reason="Network interfaces have no names before they are made.")
+            for _ in range(0 if stack.stage_settings.place.relay_vpc is None else 1)
+        ),
         *(cdk.Acknowledgment(id=finding, reason=_CONNECTIONS) for finding in _connection_grants(stack)),
     )
 

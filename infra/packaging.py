@@ -49,6 +49,18 @@ def function_code(name: str) -> lambda_.Code:
     )
 
 
+def code_hash(name: str, stage: Stage, *folders: str) -> str:
+    """12 hex characters for all the code that a function runs: its own, the shared one, and its dependencies.
+
+    Args:
+        folders: of its dependency layers.
+    """
+    own = [ROOT / "functions/__init__.py", *(ROOT / "functions" / name).rglob("*.py")]
+    shared = (ROOT / "layers/tidegate/python").rglob("*.py")
+    pinned = [ROOT / "layers" / folder / "requirements.txt" for folder in folders]
+    return _hash_of(stage, *sorted([*own, *shared]), *pinned)[:12]
+
+
 def shared_layer(scope: Construct, stage: Stage) -> lambda_.LayerVersion:
     """The package `tidegate`, with bytecode."""
     source = ROOT / "layers/tidegate/python"

@@ -7,21 +7,22 @@ from typing import Any
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
-from aws_cdk import aws_lambda_event_sources as event_sources
 from aws_cdk import aws_scheduler as scheduler
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
+from infra.concurrency import visibility_s
 from infra.functions import Function, Layers
 from infra.gateway import END_CONNECTION, Gateway, remote_api_secrets
 from infra.secrets import Secrets
 from infra.stage import Stage
 from infra.tables import Tables
 from tidegate import tables as t
-from tidegate.domain.time_limits import FUNCTION_S
 
-#: How long SQS keeps a task from others while a function works at it, seconds. It is longer than the function may run.
-_VISIBILITY_S = max(FUNCTION_S["revalidate.worker"], FUNCTION_S["revalidate.profiles"]) + 30
+#: How often a message is received before it is dead. A task that fails counts its own tries and is dead after five. So
+#: this counts only what never got an answer: invocations that were throttled for a whole visibility timeout, and those
+#: that died. Two hours of it.
+RECEIVES = 20
 
 
 class Revalidation(Construct):
@@ -45,8 +46,8 @@ class Revalidation(Construct):
             self,
             "Queue",
             enforce_ssl=stage.tls,
-            visibility_timeout=cdk.Duration.seconds(_VISIBILITY_S),
-            dead_letter_queue=sqs.DeadLetterQueue(queue=self.dead, max_receive_count=5),
+            visibility_timeout=cdk.Duration.seconds(visibility_s("revalidate.worker")),
+            dead_letter_queue=sqs.DeadLetterQueue(queue=self.dead, max_receive_count=RECEIVES),
         )
         remote_api = remote_api_secrets(stage, secrets)
         queue_url = {"REVALIDATION_QUEUE_URL": self.queue.queue_url}
@@ -72,24 +73,22 @@ class Revalidation(Construct):
                 ],
                 t.CONNECTIONS: ["GetItem", "Scan", "UpdateItem", "DeleteItem"],
                 t.LIMITERS: ["Scan", "UpdateItem"],
-                t.STREAMS: ["GetItem"],
+                t.STREAMS: ["GetItem", "Query"],
                 t.REVOCATIONS: ["GetItem", "Query", "UpdateItem"],
             },
             secrets=remote_api,
-            environment=queue_url,
+            environment={**queue_url, "REVALIDATION_DEAD_QUEUE_URL": self.dead.queue_url},
             memory_mb=1024,
         )
         gateway.give_connections(self.worker)
         # One task for each invocation, so that the terminations of one dashboard do not wait for another's.
-        self.worker.function.add_event_source(
-            event_sources.SqsEventSource(self.queue, batch_size=1, report_batch_item_failures=True)
-        )
+        self.worker.take_from(self.queue, batch_size=1)
         self.profiles_queue = sqs.Queue(
             self,
             "ProfilesQueue",
             enforce_ssl=stage.tls,
-            visibility_timeout=cdk.Duration.seconds(_VISIBILITY_S),
-            dead_letter_queue=sqs.DeadLetterQueue(queue=self.dead, max_receive_count=5),
+            visibility_timeout=cdk.Duration.seconds(visibility_s("revalidate.profiles")),
+            dead_letter_queue=sqs.DeadLetterQueue(queue=self.dead, max_receive_count=RECEIVES),
         )
         self.profiles = Function(
             self,
@@ -112,15 +111,7 @@ class Revalidation(Construct):
             },
             secrets={},
         )
-        self.profiles.function.add_event_source(
-            event_sources.SqsEventSource(
-                # More runs at once would only make each other's conditions fail. Two is the least SQS allows.
-                self.profiles_queue,
-                batch_size=10,
-                max_concurrency=2,
-                report_batch_item_failures=True,
-            )
-        )
+        self.profiles.take_from(self.profiles_queue, batch_size=10)
         self.stream = Function(
             self,
             "Stream",
@@ -141,6 +132,8 @@ class Revalidation(Construct):
         )
         for function in (self.worker, self.stream, self.schedule):
             function.allow(["sqs:SendMessage"], [self.queue.queue_arn])
+        # What failed again and again. The queue itself moves only what got no answer.
+        self.worker.allow(["sqs:SendMessage"], [self.dead.queue_arn])
         self.give_profiles_queue(self.schedule)
         self._push(tables)
         if not remote_api:  # whose documents are not here
@@ -182,10 +175,12 @@ class Revalidation(Construct):
         lambda_.EventSourceMapping(
             self,
             construct_id,
-            target=self.stream.function,
+            target=self.stream.live,
             event_source_arn=stream_arn,
             starting_position=lambda_.StartingPosition.TRIM_HORIZON,
             batch_size=100,
+            # One invocation for each shard of the stream: it only queues, and order within a shard is kept.
+            parallelization_factor=1,
             report_batch_item_failures=True,
             filters=[lambda_.FilterCriteria.filter(pattern)],
             **patience,
@@ -194,7 +189,7 @@ class Revalidation(Construct):
     def _poll(self) -> None:
         role = iam.Role(self, "ScheduleRole", assumed_by=iam.ServicePrincipal("scheduler.amazonaws.com"))
         role.add_to_policy(
-            iam.PolicyStatement(actions=["lambda:InvokeFunction"], resources=[self.schedule.function.function_arn])
+            iam.PolicyStatement(actions=["lambda:InvokeFunction"], resources=[self.schedule.live.function_arn])
         )
         scheduler.CfnSchedule(
             self,
@@ -202,7 +197,7 @@ class Revalidation(Construct):
             schedule_expression="rate(1 minutes)",
             flexible_time_window=scheduler.CfnSchedule.FlexibleTimeWindowProperty(mode="OFF"),
             target=scheduler.CfnSchedule.TargetProperty(
-                arn=self.schedule.function.function_arn,
+                arn=self.schedule.live.function_arn,
                 role_arn=role.role_arn,
                 retry_policy=scheduler.CfnSchedule.RetryPolicyProperty(
                     maximum_retry_attempts=0, maximum_event_age_in_seconds=60

@@ -9,6 +9,7 @@ from aws_cdk import aws_kms as kms
 from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
+from infra.retention import data_of
 from infra.stage import Stage
 from tidegate.settings import Settings
 
@@ -31,7 +32,7 @@ class Secrets(Construct):
 
     def __init__(self, scope: Construct, construct_id: str, *, stage: Stage) -> None:
         super().__init__(scope, construct_id)
-        removal = cdk.RemovalPolicy.DESTROY if stage.disposable else cdk.RemovalPolicy.RETAIN
+        removal = data_of(stage)
         self.jwt = self._secret("Jwt", "Signs login tokens", removal)
         self.jwt_gateway = self._secret("JwtGateway", "Signs datasource session tokens", removal)
         self.service_token = self._secret("ServiceToken", "Bearer token of the internal API", removal)

@@ -4,19 +4,33 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from infra.concurrency import KEPT_UNRESERVED, USUAL_PLACES
 from infra.stage_file import StageError as StageError
 from infra.stage_file import read, variables
+from infra.stage_place import KEYS as _PLACE_KEYS
+from infra.stage_place import Place, place_of
 from tidegate.domain.stage_rules import EXCEPTIONS, HOPS, HOPS_OF, is_production_stage, proxies_of
 from tidegate.settings import STAGE_VARIABLES, Settings, SettingsError, documented, load
 
 STAGES = Path(__file__).parent / "stages"
-_KINDS = {bool: "true or false", str: "a text", dict: "an object", list: "a list"}
+_KINDS = {bool: "true or false", str: "a text", dict: "an object", list: "a list", int: "a whole number"}
 _KEYS = {"edge": bool, "disposable": bool, "architecture": str, "settings": dict}
-_OPTIONAL = {"hops_confirmed": bool, "exceptions": dict, "credential_keys": list}
+_OPTIONAL = {
+    "hops_confirmed": bool,
+    "exceptions": dict,
+    "credential_keys": list,
+    "alarm_topic_arn": str,
+    **_PLACE_KEYS,
+    "lambda_concurrency": int,
+    "connect_concurrency": int,
+}
+#: Requests a second to viewers where the file says nothing: the half of what an account has.
+_SENDS = Settings().max_sends_per_second
+_TOPIC = re.compile(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +45,10 @@ class Stage:
         variables: environment variables of the settings: those given, those derived, and what the stage confirms.
         settings: the same settings, checked.
         credential_keys: numbers of the keys that decrypt credentials. The last one encrypts.
+        alarm_topic_arn: the SNS topic that is told when an alarm goes off, and when it is over; None for nobody.
+        place: account, region, domain, tags and what else belongs to the stage alone.
+        lambda_concurrency: how many functions the account may run at the same time.
+        connect_concurrency: how many of these places are kept for handshakes; None for none.
     """
 
     name: str
@@ -40,10 +58,19 @@ class Stage:
     variables: Mapping[str, str]
     settings: Settings
     credential_keys: tuple[int, ...] = (1,)
+    alarm_topic_arn: str | None = None
+    place: Place = field(default_factory=Place)
+    lambda_concurrency: int = USUAL_PLACES
+    connect_concurrency: int | None = None
 
     @property
     def tls(self) -> bool:
         """Whether AWS is reached over TLS. The emulator of the local stack is not."""
+        return self.architecture != "host"
+
+    @property
+    def versions(self) -> bool:
+        """Whether functions are called by an alias, whose traffic is shifted. The emulator has nothing to shift it."""
         return self.architecture != "host"
 
 
@@ -73,20 +100,35 @@ def load_stage(name: str, overrides: Mapping[str, object] | None = None) -> Stag
         raise StageError(f"{place}: unknown settings {sorted(unknown)}; docs/reference/settings.md lists all")
     if own := given.keys() & STAGE_VARIABLES:
         raise StageError(f"{place}: {', '.join(sorted(own))}: allowed: not under `settings`; the CDK app sets it")
-    together = _derived(name, raw) | given | _stated(raw, place)
+    place_found = place_of(raw, place)
+    together = _derived(name, raw, place_found) | given | _stated(raw, place)
     try:
         settings = load(together)
     except SettingsError as error:
         raise StageError(f"{place}: {error}") from error
     keys = _credential_keys(raw, place)
-    return Stage(name, raw["edge"], raw["disposable"], raw["architecture"], together, settings, keys)
+    topic = _alarm_topic(raw, place)
+    places, kept = _concurrency(raw, place)
+    return Stage(
+        name,
+        raw["edge"],
+        raw["disposable"],
+        raw["architecture"],
+        together,
+        settings,
+        keys,
+        topic,
+        place_found,
+        places,
+        kept,
+    )
 
 
 def _check_keys(raw: Mapping[str, Any], place: str) -> None:
     for key, kind in {**_KEYS, **_OPTIONAL}.items():
         if key in _OPTIONAL and key not in raw:
             continue
-        if not isinstance(raw.get(key), kind):
+        if not isinstance(raw.get(key), kind) or (kind is int and isinstance(raw[key], bool)):
             raise StageError(f"{place}: {key!r} must be {_KINDS[kind]}")
     if unknown := raw.keys() - _KEYS.keys() - _OPTIONAL.keys():
         raise StageError(f"{place}: unknown keys {sorted(unknown)}; allowed: {sorted([*_KEYS, *_OPTIONAL])}")
@@ -108,11 +150,40 @@ def _credential_keys(raw: Mapping[str, Any], place: str) -> tuple[int, ...]:
     return tuple(keys)
 
 
-def _derived(stage: str, raw: Mapping[str, Any]) -> dict[str, str]:
+def _alarm_topic(raw: Mapping[str, Any], place: str) -> str | None:
+    topic: str | None = raw.get("alarm_topic_arn")
+    if topic is not None and not _TOPIC.fullmatch(topic):
+        raise StageError(
+            f"{place}: 'alarm_topic_arn' is {topic[:60]!r}; allowed: the ARN of an SNS topic, "
+            "arn:aws:sns:<region>:<account>:<name>"
+        )
+    return topic
+
+
+def _concurrency(raw: Mapping[str, Any], place: str) -> tuple[int, int | None]:
+    places: int = raw.get("lambda_concurrency", USUAL_PLACES)
+    kept: int | None = raw.get("connect_concurrency")
+    if not 10 <= places <= 1_000_000:
+        raise StageError(
+            f"{place}: 'lambda_concurrency' is {places}; allowed: 10 to 1000000, what the account's quota "
+            "`Concurrent executions` says"
+        )
+    if kept is not None and not 1 <= kept <= places - KEPT_UNRESERVED:
+        most = places - KEPT_UNRESERVED
+        allowed = f"1 to {most}" if most >= 1 else "none at all"
+        raise StageError(
+            f"{place}: 'connect_concurrency' is {kept}; allowed: {allowed}, because AWS keeps {KEPT_UNRESERVED} of the "
+            f"{places} places of 'lambda_concurrency' free of reservations"
+        )
+    return places, kept
+
+
+def _derived(stage: str, raw: Mapping[str, Any], place: Place) -> dict[str, str]:
     """Settings that follow from the stage's name and its file, where the file does not give them."""
     hops = HOPS_OF[proxies_of(edge=raw["edge"], local=raw["architecture"] == "host")]
     # Topics of a stage begin with its name, so that stages in one account and region share nothing.
-    return {"REALTIME_IOT_TOPIC_PREFIX": stage} | {name: str(hops) for name in HOPS}
+    sends = {"REALTIME_MAX_SENDS_PER_SECOND": str(place.part(_SENDS))} if "quota_share" in raw else {}
+    return {"REALTIME_IOT_TOPIC_PREFIX": stage} | {name: str(hops) for name in HOPS} | sends
 
 
 def _stated(raw: Mapping[str, Any], place: str) -> dict[str, str]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import aws_cdk as cdk
 from aws_cdk import aws_dynamodb as dynamodb
 from constructs import Construct
 
+from infra.retention import data_of
 from infra.stage import Stage
 from tidegate.tables import ALL_TABLES, TTL_ATTRIBUTE, Index, Key, Table
 
@@ -39,8 +39,9 @@ class Tables(Construct):
             ),
             time_to_live_attribute=TTL_ATTRIBUTE if table.ttl else None,
             stream=dynamodb.StreamViewType[table.stream] if table.stream else None,
-            removal_policy=cdk.RemovalPolicy.DESTROY if stage.disposable else cdk.RemovalPolicy.RETAIN,
-            deletion_protection=not stage.disposable,
+            # Deletion protection is not here: a first creation that fails could not be rolled back. `make deploy`
+            # switches it on when everything is there.
+            removal_policy=data_of(stage),
         )
         for index in table.indexes:
             _add(made, index)

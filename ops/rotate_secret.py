@@ -8,21 +8,20 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, cast
+from typing import Any
 
-import boto3
 import botocore.exceptions
 
-from infra.stage import StageError, names
-from local_stack import deployment
-from local_stack.config import StackError, read_config
+from infra.stage import StageError, load_stage, names
 from local_stack.show import table
-from ops import credential_key
+from ops import credential_key, local_stage, preflight
 from ops.credential_key import CredentialKey
 from ops.deploy import DeployError, stage_environment
+from ops.deploy_errors import LOCAL
 from ops.edge_header import EdgeHeader
 from ops.rotation import Event, Rotation, RotationRefused
 from ops.secret_versions import SecretVersions
+from ops.stack_outputs import output
 from tidegate.domain.credential_keys import next_for
 from tidegate.domain.rotation import Done, Refused, State, Step, Version, Wait, waits
 from tidegate.domain.secret_names import SECRETS
@@ -56,14 +55,14 @@ class Deployed:
 
     def names(self) -> list[str]:
         """The secrets that the stage has, without the credential key."""
-        return [name for variable, name in SECRETS.items() if _output(variable) in self.outputs]
+        return [name for variable, name in SECRETS.items() if output(variable) in self.outputs]
 
     def credential_key(self) -> CredentialKey | None:
         """The key that encrypts credentials. Raises `DeployError` and `StageError`."""
         keys = credential_key.declared(self.outputs)
         if keys is None:
             return None
-        table_name = {PROFILES.variable: self.outputs[_output(PROFILES.variable)]}
+        table_name = {PROFILES.variable: self.outputs[output(PROFILES.variable)]}
         return credential_key.of_stage(keys, {**self.environment(), **table_name}, self.name)
 
     def rotation(self, name: str, new_value: str | None = None) -> Rotation:
@@ -73,7 +72,7 @@ class Deployed:
             raise RotationError(f"NAME={name!r} is no secret of this stage; it has: {', '.join(has)}.")
         variable = next(variable for variable, each in SECRETS.items() if each == name)
         use = json.loads(self.outputs["SecretWaits"])
-        versions = SecretVersions(self.client("secretsmanager"), self.outputs[_output(variable)], new_value=new_value)
+        versions = SecretVersions(self.client("secretsmanager"), self.outputs[output(variable)], new_value=new_value)
         edge = (
             EdgeHeader(self.client("cloudfront"), self.outputs["DistributionId"])
             if name == "origin" and "DistributionId" in self.outputs
@@ -108,7 +107,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0 if finished else UNFINISHED
     except RotationRefused as refused:
         print(f"refused: {refused}", file=sys.stderr)
-    except (RotationError, DeployError, StageError, StackError) as error:
+    except (RotationError, DeployError, StageError) as error:
         print(f"error: {error}", file=sys.stderr)
     except TidegateError as error:
         print(f"error: {error.message}; run the command again to go on", file=sys.stderr)
@@ -121,16 +120,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def deployed(stage: str) -> Deployed:
-    """A deployed stage. Raises `RotationError`."""
+    """A deployed stage. Raises `RotationError`, and `DeployError` when the local stack does not run."""
     if stage not in names():
         raise RotationError(f"STAGE={stage!r} does not exist; use STAGE=<one of: {', '.join(names())}>.")
-    if stage == "local":
-        config = read_config()
-        found = described(lambda service: deployment.client(config, service), deployment.STACK)
-        local = {**config.aws_environment(), "TIDEGATE_ENV": "development"}
-        return replace(found, environment=lambda: local, name=stage)
-    session = boto3.session.Session()
-    found = described(lambda service: cast(Any, session.client)(service), f"Tidegate-{stage}")
+    if stage == LOCAL:
+        local = local_stage.running()
+        return Deployed(local.client, local.outputs, local.environment, stage)
+    found = described(preflight.clients(load_stage(stage)), f"Tidegate-{stage}")
     return replace(found, environment=lambda: stage_environment(stage), name=stage)
 
 
@@ -141,10 +137,6 @@ def described(client: Callable[[str], Any], stack: str) -> Deployed:
     except (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError) as error:
         raise RotationError(f"{stack} cannot be read here ({error}); is it deployed?") from error
     return Deployed(client, {output["OutputKey"]: output["OutputValue"] for output in found["Outputs"]})
-
-
-def _output(variable: str) -> str:
-    return variable.title().replace("_", "")
 
 
 def _given_value() -> str:
