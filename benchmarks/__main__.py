@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from benchmarks import cold, crowd, push, relay, revocation, sender, session
+from benchmarks import board, cold, crowd, history, push, quota, relay, revocation, sender, session
 from benchmarks.figures import Result, Table, circumstances
 from local_stack.config import Config, StackError, on_free_ports
 
@@ -44,7 +44,10 @@ PARTS: dict[
     | Part[revocation.Size]
     | Part[push.Size]
     | Part[session.Size]
-    | Part[crowd.Size],
+    | Part[crowd.Size]
+    | Part[quota.Size]
+    | Part[history.Size]
+    | Part[board.Size],
 ] = {
     "cold": Part(cold.run, cold.FULL, cold.SMALL),
     "sender": Part(sender.run, sender.FULL, sender.SMALL),
@@ -53,6 +56,9 @@ PARTS: dict[
     "push": Part(push.run, push.FULL, push.SMALL),
     "session": Part(session.run, session.FULL, session.SMALL),
     "crowd": Part(crowd.run, crowd.FULL, crowd.SMALL),
+    "history": Part(history.run, history.FULL, history.SMALL),
+    "quota": Part(quota.run, quota.FULL, quota.SMALL),
+    "board": Part(board.run, board.FULL, board.SMALL),
 }
 RESULTS = Path(__file__).parent / "results"
 

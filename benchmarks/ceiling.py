@@ -5,12 +5,14 @@ Both programs come from the system, where it has them: they are no part of the c
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from local_stack.config import StackError, free_ports
@@ -45,9 +47,20 @@ wrk.headers["authorization"] = string.rep("a", 220)
 """
 
 
-def missing() -> list[str]:
-    """Programs that are not on this machine."""
-    return [name for name in ("nginx", "wrk") if shutil.which(name) is None]
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """CPU of a client for each post, microseconds, and posts a second of wall time."""
+
+    cpu_us: float
+    per_second: float
+
+
+def missing() -> str:
+    """Which programs are not on this machine, and where to get them. Empty when both are."""
+    names = [name for name in ("nginx", "wrk") if shutil.which(name) is None]
+    if not names:
+        return ""
+    return f"Not installed: {', '.join(names)}. On Debian and Ubuntu they are in the packages nginx-light and wrk."
 
 
 @contextmanager
@@ -67,8 +80,12 @@ def nginx() -> Iterator[str]:
             process.wait()
 
 
-def wrk(url: str, *, body: int, token: int, seconds: int) -> float:
-    """Posts a second of one wrk thread over `CONNECTIONS` connections. `body` and `token` are sizes in bytes."""
+def wrk(url: str, *, body: int, token: int, seconds: int) -> Cost:
+    """What posts cost one wrk thread over `CONNECTIONS` connections. `body` and `token` are sizes in bytes.
+
+    CPU is that of the whole program, its start included.
+    """
+    before = _cpu_of_children_s()
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(_POST.format(body=body, token=token))
         script.flush()
@@ -76,6 +93,13 @@ def wrk(url: str, *, body: int, token: int, seconds: int) -> float:
         target = f"{url}/live/@connections/abcdefghijklmno"
         told = subprocess.run([*command, target], capture_output=True, text=True, check=True).stdout
     assert "Non-2xx" not in told, told
-    found = re.search(r"Requests/sec:\s+([\d.]+)", told)
-    assert found, told
-    return float(found[1])
+    posts = re.search(r"(\d+) requests in", told)
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", told)
+    assert posts and rate, told
+    return Cost((_cpu_of_children_s() - before) / int(posts[1]) * 1e6, float(rate[1]))
+
+
+def _cpu_of_children_s() -> float:
+    """CPU seconds of processes of this one that have ended."""
+    used = os.times()
+    return used.children_user + used.children_system

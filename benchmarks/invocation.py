@@ -1,7 +1,7 @@
 """One invocation of the bridge, or of the sender of a part of a crowd, in this process, and what it takes.
 
-Reads the job from standard input and prints a `Cost`, both as JSON. It is a module of its own, so that such a process
-imports little more than a function does. Only Linux tells the peak of memory.
+Reads the job from standard input and prints its metrics and then a `Cost`, all as JSON. It is a module of its own, so
+that such a process imports little more than a function does. Only Linux tells the peak of memory.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 from benchmarks.meter import metered
 from functions.mqtt_bridge.wiring import bridge_services, crowd_services
 from tidegate.adapters.aws.crowd_queue import read_part
+from tidegate.adapters.json_observer import JsonObserver
 from tidegate.domain import crowds
 from tidegate.usecases.delivery.bridge import DeviceMessage
 
@@ -59,14 +60,14 @@ class Cost:
         )
 
 
-def _work(job: Mapping[str, Any]) -> Callable[[], object]:
-    """What the invocation does, with its services built."""
+def _work(job: Mapping[str, Any]) -> tuple[Callable[[], object], JsonObserver]:
+    """What the invocation does, with its services built, and what counts it."""
     if "part" in job:
-        send_part, part = crowd_services(job["env"]).send_part, read_part(job["part"])
-        return lambda: send_part(part)
-    bridge = bridge_services(job["env"]).bridge
+        crowd, part = crowd_services(job["env"]), read_part(job["part"])
+        return lambda: crowd.send_part(part), crowd.observer
+    services = bridge_services(job["env"])
     message = DeviceMessage(ALLOWED, job["topic"], _PAYLOAD, int(time.time() * 1000), f"message-{job['number']}")
-    return lambda: bridge(message)
+    return lambda: services.bridge(message), services.observer
 
 
 def _measured(work: Callable[[], object]) -> Cost:
@@ -85,9 +86,14 @@ def _memory_kib(name: str) -> int:
 
 def _invocation(job: Mapping[str, Any]) -> Cost:
     crowds.CROWD = job["crowd"]
-    work = _work(job)
-    if not job["counted"]:
-        return _measured(work)
+    work, observer = _work(job)
+    try:
+        return _counted(work) if job["counted"] else _measured(work)
+    finally:
+        observer.flush()
+
+
+def _counted(work: Callable[[], object]) -> Cost:
     with metered() as meter:
         work()
         asked = meter.taken()

@@ -67,8 +67,8 @@ class Meter:
 
 
 @contextmanager
-def metered() -> Iterator[Meter]:
-    """Count while the block runs."""
+def metered(table: str | None = None) -> Iterator[Meter]:
+    """Count while the block runs. With `table`, the name of one, only what is asked of it."""
     meter, call = Meter(), JsonClient.call
 
     def counted(client: JsonClient, operation: str, payload: Mapping[str, Any], **options: Any) -> dict[str, Any]:
@@ -76,7 +76,8 @@ def metered() -> Iterator[Meter]:
         try:
             answer = call(client, operation, payload, **options)
         finally:  # a write whose condition fails is billed too
-            meter._note(cost(operation, payload, answer))
+            if table is None or _names(payload, table):
+                meter._note(cost(operation, payload, answer))
         return answer
 
     JsonClient.call = counted  # type: ignore[method-assign, assignment] # nothing but counted
@@ -84,6 +85,11 @@ def metered() -> Iterator[Meter]:
         yield meter
     finally:
         JsonClient.call = call  # type: ignore[method-assign]
+
+
+def _names(payload: Mapping[str, Any], table: str) -> bool:
+    """Whether a call is for a table. A transaction is for no single one."""
+    return payload.get("TableName") == table or table in payload.get("RequestItems", {})
 
 
 def cost(operation: str, payload: Mapping[str, Any], answer: Mapping[str, Any]) -> Asked:

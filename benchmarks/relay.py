@@ -167,14 +167,18 @@ class Fixtures:
 
 
 class Relayed:
-    """Fresh tables with streams and their viewers, and a relay over them."""
+    """Fresh tables with streams and their viewers, and a relay over them.
+
+    Attributes:
+        tables: those tables. The relay is started with their `env`.
+    """
 
     def __init__(self, fixtures: Fixtures, platform_url: str, name: str, settings: Mapping[str, str]) -> None:
         self._fixtures = fixtures
         self._name = name
         self._platform_url = platform_url
         reachable = {"EGRESS_ALLOWED_PORTS": fixtures.ports, "EGRESS_ALLOW_PRIVATE_DESTINATIONS": "true"}
-        self._tables = Tables(fixtures.config, platform_url, name, {**reachable, **settings})
+        self.tables = Tables(fixtures.config, platform_url, name, {**reachable, **settings})
         self._streams = 0
         self._pid = 0
 
@@ -182,7 +186,7 @@ class Relayed:
 
     def watch(self, datasources: Sequence[Mapping[str, object]], viewers_each: int = 1) -> None:
         """Register streams, one for each datasource (`type` and `settings`), and put their viewers."""
-        container = self._tables.container
+        container = self.tables.container
         broker = container.profiles.broker(_BROKER)
         viewers: list[tuple[SubscriptionKey, str, str]] = []
         streams: list[Stream] = []
@@ -201,16 +205,16 @@ class Relayed:
                     viewers.append((key, intent_hash(intent), stream.stream_key))
             hashes = {datasource_id: intent_hash(intent) for datasource_id, intent in intents.items()}
             access = DashboardAccess(dashboard, 0, Visibility.LINK, "owner", intents=hashes)
-            container.db.transact(put_dashboard(self._tables.env[ACCESS.variable], access, intents))
+            container.db.transact(put_dashboard(self.tables.env[ACCESS.variable], access, intents))
         # Viewers first: a relay that runs already would else notify nobody that it is connected.
-        for_all(f"{self._name}: viewers", lambda row: self._tables.viewer(*row), viewers, len(viewers))
+        for_all(f"{self._name}: viewers", lambda row: self.tables.viewer(*row), viewers, len(viewers))
         for_all(f"{self._name}: streams registered", container.streams.touch, streams, len(streams))
 
     def add_broker(self) -> None:
         """Write the profile of the fake MQTT broker."""
         url = self._fixtures.addresses["mqtt_url"]
         profile = BrokerProfile(_BROKER, "bench", Transport.EXTERNAL, broker_url=url, allow_public_use=True)
-        self._tables.container.profiles.write_broker(None, profile)
+        self.tables.container.profiles.write_broker(None, profile)
 
     # --- the relay --------------------------------------------------------------------------------------------
 
@@ -219,7 +223,7 @@ class Relayed:
         """Run it. Raises `StackError` when its log has a fault."""
         processes = Processes(self._fixtures.config)
         name = f"relay-{self._name}"
-        process = processes.start(name, [sys.executable, "-m", "functions.relay"], self._tables.env, ROOT)
+        process = processes.start(name, [sys.executable, "-m", "functions.relay"], self.tables.env, ROOT)
         self._pid = process.pid
         try:
             yield

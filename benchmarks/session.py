@@ -1,36 +1,34 @@
 """What the viewers of a board of ten datasources cost, with a token for each datasource and with one for the dashboard.
 
-The API's and the gateway's handlers run in this process, over the emulator's tables. Each viewer gets tokens,
+The API's and the gateway's handlers run over the emulator's tables, in as many processes as there are cores: a viewer
+does one call after another, and most of the time goes into waiting for the emulator. Each viewer gets tokens,
 subscribes, and does both again, as a page does every few minutes. Calls are exact. Units are computed from requests and
 answers, without what indexes add: see `benchmarks.meter`.
 """
 
 from __future__ import annotations
 
-import json
+import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from multiprocessing import get_context
 
-from benchmarks.figures import Cell, Figure, Table
+from benchmarks.figures import Cell, Figure, Table, circumstances
+from benchmarks.handlers import Handlers, deployed
 from benchmarks.meter import Asked, Meter, metered
 from benchmarks.platform import platform
 from benchmarks.progress import step
 from benchmarks.tables import Tables, running_emulator
-from functions.api.main import make_handler as api_handler
-from functions.api.wiring import api_services
-from functions.gateway_connect import connect, messages
-from functions.gateway_connect.wiring import connect_services, message_services
-from local_stack.config import ROOT, Config, StackError
-from local_stack.deployment import client
-from local_stack.seed import document, mqtt
-from ops.admin import first_admin
-from tidegate.domain.secret_names import SECRETS
+from local_stack.config import Config, StackError
+from local_stack.seed import mqtt
 
+#: Viewers that a process is given at once.
+_AT_ONCE = 5
 #: Datasources of the board.
 _SOURCES = tuple(f"t{number}" for number in range(10))
-_EVENTS = ROOT / "fixtures/events"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,46 +42,11 @@ FULL = Size(viewers=(1, 100, 1_000))
 SMALL = Size(viewers=(2,))
 
 
-class _Handlers:
-    """The functions of the API and of the gateway, over tables of their own."""
-
-    def __init__(self, env: Mapping[str, str]) -> None:
-        self._api = api_handler(api_services(env))
-        self._connect = connect.make_handler(connect_services(env))
-        self._message = messages.make_handler(message_services(env))
-
-    def call(self, method: str, path: str, body: object = None, *, login: str = "", address: str = "192.0.2.1") -> Any:
-        """The answer's JSON. Raises `StackError` when the API refuses."""
-        event = _event("http_api") | {"rawPath": path, "body": json.dumps(body)}
-        event["requestContext"]["http"] |= {"method": method, "path": path, "sourceIp": address}
-        event["headers"] |= {"authorization": f"Bearer {login}"} if login else {}
-        answer = self._api(event, None)
-        if answer["statusCode"] >= 300:
-            raise StackError(f"{method} {path} answered {answer['statusCode']}: {answer['body']}")
-        return json.loads(answer["body"])
-
-    def open(self, connection_id: str, address: str) -> None:
-        event = _event("websocket_connect")
-        event["requestContext"] |= {"connectionId": connection_id, "identity": {"sourceIp": address}}
-        if self._connect(event, None) != {"statusCode": 200}:
-            raise StackError(f"The handshake of {connection_id} was refused.")
-
-    def say(self, connection_id: str, message: Mapping[str, object]) -> None:
-        event = _event("websocket_message") | {"body": json.dumps({"requestId": "r", **message})}
-        event["requestContext"] |= {"connectionId": connection_id}
-        self._message(event, None)
-
-
-def _event(name: str) -> dict[str, Any]:
-    event: dict[str, Any] = json.loads((_EVENTS / f"{name}.json").read_text())
-    return event
-
-
 @dataclass(frozen=True, slots=True)
 class _Board:
     """A public dashboard of ten datasources."""
 
-    handlers: _Handlers
+    handlers: Handlers
     id: str
 
     def tokens(self, address: str, before: Sequence[str]) -> Sequence[str]:
@@ -114,40 +77,20 @@ class _Board:
 def run(config: Config, size: Size) -> list[Table]:
     """Viewers of a board of ten: a token and a subscribe for each datasource, and one for all."""
     with running_emulator(config), platform() as url:
-        where = _deployed(config, url)
-        handlers = _Handlers(where.env)
-        body = {"email": "admin@example.com", "password": "a-Password-of-the-bench-1"}
-        first_admin(where.env, **body)
-        login = handlers.call("POST", "/api/auth/login", body)["token"]
-        profile = {"name": "bench", "transport": "iot-core", "allowPublicUse": True}
-        broker = handlers.call("POST", "/api/broker-profiles", profile, login=login)["id"]
+        where = deployed(config, url, "session")
+        handlers = Handlers(where.env)
+        broker = handlers.broker()
         tables = []
         for viewers in size.viewers:
             # Boards of their own, so that no stream has had so many subscribes that it has a crowd.
-            boards = {together: _board(handlers, login, broker, f"{viewers}-{together}") for together in (False, True)}
+            boards = {together: _board(handlers, broker, f"{viewers}-{together}") for together in (False, True)}
             costs = {together: _cost(board, viewers, together, where) for together, board in boards.items()}
             tables.append(_table(viewers, costs[False], costs[True]))
         return tables
 
 
-def _deployed(config: Config, platform_url: str) -> Tables:
-    secrets, sqs = client(config, "secretsmanager"), client(config, "sqs")
-    settings = {
-        variable: secrets.create_secret(Name=f"bench-{name}", SecretString=f"bench-{name}-".ljust(40, "x"))["ARN"]
-        for variable, name in SECRETS.items()
-        if name != "origin"  # nobody stands in front
-    }
-    settings["PROFILES_QUEUE_URL"] = sqs.create_queue(QueueName="bench-profiles")["QueueUrl"]
-    settings |= {"REALTIME_MQTT_ALLOWED_TOPICS": "demo/#", "REALTIME_IOT_TOPIC_PREFIX": "demo"}
-    return Tables(config, platform_url, "session", settings)
-
-
-def _board(handlers: _Handlers, login: str, broker: str, name: str) -> _Board:
-    sources = [mqtt(source, broker, f"demo/{name}/{source}") for source in _SOURCES]
-    made = handlers.call("POST", "/api/dashboards", document(name, sources), login=login)
-    path = f"/api/dashboards/{made['id']}/visibility"
-    handlers.call("PUT", path, {"visibility": "public"}, login=login)
-    return _Board(handlers, made["id"])
+def _board(handlers: Handlers, broker: str, name: str) -> str:
+    return handlers.board(name, [mqtt(source, broker, f"demo/{name}/{source}") for source in _SOURCES])
 
 
 @dataclass(slots=True)
@@ -161,20 +104,60 @@ class _Phase:
 _PHASES = ("first tokens", "first subscribes", "refresh: tokens", "refresh: subscribes")
 
 
-def _cost(board: _Board, viewers: int, together: bool, where: Tables) -> Mapping[str, _Phase]:
-    """The phases of so many viewers. One comes before them: what a process remembers is not what one more costs."""
-    how, phases = "together" if together else "one by one", defaultdict[str, _Phase](_Phase)
-    name = f"{viewers:,} viewers, {how}"
-    with metered() as meter, step(name, viewers) as progress:
-        for number in range(viewers + 1):
-            if number == 1:
-                phases.clear()
-            _visit(board, f"{board.id}-{number}", f"10.0.{number // 250}.{number % 250}", together, meter, phases)
-            progress.advance(min(number, 1))
-    live = sum(1 for _ in where.container.subscriptions.of_dashboard(board.id))
-    if live != (viewers + 1) * len(_SOURCES):
+def _cost(board_id: str, viewers: int, together: bool, where: Tables) -> Mapping[str, _Phase]:
+    """The phases of so many viewers."""
+    name = f"{viewers:,} viewers, {'together' if together else 'one by one'}"
+    phases, processes = defaultdict[str, _Phase](_Phase), set[int]()
+    visits = [range(first, min(first + _AT_ONCE, viewers)) for first in range(0, viewers, _AT_ONCE)]
+    begin = (where.env, board_id, together)
+    with (
+        step(name, viewers) as progress,
+        ProcessPoolExecutor(circumstances().cores, get_context("spawn"), _begin, begin) as pool,
+    ):
+        for numbers, (process, taken) in zip(visits, pool.map(_visited, visits), strict=True):
+            processes.add(process)
+            for phase, cost in taken.items():
+                phases[phase].done += cost.done
+                phases[phase].asked += cost.asked
+            progress.advance(len(numbers))
+    live = sum(1 for _ in where.container.subscriptions.of_dashboard(board_id))
+    # A process that came too late for a visit had its first viewer all the same.
+    if live % len(_SOURCES) or live < (viewers + len(processes)) * len(_SOURCES):
         raise StackError(f"{name}: {live} subscriptions are there.")
     return phases
+
+
+@dataclass(frozen=True, slots=True)
+class _Process:
+    """What a process of viewers has."""
+
+    board: _Board
+    meter: Meter
+    together: bool
+
+    def visit(self, name: str, number: int, phases: Mapping[str, _Phase]) -> None:
+        address = f"10.0.{number // 250}.{number % 250}"
+        _visit(self.board, f"{self.board.id}-{name}", address, self.together, self.meter, phases)
+
+
+_process: _Process | None = None
+_counting = ExitStack()
+
+
+def _begin(env: Mapping[str, str], board_id: str, together: bool) -> None:
+    """In a new process. One viewer comes before all: what a process remembers is not what one more costs."""
+    global _process
+    _process = _Process(_Board(Handlers(env), board_id), _counting.enter_context(metered()), together)
+    _process.visit(f"first-{os.getpid()}", 0, defaultdict(_Phase))
+
+
+def _visited(numbers: range) -> tuple[int, dict[str, _Phase]]:
+    """Viewers, one after another: the process, and their phases."""
+    assert _process is not None
+    phases = defaultdict[str, _Phase](_Phase)
+    for number in numbers:
+        _process.visit(str(number), number, phases)
+    return os.getpid(), dict(phases)
 
 
 def _visit(

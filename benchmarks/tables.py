@@ -78,6 +78,7 @@ class Tables:
             "AWS_ENDPOINT_URL_EXECUTE_API": platform_url,
             "WEBSOCKET_API_ENDPOINT": "https://api.execute-api.us-east-1.amazonaws.com/live",
             "REVALIDATION_QUEUE_URL": revalidation,
+            "REVALIDATION_DEAD_QUEUE_URL": "none",  # no task fails here
             "CATCH_UP_QUEUE_URL": catch_up,
             "CROWD_QUEUE_URL": crowd,
             "CREDENTIAL_KEY_ID": "none",  # no upstream here asks for a credential

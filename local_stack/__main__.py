@@ -9,8 +9,10 @@ from pathlib import Path
 
 from local_stack import show
 from local_stack.config import Config, StackError, read_config
+from local_stack.processes import alone
 from local_stack.smoke.table import run_smoke
 from local_stack.up import addresses, down, up
+from local_stack.update import bring_up
 
 
 def main() -> int:
@@ -26,17 +28,10 @@ def main() -> int:
     options = parser.parse_args()
     try:
         config = read_config()
-        match options.command:
-            case "up":
-                _up(config)
-                return 0
-            case "smoke":
-                return _smoke(config, options)
-            case "down":
-                _down(config)
-                return 0
-            case _:
-                return _integration(config, options)
+        if options.command == "smoke":
+            return _smoke(config, options)
+        with alone(config):
+            return {"up": _up, "down": _down, "integration": _integration}[options.command](config, options)
     except StackError as error:
         print(show.red(f"error: {error}"), file=sys.stderr)
         return 1
@@ -45,14 +40,17 @@ def main() -> int:
         return 130
 
 
-def _up(config: Config) -> None:
-    print(addresses(up(config)))
-    print("\n  next: make smoke, make down")
+def _up(config: Config, options: argparse.Namespace) -> int:
+    running = bring_up(config, moving=True)
+    print("".join(f"  {sentence}\n" for sentence in running.told) + addresses(running.stack))
+    print("\n  next: make smoke, make down; after a change: make up")
+    return 0
 
 
-def _down(config: Config) -> None:
+def _down(config: Config, options: argparse.Namespace) -> int:
     stopped = down(config)
     print(f"  stopped: {', '.join(stopped)}" if stopped else "  nothing was running")
+    return 0
 
 
 def _smoke(config: Config, options: argparse.Namespace) -> int:
@@ -62,12 +60,12 @@ def _smoke(config: Config, options: argparse.Namespace) -> int:
 
 def _integration(config: Config, options: argparse.Namespace) -> int:
     with redirect_stdout(sys.stderr if options.json else sys.stdout):
+        up(config)  # before the `try`: a stack that ran before is not taken down
         try:
-            up(config)
             with redirect_stdout(sys.__stdout__):
                 return _smoke(config, options)
         finally:
-            _down(config)
+            _down(config, options)
 
 
 if __name__ == "__main__":

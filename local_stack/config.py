@@ -65,6 +65,11 @@ class Config:
         return self.state / "stack.json"
 
     @property
+    def started_file(self) -> Path:
+        """What the running stack was started with."""
+        return self.state / "started.json"
+
+    @property
     def log(self) -> Path:
         return self.state / "logs"
 
@@ -75,7 +80,16 @@ class Config:
 
     def leftovers(self) -> tuple[Path, ...]:
         """What `up` writes and `down` removes. Logs stay, to be read afterwards; so does what `make setup` brings."""
-        names = ("cdk.out", "device", "emulator", "fake_upstreams", "outputs.json", "stack.json")
+        names = (
+            "cdk.out",
+            "device",
+            "emulator",
+            "fake_upstreams",
+            "outputs.json",
+            "stack.json",
+            "started.json",
+            "drill.json",
+        )
         return (self.temporary, *(self.state / name for name in names))
 
     def aws_environment(self) -> dict[str, str]:

@@ -7,6 +7,7 @@ import os
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -46,8 +47,7 @@ def client(config: Config, service: str) -> Any:
 def deploy(config: Config, settings: Mapping[str, str] | None = None) -> Deployed:
     """Deploy. `settings` override those of the stage. Raises `StackError`."""
     client(config, "s3").create_bucket(Bucket=ASSETS)
-    outputs_file = config.state / "outputs.json"
-    command = ["cdk", "deploy", STACK, "--require-approval", "never", "--outputs-file", str(outputs_file)]
+    command = ["cdk", "deploy", STACK, "--require-approval", "never", "--outputs-file", str(_outputs_file(config))]
     command += ["-c", "stage=local", "-o", str(config.state / "cdk.out"), "--ci", "--progress", "events"]
     if settings:
         command += ["-c", f"settings={json.dumps(settings)}"]
@@ -61,13 +61,23 @@ def deploy(config: Config, settings: Mapping[str, str] | None = None) -> Deploye
     if done.returncode != 0:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
         raise StackError(f"The CDK app did not deploy; the end of {log}:\n{tail}")
-    outputs: dict[str, str] = json.loads(outputs_file.read_text())[STACK]
+    made = outputs(config)
     base = f"{config.emulator_url}/_aws/execute-api"
     return Deployed(
-        outputs=outputs,
-        api_url=f"{base}/{outputs['HttpApiId']}/%24default",
-        websocket_url=f"ws{base.removeprefix('http')}/{outputs['WebSocketApiId']}/live",
+        outputs=made,
+        api_url=f"{base}/{made['HttpApiId']}/%24default",
+        websocket_url=f"ws{base.removeprefix('http')}/{made['WebSocketApiId']}/live",
     )
+
+
+def outputs(config: Config) -> dict[str, str]:
+    """The outputs of the stack, as the last deployment wrote them."""
+    found: dict[str, str] = json.loads(_outputs_file(config).read_text())[STACK]
+    return found
+
+
+def _outputs_file(config: Config) -> Path:
+    return config.state / "outputs.json"
 
 
 def secret(config: Config, arn: str) -> str:

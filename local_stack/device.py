@@ -12,18 +12,20 @@ from local_stack.config import Config, StackError
 from local_stack.deployment import Deployed, client
 
 THING = "demo-device"
+#: The device of the demo boards, which publishes all the time.
+PLANT = "demo-plant"
 
 
-def make(config: Config, deployed: Deployed) -> Mapping[str, object]:
-    """Make thing and certificate; returns the `mqtt` part of `stack.json`."""
-    folder = config.state / "device"
+def make(config: Config, deployed: Deployed, thing: str = THING) -> Mapping[str, object]:
+    """Make thing and certificate; returns what `Publisher` takes: the `mqtt` part of `stack.json`."""
+    folder = config.state / "device" / thing
     folder.mkdir(parents=True, exist_ok=True)
     iot = client(config, "iot")
-    iot.create_thing(thingName=THING)
+    iot.create_thing(thingName=thing)
     made = iot.create_keys_and_certificate(setAsActive=True)
     arn = made["certificateArn"]
     iot.attach_policy(policyName=deployed.outputs["DevicePolicyName"], target=arn)
-    iot.attach_thing_principal(thingName=THING, principal=arn)
+    iot.attach_thing_principal(thingName=thing, principal=arn)
     certificate = _write(folder / "certificate.pem", made["certificatePem"])
     key = _write(folder / "private_key.pem", made["keyPair"]["PrivateKey"])
     try:
@@ -39,7 +41,7 @@ def make(config: Config, deployed: Deployed) -> Mapping[str, object]:
         "ca": ca,
         "certificate": certificate,
         "private_key": key,
-        "client_id": THING,
+        "client_id": thing,
     }
 
 

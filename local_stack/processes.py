@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -65,14 +66,18 @@ class Processes:
         self._save([*self._list(), Started(name, process.pid, _born(process.pid))])
         return process
 
+    def stop(self, name: str) -> None:
+        """Stop the one of this name, if it runs. The others go on."""
+        for started in self.alive():
+            if started.name == name:
+                _end(started.pid)
+        self._save([started for started in self._list() if started.name != name])
+
     def stop_all(self) -> list[str]:
         """Stop them, the last one first, workers included. Returns the names of those that ran."""
         stopped = []
         for started in reversed(self.alive()):
-            _signal(started.pid, signal.SIGTERM)
-            if not _eventually(lambda pid=started.pid: not _group_alive(pid), GRACE_S):  # type: ignore[misc]
-                _signal(started.pid, signal.SIGKILL)
-                _eventually(lambda pid=started.pid: not _group_alive(pid), GRACE_S)  # type: ignore[misc]
+            _end(started.pid)
             stopped.append(started.name)
         self._file.unlink(missing_ok=True)
         return stopped
@@ -91,7 +96,40 @@ class Processes:
         return [Started(**row) for row in json.loads(self._file.read_text())]
 
     def _save(self, started: list[Started]) -> None:
-        self._file.write_text(json.dumps([asdict(each) for each in started]))
+        replace_text(self._file, json.dumps([asdict(each) for each in started]))
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a file as a whole or not at all, readable by nobody else."""
+    fresh = path.with_name(f"{path.name}.new")
+    fresh.touch(mode=0o600)
+    fresh.write_text(text)
+    fresh.replace(path)
+
+
+def alone(config: Config) -> AbstractContextManager[None]:
+    """Nobody else starts, updates or stops this stack meanwhile. Raises `StackError` when somebody does."""
+    config.state.mkdir(parents=True, exist_ok=True)
+    told = f"Another `make up` or `make down` is at work on {config.state}. Try again when it has ended."
+    return locked(config.state, told)
+
+
+@contextmanager
+def locked(path: Path, told: str) -> Iterator[None]:
+    """Nobody else has the lock of this file or folder meanwhile. The system lets go of it when this process ends.
+
+    Raises:
+        StackError: somebody else has it. Its message is `told`.
+    """
+    held = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StackError(told) from None
+        yield
+    finally:
+        os.close(held)
 
 
 def wait_until(ready: Callable[[], bool], timeout_s: float, *, process: subprocess.Popen[bytes] | None = None) -> bool:
@@ -126,6 +164,14 @@ def _born(pid: int) -> str:
     done = subprocess.run(["ps", "-o", "lstart=,stat=", "-p", str(pid)], capture_output=True, text=True)
     text = done.stdout.strip()
     return "" if not text or text.split()[-1].startswith("Z") else text.rsplit(maxsplit=1)[0]
+
+
+def _end(pid: int) -> None:
+    """End a process group, and await that."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        _signal(pid, number)
+        if _eventually(lambda: not _group_alive(pid), GRACE_S):
+            return
 
 
 def _group_alive(pid: int) -> bool:

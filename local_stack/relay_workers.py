@@ -14,13 +14,19 @@ from local_stack.config import Config
 from local_stack.deployment import client
 from local_stack.processes import Processes
 from local_stack.schedule import paused
+from tidegate.domain.minutes import RELAYS_S
 from tidegate.domain.partitions import PARTITIONS, partition_of
+from tidegate.domain.relay import CLAIM_AFTER_S, LEASE_S
 from tidegate.domain.subscriptions import Stream
 from tidegate.providers.control_plane import ControlPlaneProviders
 
 RELAY, MESSAGES, API = "relay.worker", "gateway_connect.messages", "api.main"
-CONNECT, BRIDGE = "gateway_connect.connect", "mqtt_bridge.bridge"
+CONNECT, BRIDGE, CATCH_UP = "gateway_connect.connect", "mqtt_bridge.bridge", "mqtt_bridge.catch_up"
 SCHEDULE, REVALIDATION = "revalidate.schedule", "revalidate.worker"
+#: How long functions that start anew may take to the first message on the local stack, seconds.
+START_S = 30.0
+#: The same where the worker before was killed: its lease ends, and somebody looks who does not renew.
+REPLACED_S = LEASE_S + CLAIM_AFTER_S + RELAYS_S + START_S
 
 
 class LocalRelayWorkers:
@@ -71,6 +77,11 @@ class LocalRelayWorkers:
         for pid in found:
             os.kill(pid, signal.SIGKILL)
         return len(found)
+
+    def renew(self) -> None:
+        """After the function was changed, which ended its workers: start others now, not when the leases are over."""
+        self._release()
+        self.schedule()
 
     def schedule(self) -> None:
         """What happens each minute, now."""
@@ -135,10 +146,18 @@ class LocalRelayWorkers:
                 self._leases.release(lease)
 
     def _name(self, handler: str) -> str:
-        """The deployed name of the function with this handler. Raises `LookupError` when no function has it."""
-        pages = self._functions.get_paginator("list_functions").paginate()
-        handlers = {each["Handler"]: str(each["FunctionName"]) for page in pages for each in page["Functions"]}
-        name = handlers.get(f"functions.{handler}.handler")
-        if name is None:
-            raise LookupError(f"no function has the handler functions.{handler}.handler; there are {sorted(handlers)}")
-        return name
+        return function_name(self._functions, handler)
+
+
+def function_name(functions: Any, handler: str) -> str:
+    """The deployed name of the function with this handler, such as `api.main`. `functions` is a client of Lambda.
+
+    Raises:
+        LookupError: no function has it.
+    """
+    pages = functions.get_paginator("list_functions").paginate()
+    handlers = {each["Handler"]: str(each["FunctionName"]) for page in pages for each in page["Functions"]}
+    name = handlers.get(f"functions.{handler}.handler")
+    if name is None:
+        raise LookupError(f"no function has the handler functions.{handler}.handler; there are {sorted(handlers)}")
+    return name

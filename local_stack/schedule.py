@@ -16,11 +16,16 @@ def paused(stack: Mapping[str, Any]) -> Iterator[None]:
     config = Config(endpoint=stack["emulator_url"])
     schedules = client(config, "scheduler")
     (name,) = [schedule["Name"] for schedule in schedules.list_schedules()["Schedules"]]
-    schedule = schedules.get_schedule(Name=name)
-    kept = {key: schedule[key] for key in ("Name", "ScheduleExpression", "FlexibleTimeWindow", "Target")}
-    schedules.update_schedule(**kept, State="DISABLED")
+    set_state(schedules, name, "DISABLED")
     try:
         client(config, "sqs").purge_queue(QueueUrl=stack["queues"]["REVALIDATION_QUEUE_URL"])
         yield
     finally:
-        schedules.update_schedule(**kept, State="ENABLED")
+        set_state(schedules, name, "ENABLED")
+
+
+def set_state(schedules: Any, name: str, state: str) -> None:
+    """Switch a schedule on (`ENABLED`) or off (`DISABLED`). `schedules` is a client of EventBridge Scheduler."""
+    schedule = schedules.get_schedule(Name=name)
+    kept = {key: schedule[key] for key in ("Name", "ScheduleExpression", "FlexibleTimeWindow", "Target")}
+    schedules.update_schedule(**kept, State=state)

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from local_stack import boards
 from local_stack.config import Config, StackError
 from local_stack.deployment import Deployed
 from local_stack.device import THING
@@ -118,17 +119,25 @@ def seed(config: Config, deployed: Deployed, upstreams: Mapping[str, str]) -> di
             mqtt("external", plain_broker, "site/north/temperature"),
             mqtt("external-protected", tls_broker, "protected/temperature"),
         ]
-        made = editor.call("POST", "/api/dashboards", document(f"Demo, {visibility}", datasources))
-        if visibility == "private":
-            acl = {"email": EMAILS["viewer"], "level": "viewer"}
-            editor.call("PUT", f"/api/dashboards/{made['id']}/acl", acl)
-        else:
-            made = editor.call("PUT", f"/api/dashboards/{made['id']}/visibility", {"visibility": visibility})
+        made = _shown_to(editor, visibility, document(f"Demo, {visibility}", datasources))
         demo[visibility] = {"dashboardId": made["id"], "datasourceId": "telemetry", "topic": topic}
         if visibility == "link":
             demo[visibility]["shareToken"] = made["shareToken"]
+    for visibility, drawn in boards.documents(public_broker, upstreams).items():
+        made = _shown_to(editor, visibility, {"document": drawn})
+        demo[visibility]["board"] = {"dashboardId": made["id"], "shareToken": made["shareToken"]}
     users = {role: {"email": EMAILS[role], "password": passwords[role]} for role in EMAILS}
     return {"users": users, "demo": demo}
+
+
+def _shown_to(editor: Api, visibility: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    """Make a dashboard of this visibility. A private one has the viewer among its members."""
+    made: dict[str, Any] = editor.call("POST", "/api/dashboards", body)
+    if visibility == "private":
+        editor.call("PUT", f"/api/dashboards/{made['id']}/acl", {"email": EMAILS["viewer"], "level": "viewer"})
+    else:
+        made = editor.call("PUT", f"/api/dashboards/{made['id']}/visibility", {"visibility": visibility})
+    return made
 
 
 def _broker(admin: Api, name: str, *, public: bool) -> str:

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from infra import web_build
 from local_stack import deployment, device, emulator, fake_upstreams, seed, show
 from local_stack.config import EMULATOR_PORTS, PORT_VARIABLES, ROOT, Config, StackError
-from local_stack.processes import Processes, refuse_taken_ports, wait_until
+from local_stack.processes import Processes, refuse_taken_ports, replace_text, wait_until
+from local_stack.versions import Record, wanted
 
-_EDGE_S = 20.0
+#: How long the API may take to answer first, seconds: where the edge is new, and where all functions are.
+_EDGE_S, _FUNCTIONS_S = 20.0, 60.0
 
 
-def up(config: Config, settings: Mapping[str, str] | None = None) -> dict[str, Any]:
+def up(config: Config, settings: Mapping[str, str] | None = None, *, moving: bool = False) -> dict[str, Any]:
     """Start everything; returns what `stack.json` holds. When it fails nothing is left running.
+
+    Args:
+        settings: of the deployment, by their variables.
+        moving: whether the device of the demo boards publishes. A person wants that; what measures does not.
 
     Raises:
         StackError: with one sentence that says what to do.
@@ -32,13 +41,19 @@ def up(config: Config, settings: Mapping[str, str] | None = None) -> dict[str, A
         {variable: getattr(config, name) for variable, name in PORT_VARIABLES.items() if variable not in foreign}
     )
     try:
-        return _up(config, processes, settings)
+        given = overrides(config, settings)
+        versions = wanted(config, given, moving=moving)
+        stack = _up(config, processes, given)
+        if moving:
+            start_plant(config, processes, stack)
+        Record(config).note(versions)
+        return stack
     except BaseException:
         down(config)
         raise
 
 
-def _up(config: Config, processes: Processes, settings: Mapping[str, str] | None) -> dict[str, Any]:
+def _up(config: Config, processes: Processes, settings: Mapping[str, str]) -> dict[str, Any]:
     if config.endpoint is None:
         with show.step(f"emulator on {config.emulator_url}"):
             emulator.start(config, processes)
@@ -46,46 +61,88 @@ def _up(config: Config, processes: Processes, settings: Mapping[str, str] | None
         raise StackError(f"Nothing healthy answers at TIDEGATE_ENDPOINT={config.endpoint}.")
     with show.step("fake upstreams with faults on demand (SSE, WebSocket, MQTT)"):
         upstreams = fake_upstreams.start(config, processes)
-    # The fake upstreams are on this machine, which no cloud stage would let an upstream be.
-    ports = f"80,443,{config.fake_upstreams_port},{config.fake_upstreams_mqtt_port},{config.fake_upstreams_mqtts_port}"
-    reachable = {"EGRESS_ALLOWED_PORTS": ports, "EGRESS_ALLOW_PRIVATE_DESTINATIONS": "true"}
     with show.step("CDK app synthesised and deployed"):
-        deployed = deployment.deploy(config, reachable | dict(settings or {}))
+        deployed = deployment.deploy(config, settings)
+    pages = build_pages()
+    addresses = described(config, deployed)
     with show.step(f"edge on {config.edge_url}"):
-        _start_edge(config, processes, deployed)
+        start_edge(config, processes, addresses, pages, settings)
     with show.step("device certificate"):
         mqtt = device.make(config, deployed)
+        plant = device.make(config, deployed, device.PLANT)
     with show.step("demo data"):
         made = seed.seed(config, deployed, upstreams)
     stack = {
+        **addresses,
+        "users": made["users"],
+        "mqtt": mqtt,
+        "plant": plant,
+        "fake_upstreams": upstreams,
+        "demo": made["demo"],
+    }
+    write_stack(config, stack)
+    return stack
+
+
+def overrides(config: Config, settings: Mapping[str, str] | None) -> dict[str, str]:
+    """The settings that override those of the stage: `settings`, and what the fake upstreams need. They are on this
+    machine, which no cloud stage would let an upstream be."""
+    ports = f"80,443,{config.fake_upstreams_port},{config.fake_upstreams_mqtt_port},{config.fake_upstreams_mqtts_port}"
+    reachable = {"EGRESS_ALLOWED_PORTS": ports, "EGRESS_ALLOW_PRIVATE_DESTINATIONS": "true"}
+    return reachable | dict(settings or {})
+
+
+def described(config: Config, deployed: deployment.Deployed) -> dict[str, Any]:
+    """What `stack.json` holds of the deployment: addresses and names."""
+    return {
         "edge_url": config.edge_url,
         "api_url": f"{config.edge_url}/api",
         "websocket_url": f"ws://127.0.0.1:{config.edge_port}/gateway/realtime",
         "internal_api_url": f"{deployed.api_url}/internal",
+        "behind_edge": {"api_url": deployed.api_url, "websocket_url": deployed.websocket_url},
         "emulator_url": config.emulator_url,
         "state": str(config.state),
-        "users": made["users"],
         # Where they are, not what they are: a rotation changes them.
         "secrets": {
             "JWT_GATEWAY_SECRET_ARN": deployed.outputs["JwtGatewaySecretArn"],
             "GATEWAY_SERVICE_TOKEN_ARN": deployed.outputs["GatewayServiceTokenArn"],
         },
-        "mqtt": mqtt,
-        "fake_upstreams": upstreams,
-        "demo": made["demo"],
         "tables": deployed.tables(),
         "queues": {"REVALIDATION_QUEUE_URL": deployed.outputs["RevalidationQueueUrl"]},
     }
-    config.stack_file.touch(mode=0o600)
-    config.stack_file.write_text(json.dumps(stack, indent=2) + "\n")
-    return stack
 
 
-def _start_edge(config: Config, processes: Processes, deployed: deployment.Deployed) -> None:
+def write_stack(config: Config, stack: Mapping[str, Any]) -> None:
+    """Write `stack.json`."""
+    replace_text(config.stack_file, json.dumps(stack, indent=2) + "\n")
+
+
+def build_pages() -> Path:
+    """Build the pages, where their sources have changed; the edge reads them from there. Raises `StackError`."""
+    with show.step("pages built"):
+        try:
+            return web_build.build()
+        except web_build.BuildFailed as error:
+            raise StackError(str(error)) from error
+
+
+def start_edge(
+    config: Config, processes: Processes, stack: Mapping[str, Any], pages: Path, settings: Mapping[str, str]
+) -> None:
+    """Start the edge in front of what `stack` describes, and await the API. Raises `StackError`."""
     command = [sys.executable, "-m", "local_stack.edge", "--port", str(config.edge_port)]
-    command += ["--api", deployed.api_url, "--websocket", deployed.websocket_url]
+    command += ["--api", stack["behind_edge"]["api_url"], "--websocket", stack["behind_edge"]["websocket_url"]]
+    command += ["--pages", str(pages), "--frame-ancestors", settings.get("CONSOLE_FRAME_ANCESTORS", "")]
     env = {"PYTHONPATH": f"{ROOT / 'layers/tidegate/python'}:{ROOT}"}
-    process = processes.start("edge", command, env, ROOT)
+    await_api(config, processes.start("edge", command, env, ROOT))
+
+
+def await_api(config: Config, process: subprocess.Popen[bytes] | None = None) -> None:
+    """Await an answer of the API through the edge. Raises `StackError`.
+
+    Args:
+        process: the edge, if it was started now; None when functions were changed behind it.
+    """
 
     def ready() -> bool:
         try:  # a 401 from the API proves edge, API and its function
@@ -96,8 +153,17 @@ def _start_edge(config: Config, processes: Processes, deployed: deployment.Deplo
             return False
         return True
 
-    if not wait_until(ready, _EDGE_S, process=process):
-        raise StackError(f"The edge or the API behind it did not start:\n{processes.tail('edge')}")
+    if not wait_until(ready, _FUNCTIONS_S if process is None else _EDGE_S, process=process):
+        raise StackError(f"The edge or the API behind it did not start:\n{Processes(config).tail('edge')}")
+
+
+def start_plant(config: Config, processes: Processes, stack: Mapping[str, Any]) -> None:
+    """Start the device of the demo boards."""
+    settings = config.state / "device" / "plant.json"
+    settings.touch(mode=0o600)
+    settings.write_text(json.dumps(stack["plant"]))
+    env = {"PYTHONPATH": f"{ROOT / 'layers/tidegate/python'}:{ROOT}"}
+    processes.start("plant", [sys.executable, "-m", "local_stack.plant", str(settings)], env, ROOT)
 
 
 def down(config: Config) -> list[str]:
@@ -115,6 +181,8 @@ def addresses(stack: Mapping[str, Any]) -> str:
     """What to open, as a table."""
     rows = [
         ("console", stack["edge_url"] + "/"),
+        ("a public board", f"{stack['edge_url']}/p/{stack['demo']['public']['board']['dashboardId']}"),
+        ("a shared board", f"{stack['edge_url']}/s/{stack['demo']['link']['board']['shareToken']}"),
         ("API", f"{stack['api_url']}  (description: {stack['api_url']}/docs)"),
         ("WebSocket", stack["websocket_url"]),
         ("MQTT (TLS)", f"{stack['mqtt']['host']}:{stack['mqtt']['port']}"),

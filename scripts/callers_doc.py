@@ -70,6 +70,7 @@ def main() -> None:
     """Make every call over an emulator of its own, and write the page."""
     from moto.server import ThreadedMotoServer
 
+    from tests.deployment import in_one_process
     from tests.servers.management import ManagementServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -77,7 +78,8 @@ def main() -> None:
     management = ManagementServer()
     try:
         host, port = server.get_host_and_port()
-        TARGET.write_text(render(callers.World(f"http://{host}:{port}", management)))
+        with in_one_process():
+            TARGET.write_text(render(callers.World(f"http://{host}:{port}", management)))
     finally:
         management.close()
         server.stop()

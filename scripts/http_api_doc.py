@@ -15,10 +15,11 @@ from typing import Any, cast
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
-from functions.api import routes
+from functions.api import admin_routes, console_routes, routes
 from functions.api.app import create_app
 from functions.api.deps import optional_user, required_user
 from functions.api.wiring import ApiServices
+from scripts.markdown import table
 from tidegate import errors
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -78,14 +79,6 @@ More special codes. Braces stand for what is filled in:
 """
 
 
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |\n"
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return _row(heads) + _row(["---"] * len(heads)) + "".join(_row(row) for row in rows)
-
-
 def description() -> dict[str, Any]:
     """The OpenAPI document. The services are never called for it."""
     services = SimpleNamespace(settings=SimpleNamespace(api_docs_enabled=True))
@@ -140,7 +133,7 @@ def _schema(name: str, schema: Mapping[str, Any]) -> str:
     rows = [
         [f"`{field}`", _type(shape), _default(field, shape, required)] for field, shape in schema["properties"].items()
     ]
-    return text + _table(["field", "type", ""], rows)
+    return text + table(["field", "type", ""], rows)
 
 
 def _used(schema: object) -> Iterator[str]:
@@ -185,7 +178,7 @@ def _operation(method: str, path: str, operation: Mapping[str, Any], login: str)
     done = min(operation["responses"])
     answer = operation["responses"][done].get("content", {}).get("application/json", {}).get("schema")
     text += f" Answer: {done}, {_type(answer)}.\n" if answer else f" Answer: {done}, without a body.\n"
-    return text + ("\n" + _table(["parameter", "in", "type", ""], rows) if rows else "")
+    return text + ("\n" + table(["parameter", "in", "type", ""], rows) if rows else "")
 
 
 # --- refusals -----------------------------------------------------------------------------------------------
@@ -255,7 +248,7 @@ def _error_tables() -> str:
     rows = [[str(status), f"`{code}`", meaning] for status, code, meaning in plain]
     special = [[str(status), f"`{code}`", text] for status, code, text in sorted([*refusals(), *own])]
     heads = ["status", "code", "meaning"]
-    return _ERRORS + _table(heads, rows) + _SPECIAL + _table(["status", "code", "message"], special)
+    return _ERRORS + table(heads, rows) + _SPECIAL + table(["status", "code", "message"], special)
 
 
 def render() -> str:
@@ -263,7 +256,7 @@ def render() -> str:
     described = description()
     logins = {
         (method, route.path): _login(route)
-        for route in routes.router.routes
+        for route in (*routes.router.routes, *console_routes.router.routes, *admin_routes.router.routes)
         if isinstance(route, APIRoute)
         for method in route.methods or ()
     }
@@ -275,7 +268,8 @@ def render() -> str:
                 text = _operation(method, path, operation, logins[method.upper(), path])
                 by_tag.setdefault(operation["tags"][0], []).append(text)
                 good = {status: answer for status, answer in operation["responses"].items() if status < "400"}
-                shown.append({"request": operation.get("requestBody"), "answers": good})
+                asked = [operation.get("requestBody"), operation.get("parameters")]
+                shown.append({"asked": asked, "answers": good})
     page = _HEAD
     for tag, texts in by_tag.items():
         page += f"## {tag.capitalize()}\n" + "".join(texts) + "\n"

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 
+from scripts.markdown import row
 from scripts.settings_readers import CDK_APP, readers
 from tidegate.domain.limits import MAX_GATEWAY_LIMIT
 from tidegate.domain.time_limits import FUNCTION_S, MESSAGE_BUDGET_MS
@@ -93,10 +94,6 @@ Each of these stops the synthesis and the functions, as a single wrong value doe
 """
 
 
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |\n"
-
-
 def heading(group: type) -> str:
     """The group's name in words: `RemoteApiSettings` -> `Remote API`."""
     words = re.sub(r"(?<!^)(?=[A-Z])", " ", group.__name__.removesuffix("Settings"))
@@ -129,14 +126,14 @@ def held(setting: Setting, by: Sequence[str]) -> str:
 
 def _group(group: type, read_by: Mapping[str, Sequence[str]]) -> str:
     heads = ["variable", "default", "allowed", "unit", "effect", "read by", "holds"]
-    lines = f"\n## {heading(group)}\n\n{group.__doc__}\n\n" + _row(heads) + _row(["---"] * len(heads))
+    lines = f"\n## {heading(group)}\n\n{group.__doc__}\n\n" + row(heads) + row(["---"] * len(heads))
     for item in fields(group):
         setting: Setting = item.metadata["setting"]
         shown = setting.shown_default
         default = shown if shown == "empty" or " " in shown else f"`{shown}`"
         by = read_by[setting.variable]
         named = ", ".join(name if name == CDK_APP else f"`{name}`" for name in by) or "none"
-        lines += _row(
+        lines += row(
             [
                 f"`{setting.variable}`",
                 default,

@@ -50,7 +50,15 @@ _ENV = {
     "AWS_LAMBDA_FUNCTION_NAME": "none",
     "WEBSOCKET_API_ENDPOINT": "https://api.invalid/live",
     **dict.fromkeys(
-        ("REVALIDATION_QUEUE_URL", "PROFILES_QUEUE_URL", "CATCH_UP_QUEUE_URL", "CROWD_QUEUE_URL"),
+        (
+            "REVALIDATION_QUEUE_URL",
+            "REVALIDATION_DEAD_QUEUE_URL",
+            "PROFILES_QUEUE_URL",
+            "CATCH_UP_QUEUE_URL",
+            "CATCH_UP_DEAD_QUEUE_URL",
+            "CROWD_QUEUE_URL",
+            "CROWD_DEAD_QUEUE_URL",
+        ),
         "https://queue.invalid/q",
     ),
     **dict.fromkeys(
@@ -114,6 +122,8 @@ def _built(function: str, more: Mapping[str, str]) -> set[str]:
         services = getattr(wiring, _BUILDERS[function])({**_ENV, **more})
         if function == "relay.worker":
             asyncio.run(_relay_run(wiring.RelayRun, services.container))
+        if function == "api.main":
+            asyncio.run(_closed(services.console.new_upstreams))
     finally:
         ProcessProviders.settings = kept  # type: ignore[method-assign]
     return read
@@ -122,6 +132,11 @@ def _built(function: str, more: Mapping[str, str]) -> set[str]:
 async def _relay_run(make: Callable[[Any], Any], container: Any) -> None:
     """A worker is made within the event loop that runs it."""
     await make(container).close()
+
+
+async def _closed(make: Callable[[], Any]) -> None:
+    """What previews connect with is made within an event loop too."""
+    await make().close()
 
 
 def _in_text(folder: Path) -> set[str]:

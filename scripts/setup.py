@@ -1,7 +1,8 @@
-"""Bring everything the project needs into the checkout: `.venv`, the emulator's environment, Node and the CDK CLI.
+"""Bring everything the project needs into the checkout: Python environments, Node, and the npm packages.
 
 Runs on the standard library alone, changes nothing outside the checkout, and does nothing when all is there already.
-`python scripts/setup.py` prepares; `--print-path` prints the directories to put first on PATH.
+`python scripts/setup.py` prepares, with `--browser` also Chromium for tests, with `--audit` what asks for advisories.
+`--print-path` prints the directories to put first on PATH.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 STATE = ROOT / ".tidegate"
 VENV = ROOT / ".venv"
 EMULATOR_VENV = STATE / "emulator-venv"
+AUDIT_VENV = STATE / "audit-venv"
 TOOLS_VENV = STATE / "tools-venv"
 #: Node's supported lines that the CDK CLI runs on.
 NODE_MAJORS = (22, 24)
@@ -38,9 +40,15 @@ def main() -> int:
         STATE.mkdir(exist_ok=True)
         find_uv()  # every time: the CDK app builds layers with it, long after the environments were made
         environment(VENV, ROOT / "requirements/dev.txt", "development environment", further=_layer_requirements())
+        own_code(VENV)
         environment(EMULATOR_VENV, ROOT / "requirements/emulator.txt", "emulator")
         node()
-        cdk()
+        packages(ROOT, "CDK CLI")
+        packages(ROOT / "web", "packages of the console")
+        if "--browser" in sys.argv:
+            chromium()
+        if "--audit" in sys.argv:
+            environment(AUDIT_VENV, ROOT / "requirements/audit.txt", "audit of Python packages")
     except SetupError as error:
         print(f"setup: {error}", file=sys.stderr)
         return 1
@@ -74,6 +82,13 @@ def environment(path: Path, requirements: Path, name: str, *, further: tuple[Pat
     (path / ".fingerprint").write_text(wanted)
 
 
+def own_code(path: Path) -> None:
+    """Let the environment's Python find our packages, so that a command works as it stands in a page."""
+    folders = [ROOT, ROOT / "layers/tidegate/python"]
+    for place in path.glob("lib/python*/site-packages"):
+        (place / "tidegate.pth").write_text("".join(f"{folder}\n" for folder in folders))
+
+
 def find_uv() -> str:
     """uv of the machine, else a pinned one in an environment of its own."""
     on_path = shutil.which("uv")
@@ -105,19 +120,37 @@ def node() -> None:
     pip_install(ROOT / "requirements/node.txt")
 
 
-def cdk() -> None:
-    """The pinned CDK CLI."""
-    wanted = _fingerprint(ROOT / "package-lock.json")
-    if _stamped(ROOT / "node_modules/.fingerprint", wanted):
+def packages(folder: Path, name: str) -> None:
+    """Exactly the npm packages of a folder's lock file."""
+    wanted = _fingerprint(folder / "package-lock.json")
+    if _stamped(folder / "node_modules/.fingerprint", wanted):
         return
-    say("installing the CDK CLI")
-    run(["npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"], "npm ci")
-    (ROOT / "node_modules/.fingerprint").write_text(wanted)
+    say(f"installing the {name}")
+    run(["npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"], "npm ci", folder)
+    (folder / "node_modules/.fingerprint").write_text(wanted)
 
 
-def run(command: list[str], doing: str) -> None:
+def chromium() -> None:
+    """Chromium for the tests in a browser: the machine's, else Debian's package. `CHROMIUM` names another one.
+
+    It is the one thing that is brought to the machine and not into the checkout, because it is made of system packages.
+    """
+    if os.environ.get("CHROMIUM") or any(
+        shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome")
+    ):
+        return
+    if not shutil.which("apt-get") or os.geteuid() != 0:
+        raise SetupError(
+            "Chromium is needed: install it (on Debian: apt-get install chromium), or name it in CHROMIUM."
+        )
+    say("installing Chromium (Debian's package)")
+    run(["apt-get", "update", "-qq"], "apt-get update")
+    run(["apt-get", "install", "-y", "-qq", "chromium"], "apt-get install chromium")
+
+
+def run(command: list[str], doing: str, folder: Path = ROOT) -> None:
     path = os.pathsep.join([*map(str, tool_paths()), os.environ.get("PATH", "")])
-    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "PATH": path}, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True)
     if done.returncode != 0:
         raise SetupError(f"{doing} failed:\n{(done.stderr or done.stdout).strip()}")
 

@@ -87,6 +87,10 @@ class Smoke:
         self.user(role).call("POST", "/api/auth/logout-everywhere")
         del self._signed_in[role]
 
+    def made(self) -> list[tuple[str, str]]:
+        """What is there now because a row made it: who made it, by role, and its path in the API."""
+        return [(role, f"{path}/{made_id}") for role, api in self._signed_in.items() for path, made_id in api.made]
+
     def anonymous(self) -> Api:
         return Api(self.stack["edge_url"], address=self.address())
 

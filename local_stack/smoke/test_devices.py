@@ -6,8 +6,11 @@ import asyncio
 import socket
 import ssl
 import time
+from collections import Counter
+from typing import Any
 
 from local_stack.checks import expect
+from local_stack.device_queue import gathering
 from local_stack.publisher import NotPublished, Publisher
 from local_stack.relay_workers import BRIDGE, LocalRelayWorkers
 from local_stack.seed import OWN, mqtt
@@ -19,6 +22,8 @@ from local_stack.viewer import Viewer
 _END_S = 10.0
 #: Of the crowd: its viewers, the values that are published, and the send quota: sends a second.
 CROWD, VALUES, QUOTA = 40, 50, 200
+#: Topics of the batched row, and values of each.
+FAST_TOPICS, FAST_VALUES = 5, 3
 #: MQTT 3.1.1 CONNECT: clean session, keep-alive 30 s, client id "demo-device".
 _CONNECT = b"\x10\x17\x00\x04MQTT\x04\x02\x00\x1e\x00\x0bdemo-device"
 
@@ -77,6 +82,35 @@ async def test_no_certificate(smoke: Smoke, note: Note) -> None:
     note("no answer")
 
 
+@row("a batched topic: several topics in one message")
+async def test_batched(smoke: Smoke, note: Note) -> None:
+    """By rule, queue and bridge: the newest value of each topic, to who asked for batch frames and who did not."""
+    own = f"{OWN}/fast/{time.time_ns()}"
+    demo = smoke.dashboard(mqtt("telemetry", smoke.stack["demo"]["brokers"]["public"], f"{own}/+"))
+    token = smoke.mint(smoke.user("editor"), demo)
+    viewers = [await smoke.viewer(batch=batch) for batch in (True, False)]
+    for viewer in viewers:
+        ack = await viewer.subscribe(demo["dashboardId"], "telemetry", token)
+        expect(ack["ok"], f"{ack}")
+    batching, plain = viewers
+    with gathering(smoke.stack, FAST_TOPICS * FAST_VALUES):
+        for number in range(FAST_VALUES):
+            for topic in range(FAST_TOPICS):
+                await smoke.publish(f"{own}/{topic}", str(number))
+    newest = {f"{own}/{topic}": FAST_VALUES - 1 for topic in range(FAST_TOPICS)}
+    # A catch-up may bring the values before the batch does, in a message that counts for nothing here.
+    for viewer, most in ((batching, 2), (plain, 0)):
+        await viewer.until(
+            lambda _, viewer=viewer, most=most: _last(viewer) == newest and _batched(viewer) >= most,  # type: ignore[misc]
+            30,
+        )
+    expect(not plain.batches, "a batch frame for somebody who did not ask for any")
+    together, published = _batched(batching), FAST_VALUES * FAST_TOPICS
+    note(f"{published} published, {len(plain.live('telemetry'))} seen, up to {together} in one message")
+    for viewer in viewers:
+        await viewer.close()
+
+
 @row("a quiet device beside a crowded one", slow=True)
 async def test_quiet_beside_crowded(smoke: Smoke, note: Note) -> None:
     """The crowd wants twice the send quota. It sees fewer values, and the newest last; the quiet one is not delayed."""
@@ -107,6 +141,18 @@ async def test_quiet_beside_crowded(smoke: Smoke, note: Note) -> None:
         await viewer.close()
     middle = [sorted(delays)[len(delays) // 2] * 1000 for delays in (alone, beside)]
     note(f"{middle[0]:.0f} ms alone, {middle[1]:.0f} ms beside; the crowd saw {min(seen)} to {max(seen)} of {VALUES}")
+
+
+def _last(viewer: Viewer) -> dict[str, Any]:
+    """The value of each topic that the viewer was sent last."""
+    return {frame["topic"]: frame["payload"] for frame in viewer.frames if frame["type"] == "data"}
+
+
+def _batched(viewer: Viewer) -> int:
+    """Most values that came in one message, if that were several; else 0."""
+    together = Counter(frame["at"] for frame in viewer.live("telemetry"))
+    most = max(together.values(), default=0)
+    return most if most > 1 else 0
 
 
 async def _publish_steadily(smoke: Smoke) -> None:

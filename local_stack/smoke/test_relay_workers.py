@@ -1,4 +1,4 @@
-"""The lives of relay workers: other settings, sudden death, hand-over time after time. These rows take their time."""
+"""The lives of relay workers: other settings and code, sudden death, hand-over time after time. They take a while."""
 
 from __future__ import annotations
 
@@ -7,22 +7,17 @@ import os
 import time
 from typing import Any
 
-from functions.revalidate.schedule import RELAYS_S
 from local_stack.checks import expect, settled
-from local_stack.relay_workers import API, MESSAGES, RELAY, LocalRelayWorkers
+from local_stack.relay_workers import API, MESSAGES, RELAY, REPLACED_S, START_S, LocalRelayWorkers
 from local_stack.seed import LIVELY, origin, stream
 from local_stack.smoke.client import Note, Smoke
 from local_stack.smoke.rows import row
 from local_stack.smoke.test_relay import only_one_upstream
 from local_stack.viewer import Viewer
-from tidegate.domain.relay import CLAIM_AFTER_S, LEASE_S
+from tidegate.domain.relay import LEASE_S
 from tidegate.usecases.relay.check_credentials import CHECK_S
 from tidegate.usecases.relay.reading import REPLACE_S
 
-#: How long functions that start anew may take to the first message on the local stack, seconds.
-_START_S = 30.0
-#: The same where the worker before was killed: its lease ends, and somebody looks who does not renew.
-REPLACED_S = LEASE_S + CLAIM_AFTER_S + RELAYS_S + _START_S
 #: Within which a changed secret has its own connection, and the old one has ended, seconds. Closing it may take two.
 _REPLACED_S = CHECK_S + REPLACE_S + 2 + 3
 #: More than the sixteen rounds after which platforms stop a function that calls itself.
@@ -50,7 +45,7 @@ async def test_switched_off(smoke: Smoke, note: Note) -> None:
             await data_again(viewer)  # so it is the worker's end, not the gateway's, that ends it
             await (await smoke.watching("public", "websocket")).close()
             workers.schedule()
-            error = await viewer.until(lambda frame: frame["type"] == "error", _START_S + LEASE_S)
+            error = await viewer.until(lambda frame: frame["type"] == "error", START_S + LEASE_S)
             expect(error["errorCode"] == "STREAM_POLICY_BLOCKED", f"{error}")
             await viewer.until(lambda frame: frame["type"] == "status" and frame["status"] == "error")
             await settled(lambda: smoke.control()["sse"]["now"] == 0, LEASE_S, "the end of the upstream")
@@ -64,7 +59,28 @@ async def test_switched_off(smoke: Smoke, note: Note) -> None:
     note(f"{error['errorCode']}, running stream ended {error['at'] - started:.1f} s after the change")
 
 
-async def data_again(*viewers: Viewer, within_s: float = _START_S) -> None:
+@row("relay: new code takes over", slow=True)
+async def test_new_code(smoke: Smoke, note: Note) -> None:
+    """A worker of other code comes by the schedule and takes the partition. Values stay in order, none comes twice."""
+    workers, url = LocalRelayWorkers(smoke.stack), smoke.upstreams["sse_url"] + LIVELY
+    with workers.staying():
+        viewer = await smoke.own(stream("sse", url, None, "telemetry"))
+        await data_again(viewer)
+        partition = workers.partition_of(url)
+        fence, started = workers.fence(partition), time.monotonic()
+        with workers.settings({"RELAY_CODE": "another"}, RELAY):
+            workers.schedule()
+            await settled(lambda: workers.fence(partition) > fence, START_S + LEASE_S, "another worker")
+            took = time.monotonic() - started
+            await data_again(viewer)
+    expect(not [frame for frame in viewer.frames if frame["type"] == "error"], "the viewer was told an error")
+    numbers = [payload["n"] for payload in viewer.payloads("telemetry")]
+    expect(numbers == sorted(set(numbers)), f"numbers {numbers}")
+    await viewer.close()
+    note(f"taken over {took:.1f} s after the change, {len(numbers)} values in order")
+
+
+async def data_again(*viewers: Viewer, within_s: float = START_S) -> None:
     """Each has data that came after now."""
     now = time.monotonic()
     for viewer in viewers:
@@ -130,7 +146,7 @@ async def test_killed(smoke: Smoke, note: Note) -> None:
         return
     await settled(lambda: workers.fence(partition) > fence, REPLACED_S, "another worker")
     claimed = time.monotonic()
-    back = await viewer.until(lambda frame: frame["type"] == "data" and frame["at"] > claimed, _START_S)
+    back = await viewer.until(lambda frame: frame["type"] == "data" and frame["at"] > claimed, START_S)
     numbers = [payload["n"] for payload in viewer.payloads("telemetry")]
     expect(numbers == sorted(set(numbers)), f"numbers {numbers}")
     await only_one_upstream(smoke)

@@ -14,10 +14,12 @@ import pytest
 from local_stack import schedule
 from local_stack.checks import expect
 from local_stack.deployment import client
+from local_stack.feed import delete_event, newest_event
 from local_stack.relay_workers import LocalRelayWorkers
-from local_stack.seed import LIVELY, OWN, Api, mqtt, origin, stream
+from local_stack.seed import LIVELY, Api, origin, stream
 from local_stack.smoke.client import Note, Smoke
 from local_stack.smoke.rows import row
+from local_stack.smoke.scene import Scene
 from local_stack.viewer import Frame, Viewer
 from ops.full_revalidation import demand_full_revalidation
 from tidegate.domain.revocations import Task, TaskKind
@@ -34,30 +36,6 @@ EXPIRED_WITHIN_S, ASKED_WITHIN_S = 10.0, 30.0
 SHORT_LIFE_S, TOLD_WITHIN_S = 6, 15.0
 #: How much longer is waited, seconds, to tell a late termination from none.
 _LATE_S = 5.0
-
-
-class Scene:
-    """A dashboard of its own with a broker profile of its own, watched by a guest and by its owner."""
-
-    def __init__(self, smoke: Smoke, visibility: str) -> None:
-        self.smoke = smoke
-        self.admin, self.owner = smoke.user("admin"), smoke.user("editor")
-        self.broker_body = {"name": f"scene {time.time_ns()}", "transport": "iot-core", "allowPublicUse": True}
-        self.broker_body["topicAllowlist"] = [f"{OWN}/#"]
-        self.broker_id = self.admin.call("POST", "/api/broker-profiles", self.broker_body)["id"]
-        self.topic = f"{OWN}/scene/{time.time_ns()}"
-        self.demo = smoke.dashboard(mqtt("telemetry", self.broker_id, self.topic), visibility)
-
-    def change(self, method: str, what: str, body: dict[str, Any] | None = None) -> Any:
-        """Ask for a part of the dashboard, or for the whole with an empty `what`."""
-        path = f"/api/dashboards/{self.demo['dashboardId']}"
-        return self.owner.call(method, f"{path}/{what}" if what else path, body)
-
-    def share_with_viewer(self) -> str:
-        """Give the demo's viewer the right to see it; returns the viewer's id."""
-        email = self.smoke.stack["users"]["viewer"]["email"]
-        self.change("PUT", "acl", {"email": email, "level": "viewer"})
-        return str(self.smoke.user("viewer").call("GET", "/api/users/me")["id"])
 
 
 # --- by push -----------------------------------------------------------------------------------------------
@@ -318,14 +296,7 @@ async def test_by_expired_cursor(smoke: Smoke, note: Note) -> None:
 
         def rotate_and_forget(scene: Scene) -> None:
             rotation(scene)
-            (newest,) = tables.query(
-                TableName=name,
-                KeyConditionExpression="feed = :feed",
-                ExpressionAttributeValues={":feed": {"S": "feed"}},
-                ScanIndexForward=False,
-                Limit=1,
-            )["Items"]
-            tables.delete_item(TableName=name, Key={"feed": newest["feed"], "event_id": newest["event_id"]})
+            delete_event(tables, name, newest_event(tables, name))
             control.revalidations.queue(Task(TaskKind.POLL))
 
         note(await terminated(smoke, "link", rotate_and_forget, within_s=EXPIRED_WITHIN_S))

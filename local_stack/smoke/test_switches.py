@@ -9,11 +9,20 @@ from contextlib import contextmanager
 import websockets
 
 from local_stack.checks import expect
-from local_stack.relay_workers import API, BRIDGE, CONNECT, MESSAGES, RELAY, REVALIDATION, LocalRelayWorkers
+from local_stack.relay_workers import (
+    API,
+    BRIDGE,
+    CONNECT,
+    MESSAGES,
+    RELAY,
+    REPLACED_S,
+    REVALIDATION,
+    LocalRelayWorkers,
+)
 from local_stack.schedule import paused
 from local_stack.smoke.client import Note, Smoke
 from local_stack.smoke.rows import row
-from local_stack.smoke.test_relay_workers import REPLACED_S, data_again
+from local_stack.smoke.test_relay_workers import data_again
 from local_stack.viewer import Viewer
 
 #: How long a run of the schedule may take to end everybody, seconds: the two minutes of the docs, without the minute in
