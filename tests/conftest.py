@@ -23,9 +23,15 @@ STACK = ("tests/e2e/",)
 #: Places whose tests stay in one worker: they share what is slow to start (a stack, a synthesised app, installed
 #: layers), or measure, which two at once would disturb.
 TOGETHER = (*STACK, "tests/infra/", "tests/functions/test_imports.py", "tests/benchmarks/")
-#: Tests that take long, or whose place does.
-FIRST = (*STACK, "tests/benchmarks/", "tests/model/", "tests/drill/test_drill.py")
+#: Tests that take long, or whose place does, in this order. The stack is the first: whoever did anything before it has
+#: given way already.
+FIRST = (*STACK, "tests/benchmarks/", "tests/infra/", "tests/drill/test_drill.py", "tests/model/")
 
+
+# A test that types `make` types it as a person does, not as a part of the `make test` that runs it: that would print
+# which directory it enters, and hand on its options.
+for _of_make in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
+    os.environ.pop(_of_make, None)
 
 # A deadline of 200 ms per example measures how busy the machine is.
 hypothesis.settings.register_profile("no deadline", deadline=None)
@@ -46,7 +52,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
     kept = [item for item in items if item not in left_out]
-    items[:] = sorted(kept, key=lambda item: not item.nodeid.startswith(FIRST))
+    items[:] = sorted(kept, key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    return next((turn for turn, place in enumerate(FIRST) if item.nodeid.startswith(place)), len(FIRST))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
@@ -68,8 +78,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @cache
 def _give_way() -> None:
-    """Once a process: nothing takes it back."""
-    os.nice(5)
+    """Once a process: nothing takes it back. At 10, each has a ninth of what a process of the stack has."""
+    os.nice(10)
 
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
@@ -123,11 +133,14 @@ def _no_real_account(monkeypatch: pytest.MonkeyPatch) -> None:
 def moto_url() -> Iterator[str]:
     from moto.server import ThreadedMotoServer
 
+    from tests.deployment import in_one_process
+
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
+    with in_one_process():
+        yield f"http://{host}:{port}"
     server.stop()
 
 

@@ -118,6 +118,40 @@ def test_part_crowd() -> None:
 _OF_PARTS = ("bridge, which asks for the parts", "bridge and all parts")
 
 
+def test_part_quota() -> None:
+    result = measured("quota")
+    delays, traffic = rows(result), rows(result, 1)
+    for kind in ("device, by the bridge", "upstream, by the same relay"):
+        for name in ("alone", "beside the crowd", "beside a device's crowd"):
+            values, missing, median, p99, most = delays[f"{kind}: {name}"]
+            # On a starved machine a value comes so late that the next one takes its place.
+            assert 0 <= missing < values / 2 and 0 <= median <= p99 <= most
+    for crowd, unpaced in (("the crowd", "it"), ("a device's crowd", "that")):
+        wanted, got, gave_way, _, _, most, _, throttled = traffic[f"beside {crowd}"]
+        assert wanted == 600 and 0 < got < wanted and gave_way > 0, "there was a shortage"
+        # A second touches eleven windows of 20 sends, and has what was granted just before.
+        assert throttled == 0 and most <= 12 * 20
+        assert traffic[f"beside {unpaced}, no quota"][7] > 0, "the same without the quota is what the platform refuses"
+
+
+def test_part_history() -> None:
+    result = measured("history")
+    devices, relay, reads, subscribes, catch_ups = (rows(result, table) for table in range(5))
+    for name, figures in {**devices, **relay, **subscribes, **catch_ups}.items():
+        if name.startswith("without"):
+            assert figures[-3:] == [0, 0, 0], "who asks for no history pays nothing"
+    assert devices["with one"][-3::2] == [1, 1], "a value is one write more"
+    assert relay["with one"][-1] == 1, "a series of five seconds is one write"
+    assert all(figures[0] == 1 and figures[-3] == 1 for figures in reads.values()), "one answer, one query"
+    assert subscribes["with one, since, 6 values came"][-3] == catch_ups["with one, since, 6 values came"][-3] == 1
+
+
 def test_part_push() -> None:
     ((_, first, median, p95, last),) = measured("push")["tables"][0]["rows"]
     assert 0 <= first <= median <= p95 <= last
+
+
+def test_part_board() -> None:
+    (row,) = rows(measured("board")).values()
+    updates, core, task_ms, heap_mib = row
+    assert 20 <= updates <= 60 and core > 0 and task_ms >= 0 and 1 < heap_mib < 50

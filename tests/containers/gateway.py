@@ -43,9 +43,11 @@ from tidegate.usecases.delivery.crowds import SendPart, ShardSender
 from tidegate.usecases.delivery.failures import FailureHandler
 from tidegate.usecases.delivery.fan_out import FanOut
 from tidegate.usecases.delivery.fresh_access import FreshAccess
+from tidegate.usecases.delivery.interval import Interval
 from tidegate.usecases.delivery.keep_history import KeepEach
 from tidegate.usecases.delivery.senders import OneShotSender
 from tidegate.usecases.delivery.settle import Settle
+from tidegate.usecases.delivery.together import Together
 from tidegate.usecases.gateway.authorizer import LocalAuthorizer
 from tidegate.usecases.gateway.connect import Connect, ConnectPolicy
 from tidegate.usecases.gateway.end_connection import EndConnection
@@ -59,6 +61,8 @@ from tidegate.usecases.limits.rate_limits import RateLimits
 from tidegate.usecases.limits.upstream_quota import UpstreamQuota
 
 DASHBOARD, DATASOURCE = "dash", "temp"
+#: `REALTIME_MAX_UPDATES_PER_SECOND` of batches.
+PER_SECOND = 10
 #: Upstreams may be anywhere but inside.
 EGRESS = EgressPolicy((), (80, 443), production=False)
 
@@ -230,6 +234,17 @@ class GatewayContainer:
             clock=self.clock,
             observer=self.observer,
         )
+        self.together = Together(
+            fan_out=self.fan_out,
+            last_values=self.last_values,
+            interval=Interval(
+                last_values=self.last_values, per_second=PER_SECOND, clock=self.clock, sleep=self.clock.advance
+            ),
+            send=self.send,
+            crowds=self.crowds,
+            clock=self.clock,
+            observer=self.observer,
+        )
         self.bridge = Bridge(
             enabled=True,
             max_payload_bytes=2000,
@@ -238,6 +253,7 @@ class GatewayContainer:
             settle=self.settle,
             clock=self.clock,
             observer=self.observer,
+            together=self.together,
         )
         self.catch_up = CatchUp(
             subscriptions=self.subscriptions,

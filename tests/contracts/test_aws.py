@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import importlib.util
 import json
+import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,15 +18,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.deployment import PATIENCE_S, as_patient_as_the_product
 from tests.doubles.platform import ManualClock
 from tests.servers.management import ManagementServer
 from tidegate import tables
+from tidegate.adapters.aws import json_client
 from tidegate.adapters.aws.catch_up_queue import read_catch_up, written_catch_up
 from tidegate.adapters.aws.credential_cipher import KmsCredentialCipher
-from tidegate.adapters.aws.http import HttpClient, NotAnswered, endpoint_url
+from tidegate.adapters.aws.http import Answer, HttpClient, NotAnswered, endpoint_url
 from tidegate.adapters.aws.json_client import AwsError, JsonClient
 from tidegate.adapters.aws.secrets_manager import REFRESH_S, TTL_S, Secret, WeakSecret
 from tidegate.adapters.aws.sigv4 import Credentials, PostSigner, Signer, credentials_from
+from tidegate.adapters.dynamodb import client as dynamodb_client
 from tidegate.adapters.dynamodb.client import DynamoDb, decode, encode
 from tidegate.adapters.password_argon2 import Argon2Passwords
 from tidegate.adapters.tokens_jwt import JwtSessionTokens, JwtUserTokens
@@ -138,6 +143,27 @@ def test_a_connection_the_server_closed_is_opened_again(management: ManagementSe
         http.request("POST", "/live/x", {}, b"", monotonic() - 1)
     with pytest.raises(ValueError, match="not an http"):
         HttpClient("ftp://x")
+
+
+def test_moto_is_given_so_long_that_no_call_to_it_is_repeated(
+    deployed: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy machine a write was asked again while moto still worked on it, and met itself: a 409."""
+    given_s: list[float] = []
+
+    def answered(_: HttpClient, *request: Any, **_options: object) -> Answer:
+        given_s.append(request[4])
+        return Answer(200, b"{}")
+
+    monkeypatch.setattr(HttpClient, "request", answered)
+    for module in (json_client, dynamodb_client):
+        monkeypatch.setattr(module, "monotonic", lambda: 0.0)
+    db = ControlPlaneProviders(deployed).db
+    db.transact([])
+    assert given_s == [PATIENCE_S / 2], "the first of several attempts has half of the time"
+    with as_patient_as_the_product():
+        db.transact([])
+    assert given_s[1:] == [2.5]
 
 
 @pytest.mark.parametrize("stalled", [1, 3])
@@ -302,6 +328,17 @@ def test_passwords() -> None:
     assert not passwords.verify(hashed, "other") and not passwords.verify("nonsense", "x")
 
 
+def test_a_password_costs_what_owasp_asks_for() -> None:
+    """Of the module as it is imported by a function: other tests of this process lower the cost."""
+    spec = importlib.util.find_spec(Argon2Passwords.__module__)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, spec.name, module)  # where dataclasses look their module up
+        spec.loader.exec_module(module)
+    assert "$m=19456,t=2,p=1$" in module.Argon2Passwords().hash("Long-enough-1")
+
+
 def test_limiter_keys_hide_and_differ(deployed: Mapping[str, str]) -> None:
     keys = ControlPlaneProviders(deployed).keys
     assert keys.key("a", "B") == keys.key("a", "b") != keys.key("ab")
@@ -311,3 +348,23 @@ def test_limiter_keys_hide_and_differ(deployed: Mapping[str, str]) -> None:
 def test_missing_variables_are_named() -> None:
     with pytest.raises(RuntimeError, match="TIDEGATE_TABLE_ACCESS"):
         ControlPlaneProviders({}).table(tables.ACCESS)
+
+
+@pytest.mark.parametrize("alias", ["", "live"])
+def test_a_relay_worker_is_started_by_its_alias(management: ManagementServer, alias: str) -> None:
+    """By whoever is told its name, and by the relay itself, which knows its own."""
+    management.answer = lambda _method, _target, _nth: 202
+    env = {
+        "AWS_REGION": "eu-west-1",
+        "AWS_ACCESS_KEY_ID": "a",
+        "AWS_SECRET_ACCESS_KEY": "b",
+        "AWS_ENDPOINT_URL_LAMBDA": management.url.removesuffix("/live"),
+    }
+    name = f"relay:{alias}" if alias else "relay"
+    told = DeliveryProviders({**env, "RELAY_FUNCTION": name})
+    itself = DeliveryProviders({**env, "AWS_LAMBDA_FUNCTION_NAME": "relay", "RELAY_ALIAS": alias})
+    for providers in (told, itself):
+        providers.relay_workers.start(1)
+    # The colon is encoded, as botocore does it, so that the signature fits.
+    path = f"/2015-03-31/functions/{quote(name, safe='')}/invocations"
+    assert management.paths == [path, path] and set(management.requests) == {("POST", "invocations")}

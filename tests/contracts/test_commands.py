@@ -20,7 +20,8 @@ TARGETS = sorted(set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(),
 
 
 def run(*command: str, **env: str) -> subprocess.CompletedProcess[str]:
-    whole = {**os.environ, "PYTHONPATH": f"layers/tidegate/python{os.pathsep}.", **env}
+    """As a newcomer types it: nothing tells where our code is, but what set-up wrote."""
+    whole = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | env
     return subprocess.run(command, cwd=ROOT, env=whole, capture_output=True, text=True, timeout=60)
 
 
@@ -42,21 +43,48 @@ def test_make_would_do_it(command: str) -> None:
 
 def test_help_lists_every_target() -> None:
     shown = run("make", "help").stdout
+    assert shown.startswith("  make "), "also as a part of `make test`: see tests/conftest.py"
     assert set(re.findall(r"make ([a-z-]+) ", shown)) >= set(TARGETS)
 
 
 # --- python -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "module", ["local_stack", "ops.deploy", "ops.rotate_secret", "fixtures.fake_upstreams", "benchmarks"]
+MODULES = (
+    "local_stack",
+    "local_stack.drills",
+    "ops.deploy",
+    "ops.preflight",
+    "ops.doctor",
+    "ops.destroy",
+    "ops.restore",
+    "ops.rollback",
+    "ops.rotate_secret",
+    "ops.redrive",
+    "ops.cost",
 )
+ALSO = ("fixtures.fake_upstreams", "benchmarks")
+
+
+@pytest.mark.parametrize("module", [*MODULES, *ALSO])
 def test_modules_say_what_they_take(module: str) -> None:
-    told = run(sys.executable, "-m", module, "--help")
+    told = run(".venv/bin/python", "-m", module, "--help")
     assert told.returncode == 0 and "usage" in told.stdout, told.stderr
     for command in COMMANDS:
         if f"python -m {module}" in command:
             assert all(option in told.stdout for option in re.findall(r"--[a-z]+", command)), command
+
+
+def test_pages_name_the_python_that_has_our_code() -> None:
+    """`python` alone is the machine's, which has neither our code nor what it needs."""
+    assert not [command for command in COMMANDS if command.startswith(("python ", "python3 "))]
+
+
+def test_the_cdk_cli_finds_the_app_by_itself() -> None:
+    """`npx cdk` as people type it, with nothing in front."""
+    (app,) = re.findall(r'"app": "(.+)"', (ROOT / "cdk.json").read_text())
+    told = run(*app.split(), CDK_CONTEXT_JSON='{"stage": "nowhere"}', PATH="/usr/bin:/bin")
+    assert told.returncode == 1 and "Stage 'nowhere' does not exist" in told.stderr
 
 
 SELECTIONS = [command for command in COMMANDS if "pytest -k" in command and "-k extra_small " not in command]

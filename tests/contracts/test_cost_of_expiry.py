@@ -18,6 +18,7 @@ import pytest
 
 from functions.revalidate.wiring import revalidate_services
 from functions.revalidate.worker import make_handler
+from ops import units
 from tests.deployment import aws
 from tests.functions.test_gateway import Demo, demo, gateway_over
 from tests.functions.test_revalidation import Context
@@ -142,6 +143,10 @@ def test_what_the_index_adds_to_a_subscription(deployed: Mapping[str, str], subj
         return {name: count for name, count in units.items() if count}
 
     principal = {"by_principal": 1} if member else {}
+    assert (
+        sum({"by_expiry": 1, "by_stream": 1}.values()) == units.SUBSCRIBE.each.indexes == units.DISCONNECT.each.indexes
+    )
+    assert sum({"by_stream": 1, "by_expiry": 2}.values()) == units.REFRESH.each.indexes
     control.connections.open(Connection("c=", "ip", 1000))
     assert written(lambda: rows.put_hidden(row)) == {"by_expiry": 1, **principal}
     assert written(lambda: rows.make_visible(row)) == {"by_stream": 1}
@@ -149,6 +154,9 @@ def test_what_the_index_adds_to_a_subscription(deployed: Mapping[str, str], subj
     assert written(lambda: rows.move_expiry(row, 1300)) == {}
     assert written(lambda: rows.claim_termination(row, claim)) == {"by_stream": 1}
     assert written(lambda: rows.remove(replace(row, termination=claim))) == {"by_expiry": 1, **principal}
+    rows.put_hidden(row)
+    rows.make_visible(row)
+    assert written(lambda: rows.remove(row)) == {"by_stream": 1, "by_expiry": 1, **principal}
 
 
 def _stored(dynamodb: Any, table: str, row: Subscription) -> dict[str, Any]:

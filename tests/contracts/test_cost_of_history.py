@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from ops.units import DEVICE_HISTORY
 from tests.containers.gateway import GatewayContainer
 from tests.doubles.platform import ManualClock, MemoryObserver
 from tidegate.adapters.dynamodb.history import DynamoHistory
@@ -89,7 +90,8 @@ def add(meter: Meter, *payloads: str, every_ms: int = 5000, step_ms: int = 250) 
 def test_a_message_of_a_device_is_one_unit(meter: Meter, values: list[int]) -> None:
     """While one process handles the topic's messages."""
     add(meter, *map(str, values))
-    assert meter.calls == {"UpdateItem": len(values)} and meter.write_units == len(values)
+    each = DEVICE_HISTORY.times(len(values))
+    assert meter.calls == {"UpdateItem": each.calls} and meter.write_units == each.writes
 
 
 def test_the_largest_value_is_one_unit_too(meter: Meter) -> None:

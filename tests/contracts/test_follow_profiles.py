@@ -31,7 +31,7 @@ class Requests:
     def __init__(self) -> None:
         self.asked = 0
 
-    def ask(self) -> None:
+    def ask(self, delay_s: int = 0) -> None:
         self.asked += 1
 
 

@@ -130,6 +130,13 @@ WHOLE = [
     (b"HTTP/1.1 410 Gone\r\nConnection: close\r\ncontent-length:0\r\n\r\n", (410, False)),
     (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", (200, True)),
     (b"HTTP/1.1 204 No Content\r\n\r\n", (204, True)),
+    (b"HTTP/1.1 200 OK\r\nDate: now\r\nContent-Length: 0\r\nConnection: keep-alive\r\n\r\n", (200, True)),
+    (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", (200, True)),
+    (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: Close\r\n\r\n", (200, False)),
+    (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX-Note: closed\r\n\r\n", (200, True)),
+    (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nTransfer-Encoding: Chunked\r\n\r\n0\r\n\r\n", (200, True)),
+    (b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n", (200, False)),
+    (b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n", (500, True)),
 ]
 
 

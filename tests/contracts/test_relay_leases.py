@@ -53,3 +53,29 @@ def test_handing_over_is_one_write_to_whoever_waits(deployed: Mapping[str, str])
     now = store.current(0)
     assert now is not None and (now.owner, now.fence, now.successor) == ("b", 2, "")
     assert store.renew(held, 1003.0) is None
+
+
+def test_an_owner_that_is_about_to_end_says_so_and_nobody_after_it(deployed: Mapping[str, str]) -> None:
+    store = leases(deployed)
+    held = store.claim(0, "a", 1000.0)
+    assert held is not None and not held.leaving
+    leaving = store.ask_successor(held)
+    assert leaving is not None and leaving.leaving and leaving.until == held.until
+    renewed = store.renew(leaving, 1001.0)
+    assert renewed is not None and renewed.leaving
+    assert store.offer(0, "b") is not None
+    assert store.hand_over(replace(renewed, successor="b"), 1002.0)
+    after = store.current(0)
+    assert after is not None and after.owner == "b" and not after.leaving
+    assert store.ask_successor(held) is None, "another one has it"
+    again = store.ask_successor(after)
+    assert again is not None
+    store.release(again)
+    held = store.claim(0, "c", 1003.0)
+    assert held is not None and not held.leaving
+    again = store.ask_successor(held)
+    assert again is not None
+    # A worker of an older release takes the lease and leaves the note.
+    store._db.update(store._table, {"source": "lease", "stream_key": "0"}, "SET #owner = :new", None, {"new": "d"})
+    old = store.current(0)
+    assert old is not None and old.owner == "d" and not old.leaving

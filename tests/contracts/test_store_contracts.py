@@ -164,7 +164,7 @@ def test_the_cap_of_a_connection_is_exact(stores: Stores) -> None:
     assert results.count(Reservation.RESERVED) == 7 and results.count(Reservation.FULL) == 13
     held = keys[results.index(Reservation.RESERVED)]
     assert reserved(stores, held, ConnectionRoom(7, 0, 100)) is Reservation.RESERVED
-    other = replace(held, dashboard_id="other")
+    other = held._replace(dashboard_id="other")
     assert reserved(stores, other, ConnectionRoom(7, 0, 100)) is Reservation.OTHER_DASHBOARD
 
 
@@ -215,7 +215,7 @@ def test_a_subscription_that_is_there_is_not_counted(stores: Stores) -> None:
     assert after is not None and after.begun == {7: 1}
     stores.subscriptions.release_key(KEY)
     assert stores.connections.reserve(KEY, after, room, "x") is Reservation.RESERVED
-    assert reserved(stores, replace(KEY, datasource_id="other"), room) is Reservation.TOO_OFTEN
+    assert reserved(stores, KEY._replace(datasource_id="other"), room) is Reservation.TOO_OFTEN
 
 
 def test_windows_that_are_over_are_forgotten(stores: Stores) -> None:
@@ -427,6 +427,17 @@ def test_rows_of_a_dashboard_go_on_behind_a_connection(stores: Stores) -> None:
         assert list(dict.fromkeys(rest)) == order[number + 1 :] and len(rest) == 2 * (9 - number)
 
 
+def test_some_rows_of_a_dashboard_are_read_and_no_more(stores: Stores) -> None:
+    for number in range(100):
+        stores.subscriptions.put_hidden(row(key=SubscriptionKey("d", f"c{number}=", "s")))
+    stores.subscriptions.put_hidden(row(key=SubscriptionKey("d2", "c1=", "s")))
+    found = stores.subscriptions.some_of_dashboard("d", 1000)
+    assert sorted(row.key.connection_id for row in found.rows) == sorted(f"c{number}=" for number in range(100))
+    assert not found.more
+    some = stores.subscriptions.some_of_dashboard("d", 16)
+    assert len(some.rows) == 16 and some.more
+
+
 def test_what_has_expired_is_found_until_it_is_deleted(stores: Stores) -> None:
     def found(now: float) -> list[Subscription]:
         return [row for group in stores.subscriptions.expired(now) for row in group]
@@ -447,7 +458,7 @@ def test_what_has_expired_is_found_until_it_is_deleted(stores: Stores) -> None:
 
 
 def test_a_crowd_is_read_shard_by_shard_where_the_mark_is(stores: Stores) -> None:
-    rows = [row(key=replace(KEY, connection_id=f"{number}=")) for number in range(3 * AUDIENCE_SHARDS)]
+    rows = [row(key=KEY._replace(connection_id=f"{number}=")) for number in range(3 * AUDIENCE_SHARDS)]
     for number, each in enumerate(rows):
         assert stores.subscriptions.put_hidden(each)
         assert stores.subscriptions.make_visible(each, number % AUDIENCE_SHARDS)
@@ -469,7 +480,7 @@ def test_a_crowd_is_read_shard_by_shard_where_the_mark_is(stores: Stores) -> Non
 def test_of_too_many_only_the_first_shard_is_read(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crowds, "CROWD", 2 * AUDIENCE_SHARDS)
     for number in range(4):
-        each = row(key=replace(KEY, connection_id=f"{number}="))
+        each = row(key=KEY._replace(connection_id=f"{number}="))
         assert stores.subscriptions.put_hidden(each) and stores.subscriptions.make_visible(each, number // 2)
     assert stores.subscriptions.audience("stream", or_first_shard=True).whole, "no mark, no crowd"
     stores.subscriptions.mark_crowd("stream", 1000)
@@ -715,6 +726,9 @@ def test_the_parts_of_a_crowd_have_notes_of_their_own(stores: Stores) -> None:
     assert read is not None and read.overtaken == 2 and values.get("k", "t", 5) == value
     values.put_if_newer("k", replace(value, payload="2", timestamp_ms=11))
     assert not values.note_settled("k", read, "t", 3), "there is a newer one"
+    read = values.get("k", "t", 3)
+    assert not values.note_overtaken("k", 101.0, "t", 3)
+    assert not values.note_settled("k", read, "t", 3), "it was noted once more"
     read = values.get("k", "t", 3)
     assert read is not None and read.payload == "2" and values.note_settled("k", read, "t", 3)
     assert values.note_overtaken("k", 102.0, "t", 3) and not values.note_overtaken("k", 102.0, "t", 4)

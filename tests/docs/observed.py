@@ -5,11 +5,12 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 
 from tests.docs.pages import code_files
 
-#: Method of an observer -> level of the line it logs; None for metrics.
-LEVELS = {"count": None, "time": None, "info": "INFO", "warning": "WARNING", "fault": "ERROR"}
+#: Method of an observer -> level of the line it logs; None for what logs none.
+LEVELS = {"count": None, "time": None, "about": None, "info": "INFO", "warning": "WARNING", "fault": "ERROR"}
 #: Where an observer is used, beside `local_stack`, which has none.
 FOLDERS = ("layers", "functions")
 
@@ -43,14 +44,21 @@ def _text(call: ast.Call) -> str:
     return str(first.value)
 
 
+@cache
 def metrics() -> dict[str, Observed]:
     """By name."""
     return _collected(("count", "time"), ())
 
 
+@cache
 def logs() -> dict[str, Observed]:
     """By message."""
     return _collected(("info", "warning", "fault"), ())
+
+
+def names_of_events() -> set[str]:
+    """Fields that are put into all further lines of an event."""
+    return {each.arg for method, call, _ in calls() if method == "about" for each in call.keywords if each.arg}
 
 
 def _collected(methods: tuple[str, ...], skipped: tuple[str, ...]) -> dict[str, Observed]:

@@ -10,8 +10,10 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "layers/tidegate/python/tidegate"
 DOCS = ROOT / "docs"
 REFERENCE = DOCS / "reference"
+#: Of the clients: what is published with each.
+CLIENT_PAGES = (ROOT / "web/client/README.md", ROOT / "clients/python/README.md")
 #: Every page, README and CONTRIBUTING included.
-PAGES = sorted({*ROOT.glob("*.md"), *DOCS.glob("**/*.md")})
+PAGES = sorted({*ROOT.glob("*.md"), *DOCS.glob("**/*.md"), *CLIENT_PAGES})
 #: Code that runs in a function, and what deploys it.
 CODE = ("layers", "functions", "infra")
 

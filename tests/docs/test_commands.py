@@ -10,10 +10,26 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.commands import NEEDS_AN_ACCOUNT, NOT_RUN, RUN_BY, RunBy, all_commands, commands_of, runners
+from scripts import commands_doc
+from tests.docs.commands import (
+    LISTED,
+    NEEDS_AN_ACCOUNT,
+    NOT_RUN,
+    RUN_AS_A_WHOLE,
+    RUN_BY,
+    RunBy,
+    all_commands,
+    commands_of,
+    run_as_a_whole,
+    runners,
+)
 from tests.docs.pages import PAGES, ROOT, name_of
 
 COMMANDS = sorted(all_commands())
+
+
+def test_the_list_of_all_commands_is_current() -> None:
+    assert commands_doc.render() == LISTED.read_text(), "run: python scripts/commands_doc.py"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -25,6 +41,12 @@ def test_a_command_is_run_by_something(command: str) -> None:
 def test_who_runs_a_command_does(entry: RunBy) -> None:
     assert entry.says in (ROOT / entry.file).read_text(), entry.file
     assert any(runners(command) == [entry] for command in COMMANDS), "no page has it any more"
+
+
+@pytest.mark.parametrize("page", RUN_AS_A_WHOLE, ids=name_of)
+def test_what_runs_a_page_does(page: Path) -> None:
+    assert re.search(rf"{page.name}|\bRUNBOOKS\b", (ROOT / RUN_AS_A_WHOLE[page]).read_text())
+    assert run_as_a_whole(page) or page.name == "first-dashboard.md", "only curl, which is no command of ours"
 
 
 def test_what_nothing_runs_is_in_pages() -> None:
@@ -47,7 +69,7 @@ def test_what_pre_commit_would_run_is_what_make_check_runs() -> None:
 def test_every_block_says_its_language(page: Path) -> None:
     """A block of commands that does not say so would not be looked into."""
     opened = re.findall(r"^```(.*)$", page.read_text(), re.M)[::2]
-    assert set(opened) <= {"sh", "python", "json", "yaml"}
+    assert set(opened) <= {"sh", "python", "json", "yaml", "js", "html"}
 
 
 def test_commands_are_found_wherever_they_stand(tmp_path: Path) -> None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import ast
 import re
 
 import pytest
 
+from infra.rollout_table import STEPS
 from tests.docs import observed
 from tests.docs.observed import LEVELS, Observed
-from tests.docs.pages import REFERENCE, ROOT, code_files, code_words, rows, section
+from tests.docs.pages import REFERENCE, code_files, code_words, rows, section
 from tidegate.domain.access import Refusal
 from tidegate.domain.intents import STREAM_TYPES
 from tidegate.domain.limits import GATEWAY_SCOPES, Outcome
 from tidegate.ports.delivery import Delivery
+from tidegate.providers.process import event_ids
 
 PAGE = (REFERENCE / "metrics-and-logs.md").read_text()
 METRICS = {code_words(row[0])[0]: row for row in rows(section(PAGE, "Metrics"))}
@@ -44,6 +45,12 @@ def test_durations_say_their_unit() -> None:
 def test_every_log_message_is_described_with_its_fields(level: str) -> None:
     written = {text: each.fields for text, each in observed.logs().items() if LEVELS[each.method] == level}
     assert messages(level) == written
+
+
+def test_every_id_of_all_lines_is_described() -> None:
+    told = {word for row in rows(section(PAGE, "How they are written")) for word in code_words(row[0])}
+    ids = set(event_ids({"requestContext": {"requestId": "r", "connectionId": "c"}}, "i"))
+    assert told == ids | observed.names_of_events()
 
 
 def test_every_dimension_has_its_values() -> None:
@@ -92,16 +99,7 @@ def test_the_reading_of_the_code_sees_a_call() -> None:
 
 
 def test_services_are_the_functions_of_the_stack() -> None:
-    """`infra/functions.py` sets each function's service to the lower case of its construct's id."""
-    assert '"TIDEGATE_SERVICE": construct_id.lower()' in (ROOT / "infra/functions.py").read_text()
-    ids = [
-        ast.literal_eval(call.args[1]).lower()
-        for file in code_files("infra")
-        for call in ast.walk(ast.parse(file.read_text()))
-        if isinstance(call, ast.Call)
-        and ast.unparse(call.func) == "Function"
-        and isinstance(call.args[1], ast.Constant)
-    ]
+    """That each is called so is in tests/infra/test_stages_apart.py."""
     (sentence,) = re.findall(r"Every metric has the dimension `service`.*?\.", PAGE, re.S)
-    assert sorted({*code_words(sentence)} - {"service"}) == sorted(set(ids))
-    assert len(ids) == len(set(ids)) + 1 and ids.count("worker") == 2
+    functions = {name.lower() for step in STEPS for name in step.functions}
+    assert {*code_words(sentence)} - {"service"} == functions

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 import pytest
-import yaml
 from jsonschema import Draft7Validator, ValidationError
 from pydantic.alias_generators import to_camel
 
+from scripts import asyncapi_doc
 from tests.docs.frames import PAGE, frames, shown, written
-from tests.docs.pages import REFERENCE, code_words, headings, rows, section
-from tidegate.domain.history import point_of
+from tests.docs.pages import ROOT, code_words, headings, rows, section
+from tidegate.domain.history import MOST_VALUE_BYTES, point_of
 from tidegate.protocol import batches, messages
 from tidegate.protocol.messages import BadMessage, EndReason, ErrorCode, Status
+from tidegate.settings import load
 
 TEXT = PAGE.read_text()
 EXAMPLES = frames()
-API: dict[str, Any] = yaml.safe_load((REFERENCE / "asyncapi.yaml").read_text())
+API = asyncapi_doc.described()
+#: The JSON schema that AsyncAPI publishes of its specification, of the package `@asyncapi/specs`.
+SPECIFICATION = ROOT / "node_modules/@asyncapi/specs/schemas" / f"{API['asyncapi']}.json"
 SCHEMAS: dict[str, Any] = API["components"]["schemas"]
 CLIENT = {
     kind.__name__[0].lower() + kind.__name__[1:].removesuffix("Message"): kind
@@ -98,14 +102,68 @@ def references(part: object) -> Iterator[str]:
             yield from references(value)
 
 
+def specified() -> Draft7Validator:
+    return Draft7Validator(json.loads(SPECIFICATION.read_text()))
+
+
+def test_the_file_is_as_asyncapi_specifies() -> None:
+    assert not [f"{list(wrong.absolute_path)}: {wrong.message}" for wrong in specified().iter_errors(API)]
+
+
+@pytest.mark.parametrize(
+    "place", [(), ("info",), ("channels", "realtime"), ("operations", "toClient"), ("components", "messages", "ack")]
+)
+def test_the_specification_knows_every_part(place: Sequence[str]) -> None:
+    broken = copy.deepcopy(API)
+    part: Any = broken
+    for step in place:
+        part = part[step]
+    part["unheard"] = 1
+    assert not specified().is_valid(broken)
+
+
+def test_the_page_of_messages_is_current() -> None:
+    assert asyncapi_doc.TARGET.read_text() == asyncapi_doc.render(), "run: python scripts/asyncapi_doc.py"
+    assert CLIENT.keys() | server_frames().keys() | SCHEMAS.keys() == set(headings(asyncapi_doc.TARGET.read_text())) - {
+        "Messages of the browser protocol",
+        "What a client sends",
+        "What the server sends",
+        "Parts",
+    }
+
+
 def test_the_file_is_whole() -> None:
-    assert API["asyncapi"] == "3.0.0" and {"info", "channels", "operations", "components"} <= API.keys()
     for reference in references(API):
         there: Any = API
         for step in reference.removeprefix("#/").split("/"):
             there = there[step]
     for name in SCHEMAS:
         Draft7Validator.check_schema(SCHEMAS[name])
+
+
+def test_numbers_and_addresses_are_those_of_the_code() -> None:
+    most = load({"TIDEGATE_ENV": "development"}).max_subscriptions_per_connection
+    assert f"{most} by default" in SCHEMAS["subscribeSeveral"]["properties"]["datasourceIds"]["description"]
+    assert f"than {MOST_VALUE_BYTES} bytes" in SCHEMAS["point"]["properties"]["last"]["description"]
+    assert SCHEMAS["seq"]["pattern"] == f"^{messages._IS_SEQ.pattern}$"
+    channel = API["channels"]["realtime"]
+    assert f'"{channel["address"]}": cloudfront.BehaviorOptions' in (ROOT / "infra/edge.py").read_text()
+    asked = "".join(f'query.get("{name}") == "{each["const"]}"' for name, each in queried().items())
+    handshake = (ROOT / "functions/gateway_connect/connect.py").read_text()
+    assert asked in handshake and handshake.count("query.get(") == len(queried())
+
+
+def queried() -> Mapping[str, Any]:
+    """The parameters of the address's query."""
+    found: Mapping[str, Any] = API["channels"]["realtime"]["bindings"]["ws"]["query"]["properties"]
+    return found
+
+
+def test_a_point_has_the_fields_of_the_code() -> None:
+    largest = json.dumps("x" * MOST_VALUE_BYTES)
+    made = [json.loads(point_of(text, 1, SEQ, 1000).encode()) for text in ("1.5", '"x"', largest)]
+    assert SCHEMAS["point"]["properties"].keys() == set().union(*made)
+    assert set(SCHEMAS["point"]["required"]) == set(made[0]).intersection(*made)
 
 
 def test_every_message_is_in_the_channel_and_in_one_operation() -> None:

@@ -43,9 +43,10 @@ def test_values_that_do_not_go_together_are_those_of_the_code() -> None:
 def test_who_reads_a_setting_is_found_by_building_the_functions() -> None:
     """Samples that somebody can check by reading; the page has all that `readers` finds."""
     found = readers()
-    assert found["REALTIME_CONNECT_RATE_LIMIT_IP_PER_MIN"] == ["api.main", "gateway_connect.connect"]
+    readers_of_rate = ["api.main", "gateway_connect.connect", "the CDK app"]  # an alarm is as high as the rate
+    assert found["REALTIME_CONNECT_RATE_LIMIT_IP_PER_MIN"] == readers_of_rate
     assert found["API_TRUST_PROXY_HOPS"] == ["api.main"], "read while a request is served"
-    assert found["REALTIME_RECONNECT_MIN_MS"] == ["relay.worker"], "read when an upstream is made"
+    assert found["REALTIME_RECONNECT_MIN_MS"] == ["api.main", "relay.worker"], "read when an upstream is made"
     assert found["REALTIME_PUBLIC_REVALIDATE_INTERVAL_MS"] == ["revalidate.schedule"]
     assert found["GATEWAY_INTROSPECTION_TIMEOUT_MS"], "read with a remote API only"
     assert CDK_APP in found["REALTIME_MQTT_ALLOWED_TOPICS"]

@@ -82,6 +82,7 @@ class MemorySender(Sender):
     def __init__(self) -> None:
         self.sent: dict[str, list[dict[str, Any]]] = {}  # batches taken apart
         self.posts: list[tuple[str, int]] = []  # connection, bytes
+        self.bodies: list[tuple[str, bytes]] = []
         self.answers: dict[str, Delivery] = {}
         self.closed: list[str] = []
 
@@ -90,6 +91,7 @@ class MemorySender(Sender):
         if delivery is Delivery.DELIVERED:
             frame = json.loads(body)
             self.posts.append((connection_id, len(body)))
+            self.bodies.append((connection_id, body))
             self.sent.setdefault(connection_id, []).extend(frame.get("messages", [frame]))
         return delivery
 
@@ -137,9 +139,11 @@ class MemoryCrowdQueue(CrowdQueue):
 
     def __init__(self) -> None:
         self.asked: list[CrowdPart] = []
+        self.delays: list[int] = []
 
-    def ask(self, parts: Sequence[CrowdPart]) -> None:
+    def ask(self, parts: Sequence[CrowdPart], delay_s: int = 0) -> None:
         self.asked += parts
+        self.delays.append(delay_s)
 
 
 class MemoryCatchUpQueue(CatchUpQueue):
@@ -174,6 +178,7 @@ class MemoryObserver(Observer):
         self.counts: dict[tuple[str, ...], int] = {}
         self.times: dict[str, list[float]] = {}
         self.faults: list[tuple[str, BaseException]] = []
+        self.said: dict[str, str] = {}
 
     def count(self, name: str, value: int = 1, **dimensions: str) -> None:
         key = (name, *(dimensions[dimension] for dimension in sorted(dimensions)))
@@ -181,6 +186,9 @@ class MemoryObserver(Observer):
 
     def time(self, name: str, milliseconds: float) -> None:
         self.times.setdefault(name, []).append(milliseconds)
+
+    def about(self, **fields: str) -> None:
+        self.said |= fields
 
     def info(self, message: str, **fields: object) -> None:
         return

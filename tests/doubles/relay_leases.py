@@ -43,7 +43,7 @@ class MemoryRelayLeases(RelayLeases):
     def release(self, lease: Lease) -> None:
         there = self._own(lease)
         if there is not None:
-            self.rows[lease.partition] = replace(there, until=0.0, successor="")
+            self.rows[lease.partition] = replace(there, until=0.0, successor="", leaving=False)
 
     def offer(self, partition: int, successor: str) -> Lease | None:
         self._ask()
@@ -52,6 +52,13 @@ class MemoryRelayLeases(RelayLeases):
             return None
         self.rows[partition] = replace(self.rows[partition], successor=successor)
         return self.rows[partition]
+
+    def ask_successor(self, lease: Lease) -> Lease | None:
+        there = self._own(lease)
+        if there is None:
+            return None
+        self.rows[lease.partition] = replace(there, leaving=True)
+        return self.rows[lease.partition]
 
     def hand_over(self, lease: Lease, now: float) -> bool:
         there = self._own(lease)

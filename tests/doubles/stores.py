@@ -40,6 +40,7 @@ from tidegate.ports.gateway import (
     ConnectionStore,
     LastValueStore,
     Reservation,
+    SomeSubscriptions,
     SourceStreams,
     StreamStore,
     SubscriptionStore,
@@ -296,6 +297,10 @@ class MemorySubscriptions(SubscriptionStore):
         found = [row for row in list(self.rows.values()) if row.key.dashboard_id == dashboard_id]
         found.sort(key=lambda row: row.key.connection_id)
         return iter([row for row in found if row.key.connection_id > after])
+
+    def some_of_dashboard(self, dashboard_id: str, most: int) -> SomeSubscriptions:
+        rows = list(self.of_dashboard(dashboard_id))
+        return SomeSubscriptions(rows[:most], len(rows) > most)
 
     def of_user(self, user_id: str) -> Iterator[Subscription]:
         index = self.rows if self._seen_by_index is None else self._seen_by_index
@@ -584,7 +589,8 @@ class MemoryLastValues(LastValueStore):
     ) -> bool:
         key = _value_key(stream_key, topic)
         if shard is not None:
-            if sent is not None and self.get(stream_key, topic, shard) != sent:
+            newest = self.get(stream_key, topic, shard)
+            if sent is not None and (newest is None or (newest, newest.overtaken) != (sent, sent.overtaken)):
                 return False
             self.noted.pop((stream_key, topic, shard), None)
             self.parts_until.pop((stream_key, topic, shard), None)
@@ -712,7 +718,7 @@ class MemoryFullRevalidationRuns(FullRevalidationRuns):
             if self.owner == run.owner:
                 self.until = None
 
-    def end(self, run: RevalidationRun) -> None:
+    def end(self, run: RevalidationRun, ended: int = 0, connections: int | None = None) -> None:
         with self._lock:
             if self.owner == run.owner:
                 self.until, self.progress = None, None

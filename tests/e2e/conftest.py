@@ -17,13 +17,17 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
 
 
 @pytest.fixture(scope="session")
-def stack(config: Config) -> Iterator[Mapping[str, Any]]:
-    settings = {
+def settings() -> Mapping[str, str]:
+    return {
         # One full revalidation in the first minute, then none for a day: it would sweep the rows that tests write.
         "REALTIME_PUBLIC_FULL_REVALIDATE_INTERVAL_MS": "86400000",
         # A rotation waits for the end of tokens that the old value signed.
         "DATASOURCE_SESSION_TTL_SECONDS": "60",
     }
+
+
+@pytest.fixture(scope="session")
+def stack(config: Config, settings: Mapping[str, str]) -> Iterator[Mapping[str, Any]]:
     running = up(config, settings)
     yield running
     assert set(down(config)) == {"emulator", "fake_upstreams", "edge"}

@@ -109,17 +109,12 @@ class World:
             path = f"/api/dashboards/{made['id']}"
             for caller, (_, level) in CALLERS.items():
                 if level:
-                    made = self._put(f"{path}/acl", {"email": email(caller), "level": level})
-            made = self._put(f"{path}/acl", {"email": email("spare"), "level": "viewer"})
+                    made = self.people["owner"].ok("PUT", f"{path}/acl", {"email": email(caller), "level": level})
+            made = self.people["owner"].ok("PUT", f"{path}/acl", {"email": email("spare"), "level": "viewer"})
             if visibility != "private":
-                made = self._put(f"{path}/visibility", {"visibility": visibility})
+                made = self.people["owner"].ok("PUT", f"{path}/visibility", {"visibility": visibility})
             self._dashboards[visibility] = made
         return self._dashboards[visibility]
-
-    def _put(self, path: str, body: object) -> Any:
-        """The owner's call. A conflict is one with itself: the emulator's answer came too late, and was asked again."""
-        answer = self.people["owner"]("PUT", path, body)
-        return answer[1] if answer[0] < 300 else self.people["owner"].ok("PUT", path, body)
 
     def forget(self, visibility: str) -> None:
         self._dashboards.pop(visibility, None)
@@ -201,6 +196,12 @@ _CREDENTIAL = {"profile_id": lambda call: call.world.make_credential()}
 _BROKER = {"profile_id": lambda call: call.world.make_broker(public=True)}
 
 
+def _unsaved(call: Call, broker: str) -> dict[str, object]:
+    """A datasource to preview. No rule feeds its topic, so the answer does not wait for messages."""
+    settings = {"brokerProfileId": broker, "topic": "elsewhere/x"}
+    return {"dashboardId": call.dashboard["id"], "type": "mqtt", "settings": settings}
+
+
 def _named(**more: object) -> Body:
     return lambda call: {"name": f"n{next(_NUMBERS)}", **more}
 
@@ -223,10 +224,12 @@ EXAMPLES: Mapping[str, tuple[Example, ...]] = {
     "POST /api/credential-profiles": (Example(_named(type="none")),),
     "PUT /api/credential-profiles/{profile_id}": (Example(_named(type="none", destinations=[]), _CREDENTIAL),),
     "DELETE /api/credential-profiles/{profile_id}": (Example(path=_CREDENTIAL),),
+    "GET /api/credential-profiles/{profile_id}/uses": (Example(path=_CREDENTIAL),),
     "GET /api/broker-profiles": (Example(),),
     "POST /api/broker-profiles": (Example(_named(transport="iot-core")),),
     "PUT /api/broker-profiles/{profile_id}": (Example(_named(transport="iot-core", topicAllowlist=["a"]), _BROKER),),
     "DELETE /api/broker-profiles/{profile_id}": (Example(path=_BROKER),),
+    "GET /api/broker-profiles/{profile_id}/uses": (Example(path=_BROKER),),
     "GET /api/dashboards": (Example(),),
     "POST /api/dashboards": (Example(lambda call: call.world.document()),),
     "GET /api/dashboards/{dashboard_id}": (Example(),),
@@ -266,7 +269,48 @@ EXAMPLES: Mapping[str, tuple[Example, ...]] = {
         Example(query="?datasourceId=t", note="with the caller's login"),
         Example(query="?datasourceId=t", note="with the session token that the caller gets", bearer=Call.session_token),
     ),
+    "GET /api/dashboards/{dashboard_id}/usable-profiles": (Example(),),
+    "POST /api/topics:check": (
+        Example(
+            lambda call: {"brokerProfileId": call.world.broker, "topic": "demo/x"},
+            note="without a dashboard",
+            changes=False,
+        ),
+        Example(
+            lambda call: {
+                "brokerProfileId": call.world.broker,
+                "topic": "demo/x",
+                "dashboardId": call.dashboard["id"],
+            },
+            note="of a dashboard, at a broker for public use",
+            by_dashboard=True,
+            changes=False,
+        ),
+        Example(
+            lambda call: {
+                "brokerProfileId": call.world.members_broker,
+                "topic": "demo/x",
+                "dashboardId": call.dashboard["id"],
+            },
+            note="of a dashboard, at a broker for members",
+            by_dashboard=True,
+            changes=False,
+        ),
+    ),
+    "POST /api/datasources:preview": (
+        Example(lambda call: _unsaved(call, call.world.broker), note="at a broker for public use", by_dashboard=True),
+        Example(
+            lambda call: _unsaved(call, call.world.members_broker), note="at a broker for members", by_dashboard=True
+        ),
+    ),
+    "POST /api/dashboards/{dashboard_id}/public-check": (Example(changes=False),),
+    "GET /api/dashboards/{dashboard_id}/viewers": (Example(),),
+    "POST /api/dashboards:validate": (Example(lambda call: call.world.document()),),
     "GET /api/operations/audit": (Example(),),
+    "GET /api/operations/summary": (Example(),),
+    "POST /api/operations/full-revalidation": (Example(),),
+    "GET /api/operations/dead-letters": (Example(),),
+    "POST /api/operations/dead-letters/{queue}:redrive": (Example(path={"queue": lambda call: "catch-ups"}),),
     "GET /api/healthz": (
         Example(),
         Example(query="?deep=true", note="deep, with the caller's login"),
@@ -347,7 +391,7 @@ def _by_visibility(name: str, cell: Callable[[Call], str], world: World) -> Iter
         yield from ((name, visibility, cells) for visibility, cells in found.items())
 
 
-def _made(call: Call, route: str, example: Example, *, again: bool = True) -> str:
+def _made(call: Call, route: str, example: Example) -> str:
     """Make the call, and return its status and error code."""
     method, _, path = route.partition(" ")
     values = {name: value(call) for name, value in example.path.items()}
@@ -370,9 +414,6 @@ def _made(call: Call, route: str, example: Example, *, again: bool = True) -> st
             call.world.log_in(call.caller)
         return str(status)
     error = answer["error"]
-    if status == 409 and again:  # with itself, as in `World._put`: nobody else writes
-        call.world.forget(call.visibility)
-        return _made(call, route, example, again=False)
     return f"{status} {error['code']}" if isinstance(error, dict) else str(status)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -13,6 +14,7 @@ from functions.api.main import make_handler
 from functions.api.wiring import ApiServices, api_services
 from tests.functions.events import request
 from tidegate.adapters.json_observer import JsonObserver
+from tidegate.providers.process import with_ids
 
 PAGE, OTHER = "https://dash.example.com", "https://evil.example.com"
 SHARE_TOKEN = "a-share-token-that-nobody-may-read"
@@ -71,13 +73,39 @@ def test_errors_and_logs_name_the_route(
     env = {**deployed, **down} if status == 503 else deployed
     services = broken(env) if status == 500 else api_services(env)
     lines: list[str] = []
-    services = services._replace(observer=JsonObserver("api", write=lines.append))
+    services = services._replace(observer=JsonObserver("api", "qa", write=lines.append))
     with caplog.at_level(logging.INFO):
         given = over(services, "GET", f"/api/share/{SHARE_TOKEN}")
     assert given["statusCode"] == status
     logged = "".join(lines)
     assert status == 404 or '"route":"/api/share/{share_token}"' in logged
     assert SHARE_TOKEN not in given["body"] + logged + caplog.text
+
+
+def test_logs_of_refused_calls_tell_requests_dashboards_and_addresses_apart(deployed: Mapping[str, str]) -> None:
+    lines: list[str] = []
+    hops = {"API_TRUST_PROXY_HOPS": "1", "REALTIME_TRUST_PROXY_HOPS": "1"}
+    env = {**deployed, **hops, "DATASOURCE_TOKEN_MINT_RATE_LIMIT_PUBLIC_IP_PER_MIN": "1"}
+    services = api_services(env)._replace(observer=JsonObserver("api", "qa", write=lines.append))
+    handler = with_ids(make_handler, services)
+
+    def logged(path: str, body: object, address: str) -> dict[str, str]:
+        lines.clear()
+        asked = request("POST", path, body, **{"x-forwarded-for": address})
+        asked["requestContext"]["requestId"] = "request-1"
+        handler(asked, SimpleNamespace(aws_request_id="invocation-1"))
+        (found,) = [line for line in map(json.loads, lines) if line.get("message") == "call refused"]
+        assert (found["request_id"], found["api_request_id"]) == ("invocation-1", "request-1")
+        assert address not in "".join(lines)
+        return dict(found)
+
+    path, body = "/api/datasource-sessions", {"dashboardId": "dashboard-1", "datasourceId": "d", "shareToken": "x" * 32}
+    first, limited, other = (logged(path, body, f"203.0.113.{last}") for last in (77, 77, 78))
+    assert (first["code"], first["dashboard"], first.get("address")) == ("not_found", "dashboard-1", None)
+    assert limited["code"] == "limit_reached" and len(limited["address"]) == 32
+    assert logged(path, body, "203.0.113.78")["address"] != limited["address"] and other["code"] == "not_found"
+    named = logged("/api/dashboards/dashboard-2/session", {}, "203.0.113.79")
+    assert (named["route"], named["dashboard"]) == ("/api/dashboards/{dashboard_id}/session", "dashboard-2")
 
 
 @pytest.mark.parametrize("path", ["/api/users/me", "/api/dashboards/x", f"/api/share/{SHARE_TOKEN}", "/api/none"])
@@ -87,7 +115,7 @@ def test_an_origin_secret_that_cannot_be_read_is_no_fault_and_no_refusal(
     """It is read before any route is found, where no exception handler looks."""
     edge = {"ORIGIN_SECRET_ARN": "gone", "API_ALLOWED_ORIGINS": PAGE}
     lines: list[str] = []
-    services = api_services({**deployed, **edge})._replace(observer=JsonObserver("api", write=lines.append))
+    services = api_services({**deployed, **edge})._replace(observer=JsonObserver("api", "qa", write=lines.append))
     asked = over(services, "OPTIONS", path, **preflight(PAGE))
     called = over(services, "GET", path, origin=PAGE)
     for given in (asked, called):

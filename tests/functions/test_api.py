@@ -359,6 +359,16 @@ def test_documents_change_by_revision(admin: Api) -> None:
     assert code(admin("PUT", path, bad, if_match="2")) == (400, "datasource_unresolved")
 
 
+def test_shared_dashboards_come_by_title(admin: Api) -> None:
+    """A batch read of DynamoDB returns them in any order."""
+    editor, viewer = person(admin, "editor"), person(admin, "viewer")
+    for title in ("c", "B", "a", "d", "E"):
+        made = editor.ok("POST", "/api/dashboards", document(title, []))
+        editor.ok("PUT", f"/api/dashboards/{made['id']}/acl", {"email": "viewer@x.example", "level": "viewer"})
+    shared = viewer.ok("GET", "/api/dashboards")["shared"]
+    assert [each["title"] for each in shared] == ["a", "B", "c", "d", "E"]
+
+
 def test_who_sees_what(admin: Api, anonymous: Api) -> None:
     editor, viewer = person(admin, "editor"), person(admin, "viewer")
     made = dashboard(editor, mqtt("t", broker(admin), "demo/x"))
@@ -738,8 +748,9 @@ def test_everything_is_described(deployed: Mapping[str, str]) -> None:
     for path, operations in described["paths"].items():
         for method, operation in operations.items():
             assert operation["tags"] and "503" in operation["responses"], (method, path)
-            bodiless = (":rotate", ":reset", "/renew", "/logout", "/logout-everywhere")
-            assert method in ("get", "delete") or path.endswith(bodiless) or operation["requestBody"]
+            bodiless = (":rotate", ":reset", ":redrive", "/renew", "/logout", "/logout-everywhere", "/public-check")
+            alone = path.endswith((*bodiless, "/full-revalidation"))
+            assert method in ("get", "delete") or alone or operation["requestBody"]
             for status, answer in operation["responses"].items():
                 if status not in ("204", "304", "422"):
                     assert answer["content"]["application/json"]["schema"] != {}, (method, path, status)

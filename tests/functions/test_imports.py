@@ -32,6 +32,7 @@ ENV = {
     "CREDENTIAL_KEY_ID": "key",
     "WEBSOCKET_API_ENDPOINT": "https://api.execute-api.eu-west-1.amazonaws.com/live",
     **{f"{name}_QUEUE_URL": "https://queue" for name in ("CATCH_UP", "CROWD", "REVALIDATION", "PROFILES")},
+    **{f"{name}_DEAD_QUEUE_URL": "https://queue" for name in ("CATCH_UP", "CROWD", "REVALIDATION")},
     **{
         f"{name}_ARN": "arn"
         for name in (
@@ -45,6 +46,9 @@ ENV = {
     **{table.variable: table.name for table in ALL_TABLES},
 }
 
+#: What connects to upstreams.
+_UPSTREAMS = "tidegate.adapters.upstreams.by_protocol"
+
 #: Handler -> how many modules of ours it may import. A function that needs more is worth a look: either it uses what
 #: it should not, or the number is raised here with it.
 GATEWAY = {
@@ -54,7 +58,7 @@ GATEWAY = {
     "functions.mqtt_bridge.bridge": 78,
     "functions.mqtt_bridge.catch_up": 71,
     "functions.mqtt_bridge.crowd": 68,
-    "functions.revalidate.worker": 92,
+    "functions.revalidate.worker": 95,
     "functions.revalidate.dispatch": 47,
     "functions.revalidate.schedule": 51,
     "functions.revalidate.profiles": 63,
@@ -104,11 +108,14 @@ def test_a_disconnect_needs_neither_tokens_nor_delivery(staged: tuple[Path, Path
 
 def test_the_relay_imports_what_its_layers_hold(staged: tuple[Path, Path, Path]) -> None:
     names = packages(imported("functions.relay.worker", ROOT, ROOT / "layers/tidegate/python", staged[0], staged[2]))
-    assert "aiohttp" in names and not names & {"fastapi", "pydantic", "boto3", "mangum", "argon2"}
-    cipher = "tidegate.adapters.aws.credential_cipher"  # imported when the first worker is made
-    assert "cryptography" in packages(imported(cipher, ROOT / "layers/tidegate/python", staged[0], staged[2]))
+    assert not names & {"fastapi", "pydantic", "boto3", "mangum", "argon2"}
+    later = {"tidegate.adapters.aws.credential_cipher": "cryptography", _UPSTREAMS: "aiohttp"}
+    for module, package in later.items():  # imported when the first worker is made
+        assert package in packages(imported(module, ROOT / "layers/tidegate/python", staged[0], staged[2]))
 
 
 def test_the_api_imports_what_its_layers_hold(staged: tuple[Path, Path, Path]) -> None:
     names = packages(imported("functions.api.main", ROOT, ROOT / "layers/tidegate/python", *staged[:2]))
     assert {"fastapi", "mangum", "argon2", "cryptography"} <= names and not names & {"boto3", "aws_cdk"}
+    assert "aiohttp" not in names, "only a preview needs it"
+    assert "aiohttp" in packages(imported(_UPSTREAMS, ROOT / "layers/tidegate/python", *staged))

@@ -29,7 +29,7 @@ from tests.servers.management import ManagementServer
 from tests.servers.numbers import SOURCES, make_app
 from tests.settling import settle
 from tidegate.domain.partitions import partition_of
-from tidegate.domain.relay import CLAIM_AFTER_S, LEASE_S
+from tidegate.domain.relay import CLAIM_AFTER_S, LEASE_S, Kind, worker_version
 from tidegate.providers.control_plane import ControlPlaneProviders
 from tidegate.tables import ALL_TABLES
 from tidegate.usecases.relay.check_credentials import CHECK_S
@@ -96,14 +96,15 @@ def relay_settings(management: ManagementServer, port: int) -> dict[str, str]:
 
 
 @contextmanager
-def relay_workers(env: Mapping[str, str]) -> Iterator[None]:
-    """A worker of each shard in this process, cancelled in the end."""
+def relay_workers(env: Mapping[str, str], *, newest: bool = False) -> Iterator[None]:
+    """A worker of each shard in this process, cancelled in the end. `newest`: as the platform starts them."""
     services, ended, loop = relay_services(env), asyncio.Event(), asyncio.new_event_loop()
 
     async def hold() -> None:
         bring_threads()
         workers = [
-            asyncio.create_task(work(services, partition, float("inf"))) for partition in range(services.partitions)
+            asyncio.create_task(work(services, partition, float("inf"), newest=newest))
+            for partition in range(services.partitions)
         ]
         await ended.wait()
         for worker in workers:
@@ -188,6 +189,33 @@ def test_a_killed_relay_is_replaced_when_its_lease_ends(
             got = numbers(gateway)
             assert got == sorted(set(got)), "in order and none twice"
             assert served.app[SOURCES].open["/stream"] == 1, "the dead worker's upstream is gone, the other's is one"
+
+
+def test_a_worker_of_other_code_takes_over_within_its_start(
+    relay_env: Mapping[str, str], management: ManagementServer, demo: Demo, served: Served
+) -> None:
+    """The partition goes to the newest code while the old one runs, and back again by a way back."""
+    gateway = watched(relay_env, management, demo, f"http://127.0.0.1:{served.port}/stream?rate=20")
+    container = relay_services(gateway.env).container
+    ((partition,),) = [[partition_of(stream) for stream in container.streams.of_source(None).streams]]
+
+    def owner() -> str:
+        lease = container.relay_leases.current(partition)
+        return "" if lease is None else lease.owner.partition(".")[0]
+
+    versions = [worker_version(container.settings.digest, code, Kind.FUNCTION) for code in ("old", "new")]
+    assert len({container.settings.digest, *versions}) == 3
+    with relay_workers({**gateway.env, "RELAY_CODE": "old"}):
+        settle(lambda: len(numbers(gateway)) >= 5 and owner() == versions[0], 30)
+        with relay_workers({**gateway.env, "RELAY_CODE": "new"}, newest=True):
+            settle(lambda: owner() == versions[1], 30)
+            until_then = len(numbers(gateway))
+            settle(lambda: len(numbers(gateway)) >= until_then + 5, 30)
+            with relay_workers({**gateway.env, "RELAY_CODE": "old"}, newest=True):
+                settle(lambda: owner() == versions[0], 30)
+                until_then = len(numbers(gateway))
+                settle(lambda: len(numbers(gateway)) >= until_then + 5, 30)
+    assert not errors(gateway)
 
 
 CREDENTIALS = [
@@ -283,7 +311,8 @@ def test_a_changed_secret_changes_the_connection_and_ends_nobody(
 ) -> None:
     """The viewer has every value once: first from the connection with the old secret, then from that with the new."""
     change, source = with_a_secret(demo, served)
-    gateway, sources = gateway_over(relay_env, management), served.app[SOURCES]
+    env = {**relay_env, "REALTIME_MAX_UPDATES_PER_SECOND": "0"}  # conflation may leave out any value
+    gateway, sources = gateway_over(env, management), served.app[SOURCES]
     assert watch(gateway, demo.api, source)["ok"]
     with relay_workers(gateway.env):
         settle(lambda: len(numbers(gateway)) >= 2, 30)
@@ -356,6 +385,22 @@ def test_policies_refuse_before_anything_is_connected_to(
     ack = watch(gateway, demo.api, source)
     assert (ack["ok"], ack["errorCode"]) == (False, "STREAM_POLICY_BLOCKED")
     assert ("POST", "invocations") not in management.requests
+
+
+@pytest.mark.parametrize(
+    ("switch", "text"),
+    [("REALTIME_SSE_ENABLED", "SSE protocol is disabled"), ("REALTIME_ENABLED", "Realtime is disabled")],
+)
+def test_viewers_of_a_connected_stream_are_told_which_switch_it_was(
+    relay_env: Mapping[str, str], management: ManagementServer, demo: Demo, served: Served, switch: str, text: str
+) -> None:
+    gateway = watched(relay_env, management, demo, f"http://127.0.0.1:{served.port}/stream")
+    streams = ControlPlaneProviders(gateway.env).streams
+    (stream,) = streams.of_source(None).streams
+    streams.note_status(stream, True)
+    with relay_workers({**gateway.env, switch: "false"}):
+        settle(lambda: errors(gateway), 10)
+    assert [(frame["errorCode"], frame["message"]) for frame in errors(gateway)] == [("STREAM_POLICY_BLOCKED", text)]
 
 
 def test_introspection_places_the_credential_too(demo: Demo, served: Served) -> None:

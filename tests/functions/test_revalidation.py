@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import copy
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from functions.revalidate import wiring as revalidate_wiring
 from functions.revalidate.dispatch import make_handler as make_stream_handler
 from functions.revalidate.profiles import make_handler as make_profiles_handler
-from functions.revalidate.schedule import SCHEDULE_S
 from functions.revalidate.schedule import make_handler as make_schedule_handler
 from functions.revalidate.worker import make_handler
 from local_stack.seed import document, mqtt
@@ -23,10 +23,12 @@ from tests.functions.test_api import Api
 from tests.functions.test_gateway import Demo, demo, gateway_over
 from tests.servers.management import ManagementServer
 from tidegate.adapters.system import SystemClock
+from tidegate.domain.minutes import SCHEDULE_S, STARTED_AT_ONCE
 from tidegate.domain.profile_changes import ProfileChange
 from tidegate.domain.profiles import BROKER
 from tidegate.domain.relay import LEASE_S
-from tidegate.domain.revocations import Task
+from tidegate.domain.revocations import AGAIN_AFTER_S, Task, TaskKind
+from tidegate.errors import Unavailable
 from tidegate.providers.control_plane import ControlPlaneProviders
 
 __all__ = ["demo"]
@@ -53,6 +55,17 @@ def queued(env: Mapping[str, str]) -> list[dict[str, Any]]:
             found.append({"kind": body["kind"], "target": body["target"]})
             client.delete_message(QueueUrl=env["REVALIDATION_QUEUE_URL"], ReceiptHandle=message["ReceiptHandle"])
     return found
+
+
+def dead_letters(env: Mapping[str, str]) -> list[dict[str, Any]]:
+    """What lies in the dead-letter queue, each with a note of where it goes back to."""
+    client = aws(env["AWS_ENDPOINT_URL"], "sqs")
+    found = client.receive_message(
+        QueueUrl=env["REVALIDATION_DEAD_QUEUE_URL"], MaxNumberOfMessages=10, MessageAttributeNames=["home"]
+    ).get("Messages", [])
+    homes = {message["MessageAttributes"]["home"]["StringValue"] for message in found}
+    assert homes <= {env["REVALIDATION_QUEUE_URL"].rpartition("/")[2]}
+    return [json.loads(message["Body"]) for message in found]
 
 
 def delayed(env: Mapping[str, str]) -> int:
@@ -85,8 +98,73 @@ def test_the_stream_hands_each_event_on(deployed: Mapping[str, str]) -> None:
 def test_the_schedule_polls_several_times_a_minute(deployed: Mapping[str, str]) -> None:
     env = {**deployed, "REALTIME_PUBLIC_REVALIDATE_INTERVAL_MS": "20000"}
     assert make_schedule_handler(revalidate_wiring.schedule_services(env))({}, None) == {"polls": 3}
-    assert {task["kind"] for task in queued(deployed)} == {"poll", "expired", "full"}
-    assert delayed(deployed) == 2 + 5 + 5, "polls, and looks for what has expired and for relay workers that died"
+    assert {task["kind"] for task in queued(deployed)} == {"poll"}
+    expected = 2 + 6 + 5 + 1
+    assert delayed(deployed) == expected, "polls, looks for what has expired and for dead relay workers, and a full run"
+
+
+@pytest.mark.parametrize("interval_ms", ["1000", "5000", "30000", "60000"])
+def test_a_minute_starts_less_than_half_of_what_a_new_account_runs(
+    deployed: Mapping[str, str], management: ManagementServer, monkeypatch: pytest.MonkeyPatch, interval_ms: str
+) -> None:
+    """Whatever the schedule starts, by the second at which it starts."""
+    management.answer = lambda _method, target, _nth: 202 if target == "invocations" else 500
+    settings = {"REALTIME_PUBLIC_REVALIDATE_INTERVAL_MS": interval_ms}
+    env = {**deployed, **settings, "AWS_ENDPOINT_URL_LAMBDA": management.url.removesuffix("/live")}
+    services = revalidate_wiring.schedule_services(env)
+    started = Counter({0: 1})
+    monkeypatch.setattr(services.tasks, "queue", lambda _task, delay_s=0: started.update([delay_s]))
+    monkeypatch.setattr(services.follow_requests, "ask", lambda delay_s=0: started.update([delay_s]))
+    make_schedule_handler(services)({}, None)
+    started[0] += len(management.requests)
+    assert len(management.requests) == 2 and max(started.values()) == STARTED_AT_ONCE < 10 / 2
+    assert max(started) < SCHEDULE_S
+
+
+def test_a_task_that_fails_is_tried_again_later_and_is_dead_after_five_tries(
+    deployed: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A receive counts nothing: an invocation that was throttled is no try."""
+    services = revalidate_wiring.revalidate_services(deployed)
+    queued_again: list[tuple[int, Task]] = []
+    broken = services._replace(revalidate=cast(Any, _Failing()))
+    monkeypatch.setattr(
+        services.container.revalidations, "queue", lambda task, delay_s=0: queued_again.append((delay_s, task))
+    )
+    work, task = make_handler(broken), {"kind": "dashboard", "target": "d", "sinceMs": 7}
+    for receives in range(1, 6):
+        record = {"messageId": "m1", "body": json.dumps(task), "attributes": {"ApproximateReceiveCount": "19"}}
+        assert work({"Records": [record]}, Context()) == {"batchItemFailures": []}
+        task |= {"tries": receives}
+    assert [delay_s for delay_s, _ in queued_again] == [*AGAIN_AFTER_S] and len(AGAIN_AFTER_S) == 4
+    assert queued_again[-1][1] == Task(TaskKind.DASHBOARD, "d", 7, tries=4)
+    assert dead_letters(deployed) == [{"kind": "dashboard", "target": "d", "sinceMs": 7}]
+
+
+def test_what_the_schedule_asks_for_again_is_not_tried_again(deployed: Mapping[str, str]) -> None:
+    services = revalidate_wiring.revalidate_services(deployed)
+    work = make_handler(services._replace(revalidate=cast(Any, _Failing())))
+    for kind in ("poll", "expired", "relays", "full"):
+        record = {"messageId": "m1", "body": json.dumps({"kind": kind, "target": ""})}
+        assert work({"Records": [record]}, Context()) == {"batchItemFailures": []}
+    assert queued(deployed) == dead_letters(deployed) == [] and delayed(deployed) == 0
+
+
+def test_a_task_that_cannot_be_queued_again_stays_in_its_queue(deployed: Mapping[str, str]) -> None:
+    away = {
+        **deployed,
+        "REVALIDATION_QUEUE_URL": "http://127.0.0.1:9/queue",
+        "AWS_ENDPOINT_URL_SQS": "http://127.0.0.1:9",
+    }
+    services = revalidate_wiring.revalidate_services(away)
+    work = make_handler(services._replace(revalidate=cast(Any, _Failing())))
+    record = {"messageId": "m1", "body": json.dumps({"kind": "dashboard", "target": "d"})}
+    assert work({"Records": [record]}, Context()) == {"batchItemFailures": [{"itemIdentifier": "m1"}]}
+
+
+class _Failing:
+    def __call__(self, _task: Task, _deadline: float) -> int:
+        raise Unavailable("no answer", code="store_unavailable")
 
 
 def test_a_cut_by_poll_and_worker(deployed: Mapping[str, str], management: ManagementServer, demo: Demo) -> None:
@@ -116,7 +194,8 @@ def test_a_cut_by_poll_and_worker(deployed: Mapping[str, str], management: Manag
     assert [frame["type"] for frame in gateway.frames("c1=")[4:]] == ["ack", "status"], "on the same connection"
     run({"kind": "poll", "target": ""})
     assert queued(deployed) == [], "the cursor has moved"
-    assert run({"kind": "nonsense"}) == {"batchItemFailures": [{"itemIdentifier": "m1"}]}
+    assert run({"kind": "nonsense"}) == {"batchItemFailures": []}
+    assert dead_letters(deployed) == [{"kind": "nonsense"}], "reading it again would not make it readable"
 
 
 def test_the_full_revalidation_by_worker(deployed: Mapping[str, str], management: ManagementServer, demo: Demo) -> None:

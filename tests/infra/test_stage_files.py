@@ -322,3 +322,15 @@ def test_credential_keys_are_rising_numbers(stages: Path, keys: list[object]) ->
 @pytest.mark.parametrize("keys", [None, 1, "1,2", {"1": 2}])
 def test_credential_keys_are_a_list(stages: Path, keys: object) -> None:
     assert problem(stages, credential_keys=keys) == "qa.json: 'credential_keys' must be a list"
+
+
+def test_nobody_is_told_of_alarms_unless_a_topic_is_named(stages: Path) -> None:
+    assert stage(stages).alarm_topic_arn is None
+    topic = "arn:aws-cn:sns:cn-north-1:111122223333:on-call"
+    assert stage(stages, alarm_topic_arn=topic).alarm_topic_arn == topic
+
+
+@pytest.mark.parametrize("topic", ["", "on-call", "arn:aws:sqs:eu-west-1:111122223333:on-call"])
+def test_what_is_told_of_alarms_is_a_topic(stages: Path, topic: str) -> None:
+    told = problem(stages, alarm_topic_arn=topic)
+    assert told.startswith("qa.json: 'alarm_topic_arn' is ") and "the ARN of an SNS topic" in told

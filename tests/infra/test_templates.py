@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import string
@@ -16,8 +17,10 @@ import pytest
 from aws_cdk import aws_s3 as s3
 from aws_cdk.assertions import Template
 
+import infra.stage
 from infra.app import build
 from infra.bridge import POLICY_LIMIT, THING, iot_topics_of, publish_resources, rule_sql
+from infra.pages import FIXED_HEADERS, VIEWER_PATHS, content_security_policy, file_of
 from infra.stage import StageError, load_stage, names
 from local_stack import relay_workers
 from tidegate.adapters.aws.json_client import DEFAULT_TIMEOUT_S
@@ -30,9 +33,18 @@ from tidegate.usecases.relay.worker import HANDOVER_S
 
 
 def template(stage: str, **context: object) -> dict[str, Any]:
-    app = cdk.App(context={"stage": stage, "aws:cdk:bundling-stacks": [], **flags(), **context})
-    rendered: dict[str, Any] = Template.from_stack(build(app)).to_json()
+    """The template of a stage. It is synthesised once for each text of the stage's file and each context: that takes
+    seconds, and the same few are asked for again and again."""
+    file = infra.stage.STAGES / f"{stage}.json"
+    text = file.read_text() if file.exists() else None
+    rendered: dict[str, Any] = json.loads(_synthesised(stage, text, json.dumps(context, sort_keys=True)))
     return rendered
+
+
+@functools.cache
+def _synthesised(stage: str, _file: str | None, context: str) -> str:
+    app = cdk.App(context={"stage": stage, "aws:cdk:bundling-stacks": [], **flags(), **json.loads(context)})
+    return json.dumps(Template.from_stack(build(app)).to_json())
 
 
 def flags() -> dict[str, object]:
@@ -50,6 +62,12 @@ def local() -> dict[str, Any]:
     return template("local")
 
 
+#: How the data of a stage is kept.
+KEPT = "RetainExceptOnCreate"
+#: Statements that do not fit into a role's own policy are in one that is attached to it.
+POLICIES = ("AWS::IAM::Policy", "AWS::IAM::ManagedPolicy")
+
+
 def of_type(rendered: dict[str, Any], kind: str) -> list[dict[str, Any]]:
     return [resource for resource in rendered["Resources"].values() if resource["Type"] == kind]
 
@@ -62,7 +80,7 @@ def test_every_table_is_there_as_declared(production: dict[str, Any]) -> None:
     made = of_type(production, "AWS::DynamoDB::Table")
     assert len(made) == len(ALL_TABLES)
     for resource in made:
-        assert (resource["DeletionPolicy"], resource["Properties"]["DeletionProtectionEnabled"]) == ("Retain", True)
+        assert resource["DeletionPolicy"] == KEPT
         assert resource["Properties"]["BillingMode"] == "PAY_PER_REQUEST"
         assert resource["Properties"]["SSESpecification"] == {"SSEEnabled": True}
         assert "TableName" not in resource["Properties"], "physical names would block a replacement"
@@ -124,8 +142,8 @@ def test_functions_run_where_they_should(production: dict[str, Any]) -> None:
     assert len(functions) == 12
     for resource in functions:
         assert (resource["Runtime"], resource["Architectures"]) == ("python3.13", ["arm64"])
-        own_layer = resource["Handler"] in ("functions.api.main.handler", "functions.relay.worker.handler")
-        assert len(resource["Layers"]) == (3 if own_layer else 2)
+        own_layers = {"functions.api.main.handler": 2, "functions.relay.worker.handler": 1}
+        assert len(resource["Layers"]) == 2 + own_layers.get(resource["Handler"], 0)
         assert "LogGroup" in resource["LoggingConfig"]
         assert resource["Environment"]["Variables"]["REALTIME_TRUST_PROXY_HOPS"] == "2"
     assert all(group["RetentionInDays"] == 30 for group in properties(production, "AWS::Logs::LogGroup"))
@@ -163,8 +181,8 @@ def test_the_relay_may_start_its_successors_and_read_credentials_but_not_write_t
     assert (relay["Timeout"], relay["RecursiveLoop"]) == (900, "Allow")
     statements = [
         statement
-        for policy in properties(production, "AWS::IAM::Policy")
-        if policy["PolicyName"].startswith("Relay")
+        for policy in [one for kind in POLICIES for one in properties(production, kind)]
+        if policy.get("PolicyName", "").startswith("Relay")
         for statement in policy["PolicyDocument"]["Statement"]
     ]
     actions = {
@@ -181,7 +199,7 @@ def granted(rendered: dict[str, Any], policy: str, action: str) -> set[str]:
     statements = [
         statement
         for name, resource in rendered["Resources"].items()
-        if resource["Type"] == "AWS::IAM::Policy" and name.startswith(policy)
+        if resource["Type"] in POLICIES and name.startswith(policy)
         for statement in resource["Properties"]["PolicyDocument"]["Statement"]
         if action in (statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]])
     ]
@@ -216,12 +234,12 @@ def test_the_relay_may_decrypt_before_the_api_encrypts(local: dict[str, Any]) ->
 
 
 def test_a_dropped_credential_key_stays_where_data_matters(production: dict[str, Any], local: dict[str, Any]) -> None:
-    for rendered, policy in ((production, "Retain"), (local, "Delete")):
+    for rendered, policy in ((production, KEPT), (local, "Delete")):
         assert {key["DeletionPolicy"] for key in of_type(rendered, "AWS::KMS::Key")} == {policy}
 
 
 def test_no_grant_is_wider_than_needed(production: dict[str, Any]) -> None:
-    for policy in properties(production, "AWS::IAM::Policy"):
+    for policy in [one for kind in POLICIES for one in properties(production, kind)]:
         for statement in policy["PolicyDocument"]["Statement"]:
             actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
             assert not any("*" in action for action in actions), actions
@@ -238,18 +256,26 @@ def test_the_api_may_ask_tables_and_queues_whether_they_answer_and_no_more(produ
     statements = [
         statement
         for name, resource in production["Resources"].items()
-        if resource["Type"] == "AWS::IAM::Policy" and name.startswith("HttpApiRole")
+        if resource["Type"] in POLICIES and name.startswith("HttpApiRole")
         for statement in resource["Properties"]["PolicyDocument"]["Statement"]
     ]
-    (asks,) = [statement for statement in statements if "Condition" in statement]
+    asks, reads = [statement for statement in statements if "Condition" in statement]
     assert asks["Action"] == "dynamodb:GetItem" and len(asks["Resource"]) == len(ALL_TABLES)
     only = {"dynamodb:LeadingKeys": [HEALTH_PARTITION]}
     assert asks["Condition"] == {"ForAllValues:StringEquals": only}
-    others = json.dumps([statement for statement in statements if statement is not asks])
-    for table in ("Connections", "Streams", "LastValues"):
-        assert f'"Tables{table}' not in others, "nothing else of these"
+    # For operators it reads the relay's streams and leases.
+    assert reads["Action"] == ["dynamodb:GetItem", "dynamodb:Query"] and '"TablesStreams' in json.dumps(reads)
+    assert reads["Condition"] == {"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": ["relay", "lease"]}}
+    others = json.dumps([statement for statement in statements if "Condition" not in statement])
+    assert '"TablesConnections' not in others, "nothing else of it"
     queues = granted(production, "HttpApiRole", "sqs:GetQueueAttributes")
-    assert len(queues) == 4 and len(granted(production, "HttpApiRole", "sqs:SendMessage")) == 1
+    sends = granted(production, "HttpApiRole", "sqs:SendMessage")
+    dead = {queue for queue in map(json.dumps, queues) if "Dead" in queue}
+    assert len(dead) == 3 and len(set(map(json.dumps, queues))) == 7
+    assert len(set(map(json.dumps, sends))) == 4 and not any("Dead" in json.dumps(queue) for queue in sends)
+    for action in ("sqs:ReceiveMessage", "sqs:DeleteMessage"):
+        taken = set(map(json.dumps, granted(production, "HttpApiRole", action)))
+        assert taken == dead, "it takes messages from nowhere else"
     (api,) = [
         resource["Environment"]["Variables"]
         for resource in properties(production, "AWS::Lambda::Function")
@@ -267,7 +293,7 @@ def test_secrets_are_referred_to_and_never_written(production: dict[str, Any]) -
     scanning = [
         name
         for name, resource in production["Resources"].items()
-        if resource["Type"] == "AWS::IAM::Policy" and "dynamodb:Scan" in json.dumps(resource)
+        if resource["Type"] in POLICIES and "dynamodb:Scan" in json.dumps(resource)
     ]
     assert len(scanning) == 1 and "RevalidationWorker" in scanning[0], "no request path may scan"
 
@@ -292,7 +318,7 @@ def test_only_those_who_ask_a_remote_api_get_its_token() -> None:
         statements = [
             statement
             for name, resource in rendered["Resources"].items()
-            if resource["Type"] == "AWS::IAM::Policy" and "RevalidationWorker" in name
+            if resource["Type"] in POLICIES and "RevalidationWorker" in name
             for statement in resource["Properties"]["PolicyDocument"]["Statement"]
         ]
         return any(
@@ -346,9 +372,9 @@ def test_a_stage_brings_the_role_its_access_logs_need(production: dict[str, Any]
     (account,) = [
         key for key, resource in production["Resources"].items() if resource["Type"] == "AWS::ApiGateway::Account"
     ]
-    assert production["Resources"][account]["DeletionPolicy"] == "Retain", "other APIs of the region may rely on it"
+    assert production["Resources"][account]["DeletionPolicy"] == KEPT, "other APIs of the region may rely on it"
     role, _ = production["Resources"][account]["Properties"]["CloudWatchRoleArn"]["Fn::GetAtt"]
-    assert production["Resources"][role]["DeletionPolicy"] == "Retain"
+    assert production["Resources"][role]["DeletionPolicy"] == KEPT
     live = [
         resource
         for resource in of_type(production, "AWS::ApiGatewayV2::Stage")
@@ -358,9 +384,22 @@ def test_a_stage_brings_the_role_its_access_logs_need(production: dict[str, Any]
     assert not of_type(local, "AWS::ApiGateway::Account")
 
 
+def test_somebody_elses_logging_role_is_left_alone() -> None:
+    rendered = template("production", others_logging_role="true")
+    assert not of_type(rendered, "AWS::ApiGateway::Account")
+    assert not [name for name in rendered["Resources"] if "LoggingRole" in name]
+    (live,) = [
+        resource
+        for resource in of_type(rendered, "AWS::ApiGatewayV2::Stage")
+        if resource["Properties"]["StageName"] == "live"
+    ]
+    assert live["Properties"]["AccessLogSettings"], "with that role it writes its logs"
+
+
 def test_one_rule_for_each_allowed_topic_below_the_prefix(local: dict[str, Any]) -> None:
     rules = properties(local, "AWS::IoT::TopicRule")
-    assert [rule["TopicRulePayload"]["Sql"] for rule in rules] == [rule_sql("demo/#")]
+    # The first that covers a topic filter is the one that feeds its streams.
+    assert [rule["TopicRulePayload"]["Sql"] for rule in rules] == [rule_sql("demo/+/fast/#"), rule_sql("demo/#")]
     for rule in rules:
         payload = rule["TopicRulePayload"]
         assert "encode(*, 'base64')" in payload["Sql"]
@@ -392,7 +431,8 @@ def test_batched_topics_come_through_a_queue() -> None:
     assert mapping["MaximumBatchingWindowInSeconds"] == 1 and mapping["FunctionResponseTypes"] == [
         "ReportBatchItemFailures"
     ]
-    assert len(properties(template("local"), "AWS::SQS::Queue")) + 2 == len(properties(rendered, "AWS::SQS::Queue"))
+    without = template("local", settings={"REALTIME_MQTT_BATCHED_TOPICS": ""})
+    assert len(properties(without, "AWS::SQS::Queue")) + 2 == len(properties(rendered, "AWS::SQS::Queue"))
 
 
 def test_rules_may_write_their_errors(local: dict[str, Any]) -> None:
@@ -411,7 +451,7 @@ def test_rules_may_write_their_errors(local: dict[str, Any]) -> None:
 def test_an_allowlist_too_long_for_the_device_policy_stops_the_synth() -> None:
     def allow(count: int) -> dict[str, Any]:
         topics = ",".join(f"demo/+/plant-{number:03}/+/telemetry" for number in range(count))
-        return template("local", settings={"REALTIME_MQTT_ALLOWED_TOPICS": topics})
+        return template("local", settings={"REALTIME_MQTT_ALLOWED_TOPICS": topics, "REALTIME_MQTT_BATCHED_TOPICS": ""})
 
     (policy,) = properties(allow(15), "AWS::IoT::Policy")
     assert len(policy["PolicyDocument"]["Statement"][1]["Resource"]) == 15
@@ -421,13 +461,14 @@ def test_an_allowlist_too_long_for_the_device_policy_stops_the_synth() -> None:
 
 def test_a_device_publishes_below_its_own_name_only(local: dict[str, Any], production: dict[str, Any]) -> None:
     """No device can speak for another, in any stage."""
-    for stage, prefix in ((local, "demo"), (production, "production")):
+    fast = [f"demo/{THING}/fast/*", f"demo/{THING}/fast"]
+    for stage, prefix, further in ((local, "demo", fast), (production, "production", [])):
         (policy,) = properties(stage, "AWS::IoT::Policy")
         connect, publish = policy["PolicyDocument"]["Statement"]
         assert json.dumps(connect["Resource"]).endswith(f'client/{THING}"]]}}')
         assert connect["Action"] == "iot:Connect" and publish["Action"] == "iot:Publish"
         topics = [resource["Fn::Join"][1][-1].partition("topic/")[2] for resource in publish["Resource"]]
-        assert topics == [f"{prefix}/{THING}/*", f"{prefix}/{THING}"]
+        assert topics == [*further, f"{prefix}/{THING}/*", f"{prefix}/{THING}"]
 
 
 @pytest.mark.parametrize(
@@ -460,9 +501,9 @@ def test_the_edge(production: dict[str, Any], local: dict[str, Any]) -> None:
     (distribution,) = properties(production, "AWS::CloudFront::Distribution")
     config = distribution["DistributionConfig"]
     behaviors = {behavior["PathPattern"]: behavior for behavior in config["CacheBehaviors"]}
-    assert set(behaviors) == {"/api/*", "/gateway/realtime"}
+    assert set(behaviors) == {"/api/*", "/gateway/realtime", *VIEWER_PATHS}
     disabled, all_but_host = "4135ea2d-6df8-44a3-9df3-4b5a84be39ad", "b689b0a8-53d0-40ab-baf2-68738e2966ac"
-    for behavior in behaviors.values():
+    for behavior in (behaviors["/api/*"], behaviors["/gateway/realtime"]):
         assert (behavior["CachePolicyId"], behavior["OriginRequestPolicyId"]) == (disabled, all_but_host)
     assert {response["ErrorCode"] for response in config["CustomErrorResponses"]} == {
         400,
@@ -485,6 +526,54 @@ def test_the_edge(production: dict[str, Any], local: dict[str, Any]) -> None:
     assert "resolve:secretsmanager" in json.dumps(with_header)
 
 
+def test_pages_have_their_headers(production: dict[str, Any]) -> None:
+    (distribution,) = properties(production, "AWS::CloudFront::Distribution")
+    config = distribution["DistributionConfig"]
+    console = _headers_of(production, config["DefaultCacheBehavior"])
+    viewers = [_headers_of(production, one) for one in config["CacheBehaviors"] if one["PathPattern"] in VIEWER_PATHS]
+    assert len(viewers) == len(VIEWER_PATHS)
+    for found in (console, *viewers):
+        assert found == {
+            **FIXED_HEADERS,
+            "Content-Security-Policy": content_security_policy(viewer=False),
+            "Strict-Transport-Security": "31536000",
+        }
+    framed = template("staging", settings='{"CONSOLE_FRAME_ANCESTORS": "https://intranet.example.com"}')
+    (distribution,) = properties(framed, "AWS::CloudFront::Distribution")
+    config = distribution["DistributionConfig"]
+    assert "frame-ancestors 'none'" in _headers_of(framed, config["DefaultCacheBehavior"])["Content-Security-Policy"]
+    for behavior in config["CacheBehaviors"]:
+        if behavior["PathPattern"] in VIEWER_PATHS:
+            policy = _headers_of(framed, behavior)["Content-Security-Policy"]
+            assert "frame-ancestors https://intranet.example.com;" in policy
+
+
+def _headers_of(rendered: dict[str, Any], behavior: dict[str, Any]) -> dict[str, str]:
+    policy = rendered["Resources"][behavior["ResponseHeadersPolicyId"]["Ref"]]["Properties"]
+    config = policy["ResponseHeadersPolicyConfig"]
+    security = config["SecurityHeadersConfig"]
+    custom = {item["Header"]: item["Value"] for item in config["CustomHeadersConfig"]["Items"]}
+    assert security["ContentTypeOptions"] == {"Override": True}
+    return {
+        **custom,
+        "Content-Security-Policy": security["ContentSecurityPolicy"]["ContentSecurityPolicy"],
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": security["ReferrerPolicy"]["ReferrerPolicy"],
+        "Strict-Transport-Security": str(security["StrictTransportSecurity"]["AccessControlMaxAgeSec"]),
+    }
+
+
+def test_addresses_lead_to_the_same_files_as_at_home(production: dict[str, Any]) -> None:
+    """CloudFront's function, run by Node, against `pages.file_of`, which the local edge follows."""
+    codes = [one["FunctionCode"] for one in properties(production, "AWS::CloudFront::Function")]
+    (code,) = [one for one in codes if "/viewer.html" in one]
+    addresses = ["/", "/p/abc", "/s/a.b", "/d/x/", "/assets/viewer-1.js", "/icon.svg", "/people", "/a.b/c", "/pp", "/s"]
+    asked = f"{json.dumps(addresses)}.map(uri => handler({{request: {{uri}}}}).uri)"
+    script = f"{code}\nconsole.log(JSON.stringify({asked}))"
+    done = subprocess.run(["node", "-e", script], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == [file_of(address) for address in addresses]
+
+
 def test_the_local_stack_finds_the_functions_it_handles(local: dict[str, Any]) -> None:
     """It looks functions up by their handlers, which otherwise only a smoke run would notice."""
     handlers = {function["Handler"] for function in properties(local, "AWS::Lambda::Function")}
@@ -492,18 +581,12 @@ def test_the_local_stack_finds_the_functions_it_handles(local: dict[str, Any]) -
     assert {f"functions.{name}.handler" for name in named} <= handlers
 
 
-def test_a_domain_of_ones_own() -> None:
-    arn = "arn:aws:acm:us-east-1:123456789012:certificate/1"
-    (distribution,) = properties(
-        template("staging", domain="live.example.com", certificate=arn), "AWS::CloudFront::Distribution"
-    )
-    assert distribution["DistributionConfig"]["Aliases"] == ["live.example.com"]
-    assert distribution["DistributionConfig"]["ViewerCertificate"]["AcmCertificateArn"] == arn
-
-
 def test_wrong_context_stops_the_synth() -> None:
-    with pytest.raises(StageError, match=r"`domain` and `certificate`.*go together"):
-        template("staging", domain="live.example.com")
+    for key in ("domain", "certificate"):
+        with pytest.raises(StageError, match=f"`{key}`: allowed: not here; it is '{key}' in infra/stages/staging.json"):
+            template("staging", **{key: "live.example.com"})
+    with pytest.raises(StageError, match="`created` is 'perhaps'; allowed: true, false"):
+        template("staging", created="perhaps")
     with pytest.raises(StageError, match="`settings`: is not JSON"):
         template("local", settings="{REALTIME_ENABLED: false}")
     with pytest.raises(StageError, match="`settings`: must be a JSON object"):

@@ -39,6 +39,7 @@ from tidegate.usecases.delivery.interval import Interval
 from tidegate.usecases.delivery.paced_queue import Pace
 from tidegate.usecases.delivery.senders import OneShotSender, Patience
 from tidegate.usecases.delivery.settle import Settle
+from tidegate.usecases.delivery.together import Together
 
 ROW = Subscription(
     SubscriptionKey(DASHBOARD, "c", DATASOURCE),
@@ -106,7 +107,7 @@ class Unchanging:
     def __init__(self, stream: Stream = STREAM, viewers: int = 1) -> None:
         self._stream = stream
         self._rows = [
-            ROW if not number else replace(ROW, key=replace(ROW.key, connection_id=f"c{number}"))
+            ROW if not number else replace(ROW, key=ROW.key._replace(connection_id=f"c{number}"))
             for number in range(viewers)
         ]
 
@@ -138,19 +139,28 @@ def device_message(
     viewers: int = 1,
     short: Short | None = None,
     crowd: bool = False,
+    batched: float | None = None,
 ) -> Script:
-    """The value `number`, handled by a process of its own; again a minute later when that fails or dies."""
+    """The value `number`, handled by a process of its own; again a minute later when that fails or dies.
+
+    `batched`: it comes in a batch, so many seconds after it was published. None: it comes by itself.
+    """
 
     def script(answers: Answers) -> str:
         while True:
             try:
                 tries = answers.ask("platform", "begin")
                 # With a short quota, messages come so late that each may be sent at once.
-                later_s = REPEATED_AFTER_S * (tries - 1) + (0.15 * number if short else 0.0)
+                later_s = REPEATED_AFTER_S * (tries - 1) + (0.15 * number if short else 0.0) + (batched or 0.0)
                 name = f"{number}.{tries}"
-                _bridge(answers, stream, later_s, apart=apart, viewers=viewers, short=short, name=name, crowd=crowd)(
-                    DeviceMessage("a/#", topic, str(number).encode(), int(NOW * 1000) + number, "")
+                bridge = _bridge(
+                    answers, stream, later_s, apart=apart, viewers=viewers, short=short, name=name, crowd=crowd
                 )
+                message = DeviceMessage("a/#", topic, str(number).encode(), int(NOW * 1000) + number, "")
+                if batched is None:
+                    bridge(message)
+                elif bridge.batch([message]):
+                    continue
             except TidegateError:
                 continue
             return "handled"
@@ -202,10 +212,20 @@ def _bridge(
         carry=carry,
         chance=lambda: 1.0,
     )
+    together = Together(
+        fan_out=fan_out,
+        last_values=last_values,
+        interval=interval,
+        send=cast(Any, sending),
+        crowds=cast(Any, Store(answers, "crowds")),
+        clock=clock,
+        observer=observer,
+    )
     return Bridge(
         enabled=True,
         max_payload_bytes=1000,
         streams=unchanging,
+        together=together,
         fan_out=fan_out,
         settle=Settle(
             last_values=last_values, fan_out=fan_out, catch_up=handler.or_fail, clock=clock, observer=observer
@@ -223,7 +243,7 @@ def part() -> Script:
         while True:
             try:
                 tries = answers.ask("platform", "begin")
-                _send_part(answers, REPEATED_AFTER_S * (tries - 1))(CrowdPart(STREAM.stream_key, 0))
+                _send_part(answers, REPEATED_AFTER_S * (tries - 1))(answers.ask("platform", "asked part"))
             except TidegateError:
                 continue
             return "handled"
@@ -307,7 +327,7 @@ class Values:
         throttled: who has had its answer "throttled".
         refused: whose request for a catch-up was refused by the queue.
         catch_ups: those that were asked for, each with the orders of the values that the viewer has seen.
-        parts: how many parts were asked for.
+        parts: those that were asked for; of a crowd only that of its first shard.
         noted, parts_until: as `settling`, for the part of a crowd.
     """
 
@@ -321,7 +341,7 @@ class Values:
     throttled: frozenset[str] = frozenset()
     refused: frozenset[str] = frozenset()
     catch_ups: tuple[Seen, ...] = ()
-    parts: int = 0
+    parts: tuple[CrowdPart, ...] = ()
     noted: Mapping[Any, int] = field(default_factory=dict)
     parts_until: Mapping[Any, float] = field(default_factory=dict)
 
@@ -353,6 +373,7 @@ class Newest(Scene[Values]):
         short: Short | None = None,
         faults: int = 0,
         parts: int = 0,
+        batched: float | None = None,
     ) -> None:
         """
         Args:
@@ -365,7 +386,9 @@ class Newest(Scene[Values]):
             welcome: a viewer who subscribed has a catch-up under way.
             throttled: actors whose first message to the viewer is refused.
             refused: actors whose first request for a catch-up does not reach the queue.
-            parts: the viewer is in a part of a crowd: most that the part may be asked for. 0: there is no crowd.
+            parts: the viewer is in a part of a crowd: most that the part may be asked for. 0: there is no crowd. With
+                `batched`: most parts that may be asked for.
+            batched: as for `device_message`.
         """
         self._parts = parts
         self.faults = faults
@@ -391,7 +414,8 @@ class Newest(Scene[Values]):
                         apart=apart or short is not None,
                         viewers=viewers,
                         short=short,
-                        crowd=parts > 0,
+                        crowd=parts > 0 and batched is None,
+                        batched=batched,
                     ),
                     **again,
                 )
@@ -430,14 +454,10 @@ class Newest(Scene[Values]):
 
     def perform(self, stores: Values, actor: str, call: Call) -> tuple[Values, Answer, str | None]:
         match call.store:
-            case "platform" if call.method == "asked":
-                seen = stores.catch_ups[int(actor.split()[1]) - 1] if actor.startswith("catch-up") else ()
-                return stores, ("got", seen), None
             case "platform":
-                tries = stores.tries.get(actor, 0) + 1
-                return replace(stores, tries={**stores.tries, actor: tries}), ("got", tries), None
+                return self._begin(stores, actor, call)
             case "crowds":
-                return self._ask_part(stores, actor)
+                return self._ask_part(stores, actor, call)
             case "catch-ups":
                 return self._ask(stores, actor, call)
             case "sender":
@@ -467,6 +487,16 @@ class Newest(Scene[Values]):
         )
         return changed, ("got", answer), None
 
+    def _begin(self, stores: Values, actor: str, call: Call) -> tuple[Values, Answer, str | None]:
+        """An invocation begins, or reads its message."""
+        if call.method == "asked":
+            seen = stores.catch_ups[int(actor.split()[1]) - 1] if actor.startswith("catch-up") else ()
+            return stores, ("got", seen), None
+        if call.method == "asked part":
+            return stores, ("got", stores.parts[int(actor.split()[1]) - 1]), None
+        tries = stores.tries.get(actor, 0) + 1
+        return replace(stores, tries={**stores.tries, actor: tries}), ("got", tries), None
+
     def _ask(self, stores: Values, actor: str, call: Call) -> tuple[Values, Answer, str | None]:
         """Ask for a catch-up."""
         if self.catch_ups_end and not actor.startswith("message"):
@@ -479,12 +509,13 @@ class Newest(Scene[Values]):
         assert len(catch_ups) <= self._asked, "the scene has too few catch-ups"
         return replace(stores, catch_ups=catch_ups), ("got", () if many else None), f"asked {len(catch_ups)}"
 
-    def _ask_part(self, stores: Values, actor: str) -> tuple[Values, Answer, str | None]:
+    def _ask_part(self, stores: Values, actor: str, call: Call) -> tuple[Values, Answer, str | None]:
         """Ask that the part be sent. A message of the queue more is one actor more."""
         if self.parts_end and actor.startswith("part"):
             return stores, ("got", None), None
-        assert stores.parts < self._parts, "the scene has too few parts"
-        return replace(stores, parts=stores.parts + 1), ("got", None), f"part {stores.parts + 1}"
+        assert len(stores.parts) < self._parts, "the scene has too few parts"
+        parts = (*stores.parts, call.args[0][0])
+        return replace(stores, parts=parts), ("got", None), f"part {len(parts)}"
 
     def check_end(self, state: State[Values]) -> None:
         for value in state.stores.stored.values():

@@ -14,10 +14,11 @@ from tests.model.explorer import Explorer, Violation
 from tests.model.newest import Newest, Short
 from tidegate.domain.subscriptions import LastValue
 from tidegate.ports.gateway import Admission, Verdict
-from tidegate.usecases.delivery import bridge, crowds, settle
+from tidegate.usecases.delivery import bridge, crowds, settle, together
 from tidegate.usecases.delivery import catch_up as catching_up
 from tidegate.usecases.delivery.failures import FailureHandler
 from tidegate.usecases.delivery.settle import Settle
+from tidegate.usecases.delivery.together import LATE_S, Together
 
 SCENES: dict[str, Callable[[], Newest]] = {
     "three messages": lambda: Newest(3),
@@ -44,6 +45,12 @@ SCENES: dict[str, Callable[[], Newest]] = {
     "two messages while a viewer comes, one dies or hears nothing": lambda: Newest(2, welcome=True, faults=1),
     "three messages to a part of a crowd": lambda: Newest(3, parts=4),
     "two messages to a part of a crowd, two invocations die or hear nothing": lambda: Newest(2, parts=6, faults=2),
+    "three messages in batches": lambda: Newest(3, batched=0.0, parts=6),
+    "two messages in batches, one dies or hears nothing": lambda: Newest(2, batched=0.0, parts=6, faults=1),
+    "three messages in batches that are late": lambda: Newest(3, batched=LATE_S + 1, parts=6),
+    "a message in a batch that is late, one dies or hears nothing": lambda: Newest(
+        1, batched=LATE_S + 1, parts=4, faults=1
+    ),
 }
 #: Smaller versions of the scenes that are large.
 SMALL: dict[str, Callable[[], Newest]] = {
@@ -89,6 +96,15 @@ class NewerIgnored(MemoryLastValues):
         there = self.get(stream_key, topic, shard)
         assert there is not None
         return super().note_settled(stream_key, sent and replace(there, overtaken=sent.overtaken), topic, shard)
+
+
+class EndsAnyway(MemoryLastValues):
+    """Settling ends although a newer value was stored, and noted, meanwhile."""
+
+    def note_settled(
+        self, stream_key: str, sent: LastValue | None, topic: str | None = None, shard: int | None = None
+    ) -> bool:
+        return super().note_settled(stream_key, None, topic, shard)
 
 
 class OneSeries(MemoryLastValues):
@@ -156,6 +172,7 @@ WITHOUT = {
     "a last value for each topic": OneSeries,
     "the note that a settling sender reads": NotesForgotten,
     "the newest value as a condition of the end": NewerIgnored,
+    "a condition of the end": EndsAnyway,
 }
 
 
@@ -178,9 +195,14 @@ WITHOUT = {
         ("the end of a claim", lambda: Newest(2, faults=1)),
         ("the catch-up of one that newer values passed", lambda: Newest(2, welcome=True, catch_ups=4)),
         ("the catch-ups of a settling that ends early", lambda: Newest(3, catch_ups=4)),
-        ("the newest value as a condition of the end", lambda: Newest(2, parts=3)),
+        ("a condition of the end", lambda: Newest(2, parts=3)),
         ("the next invocation of a part", lambda: Newest(2, parts=6)),
         ("the end of a claim", lambda: Newest(2, parts=6, faults=1)),
+        ("the look after a send", lambda: Newest(2, batched=0.0, parts=6)),
+        ("the newest value after a repetition", lambda: Newest(2, batched=0.0, parts=6, faults=1)),
+        ("the note that a settling sender reads", lambda: Newest(3, batched=0.0, parts=6)),
+        ("a condition of the end", lambda: Newest(2, batched=LATE_S + 1, parts=6)),
+        ("the end of a claim", lambda: Newest(2, batched=LATE_S + 1, parts=6, faults=1)),
     ],
 )
 def test_without_any_one_safeguard_it_fails(
@@ -193,8 +215,10 @@ def test_without_any_one_safeguard_it_fails(
             monkeypatch.setattr(FailureHandler, "or_fail", FailureHandler.__call__)
         case "the look after a send":
             monkeypatch.setattr(Settle, "after", lambda *_: None)
+            monkeypatch.setattr(Together, "_overtaken", lambda *_: False)
         case "the newest value after a repetition":
             monkeypatch.setattr(bridge, "REPEATED_S", float("inf"))
+            monkeypatch.setattr(together, "REPEATED_S", float("inf"))
         case "the end of a claim":
             monkeypatch.setattr(stores, "SETTLE_S", 10_000)
         case "the catch-up of one that newer values passed":

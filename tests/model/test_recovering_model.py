@@ -51,4 +51,4 @@ def _only_the_end(found: Recovered) -> Recovered:
 def _sent_first(self: FanOut, stream: Stream, value: LastValue) -> None:
     if self._last_values.put_if_newer(stream.stream_key, value):
         self.send(stream, value)
-        self._kept(stream, value)
+        self.kept(stream, value)

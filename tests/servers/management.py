@@ -17,6 +17,7 @@ class ManagementServer:
     def __init__(self) -> None:
         self.received: dict[str, list[bytes]] = {}
         self.requests: list[tuple[str, str]] = []
+        self.paths: list[str] = []
         self.headers: list[dict[str, str]] = []
         self.connections = 0
         self.answer: Answer = lambda method, connection_id, nth: 200
@@ -36,6 +37,7 @@ class ManagementServer:
                 body = self.rfile.read(int(self.headers.get("content-length", 0)))
                 connection_id = unquote(self.path.rpartition("/")[2])
                 with outer._lock:
+                    outer.paths.append(self.path)
                     outer.requests.append((self.command, connection_id))
                     outer.headers.append({name.lower(): value for name, value in self.headers.items()})
                     nth = outer.requests.count((self.command, connection_id))

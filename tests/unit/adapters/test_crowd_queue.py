@@ -43,7 +43,7 @@ def ask(sqs: Sqs, asked: list[CrowdPart]) -> None:
 
 @pytest.mark.parametrize("fault", [None, Fault("STREAM_PROTOCOL_ERROR", "é")])
 def test_all_parts_are_asked_for_with_one_call(fault: Fault | None) -> None:
-    sqs, asked = Sqs(), list(parts("stream", "a/é", fault))
+    sqs, asked = Sqs(), list(parts("stream", ("a/é", None), fault))
     ask(sqs, asked)
     assert sqs.calls == [AUDIENCE_SHARDS] and sqs.taken == asked
 
@@ -65,8 +65,10 @@ def test_what_is_not_known_to_be_queued_is_an_error() -> None:
 
 
 def test_a_message_of_another_kind_is_refused() -> None:
-    part = CrowdPart("stream", 3, "a/b")
+    part = CrowdPart("stream", 3, ("a/b", "a/c"), begun=True)
     assert read_part(written_part(part)) == part
+    before_a_deploy = '{"streamKey": "k", "shard": 1, "topic": "a/b", "fault": null}'
+    assert read_part(before_a_deploy) == CrowdPart("k", 1, ("a/b",))
     for body in ("", "{}", "[]", '{"streamKey": "k", "shard": "x", "topic": null, "fault": null}'):
         with pytest.raises((ValueError, KeyError, TypeError)):
             read_part(body)

@@ -15,7 +15,7 @@ class Lines:
 
     def __init__(self) -> None:
         self.written: list[str] = []
-        self.observer = JsonObserver("bridge", write=self.written.append)
+        self.observer = JsonObserver("bridge", "qa", write=self.written.append)
 
     def parsed(self) -> list[dict[str, Any]]:
         assert all(line.endswith("\n") and line.count("\n") == 1 for line in self.written)
@@ -55,10 +55,13 @@ def test_counts_leave_once_summed_one_line_per_set_of_dimensions(lines: Lines) -
     lines.observer.flush()
     limiter, plain = lines.parsed()
     assert limiter["limiter"] == 3 and limiter["scope"] == "ip" and limiter["service"] == "bridge"
+    assert limiter["stage"] == "qa"
     about = limiter["_aws"]["CloudWatchMetrics"][0]
     assert about["Namespace"] == "Tidegate" and about["Metrics"] == [{"Name": "limiter", "Unit": "Count"}]
-    assert sorted(about["Dimensions"][0]) == ["outcome", "scope", "service"]
-    assert plain["device_messages"] == 1 and plain["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["service"]]
+    assert sorted(about["Dimensions"][0]) == ["outcome", "scope", "service", "stage"]
+    assert plain["device_messages"] == 1 and plain["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [
+        ["service", "stage"]
+    ]
     assert isinstance(plain["_aws"]["Timestamp"], int)
 
 
@@ -74,5 +77,21 @@ def test_a_line_holds_at_most_a_hundred_metrics_or_samples(lines: Lines) -> None
 
 
 def test_standard_output_is_the_default(capsys: pytest.CaptureFixture[str]) -> None:
-    JsonObserver("api").warning("careful")
+    JsonObserver("api", "qa").warning("careful")
     assert json.loads(capsys.readouterr().out)["message"] == "careful"
+
+
+def test_every_line_says_what_it_is_about_until_something_else_begins(lines: Lines) -> None:
+    lines.observer.begin(request_id="one", connection_id="c")
+    lines.observer.about(dashboard="d")
+    lines.observer.info("message", connection_id="of the line")
+    lines.observer.count("messages_in")
+    lines.observer.flush()
+    lines.observer.warning("after a flush")
+    lines.observer.begin(request_id="two")
+    lines.observer.fault("it broke", ValueError())
+    message, metric, after, other = lines.parsed()
+    assert (message["request_id"], message["dashboard"], message["connection_id"]) == ("one", "d", "of the line")
+    assert "request_id" not in metric, "it would be no dimension, and is in no log that is looked through for it"
+    assert (after["request_id"], after["connection_id"]) == ("one", "c"), "a relay worker flushes while it works"
+    assert other["request_id"] == "two" and not {"connection_id", "dashboard"} & other.keys()

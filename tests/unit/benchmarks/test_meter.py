@@ -61,3 +61,15 @@ def test_a_call_that_failed_is_counted_and_nothing_once_it_is_over(monkeypatch: 
         assert meter.taken() == Asked()
         assert JsonClient.call is not before
     assert JsonClient.call is before
+
+
+def test_one_table_is_counted_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(JsonClient, "call", lambda *_args, **_options: {})
+    client = object.__new__(JsonClient)
+    with metered() as all_tables, metered("mine") as mine:
+        client.call("UpdateItem", {"TableName": "mine"})
+        client.call("UpdateItem", {"TableName": "other"})
+        client.call("BatchWriteItem", {"RequestItems": {"mine": [SMALL, SMALL]}})
+        client.call("SendMessage", {"QueueUrl": "mine"})
+        assert mine.taken() == Asked(2, writes=3)
+        assert all_tables.taken() == Asked(3, writes=4, others=1)

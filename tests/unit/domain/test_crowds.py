@@ -33,4 +33,4 @@ def test_a_crowd_that_has_gone_is_sent_to_by_one() -> None:
 
 
 def test_the_parts_are_all_shards() -> None:
-    assert [part.shard for part in parts("k", "a/b")] == list(range(AUDIENCE_SHARDS))
+    assert [part.shard for part in parts("k", ("a/b", "a/c"))] == list(range(AUDIENCE_SHARDS))

@@ -69,3 +69,21 @@ def test_everybody_is_taken_once_and_nobody_twice_while_another_waits(steps: lis
     for (before, ready), (after, ready_then) in itertools.pairwise(turns):
         waited = (ready & ready_then) - {before}
         assert not waited or after != before, f"{before} twice while {waited} waited"
+
+
+@given(st.lists(st.one_of(PLACES, st.none()), max_size=60))
+def test_newcomers_are_served_within_the_turns_that_are_named(steps: list[tuple[str, str] | None]) -> None:
+    """None takes. After every step, that many turns serve each place that was not served since it became ready, while
+    others wait that were served already."""
+    for end in range(len(steps) + 1):
+        order = FairOrder()
+        for number, place in enumerate(steps[:end]):
+            if place is not None:
+                order.add(number, place)
+            elif len(order):
+                order.take()
+        while turns := order.newcomers(100):
+            for _ in range(min(turns, len(order))):
+                order.take()
+            assert order.newcomers(100) == 0
+    assert FairOrder().newcomers(100) == 0

@@ -58,6 +58,8 @@ def test_settings_have_defaults_and_ranges() -> None:
         ({"API_ALLOWED_ORIGINS": "https://x.example:443"}, ["API_ALLOWED_ORIGINS", "as browsers send them"]),
         ({"API_ALLOWED_ORIGINS": "http://x.example:80"}, ["as browsers send them"]),
         ({"API_ALLOWED_ORIGINS": "*"}, ["API_ALLOWED_ORIGINS"]),
+        ({"CONSOLE_FRAME_ANCESTORS": "*"}, ["CONSOLE_FRAME_ANCESTORS", "https://intranet.example.com"]),
+        ({"CONSOLE_FRAME_ANCESTORS": "https://x.example; script-src *"}, ["CONSOLE_FRAME_ANCESTORS"]),
         ({"SECURITY_LIMITER_BACKEND": "memory"}, ["not allowed in production"]),
         ({"EGRESS_ALLOW_INSECURE_TLS": "yes"}, ["not allowed in production"]),
         ({"REALTIME_RECONNECT_MIN_MS": "60000"}, ["REALTIME_RECONNECT_MAX_MS"]),

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tidegate.domain.access import AclLevel, Role, Visibility
 from tidegate.domain.dashboards import AclEntry, Dashboard, DashboardSummary
 from tidegate.domain.documents import check_document
-from tidegate.domain.projection import document_for_viewers, shown_dashboard, shown_owner
+from tidegate.domain.projection import document_for_viewers, shown_dashboard, shown_owner, topic_digest
 from tidegate.domain.users import User
 
 
@@ -35,6 +35,7 @@ panes[].widgets[].id panes[].widgets[].type panes[].widgets[].title panes[].widg
 panes[].widgets[].settings.bindings[].datasourceId panes[].widgets[].settings.bindings[].path
 panes[].widgets[].settings.bindings[].label panes[].widgets[].settings.bindings[].reduce
 panes[].widgets[].settings.bindings[].scale panes[].widgets[].settings.bindings[].offset
+panes[].widgets[].settings.bindings[].topicDigest panes[].widgets[].settings.text
 panes[].widgets[].settings.unit panes[].widgets[].settings.decimals panes[].widgets[].settings.min
 panes[].widgets[].settings.max panes[].widgets[].settings.thresholds[].from
 panes[].widgets[].settings.thresholds[].state panes[].widgets[].settings.thresholds[].label
@@ -72,11 +73,12 @@ def listed(*fields: str, **shaped: st.SearchStrategy[Any]) -> st.SearchStrategy[
     return st.lists(some(*fields, **shaped), min_size=1, max_size=2)
 
 
-bindings = listed("datasourceId", "path", "label", "topic", "reduce", "scale", "offset")
+bindings = listed("datasourceId", "path", "label", "topic", "topicDigest", "reduce", "scale", "offset")
 widget_settings = some(
     "unit",
     "decimals",
     "emptyText",
+    "text",
     bindings=bindings,
     thresholds=listed("from", "state", "label"),
     columns=listed("path", "header", "format"),
@@ -115,7 +117,9 @@ def test_nothing_is_shown_but_what_is_listed(kinds: dict[str, Any]) -> None:
     places: dict[str, str] = {}
     document = marked(kinds, count(100_000), "", places)
     shown = json.dumps(document_for_viewers(document))
-    seen = {places[marker] for marker in re.findall(r"Marker-\d+|(?<![-\d])\d{6,}", shown)}
+    # A digest is made of a topic, and may look like a marker.
+    marked_only = re.sub(r'"topicDigest": "[0-9a-f]{8}"', "", shown)
+    seen = {places[marker] for marker in re.findall(r"Marker-\d+|(?<![-\d])\d{6,}", marked_only)}
     assert seen <= set(SHOWN)
     assert not set(OTHERS) & set(_names(json.loads(shown)))
 
@@ -185,7 +189,8 @@ FULL: dict[str, Any] = {
                                 "reduce": "max",
                                 "scale": 0.1,
                                 "offset": -1,
-                            }
+                            },
+                            {"datasourceId": "a", "topicDigest": "e40c292c"},
                         ],
                         "unit": "bar",
                         "decimals": 1,
@@ -195,6 +200,7 @@ FULL: dict[str, Any] = {
                         "windowSeconds": 60,
                         "columns": [{"path": "x", "header": "X", "format": "0.0"}],
                         "emptyText": "nothing yet",
+                        "text": "Service on Monday",
                         "map": {"0": {"state": "ok", "label": "off", "more": "secret"}},
                         "html": "secret",
                     },
@@ -225,13 +231,20 @@ def test_the_projection_is_a_document_and_its_own_projection() -> None:
     assert check_document(viewed) == viewed == document_for_viewers(viewed)
 
 
+def test_a_topic_is_shown_as_its_digest() -> None:
+    # The values of FNV-1a are those of its authors' test vectors (isthe.com/chongo/tech/comp/fnv).
+    digests = [topic_digest(topic) for topic in ("", "a", "foobar", "plant/3/ü")]
+    assert digests[:3] == ["811c9dc5", "e40c292c", "bf9cf968"] and len(set(digests)) == 4
+    bound = document_for_viewers(FULL)["panes"][0]["widgets"][0]["settings"]["bindings"]
+    assert [one["topicDigest"] for one in bound] == [topic_digest("secret/topic"), "e40c292c"]
+
+
 def test_a_value_of_another_kind_is_not_shown() -> None:
     settings: dict[str, object] = {"staleAfterSeconds": "secret"}
     source = {"id": "a", "type": "sse", "title": {"url": "secret"}, "settings": settings}
-    document = check_document(
-        FULL | {"datasources": [source], "panes": ["secret", {"title": ["secret"], "widgets": 1}]}
-    )
-    # As it may have been stored before a history was checked.
+    document = check_document(FULL | {"datasources": [source], "panes": []})
+    # As it may have been stored before panes and a history were checked.
+    document["panes"] = ["secret", {"title": ["secret"], "widgets": 1}]
     settings["history"] = {"seconds": {"url": "secret"}, "everyMs": True, "from": "secret"}
     viewed = document_for_viewers(document)
     assert viewed["datasources"] == [{"id": "a", "type": "sse", "settings": {"history": {}}}]

@@ -71,7 +71,7 @@ def watched(container: GatewayContainer, viewers: int, answer: Delivery) -> Sqs:
     container.subscribed("well")
     (row,), connection = container.subscriptions.rows.values(), container.connections.rows["well"]
     for viewer in [f"v{number}" for number in range(viewers)]:  # copies: thousands of subscribes would take long
-        key = replace(row.key, connection_id=viewer)
+        key = row.key._replace(connection_id=viewer)
         container.subscriptions.rows[key] = replace(row, key=key)
         container.connections.rows[viewer] = replace(connection, connection_id=viewer, slots=frozenset())
         container.sender.answers[viewer] = answer

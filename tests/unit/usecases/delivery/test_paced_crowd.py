@@ -46,10 +46,10 @@ class CrowdWorld(World):
         self.invocations = 0
         self.crowds = self
 
-    def ask(self, parts: Sequence[CrowdPart]) -> None:
+    def ask(self, parts: Sequence[CrowdPart], delay_s: int = 0) -> None:
         for part in parts:
             self.invocations += 1
-            self.turns.begin(self.turns.at + QUEUE_S, partial(self._send_part, part))
+            self.turns.begin(self.turns.at + QUEUE_S + delay_s, partial(self._send_part, part))
 
     def _send_part(self, part: CrowdPart) -> None:
         turns, patience = self.turns, Patience(self.turns, 90.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -22,9 +22,9 @@ from tidegate.usecases.delivery.paced_queue import Pace, PacedQueue
 STEP_S = 0.005
 
 
-def frame(dashboard: str, connection: str, number: int) -> Frame:
+def frame(dashboard: str, connection: str, number: int, stream: str = "stream") -> Frame:
     claim = Claim(dashboard, "s", Principal(PUBLIC_SUBJECT, 1), "hash", 10**10)
-    row = Subscription(SubscriptionKey(dashboard, connection, "s"), "attempt", claim, f"{dashboard}-stream", True)
+    row = Subscription(SubscriptionKey(dashboard, connection, "s"), "attempt", claim, f"{dashboard}-{stream}", True)
     return Frame(row, str(number).encode(), True)
 
 
@@ -72,7 +72,9 @@ class Sender:
     def __post_init__(self) -> None:
         chance = random.Random(self.seed).random
         pace = Pace(self.store, self.store.quota, clock=self.clock, chance=chance, observer=self.observer)
-        self.queue: PacedQueue[Batch] = PacedQueue(self.frames, pace, self.frames.hold_back)
+        self.queue: PacedQueue[Batch] = PacedQueue(
+            self.frames, pace, self.frames.hold_back, lambda: self.frames.queues.newcomers(SMALL)
+        )
 
     def run(self) -> Iterator[Frame]:
         """Send what may be sent now."""
@@ -130,7 +132,66 @@ def test_in_one_sender_a_quiet_dashboard_goes_first(clock: ManualClock) -> None:
     crowd = [(number / 10, 0, "crowded", f"c{viewer}", number) for number in range(30) for viewer in range(1_000)]
     quiet = [(number * 0.7 + 0.033, 0, "quiet", "q", number) for number in range(4)]
     sent = simulate(clock, 3, [sender], crowd + quiet)
-    assert max(at - quiet[number][0] for at, number in sent["q"]) <= WINDOW_MS / 1000 + 0.02 + STEP_S
+    delays = [at - quiet[number][0] for at, number in sent["q"]]
+    assert len(delays) == len(quiet) and max(delays) <= 0.01 + 2 * STEP_S, delays
+    per_window = [store.granted[window] for window in sorted(store.granted)]
+    assert max(per_window) <= 100
+    in_all = sum(len(values) for name, values in sent.items() if name != "q")
+    assert in_all >= 3 * 850, "and the crowd has what is left"
+
+
+def test_in_one_sender_a_quiet_stream_of_the_crowded_dashboard_goes_first(clock: ManualClock) -> None:
+    store = MemorySendQuota(SendQuota(1_000))
+    sender = Sender(store, clock, 1)
+    sent: list[tuple[float, str]] = []
+    began = clock.monotonic()
+    asked_for: dict[int, float] = {}
+    for step in range(600):
+        if step % 20 == 0:
+            for viewer in range(1_000):
+                sender.frames.queues.add(frame("d", f"c{viewer}", step))
+        if step % 100 == 37:
+            asked_for[step] = clock.monotonic() - began
+            sender.frames.queues.add(frame("d", f"q{step}", step, stream="quiet"))
+        sent += [(clock.monotonic() - began, each.row.key.connection_id) for each in sender.run()]
+        clock.advance(STEP_S)
+    came = {name: at for at, name in sent if name.startswith("q")}
+    assert len(asked_for) == 6
+    assert max(came[f"q{step}"] - at for step, at in asked_for.items()) <= 0.01 + 2 * STEP_S
+
+
+def test_to_ask_when_it_is_due_makes_nobody_ready_early(clock: ManualClock) -> None:
+    """A connection with batch frames has its pause, also while the quota is used up."""
+    store = MemorySendQuota(SendQuota(100))
+    sender = Sender(store, clock, 1)
+    sender.frames.queues = queues = ClientQueues(conflate=True, window_s=0.1)
+    paused = replace(frame("quiet", "b", 0).row, batch=True)
+    queues.add(Frame(paused, b"0", True))
+    assert [each.body for each in sender.run()] == [b"0"]
+    for viewer in range(100):
+        queues.add(frame("crowded", f"c{viewer}", 0))
+    list(sender.run())
+    queues.add(Frame(paused, b"1", True))
+    now, before = clock.monotonic(), queues.ready(clock.monotonic())
+    assert sender.queue.due is not None and sender.queue.due > now
+    assert queues.ready(now) == before
+
+
+def test_newcomers_make_small_asks_only_and_not_too_often(clock: ManualClock) -> None:
+    """Streams that become ready all the time, while a crowd waits, ask once in a hundredth of a second."""
+    store = MemorySendQuota(SendQuota(1_000))
+    sender = Sender(store, clock, 1)
+    for viewer in range(5_000):
+        sender.frames.queues.add(frame("crowded", f"c{viewer}", 0))
+    asks = 0
+    for _step in range(200):
+        for _ in range(5):
+            asks += 1
+            sender.frames.queues.add(frame(f"quiet-{asks}", f"q{asks}", 0))
+        list(sender.run())
+        clock.advance(STEP_S)
+    assert max(store.granted.values()) <= 100
+    assert store.asks <= 100 + 2 * 10 + 5, "one in a hundredth of a second, and two large ones in a window"
 
 
 def test_two_crowds_share_the_quota(clock: ManualClock) -> None:

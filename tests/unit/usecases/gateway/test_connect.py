@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 
 from tests.containers.gateway import GatewayContainer
 from tidegate.domain.limits import FailureMode, gateway_key
 from tidegate.errors import Denied, Disabled, LimiterUnavailable, LimitReached, Unavailable
+from tidegate.usecases.gateway import connect as connect_module
 from tidegate.usecases.gateway.connect import Handshake
+from tidegate.usecases.limits import rate_limits
 
 
 def handshake(number: int = 0, ip: str = "1.2.3.4", origin: str | None = None) -> Handshake:
@@ -42,6 +46,27 @@ def test_rate_of_one_address() -> None:
     assert "c2" not in container.connections.rows
     container.clock.advance(60)
     container.connect(handshake(3))
+
+
+@pytest.mark.parametrize("rate", [1, 2], ids=["refused", "admitted"])
+def test_the_log_is_given_a_hash_of_the_address(rate: int) -> None:
+    container = GatewayContainer(rate=rate)
+    container.connect(handshake(0))
+    container.observer.said.clear()
+    with suppress(LimitReached):
+        container.connect(handshake(1))
+    assert container.observer.said == {"address": container.connections.rows["c0"].ip}
+
+
+def test_a_refusal_stays_one_when_the_address_cannot_be_hashed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a remote API that counts, the salt may not have been read yet."""
+    container = GatewayContainer(rate=1)
+    container.connect(handshake(0))
+    monkeypatch.setattr(connect_module, "stored_address", down)
+    monkeypatch.setattr(rate_limits, "stored_address", down)
+    with pytest.raises(LimitReached):
+        container.connect(handshake(1))
+    assert container.observer.said["address"] == "unknown"
 
 
 def test_switched_off_and_foreign_origins() -> None:

@@ -27,6 +27,14 @@ from tidegate.usecases.gateway.subscribe import Busy
 KEY = SubscriptionKey(DASHBOARD, "c", DATASOURCE)
 
 
+@pytest.mark.parametrize("asked", [{"datasourceId": "s"}, {"datasourceIds": ["s", "t"]}], ids=["one", "several"])
+def test_the_log_is_given_the_dashboard_of_a_message(asked: dict[str, object]) -> None:
+    container = GatewayContainer()
+    message = {"type": "subscribe", "requestId": "r", "dashboardId": "asked-for", "sessionToken": "wrong", **asked}
+    container.handle(container.open(), json.dumps(message))
+    assert container.observer.said == {"dashboard": "asked-for"}
+
+
 def test_a_viewer_subscribes_and_refreshes() -> None:
     container = GatewayContainer()
     container.open()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from itertools import groupby
 from threading import Event
@@ -19,7 +19,7 @@ from tidegate.adapters.system import SystemClock
 from tidegate.domain.history import History
 from tidegate.domain.partitions import partition_of
 from tidegate.domain.profiles import BrokerProfile, CredentialProfile, CredentialType, Transport
-from tidegate.domain.relay import CLAIM_AFTER_S, LEASE_S, OVERDUE_S
+from tidegate.domain.relay import CLAIM_AFTER_S, LEASE_S, OVERDUE_S, Kind, worker_version
 from tidegate.domain.subscriptions import Fault, LastValue, Stream
 from tidegate.errors import Unavailable
 from tidegate.ports.relay import (
@@ -224,7 +224,7 @@ class RelayContainer:
         self,
         *,
         handover_s: float = 45.0,
-        settings: str = "settings",
+        version: str = "settings",
         enabled: frozenset[str] = frozenset({"sse", "mqtt"}),
     ) -> RelayWorker:
         self._workers += 1
@@ -268,7 +268,7 @@ class RelayContainer:
             leases=self.leases,
             streams=self.streams,
             relay_workers=self.relay_workers,
-            settings=settings,
+            version=version,
             enabled=enabled,
             notify_disabled=notify_disabled,
             make_upstream=make,
@@ -309,6 +309,24 @@ async def end(*tasks: asyncio.Task[str]) -> None:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+
+
+@asynccontextmanager
+async def talking(container: RelayContainer) -> AsyncIterator[None]:
+    """The source says something a hundred times a second meanwhile."""
+    on = True
+
+    async def talk() -> None:
+        while on:
+            await container.source.say()
+            await asyncio.sleep(0.01)
+
+    talker = asyncio.create_task(talk())
+    try:
+        yield
+    finally:
+        on = False
+        await talker
 
 
 def run(work: Callable[[], Awaitable[None]]) -> None:
@@ -866,23 +884,15 @@ def test_ten_handovers_in_a_row_lose_nothing(ids: bool) -> None:
 
     async def work() -> None:
         container = RelayContainer(ids=ids)
-        talking = True
-
-        async def talk() -> None:
-            while talking:
-                await container.source.say()
-                await asyncio.sleep(0.01)
-
         worker = container.begin(container.relay(handover_s=1000.0), seconds=900)
         await settle(lambda: container.viewers.states == ["connected"])
-        talker = asyncio.create_task(talk())
-        for number in range(10):
-            await settle(lambda n=number: container.relay_workers.started == [(container.partition, True)] * (n + 1))  # type: ignore[misc]
-            successor = container.begin(container.relay(handover_s=1000.0), seconds=900, successor=True)
-            assert await worker == "handed over"
-            worker = successor
-        talking = False
-        await talker
+        async with talking(container):
+            for number in range(10):
+                asked = [(container.partition, True)] * (number + 1)
+                await settle(lambda asked=asked: container.relay_workers.started == asked)  # type: ignore[misc]
+                successor = container.begin(container.relay(handover_s=1000.0), seconds=900, successor=True)
+                assert await worker == "handed over"
+                worker = successor
         await settle(lambda: str(container.source.sent) in container.viewers.values)
         numbers = [int(value) for value in container.viewers.values]
         assert set(numbers) == set(range(1, container.source.sent + 1)), "nothing is lost"
@@ -1072,10 +1082,10 @@ def test_a_worker_with_other_settings_takes_over_and_loses_nothing(monkeypatch: 
 
     async def work() -> None:
         container = RelayContainer()
-        old = container.begin(container.relay(settings="old"))
+        old = container.begin(container.relay(version="old"))
         await settle(lambda: container.viewers.states == ["connected"])
-        assert await container.begin(container.relay(settings="new")) == "not needed", "a process may be the older one"
-        new = [container.begin(container.relay(settings="new"), newest=True) for _ in range(2)]
+        assert await container.begin(container.relay(version="new")) == "not needed", "a process may be the older one"
+        new = [container.begin(container.relay(version="new"), newest=True) for _ in range(2)]
         while not old.done():
             await container.source.say()
             await asyncio.sleep(0.005)
@@ -1091,22 +1101,129 @@ def test_a_worker_with_other_settings_takes_over_and_loses_nothing(monkeypatch: 
     run(work)
 
 
+SERVICE = worker_version("settings", "code", Kind.SERVICE)
+
+
+def test_a_service_stays_though_nobody_listens() -> None:
+    async def work() -> None:
+        container = RelayContainer()
+        relay = container.relay(version=SERVICE)
+        worker = container.begin(relay)
+        await settle(lambda: container.viewers.states == ["connected"])
+        container.viewers.audience = False
+        await settle(lambda: container.source.open_now == 0)
+        looked = container.streams.asked + 2 * relaying.EXIT_S / relaying.REFRESH_S
+        await settle(lambda: container.streams.asked > looked)  # a function would have ended meanwhile
+        assert not worker.done() and relay.may_send()
+        relay.stop(30)
+        assert await worker == "out of time"
+        assert container.leases.current(container.partition) is None
+
+    run(work)
+
+
+@pytest.mark.parametrize("ids", [True, False], ids=["with ids", "without"])
+def test_a_process_that_is_told_to_end_loses_nothing_when_another_is_there(ids: bool) -> None:
+    async def work() -> None:
+        container = RelayContainer(ids=ids)
+        first = container.relay(version=SERVICE)
+        ending = container.begin(first)
+        await settle(lambda: container.viewers.states == ["connected"])
+        assert await container.begin(container.relay(version=SERVICE), newest=True) == "not needed"
+        async with talking(container):
+            await settle(lambda: len(container.viewers.values) >= 20)
+            first.stop(30)
+            await settle(lambda: (lease := container.leases.current(container.partition)) is not None and lease.leaving)
+            assert not ending.done() and first.may_send(), "it goes on until another one is connected"
+            second = container.begin(container.relay(version=SERVICE))
+            assert await ending == "handed over" and container.frames[0].flushed == 1
+            until_then = container.source.sent
+            await settle(lambda: container.source.sent >= until_then + 20)
+        await settle(lambda: str(container.source.sent) in container.viewers.values)
+        numbers = [int(value) for value in container.viewers.values]
+        assert set(numbers) == set(range(1, container.source.sent + 1)), "nothing is lost"
+        assert not ids or numbers == sorted(set(numbers)), "and nothing repeated"
+        assert not container.relay_workers.started, "no function was asked for"
+        await end(second)
+
+    run(work)
+
+
+def test_without_another_it_sends_what_it_has_and_the_next_goes_on_behind_it() -> None:
+    async def work() -> None:
+        container = RelayContainer()
+        first = container.relay(version=SERVICE)
+        ending = container.begin(first)
+        await settle(lambda: container.viewers.states == ["connected"])
+        for _ in range(20):
+            await container.source.say()
+        first.stop(0.05)
+        assert await ending == "out of time" and container.frames[0].flushed == 1
+        await container.source.say()  # while nobody is connected
+        second = container.begin(container.relay(version=SERVICE))
+        await settle(lambda: "21" in container.viewers.values)
+        assert container.viewers.values == [str(number) for number in range(1, 22)]
+        await end(second)
+
+    run(work)
+
+
+def test_a_standby_that_is_told_to_end_is_no_successor() -> None:
+    """Once it is noted as the successor it is handed the partition, and hands it on."""
+
+    async def work() -> None:
+        container = RelayContainer()
+        first = container.relay(version=SERVICE)
+        holding = container.begin(first)
+        await settle(lambda: container.viewers.states == ["connected"])
+        container.source.answers.clear()
+        second = container.relay(version="newer")
+        standing_by = container.begin(second, newest=True)
+        await settle(lambda: container.source.open_now == 2)
+        second.stop(30)
+        container.source.answers.set()
+        assert await standing_by == "not needed"
+        lease = container.leases.current(container.partition)
+        assert lease is not None and not lease.successor and not holding.done()
+        await end(holding)
+
+    run(work)
+
+
+def test_a_store_that_does_not_answer_is_told_again_that_the_holder_ends() -> None:
+    async def work() -> None:
+        container = RelayContainer()
+        first = container.relay(version=SERVICE)
+        ending = container.begin(first)
+        await settle(lambda: container.viewers.states == ["connected"])
+        container.leases.down = True
+        first.stop(30)
+        await settle(lambda: bool(container.observer.faults))
+        container.leases.down = False
+        await settle(lambda: (lease := container.leases.current(container.partition)) is not None and lease.leaving)
+        second = container.begin(container.relay(version=SERVICE))
+        assert await ending == "handed over"
+        await end(second)
+
+    run(work)
+
+
 def test_what_is_switched_off_ends_and_viewers_are_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relaying, "LEASE_S", 0.3)
 
     async def work() -> None:
         container = RelayContainer()
-        old = container.begin(container.relay(settings="on"))
+        old = container.begin(container.relay(version="on"))
         await settle(lambda: container.viewers.states == ["connected"])
-        off = container.relay(settings="off", enabled=frozenset())
+        off = container.relay(version="off", enabled=frozenset())
         assert await container.begin(off, newest=True) == "nobody listens" and container.frames[1].flushed == 1
         assert await old == "handed over" and container.source.open_now == 0
         assert container.viewers.told == [("STREAM_POLICY_BLOCKED", "off")]
         assert not container.streams.rows["stream"].connected
-        off = container.relay(settings="off", enabled=frozenset())
+        off = container.relay(version="off", enabled=frozenset())
         assert await container.begin(off, newest=True) == "nobody listens"
         assert len(container.viewers.told) == 1, "the minute's worker says nothing new"
-        again = container.begin(container.relay(settings="on"))
+        again = container.begin(container.relay(version="on"))
         await settle(lambda: container.viewers.states == ["connected"] * 2)
         await end(again)
 

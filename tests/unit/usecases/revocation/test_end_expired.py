@@ -268,7 +268,7 @@ def cost(living: int, expired: int) -> tuple[Counter[str], float, int]:
         (key,) = (key for key in container.subscriptions.rows if key.connection_id == "living")
         row = container.subscriptions.rows[key]
         for number in range(living):
-            other = replace(key, connection_id=f"o{number}", dashboard_id=f"d{number % 100}")
+            other = key._replace(connection_id=f"o{number}", dashboard_id=f"d{number % 100}")
             container.subscriptions.rows[other] = replace(row, key=other)
     rows, reads = IndexedRows(container), container.access.reads
     assert container.run(EXPIRED) == expired
