@@ -133,7 +133,7 @@ describe.concurrent("what a page was not there for", () => {
       "a half-open socket",
       async (proxy, page) => {
         proxy.freeze();
-        // It asks after 45 seconds without a word; the answer does not come within 5.
+        // It asks after 45 seconds without a word; the answer does not come within 3.
         await page.clock.fastForward(46_000);
       },
     ],

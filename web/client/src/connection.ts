@@ -4,8 +4,8 @@ import type { Frame } from "./frames.js";
 
 /** A connection that was silent for so long is asked whether it is alive. The platform ends it after ten minutes. */
 const PING_AFTER_MS = 45_000;
-/** How long the answer to a ping may take. */
-const PONG_MS = 5_000;
+/** How long the answer to a ping may take. A page is to be live again within 5 s, and connecting takes more than one. */
+const PONG_MS = 3_000;
 const OPEN_MS = 15_000;
 
 export interface Handlers {

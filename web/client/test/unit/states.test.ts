@@ -360,7 +360,7 @@ test("a silent connection is asked, and an answer is enough", async () => {
 test("a half-open connection is noticed, and replaced", async () => {
   await live();
   server.socket.halfOpen = true;
-  await pass(45_000 + 5_000 + 1_000);
+  await pass(45_000 + 3_000 + 1_000);
   expect(server.socket.readyState === 3 || server.sockets.length === 2).toBe(true);
   await pass(2_000);
   expect(server.sockets).toHaveLength(2);
