@@ -69,6 +69,7 @@ ENVIRONMENT = {
     "AWS_SECRET_ACCESS_KEY": "none",
     "TIDEGATE_ENV": "test",
     "RELAY_FUNCTION": "relay",
+    "SCHEDULE_FUNCTION": "schedule",
     "CREDENTIAL_KEY_ID": "key",
     "WEBSOCKET_API_ENDPOINT": "https://api.execute-api.eu-west-1.amazonaws.com/live",
     **{f"{name}_QUEUE_URL": "https://queue" for name in ("CATCH_UP", "CROWD", "REVALIDATION", "PROFILES")},

@@ -83,6 +83,7 @@ class Tables:
             "CROWD_QUEUE_URL": crowd,
             "CREDENTIAL_KEY_ID": "none",  # no upstream here asks for a credential
             "RELAY_FUNCTION": "none",  # no relay worker is started here as a function
+            "SCHEDULE_FUNCTION": "none",
             "TIDEGATE_ENV": "test",
             **(settings or {}),
         }

@@ -126,7 +126,8 @@ class Revalidation(Construct):
             "Schedule",
             **common,
             handler="revalidate.schedule.handler",
-            actions={},
+            # Whether somebody is connected, and how far it is itself.
+            actions={t.CONNECTIONS: ["Scan"], t.STREAMS: ["GetItem", "UpdateItem"]},
             secrets={},
             environment=queue_url,
         )
@@ -135,6 +136,7 @@ class Revalidation(Construct):
         # What failed again and again. The queue itself moves only what got no answer.
         self.worker.allow(["sqs:SendMessage"], [self.dead.queue_arn])
         self.give_profiles_queue(self.schedule)
+        self._give_start(gateway.messages)
         self._push(tables)
         if not remote_api:  # whose documents are not here
             self._push_saved(tables)
@@ -144,6 +146,11 @@ class Revalidation(Construct):
         """Let a function queue requests to follow changes of profiles."""
         function.function.add_environment("PROFILES_QUEUE_URL", self.profiles_queue.queue_url)
         function.allow(["sqs:SendMessage"], [self.profiles_queue.queue_arn])
+
+    def _give_start(self, function: Function) -> None:
+        """Let a function start a run of the schedule between its minutes."""
+        function.function.add_environment("SCHEDULE_FUNCTION", self.schedule.live_name)
+        function.allow(["lambda:InvokeFunction"], [self.schedule.live_arn])
 
     def _push(self, tables: Tables) -> None:
         inserted = {

@@ -16,6 +16,7 @@ from ops import units
 from ops.cost_load import DAYS, DEVICE, FUNCTION, SERVICE, Load
 from ops.prices import Prices
 from ops.units import Units
+from tidegate.domain.activity import ACTIVE_S
 from tidegate.domain.partitions import PARTITIONS
 
 _KB, _GB = 1024, 1024**3
@@ -41,8 +42,9 @@ FRAME_BYTES = 170
 LOG_BYTES, ACCESS_LOG_BYTES = 1_000, 300
 #: What a page is: requests of a first visit, and bytes. Later visits find most of it kept. Assumed.
 PAGE_REQUESTS, PAGE_BYTES = 12, 400_000
-#: How often Lambda asks a queue for messages while there are none: five askers, 20 seconds each. From memory of AWS's
-#: documentation, not verified.
+#: How often Lambda asks a queue for messages while there are none: five askers, 20 seconds each. AWS's documentation
+#: ("Configuring scaling behavior for SQS event source mappings") has five at low traffic, and fewer only for queues
+#: without a maximum concurrency; ours have one. That each asks for 20 seconds is from memory.
 POLLS_A_MINUTE = 15
 
 VIEWERS, VALUES, RELAY, REST = "viewers", "values", "relay", "at rest"
@@ -297,21 +299,36 @@ def _relay_dollars(load: Load, prices: Prices, hours: float) -> tuple[float, flo
 
 
 def _rest(load: Load, assumed: Mapping[str, float]) -> Iterator[Line]:
-    """A stage that nobody uses."""
+    """A stage that nobody uses, and what is the same however many use it."""
+    yield from _at_rest(load, assumed)
+    kept = load.log_days / 30
+    others = (*_viewers(load, assumed), *_values(load, assumed), *_at_rest(load, assumed))
+    taken = sum(line.quantity for line in others if line.price == "log_gb")
+    yield Line(REST, "log_storage", taken * kept, "logs that are kept")
+
+
+def _at_rest(load: Load, assumed: Mapping[str, float]) -> Iterator[Line]:
+    """The same without logs that are kept."""
     minutes = DAYS * 24 * 60.0
     for name, count in units.STANDING.items():
         yield Line(REST, name, count, "the stage itself")
     yield Line(REST, "sqs_request", units.POLLED_QUEUES * POLLS_A_MINUTE * minutes, "asking queues")
     yield Line(REST, "schedule", minutes, "the schedule")
     yield from _function(REST, "revalidate.schedule", minutes, assumed["schedule"], "runs of the schedule")
-    tasks = units.TASKS_A_MINUTE * minutes
+    yield from _queue(REST, minutes, "asking for changes of profiles", together=1)
+    yield from _function(REST, "revalidate.profiles", minutes, assumed["schedule"], "looks for changes of profiles")
+    yield from _dynamodb(REST, units.FOLLOW.times(minutes), "looks for changes of profiles")
+    # The rest is done while somebody is connected, and for a while longer.
+    active = min(minutes, (load.watched_s + DAYS * ACTIVE_S) / 60) if load.watched_s else 0.0
+    idle_days = (minutes - active) / (24 * 60)
+    yield from _dynamodb(REST, units.IDLE_RUN.times(minutes - active), "runs of the schedule")
+    yield from _dynamodb(REST, units.ACTIVE_RUN.times(active), "runs of the schedule")
+    yield Line(REST, "metric", units.IDLE_METRICS * units.IDLE_HOURS_A_DAY / 24 * idle_days / DAYS, "metrics at rest")
+    tasks = units.TASKS_A_MINUTE * active + units.IDLE_TASKS_A_DAY * idle_days
     yield from _function(REST, "revalidate.worker", tasks, assumed["task"], "tasks of the schedule")
     yield from _queue(REST, tasks, "tasks of the schedule", together=1)
     yield from _dynamodb(REST, Units(reads=units.TASK_READS).times(tasks), "tasks of the schedule")
     if load.relay != SERVICE:
-        starts = PARTITIONS * minutes
+        starts = PARTITIONS * active
         yield from _function(REST, "relay.worker", starts, assumed["task"], "starts of the relay")
     yield Line(REST, "metric", load.metrics * load.hours / 24, "metrics of our own, in the hours with viewers")
-    kept = load.log_days / 30
-    taken = sum(line.quantity for line in (*_viewers(load, assumed), *_values(load, assumed)) if line.price == "log_gb")
-    yield Line(REST, "log_storage", taken * kept, "logs that are kept")

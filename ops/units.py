@@ -113,7 +113,15 @@ USUAL_MEMORY_MB = 512
 STANDING = {"secret": 5, "kms_key": 1, "alarm": 51, "cloudwatch_dashboard": 1}
 #: Queues that Lambda asks for messages.
 POLLED_QUEUES = 4
-#: Tasks that the schedule's run of a minute leads to: polls of the feed, looks for what has expired and for dead
-#: workers, each ten seconds. And reads of one of them, on average.
-TASKS_A_MINUTE = 6 + 6 + 2
+#: Tasks that the schedule's run of a minute leads to while somebody is connected: looks for what has expired, looks for
+#: dead workers, polls of the feed, and a full revalidation. And read units of one of them, on average.
+TASKS_A_MINUTE = 6 + 5 + 2 + 1
 TASK_READS = 3
+#: What a run of the schedule asks while nobody is connected: its state, and whether there is a connection. And what it
+#: asks when somebody is: then it writes the state.
+IDLE_RUN = Units(2, 2, 0)
+ACTIVE_RUN = Units(3, 2, 1)
+#: What a run asks that follows changes of profiles when there are none.
+FOLLOW = Units(1, 1, 0)
+#: Tasks of a day while nobody is connected, and metrics of our own that they write. A metric is charged by the hour.
+IDLE_TASKS_A_DAY, IDLE_METRICS, IDLE_HOURS_A_DAY = 4, 3, 2

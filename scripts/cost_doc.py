@@ -14,7 +14,7 @@ from pathlib import Path
 
 from infra.alarm_table import alarms
 from infra.concurrency import USUAL_PLACES
-from ops.cost import dollars
+from ops.cost import dollars, quantity
 from ops.cost_load import SERVICE_SIZES, SSE, Load
 from ops.cost_model import PARTS, estimate, service_from
 from ops.cost_others import others
@@ -69,6 +69,35 @@ def _bills() -> str:
         found = estimate(load, PRICES)
         rows.append((text, *(dollars(found.parts[part]) for part in PARTS), dollars(found.total)))
     return _table(rows)
+
+
+#: What every account has each month for nothing, for ever: price -> how many. From memory of the public price list.
+ALWAYS_FREE: Mapping[str, float] = {
+    "alarm": 10,
+    "cloudwatch_dashboard": 3,
+    "kms_request": 20_000,
+    "lambda_gb_s": 400_000,
+    "lambda_request": 1e6,
+    "log_gb": 5,
+    "log_storage": 5,
+    "metric": 10,
+    "schedule": 14e6,
+    "sqs_request": 1e6,
+}
+#: A stage that nobody watches and no device talks to.
+IDLE = Load(viewers=0, source_hours=0, metrics=0)
+
+
+def _idle() -> str:
+    found = estimate(IDLE, PRICES)
+    rows: list[Sequence[str]] = [("what", "quantity", "$ a month", "with what is always free")]
+    total = 0.0
+    for name, spent in sorted(found.charges.items(), key=lambda item: -item[1]):
+        asked = found.quantity(name)
+        left = PRICES[name].of(max(0.0, asked - ALWAYS_FREE.get(name, 0)))
+        total += left
+        rows.append((PRICES[name].what, quantity(asked), dollars(spent), dollars(left)))
+    return _table([*rows, ("total", "", dollars(found.total), dollars(total))])
 
 
 def _others() -> str:
@@ -132,6 +161,7 @@ def _watching() -> str:
 FIGURES: Mapping[str, Callable[[], str]] = {
     "loads": _loads,
     "bills": _bills,
+    "idle": _idle,
     "others": _others,
     "assumptions": _assumptions,
     "turns_plant": lambda: _turns("plant"),

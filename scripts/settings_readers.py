@@ -69,6 +69,7 @@ _ENV = {
             "LIMITER_HASH_SALT_ARN",
             "ORIGIN_SECRET_ARN",
             "CREDENTIAL_KEY_ID",
+            "SCHEDULE_FUNCTION",
         ),
         "arn:none",
     ),

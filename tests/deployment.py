@@ -141,6 +141,7 @@ def deployment(moto_url: str) -> dict[str, str]:
         "WEBSOCKET_API_ENDPOINT": "https://api.execute-api.us-east-1.amazonaws.com/live",
         "API_DOCS_ENABLED": "true",
         "RELAY_FUNCTION": "relay",
+        "SCHEDULE_FUNCTION": "schedule",
         **_shared(moto_url),
     }
     backends = _Backends(moto_url)

@@ -82,6 +82,7 @@ def message_services(env: Mapping[str, str] | None = None) -> MessageServices:
         connections=container.connections,
         subscriptions=container.subscriptions,
         streams=container.streams,
+        wake_schedule=container.wake_schedule,
         clock=container.clock,
         ids=container.ids,
         observer=container.observer,

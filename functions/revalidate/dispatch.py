@@ -13,8 +13,12 @@ from functions.revalidate.wiring import DispatchServices, dispatch_services
 from tidegate.adapters.dynamodb.revocations import read_stream_record
 from tidegate.adapters.dynamodb.saved_documents import is_of_access, read_saved
 from tidegate.domain.revocations import Task, TaskKind, task_for, task_for_saved
+from tidegate.errors import Unavailable
 from tidegate.providers.process import Handler, lambda_handler
 from tidegate.usecases.revocation.follow_feed import queue_task
+
+#: How long after pushed events the feed is polled, seconds: those that follow at once are polled with them.
+POLL_AFTER_S = 10
 
 
 def make_handler(services: DispatchServices) -> Handler:
@@ -36,6 +40,9 @@ def make_handler(services: DispatchServices) -> Handler:
                 failed.append({"itemIdentifier": sequence_number})
                 break
             pushed[task.kind is TaskKind.DOCUMENT] += 1
+        if pushed[False]:
+            # Nobody else may poll: while nobody is connected the schedule does not.
+            _move_cursor(services)
         services.observer.info("dispatched", events=len(event["Records"]), failed=len(failed))
         services.observer.count("events_pushed", pushed[False])
         services.observer.count("saves_pushed", pushed[True])
@@ -43,6 +50,14 @@ def make_handler(services: DispatchServices) -> Handler:
         return {"batchItemFailures": failed}
 
     return handle
+
+
+def _move_cursor(services: DispatchServices) -> None:
+    """Let our reader's place in the feed follow what was pushed. What fails here, the schedule's polls do."""
+    try:
+        services.tasks.queue(Task(TaskKind.POLL), POLL_AFTER_S)
+    except Unavailable as error:
+        services.observer.fault("poll not queued", error)
 
 
 def _tasks(services: DispatchServices, records: list[dict[str, Any]]) -> list[tuple[Task, str]]:

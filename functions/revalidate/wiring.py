@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tidegate.providers.control_plane import ControlPlaneProviders
     from tidegate.usecases.control_plane.follow_profiles import FollowProfiles
     from tidegate.usecases.remote_api.reintrospect import Reintrospect
+    from tidegate.usecases.revocation.queue_tasks import QueueTasks
     from tidegate.usecases.revocation.revalidate import Revalidate
     from tidegate.usecases.revocation.tell_document import TellDocument
     from tidegate.usecases.revocation.try_again import TryAgain
@@ -198,27 +199,32 @@ def dispatch_services(env: Mapping[str, str] | None = None) -> DispatchServices:
 
 
 class ScheduleServices(NamedTuple):
-    """What the schedule's handler runs. `poll_interval_s`: how often the feed is polled, seconds."""
+    """What the schedule's handler runs."""
 
-    tasks: RevalidationQueue
+    queue_tasks: QueueTasks
     follow_requests: FollowRequests
     relay_workers: RelayWorkers
     relay_partitions: int
-    poll_interval_s: int
     observer: JsonObserver
 
 
 def schedule_services(env: Mapping[str, str] | None = None) -> ScheduleServices:
     from tidegate.domain.partitions import PARTITIONS
     from tidegate.providers.control_plane import ControlPlaneProviders
+    from tidegate.usecases.revocation.queue_tasks import QueueTasks
 
     container = ControlPlaneProviders(env)
     return ScheduleServices(
-        tasks=container.revalidations,
+        queue_tasks=QueueTasks(
+            states=container.schedule_state,
+            connected=container.connections.has_any,
+            tasks=container.revalidations,
+            poll_interval_s=max(1, container.settings.public_revalidate_interval_ms // 1000),
+            clock=container.clock,
+        ),
         follow_requests=container.follow_requests,
         relay_workers=container.relay_workers,
         relay_partitions=PARTITIONS,
-        poll_interval_s=max(1, container.settings.public_revalidate_interval_ms // 1000),
         observer=container.observer,
     )
 

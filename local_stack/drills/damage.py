@@ -17,7 +17,7 @@ from local_stack.drills.drill import MADE
 from local_stack.drills.repairs import Mend, Repairs
 from local_stack.feed import delete_event, newest_event
 from local_stack.relay_workers import REVALIDATION, SCHEDULE, function_name
-from local_stack.schedule import set_state
+from local_stack.schedule import nothing_queued, set_state
 from local_stack.smoke.client import Smoke
 from tidegate.tables import LIMITERS, REVOCATIONS, Table
 
@@ -74,6 +74,7 @@ class Damage:
             self._repairs.note("schedule", "the schedule fires", schedule=schedule["Name"])
             set_state(self._schedules, schedule["Name"], "DISABLED")
         self._queues.purge_queue(QueueUrl=self._stack["queues"]["REVALIDATION_QUEUE_URL"])
+        nothing_queued(self._smoke.config(), self._stack)
 
     def redirect(self, handler: str, variable: str, url: str) -> None:
         """The function with this handler finds a service elsewhere. `variable` is not set otherwise."""
@@ -141,10 +142,10 @@ def repairs_of(smoke: Smoke) -> Repairs:
     mends: dict[str, Mend] = {
         "policy": partial(_delete_policy, client(config, "iam")),
         "mapping": lambda of: functions.update_event_source_mapping(UUID=of["mapping"], Enabled=True),
-        "schedule": partial(_resume, client(config, "scheduler"), functions),
+        "schedule": partial(_resume, client(config, "scheduler"), smoke, functions),
         "variable": partial(_remove_variable, functions),
         "event": lambda of: client(config, "dynamodb").put_item(TableName=of["table"], Item=json.loads(of["item"])),
-        "poison": partial(_remove_poison, queues, functions),
+        "poison": partial(_remove_poison, queues, smoke, functions),
         MADE: partial(_delete, smoke),
     }
     return Repairs(Path(smoke.stack["state"]) / "drill.json", mends)
@@ -156,13 +157,14 @@ def _delete_policy(roles: Any, of: Mapping[str, str]) -> None:
             roles.delete_role_policy(RoleName=role, PolicyName=_POLICY)
 
 
-def _resume(schedules: Any, functions: Any, of: Mapping[str, str]) -> None:
+def _resume(schedules: Any, smoke: Smoke, functions: Any, of: Mapping[str, str]) -> None:
     set_state(schedules, of["schedule"], "ENABLED")
-    _ask_anew(functions)
+    _ask_anew(smoke, functions)
 
 
-def _ask_anew(functions: Any) -> None:
+def _ask_anew(smoke: Smoke, functions: Any) -> None:
     """What the schedule had asked for in this minute was purged: it asks for all of it once more."""
+    nothing_queued(smoke.config(), smoke.stack)
     functions.invoke(FunctionName=function_name(functions, SCHEDULE), InvocationType="Event", Payload=b"{}")
 
 
@@ -181,11 +183,11 @@ def _configure(functions: Any, name: str, changed: Any) -> None:
         functions.get_waiter("function_updated_v2").wait(FunctionName=name)
 
 
-def _remove_poison(queues: Any, functions: Any, of: Mapping[str, str]) -> None:
+def _remove_poison(queues: Any, smoke: Smoke, functions: Any, of: Mapping[str, str]) -> None:
     """Purge the queue, because what waits there for its next try cannot be received. From the dead-letter queue take
     only what a drill put there."""
     queues.purge_queue(QueueUrl=of["queue"])
-    _ask_anew(functions)
+    _ask_anew(smoke, functions)
     deadline = time.monotonic() + 2 * _HIDDEN_S
     while time.monotonic() < deadline:
         asked = {"QueueUrl": of["dead"], "MaxNumberOfMessages": _RECEIVED, "VisibilityTimeout": _HIDDEN_S}

@@ -15,7 +15,7 @@ from local_stack import schedule
 from local_stack.checks import expect
 from local_stack.deployment import client
 from local_stack.feed import delete_event, newest_event
-from local_stack.relay_workers import LocalRelayWorkers
+from local_stack.relay_workers import MESSAGES, LocalRelayWorkers
 from local_stack.seed import LIVELY, Api, origin, stream
 from local_stack.smoke.client import Note, Smoke
 from local_stack.smoke.rows import row
@@ -241,6 +241,24 @@ async def test_expired(smoke: Smoke, note: Note) -> None:
     """The viewer does nothing: the schedule's next look at what has expired ends the subscription."""
     # The stack's own schedule may have begun less than a minute ago, or have been paused by the row before.
     await asyncio.to_thread(LocalRelayWorkers(smoke.stack).schedule)
+    note(f"{await told_of_expiry(smoke):.1f} s after the expiry")
+
+
+@row("terminated: when the first viewer's token expires, within 15 s")
+async def test_expired_at_rest(smoke: Smoke, note: Note) -> None:
+    """The schedule rests and does not come. The viewer starts it, whose process knows nothing of it."""
+    workers = LocalRelayWorkers(smoke.stack)
+    with schedule.paused(smoke.stack), workers.settings({}, MESSAGES):  # with new processes
+        schedule.nothing_queued(smoke.config(), smoke.stack, active_s=0)
+        took = await told_of_expiry(smoke)
+    note(f"{took:.1f} s after the expiry")
+
+
+async def told_of_expiry(smoke: Smoke) -> float:
+    """Subscribe with a token that expires soon, beside one that does not.
+
+    Returns how long after the expiry the viewer was told, seconds.
+    """
     demo = smoke.stack["demo"]["public"]
     minted = smoke.mint(smoke.anonymous(), demo)
     claims = jwt.decode(minted, options={"verify_signature": False})
@@ -256,7 +274,7 @@ async def test_expired(smoke: Smoke, note: Note) -> None:
     expect(0 <= took <= TOLD_WITHIN_S, f"told {took:.2f} s after the expiry")
     expect(not _errors(usual.frames), "the valid viewer was interrupted")
     await usual.close()
-    note(f"{took:.1f} s after the expiry")
+    return float(took)
 
 
 @row("terminated: by full revalidation, with stream and poll off")

@@ -184,6 +184,7 @@ class GatewayContainer:
             connections=self.connections,
             subscriptions=self.subscriptions,
             streams=self.streams,
+            wake_schedule=lambda: None,
             clock=self.clock,
             ids=self.ids,
             observer=self.observer,

@@ -14,7 +14,7 @@ PAGE = (REFERENCE / "data-model.md").read_text()
 ADAPTERS = PACKAGE / "adapters/dynamodb"
 #: Modules that read and write a table's items.
 MODULES = {
-    "streams": ("streams", "relay_leases"),
+    "streams": ("streams", "relay_leases", "schedule_state"),
     "last_values": ("streams",),
     "limiters": ("limits", "attempts", "send_quota", "upstream_holds"),
 }

@@ -178,6 +178,9 @@ class MemoryConnections(ConnectionStore):
             self.rows[connection_id] = replace(row, slots=row.slots | {slot})
             return True
 
+    def has_any(self) -> bool:
+        return bool(self.rows)
+
     def forget_slots(self, connection_id: str, slots: Iterable[str]) -> None:
         with self.lock:
             row = self.rows.get(connection_id)

@@ -76,6 +76,7 @@ class RealTables(GatewayContainer):
             connections=control_plane.connections,
             subscriptions=control_plane.subscriptions,
             streams=control_plane.streams,
+            wake_schedule=lambda: None,
             clock=self.clock,
             ids=control_plane.ids,
             observer=self.observer,

@@ -29,6 +29,7 @@ ENV = {
     "AWS_SECRET_ACCESS_KEY": "testing",
     "TIDEGATE_ENV": "test",
     "RELAY_FUNCTION": "relay",
+    "SCHEDULE_FUNCTION": "schedule",
     "CREDENTIAL_KEY_ID": "key",
     "WEBSOCKET_API_ENDPOINT": "https://api.execute-api.eu-west-1.amazonaws.com/live",
     **{f"{name}_QUEUE_URL": "https://queue" for name in ("CATCH_UP", "CROWD", "REVALIDATION", "PROFILES")},
@@ -54,13 +55,13 @@ _UPSTREAMS = "tidegate.adapters.upstreams.by_protocol"
 GATEWAY = {
     "functions.gateway_connect.connect": 54,
     "functions.gateway_connect.disconnect": 53,
-    "functions.gateway_connect.messages": 91,
+    "functions.gateway_connect.messages": 97,
     "functions.mqtt_bridge.bridge": 78,
     "functions.mqtt_bridge.catch_up": 71,
     "functions.mqtt_bridge.crowd": 68,
-    "functions.revalidate.worker": 95,
+    "functions.revalidate.worker": 96,
     "functions.revalidate.dispatch": 47,
-    "functions.revalidate.schedule": 51,
+    "functions.revalidate.schedule": 56,
     "functions.revalidate.profiles": 63,
 }
 

@@ -23,11 +23,13 @@ from tests.functions.test_api import Api
 from tests.functions.test_gateway import Demo, demo, gateway_over
 from tests.servers.management import ManagementServer
 from tidegate.adapters.system import SystemClock
-from tidegate.domain.minutes import SCHEDULE_S, STARTED_AT_ONCE
+from tidegate.domain.activity import AHEAD_S, SCHEDULE_S
+from tidegate.domain.minutes import PROFILES_AT_S, STARTED_AT_ONCE
 from tidegate.domain.profile_changes import ProfileChange
 from tidegate.domain.profiles import BROKER
 from tidegate.domain.relay import LEASE_S
 from tidegate.domain.revocations import AGAIN_AFTER_S, Task, TaskKind
+from tidegate.domain.subscriptions import Connection
 from tidegate.errors import Unavailable
 from tidegate.providers.control_plane import ControlPlaneProviders
 
@@ -92,15 +94,81 @@ def test_the_stream_hands_each_event_on(deployed: Mapping[str, str]) -> None:
         {"kind": "user", "target": "user-1"},
         {"kind": "dashboard", "target": "dash-2"},
     ]
-    assert delayed(deployed) == 1, "a user is looked for again, when the index has caught up"
+    assert delayed(deployed) == 2, "a user is looked for again, when the index has caught up, and the cursor moves"
 
 
 def test_the_schedule_polls_several_times_a_minute(deployed: Mapping[str, str]) -> None:
     env = {**deployed, "REALTIME_PUBLIC_REVALIDATE_INTERVAL_MS": "20000"}
-    assert make_schedule_handler(revalidate_wiring.schedule_services(env))({}, None) == {"polls": 3}
+    connected(deployed)
+    schedule = make_schedule_handler(revalidate_wiring.schedule_services(env))
+    expected = 4 + 7 + 5 + 2
+    assert schedule({}, None) == {"active": True, "tasks": expected}
     assert {task["kind"] for task in queued(deployed)} == {"poll"}
-    expected = 2 + 6 + 5 + 1
-    assert delayed(deployed) == expected, "polls, looks for what has expired and for dead relay workers, and a full run"
+    assert delayed(deployed) == expected - 1, "polls, looks for what has expired and for dead workers, and full runs"
+    assert schedule({}, None)["tasks"] <= 1, "they are queued; as many seconds more are as have passed"
+
+
+def connected(env: Mapping[str, str]) -> None:
+    """Somebody is."""
+    now = SystemClock().now()
+    ControlPlaneProviders(env).connections.open(Connection("somebody=", "ip", int(now)))
+
+
+def test_while_nobody_is_connected_the_schedule_asks_for_profiles_alone(
+    deployed: Mapping[str, str], management: ManagementServer
+) -> None:
+    management.answer = lambda _method, target, _nth: 202 if target == "invocations" else 500
+    env = {**deployed, "AWS_ENDPOINT_URL_LAMBDA": management.url.removesuffix("/live")}
+    services = revalidate_wiring.schedule_services(env)
+    schedule = make_schedule_handler(services)
+    assert schedule({}, None) == {"active": False, "tasks": 2}, "twice a day: a poll, and a full revalidation"
+    assert queued(deployed) == [{"kind": "poll", "target": ""}] and delayed(deployed) == 1
+    asked: list[int] = []
+    schedule = make_schedule_handler(services._replace(follow_requests=cast(Any, _Asked(asked))))
+    assert schedule({}, None) == {"active": False, "tasks": 0}
+    assert (asked, management.requests) == ([PROFILES_AT_S], [])
+    assert queued(deployed) == [] and delayed(deployed) == 1
+
+
+class _Asked:
+    def __init__(self, asked: list[int]) -> None:
+        self._asked = asked
+
+    def ask(self, delay_s: int = 0) -> None:
+        self._asked.append(delay_s)
+
+
+def test_the_first_viewer_starts_the_schedule_and_the_next_ones_do_not(
+    deployed: Mapping[str, str], management: ManagementServer, demo: Demo
+) -> None:
+    """Before the subscription is there, whatever process handles it; and from then on everybody knows."""
+    management.answer = lambda _method, target, _nth: 202 if target == "invocations" else 200
+    env = {**deployed, "AWS_ENDPOINT_URL_LAMBDA": management.url.removesuffix("/live")}
+    gateways = [gateway_over(env, management) for _ in range(2)]
+    for number, gateway in enumerate(gateways):
+        gateway.open(f"c{number}=")
+        gateway.say(f"c{number}=", demo.subscribe())
+    assert management.requests.count(("POST", "invocations")) == 2, "nothing says yet that it was started"
+    schedule = make_schedule_handler(revalidate_wiring.schedule_services(env))
+    answers = [schedule({"started": True}, None) for _ in range(2)]
+    assert [answer["active"] for answer in answers] == [True, True] and answers[0]["tasks"] > 14 >= answers[1]["tasks"]
+    for number, gateway in enumerate([*gateways, gateway_over(env, management)]):
+        gateway.open(f"d{number}=")
+        gateway.say(f"d{number}=", demo.subscribe())
+    assert management.requests.count(("POST", "invocations")) == 2
+
+
+def test_a_schedule_that_does_not_start_refuses_nobody(
+    deployed: Mapping[str, str], management: ManagementServer, demo: Demo, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It finds the connection within a minute."""
+    env = {**deployed, "AWS_ENDPOINT_URL_LAMBDA": "http://127.0.0.1:9"}
+    gateway = gateway_over(env, management)
+    gateway.open("c=")
+    gateway.say("c=", demo.subscribe())
+    assert [frame["type"] for frame in gateway.frames("c=")] == ["ack", "status"]
+    assert "schedule not started" in capfd.readouterr().out
+    assert make_schedule_handler(revalidate_wiring.schedule_services(env))({}, None)["active"]
 
 
 @pytest.mark.parametrize("interval_ms", ["1000", "5000", "30000", "60000"])
@@ -113,12 +181,14 @@ def test_a_minute_starts_less_than_half_of_what_a_new_account_runs(
     env = {**deployed, **settings, "AWS_ENDPOINT_URL_LAMBDA": management.url.removesuffix("/live")}
     services = revalidate_wiring.schedule_services(env)
     started = Counter({0: 1})
-    monkeypatch.setattr(services.tasks, "queue", lambda _task, delay_s=0: started.update([delay_s]))
+    connected(deployed)
+    queue = services.queue_tasks._tasks
+    monkeypatch.setattr(queue, "queue", lambda _task, delay_s=0: started.update([delay_s]))
     monkeypatch.setattr(services.follow_requests, "ask", lambda delay_s=0: started.update([delay_s]))
     make_schedule_handler(services)({}, None)
     started[0] += len(management.requests)
     assert len(management.requests) == 2 and max(started.values()) == STARTED_AT_ONCE < 10 / 2
-    assert max(started) < SCHEDULE_S
+    assert max(started) < SCHEDULE_S + AHEAD_S
 
 
 def test_a_task_that_fails_is_tried_again_later_and_is_dead_after_five_tries(
@@ -266,7 +336,8 @@ def test_an_expired_token_is_told_within_fifteen_seconds(
     tasks: list[tuple[float, Task]] = []
     work = make_handler(revalidate_wiring.revalidate_services(gateway.env))
     services = revalidate_wiring.schedule_services(gateway.env)._replace(relay_partitions=0)
-    monkeypatch.setattr(services.tasks, "queue", lambda task, delay_s=0: tasks.append((now + delay_s, task)))
+    queue = services.queue_tasks._tasks
+    monkeypatch.setattr(queue, "queue", lambda task, delay_s=0: tasks.append((now + delay_s, task)))
     schedule = make_schedule_handler(services)
     began = now
     while len(gateway.frames("c1=")) == 2:

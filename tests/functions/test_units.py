@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
 
 from benchmarks.meter import Meter, metered
+from functions.revalidate import wiring as revalidate_wiring
 from infra.bridge import BATCH
 from local_stack.seed import document, mqtt
 from ops import units
@@ -20,8 +22,13 @@ from tests.functions.test_relay import Served, numbers, relay_env, relay_workers
 from tests.functions.test_relay import watched as watched_upstream
 from tests.servers.management import ManagementServer
 from tests.settling import settle
+from tidegate.domain.activity import AHEAD_S, SCHEDULE_S
+from tidegate.domain.minutes import tasks_between
 from tidegate.domain.relay import LEASE_S
+from tidegate.domain.subscriptions import Connection
 from tidegate.domain.time_limits import FUNCTION_S
+from tidegate.providers.control_plane import ControlPlaneProviders
+from tidegate.providers.delivery import DeliveryProviders
 from tidegate.tables import LAST_VALUES
 from tidegate.usecases.delivery import audiences, fresh_access, topic_cap
 from tidegate.usecases.delivery.keep_history import WRITE_S
@@ -51,6 +58,7 @@ def test_what_a_viewer_costs(
     datasources: int,
 ) -> None:
     """From the handshake to its end, with the dashboard's token. What a process remembers is not counted."""
+    revalidate_wiring.schedule_services(deployed).queue_tasks(started=True)
     gateway, board, names = gateway_over(deployed, management), Board(deployed), OPEN[:datasources]
     gateway.open("w=")
     gateway.say("w=", board.subscribe(board.session()["token"], names))
@@ -83,6 +91,39 @@ def test_what_a_viewer_costs(
         "disconnect": no_indexes(units.DISCONNECT.of(datasources)),
     }
     assert CHUNK == units.MESSAGES_A_WRITE
+
+
+def test_the_first_of_a_process_reads_the_state_of_the_schedule_once(
+    deployed: Mapping[str, str], management: ManagementServer, demo: Demo, meter: Meter
+) -> None:
+    """What the schedule's rest costs viewers."""
+    revalidate_wiring.schedule_services(deployed).queue_tasks(started=True)
+    wake = DeliveryProviders(deployed).wake_schedule
+    meter.taken()
+    for _ in range(3):
+        wake()
+    assert meter.taken().of_dynamodb == (1, 1, 0)
+
+
+def test_a_run_of_the_schedule(deployed: Mapping[str, str], meter: Meter) -> None:
+    services = revalidate_wiring.schedule_services(deployed)
+    services.queue_tasks()
+    meter.taken()
+    assert services.queue_tasks() == (False, 0)
+    assert meter.taken().of_dynamodb == no_indexes(units.IDLE_RUN)
+    ControlPlaneProviders(deployed).connections.open(Connection("c=", "ip", 1))
+    meter.taken()
+    active, tasks = services.queue_tasks()
+    assert active and meter.taken().of_dynamodb == no_indexes(units.ACTIVE_RUN)
+    ahead = [task for _, task in tasks_between(SCHEDULE_S, SCHEDULE_S + AHEAD_S, 0, 30)]
+    assert abs(tasks - len(ahead) - units.TASKS_A_MINUTE) <= 1, "the second that the run of nobody had"
+
+
+def test_following_profiles_when_nothing_changed(deployed: Mapping[str, str], meter: Meter) -> None:
+    services = revalidate_wiring.profile_services(deployed)
+    meter.taken()
+    assert services.follow(time.monotonic() + 60)
+    assert meter.taken().of_dynamodb == no_indexes(units.FOLLOW)
 
 
 @pytest.fixture

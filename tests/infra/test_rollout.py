@@ -81,8 +81,8 @@ def test_who_starts_relay_workers_starts_the_alias_and_may(made: dict[str, Any])
     relay = aliases(made)["Relay-Worker"]
     for function in of_type(made, "AWS::Lambda::Function"):
         variables = function["Properties"]["Environment"]["Variables"]
-        if "RELAY_FUNCTION" in variables:
-            assert variables["RELAY_FUNCTION"]["Fn::Join"][1][1] == ":live"
+        for name in {"RELAY_FUNCTION", "SCHEDULE_FUNCTION"} & variables.keys():
+            assert variables[name]["Fn::Join"][1][1] == ":live"
         if function["Properties"]["Handler"] == "functions.relay.worker.handler":
             assert variables["RELAY_ALIAS"] == "live" and len(variables["RELAY_CODE"]) == 12
     grants = [
@@ -92,6 +92,10 @@ def test_who_starts_relay_workers_starts_the_alias_and_may(made: dict[str, Any])
         for statement in policy["PolicyDocument"]["Statement"]
         if statement["Action"] == "lambda:InvokeFunction"
     ]
+    # A statement may be about several functions: who starts relay workers may also start the schedule.
+    grants = [one for grant in grants for one in (grant if isinstance(grant, list) else [grant])]
+    to_schedule = [grant for grant in grants if "RevalidationScheduleFunction" in json.dumps(grant)]
+    assert [grant["Fn::Join"][1][1] for grant in to_schedule] == [":live"]
     to_relay = [grant for grant in grants if "RelayWorker" in json.dumps(grant)]
     assert len(to_relay) == 4 and all(grant["Fn::Join"][1][1] == ":live" for grant in to_relay)
     assert relay not in json.dumps(to_relay), "a grant waits for no deployment"

@@ -275,6 +275,7 @@ def _subscribing(answers: Answers, actor: str, claims: SessionClaims, clock: Clo
         connections=connections,
         subscriptions=subscriptions,
         streams=streams,
+        wake_schedule=lambda: None,
         clock=clock,
         ids=AttemptIds(actor),
         observer=MemoryObserver(),

@@ -126,6 +126,10 @@ class Scene(Generic[S]):
         """The stores after the call, the answer, and the event it makes happen. Raises `Violation`."""
         raise NotImplementedError
 
+    def waits(self, stores: S, actor: str, call: Call) -> bool:
+        """Whether the call cannot be made yet: the actor waits, or time does because a function has to end first."""
+        return False
+
     def key(self, stores: S) -> Hashable:
         """Equal for equal stores."""
         raise NotImplementedError
@@ -198,6 +202,8 @@ class Explorer(Generic[S]):
                 outcomes = {**state.outcomes, actor.name: call}
                 yield f"{actor.name}: {call}", replace(state, outcomes=outcomes, happened=state.happened | {actor.name})
                 return  # a step that touches nothing shared: its order does not matter
+            if self._scene.waits(state.stores, actor.name, call):
+                continue
             moved = True
             yield from self._performed(state, actor, call)
         if moved:

@@ -6,13 +6,12 @@ same time, and the schedule leaves more than half of them to those who wait. So 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 
+from tidegate.domain.activity import SCHEDULE_S
 from tidegate.domain.revocations import Task, TaskKind
 
-#: Interval of the schedule, seconds. EventBridge Scheduler calls at most once a minute. More frequent polls are
-#: messages that are queued with a delay.
-SCHEDULE_S = 60
 #: How often relay workers that died are looked for, seconds. It is short enough that one search falls between the time
 #: when a dead worker's lease is overdue and the time when it may be claimed. So a successor is there by then. The
 #: schedule itself asks for workers at second 0.
@@ -37,3 +36,16 @@ def tasks_of_minute(poll_interval_s: int) -> Iterator[tuple[int, Task]]:
         yield second, Task(TaskKind.RELAYS)
     # The run's lease decides whether a full revalidation is due, so a schedule that fires twice changes nothing.
     yield FULL_AT_S, Task(TaskKind.FULL)
+
+
+def tasks_between(start: int, end: int, zero: int, poll_interval_s: int) -> Iterator[tuple[int, Task]]:
+    """The tasks that are due from `start` on and before `end`, each with when; all in epoch seconds.
+
+    Two spans that touch have the tasks of one span. `zero`: a moment that is second 0 of a minute.
+    """
+    due = defaultdict[int, list[Task]](list)
+    for second, task in tasks_of_minute(poll_interval_s):
+        due[second].append(task)
+    for moment in range(start, end):
+        for task in due[(moment - zero) % SCHEDULE_S]:
+            yield moment, task

@@ -103,6 +103,9 @@ class ConnectionStore(Protocol):
     def remove(self, connection_id: str) -> Connection | None:
         """Delete the row and return it; None when it was gone already."""
 
+    def has_any(self) -> bool:
+        """Whether there is a row. Strongly consistent, at the price of one read."""
+
     def scan(self, segment: int, segments: int, after: str | None = None) -> Iterator[ScanPage[Connection]]:
         """Read one of `segments` disjoint parts of the table, page by page, in no order.
 

@@ -13,6 +13,7 @@ from tidegate.providers.remote_api import RemoteApiProviders
 if TYPE_CHECKING:
     from tidegate.adapters.aws.catch_up_queue import SqsCatchUpQueue
     from tidegate.adapters.aws.crowd_queue import SqsCrowdQueue
+    from tidegate.adapters.aws.invocations import Invocations
     from tidegate.adapters.aws.management_api import ManagementApi
     from tidegate.adapters.tokens_jwt import JwtSessionTokens
     from tidegate.ports.relay_workers import RelayWorkers
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from tidegate.usecases.delivery.paced_queue import Pace
     from tidegate.usecases.gateway.end_connection import EndConnection
     from tidegate.usecases.gateway.recover import Recover
+    from tidegate.usecases.gateway.wake_schedule import WakeSchedule
 
 
 class DeliveryProviders(RemoteApiProviders):
@@ -62,18 +64,35 @@ class DeliveryProviders(RemoteApiProviders):
 
     @cached_property
     def relay_workers(self) -> RelayWorkers:
-        from tidegate.adapters.aws.http import HttpClient, endpoint_url
         from tidegate.adapters.aws.relay_workers import LambdaRelayWorkers, NoRelayWorkers
-        from tidegate.adapters.aws.sigv4 import Signer
 
         if self.env.get("RELAY_SERVICE") == "true":
             return NoRelayWorkers()
-        http = HttpClient(endpoint_url("lambda", self.region, self.env))
         name = self.env.get("RELAY_FUNCTION", "")
         if not name:  # the relay itself is not told its name: its own template could not hold it
             alias = self.env.get("RELAY_ALIAS", "")
             name = self.variable("AWS_LAMBDA_FUNCTION_NAME") + (f":{alias}" if alias else "")
-        return LambdaRelayWorkers(http, Signer(self.credentials, self.region, "lambda"), name)
+        return LambdaRelayWorkers(self._invocations(name, "relay"))
+
+    @cached_property
+    def wake_schedule(self) -> WakeSchedule:
+        from tidegate.adapters.aws.schedule_start import LambdaScheduleStart
+        from tidegate.usecases.gateway.wake_schedule import WakeSchedule
+
+        return WakeSchedule(
+            states=self.schedule_state,
+            schedule=LambdaScheduleStart(self._invocations(self.variable("SCHEDULE_FUNCTION"), "schedule")),
+            clock=self.clock,
+            observer=self.observer,
+        )
+
+    def _invocations(self, function_name: str, what: str) -> Invocations:
+        from tidegate.adapters.aws.http import HttpClient, endpoint_url
+        from tidegate.adapters.aws.invocations import Invocations
+        from tidegate.adapters.aws.sigv4 import Signer
+
+        http = HttpClient(endpoint_url("lambda", self.region, self.env))
+        return Invocations(http, Signer(self.credentials, self.region, "lambda"), function_name, what)
 
     @cached_property
     def session_tokens(self) -> JwtSessionTokens:

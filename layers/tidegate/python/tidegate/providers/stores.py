@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tidegate.adapters.dynamodb.history import DynamoHistory
     from tidegate.adapters.dynamodb.profiles import DynamoProfiles
     from tidegate.adapters.dynamodb.relay_leases import DynamoRelayLeases
+    from tidegate.adapters.dynamodb.schedule_state import DynamoScheduleState
     from tidegate.adapters.dynamodb.streams import DynamoLastValues, DynamoStreams
     from tidegate.adapters.dynamodb.subscriptions import DynamoSubscriptions
 
@@ -69,6 +70,12 @@ class StoreProviders(ProcessProviders):
         from tidegate.adapters.dynamodb.relay_leases import DynamoRelayLeases
 
         return DynamoRelayLeases(self.db, self.table(tables.STREAMS))
+
+    @cached_property
+    def schedule_state(self) -> DynamoScheduleState:
+        from tidegate.adapters.dynamodb.schedule_state import DynamoScheduleState
+
+        return DynamoScheduleState(self.db, self.table(tables.STREAMS))
 
     @cached_property
     def history(self) -> DynamoHistory:

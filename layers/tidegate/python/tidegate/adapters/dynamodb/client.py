@@ -342,14 +342,16 @@ class DynamoDb:
         return found, True
 
     def scan(
-        self, table: str, segment: int, segments: int, after: str | None = None
+        self, table: str, segment: int, segments: int, after: str | None = None, *, limit: int | None = None
     ) -> Iterator[tuple[list[Item], str | None]]:
         """One segment of a parallel scan, page by page, strongly consistent. Never used to answer a request.
 
         Yields (items, position). A position can be given as `after`, to go on behind that page. It is None at the end
-        of the segment.
+        of the segment. `limit`: most items of a page.
         """
         request: dict[str, Any] = {"TableName": table, "ConsistentRead": True}
+        if limit is not None:
+            request["Limit"] = limit
         request |= {"Segment": segment, "TotalSegments": segments}
         if after is not None:
             request["ExclusiveStartKey"] = json.loads(after)

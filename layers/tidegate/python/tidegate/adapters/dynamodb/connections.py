@@ -154,6 +154,9 @@ class DynamoConnections(ConnectionStore):
         for items, position in self._db.scan(self._table, segment, segments, after):
             yield ScanPage([_connection(item) for item in items], position)
 
+    def has_any(self) -> bool:
+        return any(items for items, _ in self._db.scan(self._table, 0, 1, limit=1))
+
     def close_if_empty(self, connection_id: str, *, never_subscribed: bool = False) -> bool:
         unused = " AND size(#begun) = :none" if never_subscribed else ""
         try:

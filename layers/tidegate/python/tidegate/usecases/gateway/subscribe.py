@@ -3,7 +3,8 @@
 Messages of one connection may be handled at the same time, twice, and out of order. A revalidation may run at the same
 time. The order of the steps keeps invariant 1 (a revoked viewer is never left subscribed):
 
-    hold the upstream -> reserve the key -> take the slot -> put the row hidden -> verify -> make visible
+    hold the upstream -> wake the schedule -> reserve the key -> take the slot -> put the row hidden -> verify
+    -> make visible
 
 A row that is put before a revalidation queries the rows is seen by it. A row that is put later is verified after the
 change. Every subscribe gives its row a new generation. Every write is conditional on the generation, so two subscribes
@@ -15,7 +16,7 @@ rows are put. A datasource that meets another subscribe, or a termination, goes 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -154,10 +155,12 @@ class Subscribe:
         connections: ConnectionStore,
         subscriptions: SubscriptionStore,
         streams: StreamStore,
+        wake_schedule: Callable[[], None],
         clock: Clock,
         ids: Ids,
         observer: Observer,
     ) -> None:
+        """`wake_schedule`: sees to it that what expires or is revoked will be looked for; raises `Unavailable`."""
         self._policy = policy
         self._tokens = tokens
         self._rates = rates
@@ -167,6 +170,7 @@ class Subscribe:
         self._connections = connections
         self._subscriptions = subscriptions
         self._streams = streams
+        self._wake_schedule = wake_schedule
         self._clock = clock
         self._ids = ids
         self._observer = observer
@@ -405,6 +409,7 @@ class Subscribe:
         Returns the slot; None when the limiter's store is down and its failure mode is fail-open. Raises `_OneByOne`
         when several keys cannot be reserved together.
         """
+        self._wake_schedule()
         key = keys[0]
         cap = self._policy.cap(key.dashboard_id)
         noted = {slot for slot in connection.slots if slot.rpartition("#")[0] == cap.name}
