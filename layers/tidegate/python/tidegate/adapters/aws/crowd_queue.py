@@ -37,7 +37,9 @@ def written_part(part: CrowdPart) -> str:
     """The part as the body of a message."""
     fault = None if part.fault is None else [part.fault.code, part.fault.text]
     fields = {"streamKey": part.stream_key, "shard": part.shard, "topics": part.topics, "fault": fault}
-    return json.dumps({**fields, "begun": part.begun})
+    # The release before knows parts of one topic only.
+    alone = {"topic": part.topics[0]} if len(part.topics) == 1 else {}
+    return json.dumps({**fields, **alone, "begun": part.begun})
 
 
 def read_part(body: str) -> CrowdPart:
