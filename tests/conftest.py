@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 REGION = "us-east-1"
 #: Where a whole stack is started.
 STACK = ("tests/e2e/",)
+#: Where the product's own patience with its stores is checked.
+PATIENCE = "tests/drill/test_drill.py"
 #: Places whose tests stay in one worker: they share what is slow to start (a stack, a synthesised app, installed
 #: layers), or measure, which two at once would disturb.
 TOGETHER = (*STACK, "tests/infra/", "tests/functions/test_imports.py", "tests/benchmarks/")
 #: Tests that take long, or whose place does, in this order. The stack is the first: whoever did anything before it has
 #: given way already.
-FIRST = (*STACK, "tests/benchmarks/", "tests/infra/", "tests/drill/test_drill.py", "tests/model/")
+FIRST = (*STACK, PATIENCE, "tests/benchmarks/", "tests/infra/", "tests/model/")
 
 
 # A test that types `make` types it as a person does, not as a part of the `make test` that runs it: that would print
@@ -71,8 +73,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """The end-to-end tests check times of a running stack, so other tests beside them give way."""
-    if hasattr(item.config, "workerinput") and not item.nodeid.startswith(STACK):
+    """The end-to-end tests check times of a running stack, so other tests beside them give way. The drill's do not,
+    which use little, and are the first of their workers."""
+    if hasattr(item.config, "workerinput") and not item.nodeid.startswith((*STACK, PATIENCE)):
         _give_way()
 
 
