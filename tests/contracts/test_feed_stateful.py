@@ -197,10 +197,13 @@ def machine(deployed: Mapping[str, str]) -> Iterator[type[FeedMachine]]:
     yield type("DeployedFeedMachine", (FeedMachine,), {"env": deployed})
 
 
-def test_no_reader_ever_skips_an_event(machine: type[FeedMachine]) -> None:
+def test_no_reader_ever_skips_an_event(machine: type[FeedMachine], pytestconfig: pytest.Config) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=25, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=100 if pytestconfig.getoption("--full") else 12,
+            stateful_step_count=20,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
         ),
     )

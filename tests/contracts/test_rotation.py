@@ -63,7 +63,7 @@ def check(secret: OneSecret) -> None:
 class World:
     """Processes that read the secret at different times; each second one of them mints and all of them verify."""
 
-    def __init__(self, processes: int = 12) -> None:
+    def __init__(self, processes: int = 6) -> None:
         self.clock = ManualClock()
         self.secret = OneSecret(self.clock, value(0))
         self.observer = MemoryObserver()
