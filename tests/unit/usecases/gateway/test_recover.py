@@ -371,13 +371,14 @@ class Play:
         Args:
             writes: after which values the relay writes.
             late: a value is kept only after the viewer has come and another value was handled, as of a slow call. The
-                other one is handled `before` the viewer comes, or `after`.
+                other one is handled `before` the viewer comes, or `after`. Not with `batches`: the relay handles the
+                values of a stream one after the other, on one thread (`usecases.relay.keyed_executor`).
         """
         self.scene = Scene(batches=batches)
         self.scene.say(0)
         self.since = newest(self.scene)
         self.scene.container.subscriptions.lag()
-        self._batch, self._writes, self._late = batch, writes, late
+        self._batch, self._writes, self._late = batch, writes, "" if batches else late
         self._handled = 0
 
     def say(self, number: int, after_s: float) -> None:
