@@ -30,7 +30,7 @@ def main() -> int:
         config = read_config()
         if options.command == "smoke":
             return _smoke(config, options)
-        with alone(config):
+        with alone(config.state):
             return {"up": _up, "down": _down, "integration": _integration}[options.command](config, options)
     except StackError as error:
         print(show.red(f"error: {error}"), file=sys.stderr)

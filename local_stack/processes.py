@@ -10,7 +10,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -107,25 +107,22 @@ def replace_text(path: Path, text: str) -> None:
     fresh.replace(path)
 
 
-def alone(config: Config) -> AbstractContextManager[None]:
-    """Nobody else starts, updates or stops this stack meanwhile. Raises `StackError` when somebody does."""
-    config.state.mkdir(parents=True, exist_ok=True)
-    told = f"Another `make up` or `make down` is at work on {config.state}. Try again when it has ended."
-    return locked(config.state, told)
-
-
 @contextmanager
-def locked(path: Path, told: str) -> Iterator[None]:
-    """Nobody else has the lock of this file or folder meanwhile. The system lets go of it when this process ends.
+def alone(state: Path) -> Iterator[None]:
+    """Nobody else starts, updates or stops this stack meanwhile, or drills on it. `state`: its folder.
+
+    The system lets go of the lock when this process ends.
 
     Raises:
-        StackError: somebody else has it. Its message is `told`.
+        StackError: somebody else is at it.
     """
-    held = os.open(path, os.O_RDONLY)
+    state.mkdir(parents=True, exist_ok=True)
+    held = os.open(state, os.O_RDONLY)
     try:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            told = f"Another `make up`, `make down` or `make drill` is at work on {state}. Try again when it has ended."
             raise StackError(told) from None
         yield
     finally:

@@ -49,4 +49,4 @@ def file_of(stage: Stage) -> str:
 
 def deploy(stage: Stage) -> str:
     """What brings a stage's file to where it runs."""
-    return f"run `make deploy STAGE={stage.name}`" if stage.tls else "run `make down`, then `make up`"
+    return f"run `make deploy STAGE={stage.name}`" if stage.tls else "run `make up`"

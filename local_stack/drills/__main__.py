@@ -19,7 +19,8 @@ from local_stack.drills.damage import Damage, repairs_of
 from local_stack.drills.drill import Running
 from local_stack.drills.repairs import NotPutRight
 from local_stack.drills.report import Report, listed, listed_as_json
-from local_stack.drills.runner import DrillFailed, alone, carry_out
+from local_stack.drills.runner import DrillFailed, carry_out
+from local_stack.processes import alone
 from local_stack.smoke.client import Smoke
 from local_stack.smoke.stack import read_stack
 
@@ -62,7 +63,7 @@ def _on_the_stack(options: argparse.Namespace) -> int:
     stack = read_stack(stack_file)
     if not emulator.healthy(Config(endpoint=stack["emulator_url"])):
         raise StackError(f"Nothing answers at {stack['emulator_url']}. Run `make down` and `make up` first.")
-    with alone(stack_file), redirect_stdout(sys.stderr if options.json else sys.stdout):
+    with alone(stack_file.parent), redirect_stdout(sys.stderr if options.json else sys.stdout):
         report = _drilled(stack, options.name)
     if report is None:
         return HELD

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import AbstractContextManager
-from pathlib import Path
 
 from local_stack.drills.drill import Drill, Running
 from local_stack.drills.repairs import Repairs
 from local_stack.drills.report import Report
-from local_stack.processes import locked
 
 
 class DrillFailed(Exception):
@@ -39,8 +36,3 @@ async def _body(drill: Drill, running: Running) -> None:
         await drill.body(running)
     finally:
         await running.smoke.close_viewers()
-
-
-def alone(stack_file: Path) -> AbstractContextManager[None]:
-    """One drill at a time on a stack: two would see each other's damage. Raises `StackError` when another one runs."""
-    return locked(stack_file, "Another drill is running on this stack: wait until it has ended.")

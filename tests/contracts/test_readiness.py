@@ -73,7 +73,7 @@ def role_set(**other: Answer) -> dict[str, Answer]:
 def test_an_account_that_is_ready(stage: Stage) -> None:
     found = lines(stage, GOOD, "eu-west-1")
     assert {line.check for line in found if line.state is not State.OK} == {"CloudFront"}, "it cannot be proved"
-    assert not any(line.stops for line in found) and exit_code(found) == 2
+    assert not any(line.stops for line in found) and exit_code(found) == 3
     deployed = lines(stage, GOOD | DEPLOYED, "eu-west-1")
     assert {line.state for line in deployed} == {State.OK} and exit_code(deployed) == 0
 
@@ -86,7 +86,7 @@ def test_every_line_that_is_not_well_says_what_to_do(stage: Stage) -> None:
     unknown = [line for line in found if line.state is State.UNKNOWN]
     assert len(unknown) == len(found) - 2, "who and where are known, and nothing else"
     assert all("some:Action" in line.found + line.do for line in unknown)
-    assert exit_code(found) == 2 and not any(line.stops for line in found), "what is not known stops nothing"
+    assert exit_code(found) == 3 and not any(line.stops for line in found), "what is not known stops nothing"
     assert "could not check  bootstrap: denied; needs some:Action." in shown(found)
 
 

@@ -10,13 +10,12 @@ from typing import cast
 import pytest
 
 from local_stack.checks import CheckFailed
-from local_stack.config import StackError
 from local_stack.drills.catalog import DRILLS
 from local_stack.drills.damage import Damage
 from local_stack.drills.drill import MADE, Drill, Finding, Running
 from local_stack.drills.repairs import NotPutRight, Repairs
 from local_stack.drills.report import Report, listed, listed_as_json
-from local_stack.drills.runner import DrillFailed, alone, carry_out
+from local_stack.drills.runner import DrillFailed, carry_out
 from local_stack.smoke.client import Smoke
 
 
@@ -152,15 +151,6 @@ def test_a_repair_within_a_drill_leaves_what_the_drill_made(switches: Switches) 
         await running.expects("there is light", holds())
 
     assert run(switches, body).held and not switches.off
-
-
-def test_one_drill_at_a_time(tmp_path: Path) -> None:
-    stack_file = tmp_path / "stack.json"
-    stack_file.touch()
-    with alone(stack_file), pytest.raises(StackError, match="Another drill is running"), alone(stack_file):
-        pass
-    with alone(stack_file):
-        pass
 
 
 # --- what is printed ----------------------------------------------------------------------------------------

@@ -127,8 +127,9 @@ def test_other_ports_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_second_at_once_is_refused(tmp_path: Path) -> None:
-    config = Config(state=tmp_path / "state")
-    with alone(config), pytest.raises(StackError, match="Another `make up` or `make down` is at work"), alone(config):
+    """Two drills would see each other's damage, and an update would take away what a drill puts right."""
+    state = tmp_path / "state"
+    with alone(state), pytest.raises(StackError, match="`make down` or `make drill` is at work"), alone(state):
         raise AssertionError
-    with alone(config):
-        assert not list(config.state.iterdir()), "the lock leaves no file"
+    with alone(state):
+        assert not list(state.iterdir()), "the lock leaves no file"
