@@ -14,6 +14,7 @@ import pytest
 from benchmarks.meter import Meter, metered
 from functions.api.main import make_handler as api_handler
 from functions.api.wiring import api_services
+from functions.revalidate import wiring as revalidate_wiring
 from local_stack.seed import document, mqtt
 from ops import units
 from ops.admin import first_admin
@@ -308,6 +309,7 @@ def test_what_a_board_of_ten_costs(
 ) -> None:
     """The table of performance.md: mints and subscribes of one viewer, one by one and together."""
     token = ""
+    revalidate_wiring.schedule_services(gateway.env).queue_tasks(started=True)
     for warm in ("w1=", "w2="):  # what a process remembers is not what one more viewer costs
         gateway.open(warm)
         gateway.say(warm, board.subscribe(board.session()["token"]))

@@ -148,14 +148,14 @@ def test_the_first_viewer_starts_the_schedule_and_the_next_ones_do_not(
     for number, gateway in enumerate(gateways):
         gateway.open(f"c{number}=")
         gateway.say(f"c{number}=", demo.subscribe())
-    assert management.requests.count(("POST", "invocations")) == 2, "nothing says yet that it was started"
+    assert management.starts("schedule") == 2, "nothing says yet that it was started"
     schedule = make_schedule_handler(revalidate_wiring.schedule_services(env))
     answers = [schedule({"started": True}, None) for _ in range(2)]
     assert [answer["active"] for answer in answers] == [True, True] and answers[0]["tasks"] > 14 >= answers[1]["tasks"]
     for number, gateway in enumerate([*gateways, gateway_over(env, management)]):
         gateway.open(f"d{number}=")
         gateway.say(f"d{number}=", demo.subscribe())
-    assert management.requests.count(("POST", "invocations")) == 2
+    assert management.starts("schedule") == 2
 
 
 def test_a_schedule_that_does_not_start_refuses_nobody(

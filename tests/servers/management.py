@@ -70,6 +70,11 @@ class ManagementServer:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
         self._thread.start()
 
+    def starts(self, function: str) -> int:
+        """How often a function was asked for, where this also stands in for Lambda."""
+        with self._lock:
+            return self.paths.count(f"/2015-03-31/functions/{function}/invocations")
+
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
