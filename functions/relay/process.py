@@ -89,7 +89,8 @@ class RelayProcess:
                 observer.fault("relay worker failed", error, partition=partition)
                 pause_s = AGAIN_S
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), pause_s)
+                async with asyncio.timeout(pause_s):
+                    await self._stopping.wait()
 
     def _is_wanted(self, lease: Lease | None, newest: bool) -> bool:
         now = self._services.container.clock.now()

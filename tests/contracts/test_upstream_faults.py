@@ -391,8 +391,9 @@ def test_a_websocket_that_never_stops_sending_can_be_left(monkeypatch: pytest.Mo
         async with wire(talk) as port, upstreams(port) as made:
             events = made.open(request(f"ws://127.0.0.1:{port}/", "websocket"), "")
             assert [await anext(events), await anext(events)] == [Opened(), UpstreamMessage(b"x")]
-            await asyncio.wait_for(events.aclose(), 5)  # type: ignore[attr-defined]
-            await asyncio.wait_for(left.wait(), 5)
+            async with asyncio.timeout(5):
+                await events.aclose()  # type: ignore[attr-defined]
+                await left.wait()
 
     bounded(work)
 
@@ -431,7 +432,8 @@ def test_name_servers_that_do_not_answer_leave_threads_for_leases(monkeypatch: p
         lookups = [asyncio.create_task(resolve("slow.example.com", 80)) for _ in range(2 * LOOKUPS)]
         await asyncio.sleep(0)  # each has asked
         try:
-            assert await asyncio.wait_for(asyncio.to_thread(lambda: "renewed"), 5) == "renewed"
+            async with asyncio.timeout(5):
+                assert await asyncio.to_thread(lambda: "renewed") == "renewed"
         finally:
             answered.set()
         assert await asyncio.gather(*lookups) == [["127.0.0.1"]] * (2 * LOOKUPS)

@@ -75,12 +75,17 @@ async def take(made: AiohttpUpstreams, asked: UpstreamRequest, count: int, last_
 
 async def fault_of(made: AiohttpUpstreams, asked: UpstreamRequest) -> UpstreamFault:
     with pytest.raises(UpstreamFault) as fault:
-        await asyncio.wait_for(take(made, asked, 10_000), 10)
+        async with asyncio.timeout(10):
+            await take(made, asked, 10_000)
     return fault.value
 
 
 def run(work: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(asyncio.wait_for(work(), 30))
+    async def bounded() -> None:
+        async with asyncio.timeout(30):
+            await work()
+
+    asyncio.run(bounded())
 
 
 def test_server_sent_events_and_where_they_go_on() -> None:

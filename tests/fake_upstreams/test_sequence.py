@@ -88,7 +88,8 @@ def test_a_stall_is_awaited_until_it_ends_or_is_called_off() -> None:
         await asyncio.sleep(0)
         assert not waiting.done()
         faults.start(read_order({"fault": "stall", "for": 0.01}))
-        await asyncio.wait_for(waiting, 5)
+        async with asyncio.timeout(5):
+            await waiting
         assert faults.kind is Kind.NONE
 
     asyncio.run(go())

@@ -86,7 +86,8 @@ def test_stall_answers_no_ping_and_then_loses_nothing(tmp_path: Path) -> None:
                 async with asyncio.timeout(0.2):
                     await asyncio.shield(pong)
             await running.fault("websocket", "none")
-            await asyncio.wait_for(pong, 5)
+            async with asyncio.timeout(5):
+                await pong
             numbers = [json.loads(await socket.recv())["n"] for _ in range(60)]
             assert numbers == list(range(first + 1, first + 61))
 
@@ -108,7 +109,8 @@ def test_damaged_and_slow_messages(tmp_path: Path) -> None:
         async with websockets.connect(url) as socket:
             pong = await socket.ping()  # its answer must not fall among the bytes of the message
             assert json.loads(await socket.recv())["upstream"] == "websocket"
-            await asyncio.wait_for(pong, 5)
+            async with asyncio.timeout(5):
+                await pong
         assert asyncio.get_running_loop().time() - started > 0.15
 
     run(tmp_path, test)

@@ -301,7 +301,8 @@ async def settle(ready: Callable[[], bool], seconds: float = 10) -> None:
         while not ready():
             await asyncio.sleep(0.005)
 
-    await asyncio.wait_for(wait(), seconds)
+    async with asyncio.timeout(seconds):
+        await wait()
 
 
 async def end(*tasks: asyncio.Task[str]) -> None:
@@ -331,7 +332,8 @@ async def talking(container: RelayContainer) -> AsyncIterator[None]:
 
 def run(work: Callable[[], Awaitable[None]]) -> None:
     async def limited() -> None:
-        await asyncio.wait_for(work(), 60)
+        async with asyncio.timeout(60):
+            await work()
 
     asyncio.run(limited())
 
@@ -734,7 +736,8 @@ def test_a_worker_that_lost_its_lease_sends_nothing_more(monkeypatch: pytest.Mon
         await settle(lambda: container.viewers.values == ["1"])
         held = container.leases.rows[container.partition]
         container.leases.rows[container.partition] = replace(held, owner="another", fence=held.fence + 1)
-        assert await asyncio.wait_for(task, 10) == "overtaken"
+        async with asyncio.timeout(10):
+            assert await task == "overtaken"
         await container.source.say()
         assert container.viewers.values == ["1"] and container.source.open_now == 0
 
@@ -1226,5 +1229,31 @@ def test_what_is_switched_off_ends_and_viewers_are_told_once(monkeypatch: pytest
         again = container.begin(container.relay(version="on"))
         await settle(lambda: container.viewers.states == ["connected"] * 2)
         await end(again)
+
+    run(work)
+
+
+@pytest.mark.parametrize("steps", range(16))
+def test_it_ends_when_a_message_comes_at_the_moment_in_which_it_is_ended(steps: int) -> None:
+    """At every step of the loop from the message on. One before it is held back, so the next one is awaited with a
+    limit of time."""
+
+    async def work() -> None:
+        container = RelayContainer(per_second=1)
+        relay = container.relay()
+        running = container.begin(relay)
+        await settle(lambda: container.viewers.states == ["connected"])
+        await container.source.say()
+        await settle(lambda: container.viewers.values == ["1"])
+        await container.source.say()
+        (active,) = relay._active.values()
+        await settle(lambda: active.upstream._conflator is not None and active.upstream._conflator.next_at is not None)
+        await container.source.say()
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        active.task.cancel()
+        await asyncio.wait([active.task], timeout=5)
+        assert active.task.done()
+        await end(running)
 
     run(work)

@@ -479,7 +479,8 @@ class Upstream:
                 if not self._standby and self._conflator is not None and self._conflator.next_at is not None:
                     wait_s = max(0.0, self._conflator.next_at - self._clock.monotonic())
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._changed.wait(), wait_s)
+                    async with asyncio.timeout(wait_s):
+                        await self._changed.wait()
                 self._take_due()
             self._delivering = True
             return self._waiting[0]

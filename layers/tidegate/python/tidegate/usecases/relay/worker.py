@@ -188,7 +188,8 @@ class RelayWorker:
         await self._refresh(partition, standby=True)
         waiting = [active.upstream.connected.wait() for active in self._active.values()]
         with suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.gather(*waiting), CONNECT_S)
+            async with asyncio.timeout(CONNECT_S):
+                await asyncio.gather(*waiting)
         if self._stopping:  # later it is noted as the successor, and may be handed the partition at any moment
             return False
         await asyncio.to_thread(keep.offer)
@@ -293,7 +294,8 @@ class RelayWorker:
                 await asyncio.sleep(_TICK_S)
             else:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._asked_successor.wait(), LEASE_S / 3)
+                    async with asyncio.timeout(LEASE_S / 3):
+                        await self._asked_successor.wait()
             if not await self._ask_lease(keep.renew):
                 return
 
