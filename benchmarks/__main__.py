@@ -71,13 +71,6 @@ def measure(name: str, *, small: bool) -> Result:
     return Result(name, small, replace(around, load_after=circumstances().load_before), tables)
 
 
-def keep(result: Result) -> None:
-    """Write a result under `benchmarks/results/`, for people and for programs."""
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{result.part}.txt").write_text(result.text())
-    (RESULTS / f"{result.part}.json").write_text(json.dumps(result.json(), indent=1) + "\n")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=[], help="default: all")
@@ -92,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for name in given.parts or PARTS:
                 results.append(measure(name, small=given.small))
                 if not given.small:
-                    keep(results[-1])
+                    results[-1].keep(RESULTS)
                 if not given.json:
                     print(results[-1].text())
     except StackError as error:

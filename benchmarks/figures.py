@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from local_stack import show
@@ -110,3 +112,13 @@ class Result:
             **self.circumstances.json(),
             "tables": [table.json() for table in self.tables],
         }
+
+    def keep(self, folder: Path) -> None:
+        """Write it as `<part>.txt` for people and `<part>.json` for programs.
+
+        A part that was left out on this machine has no rows, and leaves there what was measured elsewhere.
+        """
+        if any(table.rows for table in self.tables):
+            folder.mkdir(exist_ok=True)
+            (folder / f"{self.part}.txt").write_text(self.text())
+            (folder / f"{self.part}.json").write_text(json.dumps(self.json(), indent=1) + "\n")

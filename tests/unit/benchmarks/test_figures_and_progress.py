@@ -6,6 +6,7 @@ import json
 import re
 import threading
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -49,6 +50,17 @@ def test_a_result_states_where_and_when() -> None:
 
 def test_a_small_result_says_that_its_figures_mean_nothing() -> None:
     assert "small size" in Result("cold", True, circumstances(), []).text()
+
+
+def test_a_part_that_was_left_out_keeps_what_was_measured_before(tmp_path: Path) -> None:
+    around = circumstances()
+    Result("board", False, around, [Table(("left out: there is no browser",), ())]).keep(tmp_path / "results")
+    assert not list(tmp_path.iterdir())
+    measured = Result("board", False, around, [TABLE])
+    measured.keep(tmp_path)
+    Result("board", False, around, [Table(("left out: there is no browser",), ())]).keep(tmp_path)
+    assert (tmp_path / "board.txt").read_text() == measured.text()
+    assert json.loads((tmp_path / "board.json").read_text()) == measured.json()
 
 
 def test_a_step_shows_how_far_it_is(capsys: pytest.CaptureFixture[str]) -> None:
