@@ -39,9 +39,13 @@ def _off(smoke: Smoke, workers: LocalRelayWorkers, switch: str, *handlers: str) 
 
 
 async def _ended(viewer: Viewer, text: str) -> float:
-    """Await that the viewer is told; returns when, monotonic seconds."""
-    error = await viewer.until(lambda frame: frame["type"] == "error", _ENDED_S)
-    expect((error["errorCode"], error["message"]) == ("STREAM_POLICY_BLOCKED", text), f"{error}")
+    """Await that the subscription ends, and the viewer is told why; returns when, monotonic seconds.
+
+    Before that a relay may tell that its stream is off, for the same reason.
+    """
+    error = await viewer.until(lambda frame: frame["type"] == "error" and "reason" in frame, _ENDED_S)
+    told = {(each["errorCode"], each["message"]) for each in viewer.frames if each["type"] == "error"}
+    expect(told == {("STREAM_POLICY_BLOCKED", text)}, f"{told}")
     expect(error["retryable"] is False, f"{error}")
     status = await viewer.until(lambda frame: frame["type"] == "status" and frame["status"] == "error")
     expect(status["errorCode"] == "STREAM_POLICY_BLOCKED", f"{status}")
