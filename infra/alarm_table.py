@@ -39,6 +39,8 @@ WAITED_FOR = ("HttpApi-Api", "Gateway-Connect", "Gateway-Messages", "Mqtt-Bridge
 ASYNCHRONOUS = ("Mqtt-Bridge", "Relay-Worker")
 #: Dead-letter queues of a stage without topics in batches, which have one more.
 DEAD_LETTER_QUEUES = 3
+#: What the schedule calls.
+SCHEDULED = "Revalidation-Schedule"
 
 
 class Each(StrEnum):
@@ -50,6 +52,7 @@ class Each(StrEnum):
     STEP = "AWS/Lambda: the functions of each step of a deployment together"
     WAITED_FOR = "AWS/Lambda: functions that somebody waits for, together"
     ASYNCHRONOUS = "AWS/Lambda: functions that are called asynchronously, together"
+    SCHEDULE = "AWS/Lambda: the function that the schedule calls every minute"
     ACCOUNT = "AWS/Lambda: all functions of the account and region, together"
     HTTP_API = "AWS/ApiGateway: the HTTP API"
     WEBSOCKET_API = "AWS/ApiGateway: the WebSocket API"
@@ -79,6 +82,7 @@ class Alarm:
         runbook: the anchor of the heading of `RUNBOOKS` that begins with it.
         metric: of `NAMESPACE`, or with `each` of the platform.
         above: the alarm goes off when the metric is above this.
+        too_little: it goes off when the metric is not above it, or has no value.
         minutes: in so many of the last five. 1 is one minute, whatever the four before were.
         most: the greatest value of a minute, where it is otherwise the sum.
         where: of the metric's dimensions, those that are looked at. All values of the others are taken together.
@@ -93,6 +97,7 @@ class Alarm:
     metric: str
     above: float
     minutes: int
+    too_little: bool = False
     most: bool = False
     where: Mapping[str, str] = field(default_factory=dict)
     each: Each | None = None
@@ -250,6 +255,16 @@ _ALWAYS: Sequence[Alarm] = (
         minutes=3,
         most=True,
         each=Each.REVALIDATION_QUEUE,
+    ),
+    Alarm(
+        "schedule-stopped",
+        "For five minutes the schedule did not call its function, so that nobody looks for what is due.",
+        "the-schedule-has-stopped",
+        "Invocations",
+        above=0,
+        minutes=5,
+        too_little=True,
+        each=Each.SCHEDULE,
     ),
     Alarm(
         "relay-missing",

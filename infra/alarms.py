@@ -57,11 +57,10 @@ class Alarms(Construct):
             alarm_description=alarm.description,
             metric=metric,
             threshold=alarm.above,
-            comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
+            comparison_operator=_comparison(alarm),
             evaluation_periods=1 if alarm.minutes == 1 else _LOOKED_AT,
             datapoints_to_alarm=alarm.minutes,
-            # Counts are written when there is something to count.
-            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+            treat_missing_data=_missing(alarm),
         )
         self.made.append(made)
         self.tell_of(made)
@@ -95,6 +94,17 @@ class Alarms(Construct):
         # A function that was not called in a minute has no value, and must not hide the others'.
         filled = ", ".join(f"FILL({name}, 0)" for name in metrics)
         return cloudwatch.MathExpression(expression=f"SUM([{filled}])", using_metrics=metrics, period=_period())
+
+
+def _comparison(alarm: Alarm) -> cloudwatch.ComparisonOperator:
+    compared = cloudwatch.ComparisonOperator
+    return compared.LESS_THAN_OR_EQUAL_TO_THRESHOLD if alarm.too_little else compared.GREATER_THAN_THRESHOLD
+
+
+def _missing(alarm: Alarm) -> cloudwatch.TreatMissingData:
+    """Counts are written when there is something to count, so none is 0."""
+    missing = cloudwatch.TreatMissingData
+    return missing.BREACHING if alarm.too_little else missing.NOT_BREACHING
 
 
 def _period() -> cdk.Duration:

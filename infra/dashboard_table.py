@@ -105,6 +105,7 @@ ROWS: Sequence[Row] = (
             Graph("Lag, milliseconds", _ours("commit_to_termination", "expiry_to_termination", most=True)),
             Graph("Events and ends", _ours("events_pushed", "events_polled", "cursor_lag", "subscriptions_terminated")),
             Graph("Not checked, not told", _ours("indeterminate", "viewers_not_notified", "cursor_expired")),
+            Graph("Runs of the schedule", (Line("Invocations", each=Each.SCHEDULE),)),
         ),
     ),
     Row(

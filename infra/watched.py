@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from aws_cdk import aws_sqs as sqs
 from constructs import IConstruct
 
-from infra.alarm_table import ASYNCHRONOUS, WAITED_FOR, Each
+from infra.alarm_table import ASYNCHRONOUS, SCHEDULED, WAITED_FOR, Each
 from infra.functions import name_of
 from infra.gateway import STAGE_NAME, Gateway
 from infra.http_api import HttpApi
@@ -32,6 +32,7 @@ def watched(stack: IConstruct, *, gateway: Gateway, http_api: HttpApi, revalidat
         Each.STEP: {step.name: {name: functions[name] for name in step.functions} for step in STEPS},
         Each.WAITED_FOR: {"": {name: functions[name] for name in WAITED_FOR}},
         Each.ASYNCHRONOUS: {"": {name: functions[name] for name in ASYNCHRONOUS}},
+        Each.SCHEDULE: {"": {SCHEDULED: functions[SCHEDULED]}},
         Each.ACCOUNT: {"": {"account": {}}},
         Each.DEAD_LETTER_QUEUE: {name: {name: dimensions} for name, dimensions in dead.items()},
         Each.QUEUE: {"": live},

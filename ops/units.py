@@ -110,7 +110,7 @@ USUAL_MEMORY_MB = 512
 
 #: What a production stage has that is charged by its number: price -> how many. The template has as many. Of alarms it
 #: is the metrics that they look at.
-STANDING = {"secret": 5, "kms_key": 1, "alarm": 51, "cloudwatch_dashboard": 1}
+STANDING = {"secret": 5, "kms_key": 1, "alarm": 52, "cloudwatch_dashboard": 1}
 #: Queues that Lambda asks for messages.
 POLLED_QUEUES = 4
 #: Tasks that the schedule's run of a minute leads to while somebody is connected: looks for what has expired, looks for

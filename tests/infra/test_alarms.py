@@ -163,6 +163,21 @@ def test_no_task_that_may_still_wait_is_told_of() -> None:
     assert f"older than {waits.above / 60:g} minutes" in waits.tells
 
 
+def test_a_schedule_that_stops_is_told_of(made: dict[str, Any]) -> None:
+    """Nothing is written then, so that missing values are the alarm. Of all others they are none."""
+    missing = {alarm["AlarmName"]: alarm["TreatMissingData"] for alarm in alarms_of(made)}
+    assert [name for name, treated in missing.items() if treated != "notBreaching"] == [
+        "Tidegate-production-schedule-stopped"
+    ]
+    (alarm,) = [each for each in alarms_of(made) if each["TreatMissingData"] == "breaching"]
+    assert (alarm["ComparisonOperator"], alarm["Threshold"]) == ("LessThanOrEqualToThreshold", 0)
+    assert (alarm["EvaluationPeriods"], alarm["DatapointsToAlarm"], alarm["Period"]) == (5, 5, 60)
+    (schedule,) = properties(made, "AWS::Scheduler::Schedule")
+    (function,) = ids_of(made, "Invocations", "FunctionName")
+    alias = made["Resources"][schedule["Target"]["Arn"]["Ref"]]["Properties"]
+    assert (alias["FunctionName"]["Ref"], schedule["ScheduleExpression"]) == (function, "rate(1 minutes)")
+
+
 def test_a_query_is_one_that_cloudwatch_takes(made: dict[str, Any]) -> None:
     queries = {
         alarm["AlarmName"].removeprefix("Tidegate-production-"): alarm["Metrics"]
