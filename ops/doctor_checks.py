@@ -182,6 +182,14 @@ def _drift(stage: Stage, described: Mapping[str, Any]) -> Verdict:
     return Verdict(State.OK, f"CloudFormation found none at {since}")
 
 
+def _schedule(stage: Stage, state: str | None) -> Verdict:
+    """`state`: of the schedule that the stack made, as EventBridge Scheduler says it; None when it is gone."""
+    if state == "ENABLED":
+        return Verdict(State.OK, "on")
+    do = f"look at docs/operations/runbooks.md#the-schedule-has-stopped; {deploy(stage)} makes one that is gone again"
+    return Verdict(State.FAILED, f"{'off' if state else 'gone'}, so nobody looks for what is due", do)
+
+
 def _protection(stage: Stage, value: Protection) -> Verdict:
     if stage.disposable:
         return Verdict(State.OK, "none, the stage is disposable")
@@ -302,6 +310,12 @@ CHECKS = (
         _drift,
         "stack",
         of=lambda stage: stage.tls,
+    ),
+    Check(
+        "schedule",
+        "It has everything looked for that was not pushed: revocations, expired tokens, dead relay workers.",
+        _schedule,
+        "schedule",
     ),
     Check("deletion protection", "One wrong call must not delete what people made.", _protection, "protection"),
     Check(

@@ -22,7 +22,7 @@ from ops.stack_outputs import environment, output
 from tidegate.domain.secret_names import CURRENT, SECRETS
 from tidegate.tables import ACCESS, ALL_TABLES
 
-FUNCTION, TOPIC = "AWS::Lambda::Function", "AWS::SNS::Topic"
+FUNCTION, TOPIC, SCHEDULE = "AWS::Lambda::Function", "AWS::SNS::Topic", "AWS::Scheduler::Schedule"
 #: Pages of a megabyte that are read at most, to find which protocols are used.
 _MOST_PAGES = 50
 
@@ -94,8 +94,9 @@ class _Deployed:
             found["protection"] = self._protection(of(ids, TABLE))
             topic = self._stage.alarm_topic_arn or next(iter(of(ids, TOPIC)), None)
             found["topic"] = ask("sns:GetTopicAttributes", lambda: self._topic(topic))
+            found["schedule"] = ask("scheduler:ListSchedules", lambda: self._schedule(of(ids, SCHEDULE)))
         else:
-            found |= dict.fromkeys(("environments", "protection", "topic"), listed)
+            found |= dict.fromkeys(("environments", "protection", "topic", "schedule"), listed)
         probe = Probe(self._stage, self._target.address, self._environment)
         url = self._target.edge_url or self._outputs.get("EdgeUrl") or self._outputs["HttpApiUrl"]
         found["probed"] = probe.counted(url)
@@ -179,6 +180,12 @@ class _Deployed:
             return None
         given = self._client("sns").get_topic_attributes(TopicArn=arn)["Attributes"]
         return Receiver(int(given.get("SubscriptionsConfirmed", 0)), int(given.get("SubscriptionsPending", 0)))
+
+    def _schedule(self, names: list[str]) -> str | None:
+        """The state of the stack's schedule; None when it is gone."""
+        name = next(iter(names), "")
+        found = self._client("scheduler").list_schedules(NamePrefix=name)["Schedules"] if name else []
+        return next((str(each["State"]) for each in found if each["Name"] == name), None)
 
     def _used(self) -> Answer:
         if self._stage.settings.api_base_url:

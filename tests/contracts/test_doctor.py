@@ -16,6 +16,7 @@ from moto.core.models import DEFAULT_ACCOUNT_ID
 
 from infra.stage import Stage
 from ops import doctor, doctor_facts, doctor_probe
+from ops.account_answers import resources_of
 from ops.answers import Answer
 from ops.doctor_checks import Probed, Protection, Receiver, Used, findings
 from ops.doctor_facts import Target, collect
@@ -33,6 +34,11 @@ from tidegate.tables import ACCESS, ALL_TABLES
 OURS = "127.0.0.1"
 #: How many proxies the server below stands behind: one, which appends our address, as the edge does.
 HOPS = 1
+EVERY_MINUTE = {
+    "ScheduleExpression": "rate(1 minutes)",
+    "FlexibleTimeWindow": {"Mode": "OFF"},
+    "Target": {"Arn": "arn:aws:lambda:us-east-1:1:function:f", "RoleArn": "arn:aws:iam::1:role/r"},
+}
 
 
 @contextmanager
@@ -126,7 +132,21 @@ def test_what_is_counted_in_memory_is_not_seen(
 
 
 @pytest.fixture
-def target(moto_url: str, deployed: Mapping[str, str], stage: Stage) -> Iterator[Target]:
+def schedule(moto_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The name of the stack's schedule. moto's CloudFormation makes none, so it is added to what the stack has."""
+    name = "Tidegate-doctored-Schedule-ABC"
+    made = {"ResourceType": doctor_facts.SCHEDULE, "PhysicalResourceId": name}
+    monkeypatch.setattr(doctor_facts, "resources_of", lambda client, stack: [*resources_of(client, stack), made])
+    scheduler = aws(moto_url, "scheduler")
+    for each in (name, f"{name}-of-somebody-else"):
+        scheduler.create_schedule(Name=each, **EVERY_MINUTE)
+    yield name
+    for found in scheduler.list_schedules(NamePrefix=name)["Schedules"]:
+        scheduler.delete_schedule(Name=found["Name"])
+
+
+@pytest.fixture
+def target(moto_url: str, deployed: Mapping[str, str], stage: Stage, schedule: str) -> Iterator[Target]:
     """The stage, deployed: its stack has the functions and the topic, and names tables and secrets that are there."""
     role = aws(moto_url, "iam").create_role(RoleName="doctored", AssumeRolePolicyDocument="{}")["Role"]
     function = {
@@ -201,6 +221,7 @@ def test_a_deployed_stage_is_asked(stage: Stage, target: Target, deployed: Mappi
     assert {name: round(age.days) for name, age in answers["secrets"].value.items()} == dict.fromkeys(
         ("jwt", "jwt-gateway", "service-token", "limiter-salt"), 0
     )
+    assert answers["schedule"].value == "ENABLED"
     assert answers["keys"].value == {"1": False} and answers["topic"].value == Receiver(0, 0)
     assert answers["used"].value == Used(set()) and answers["around"].value == 200
     assert answers["probed"].value == Probed(OURS, own=1, forged=0)
@@ -228,6 +249,15 @@ def test_what_was_mended_is_ok(stage: Stage, target: Target, deployed: Mapping[s
     assert answers["protection"].value == Protection(stack=True, policy=POLICY)
     assert answers["recovery"].value == []
     dynamodb.update_table(TableName=table, DeletionProtectionEnabled=False)
+
+
+def test_a_schedule_is_off_or_gone(stage: Stage, target: Target, schedule: str) -> None:
+    scheduler = target.client("scheduler")
+    scheduler.update_schedule(Name=schedule, State="DISABLED", **EVERY_MINUTE)
+    assert collect(stage, target)["schedule"].value == "DISABLED"
+    scheduler.delete_schedule(Name=schedule)
+    answer = collect(stage, target)["schedule"]
+    assert answer.there and answer.value is None, "that of another name is not taken for it"
 
 
 def test_protocols_are_read_from_intents(stage: Stage, target: Target, deployed: Mapping[str, str]) -> None:

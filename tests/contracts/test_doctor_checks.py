@@ -53,6 +53,7 @@ def good(stage: Stage) -> dict[str, Answer]:
         "concurrency": Answer(1000),
         "environments": Answer({"gateway-connect": dict(stage.variables), "httpapi-api": dict(stage.variables)}),
         "protection": Answer(Protection(stack=True, policy=POLICY)),
+        "schedule": Answer("ENABLED"),
         "recovery": Answer([]),
         "secrets": Answer({"jwt": SecretAge(30.2), "origin": SecretAge(1, beside=True)}),
         "keys": Answer({"1": True}),
@@ -186,6 +187,8 @@ def test_every_limit_is_a_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 #: Check, name and value of its answer, state, what is told. Without this value the check is ok.
 OF_DEPLOYED: tuple[tuple[str, str, Any, State, str], ...] = (
+    ("schedule", "schedule", "DISABLED", FAILED, "off, so nobody looks for what is due"),
+    ("schedule", "schedule", None, FAILED, "gone, so nobody looks for what is due"),
     ("deletion protection", "protection", Protection(False, POLICY), FAILED, "not protected: the stack"),
     ("deletion protection", "protection", Protection(True, None), FAILED, "the policy against replacing data"),
     ("deletion protection", "protection", Protection(True, '{"Statement": []}'), FAILED, "the policy"),
@@ -362,6 +365,7 @@ def test_the_page_shows_what_a_local_stack_prints() -> None:
         "caller": Answer({"Account": "000000000000", "Arn": "arn:aws:iam::000000000000:root"}),
         "stack": Answer({"StackStatus": "CREATE_COMPLETE"}),
         "environments": Answer({str(each): dict(local.variables) for each in range(LOCAL_FUNCTIONS)}),
+        "schedule": Answer("ENABLED"),
         "protection": Answer(Protection(stack=False, policy=None)),
         "recovery": Answer([table.name for table in ALL_TABLES if table.backed_up]),
         "secrets": Answer(dict.fromkeys(("jwt", "jwt-gateway", "service-token", "limiter-salt"), SecretAge(0))),
