@@ -73,6 +73,7 @@ ENVIRONMENT = {
     "CREDENTIAL_KEY_ID": "key",
     "WEBSOCKET_API_ENDPOINT": "https://api.execute-api.eu-west-1.amazonaws.com/live",
     **{f"{name}_QUEUE_URL": "https://queue" for name in ("CATCH_UP", "CROWD", "REVALIDATION", "PROFILES")},
+    **{f"{name}_DEAD_QUEUE_URL": "https://queue" for name in ("CATCH_UP", "CROWD", "REVALIDATION")},
     **{
         f"{name}_ARN": "arn"
         for name in ("JWT_SECRET", "JWT_GATEWAY_SECRET", "GATEWAY_SERVICE_TOKEN", "LIMITER_HASH_SALT", "ORIGIN_SECRET")

@@ -731,6 +731,7 @@ def test_the_parts_of_a_crowd_have_notes_of_their_own(stores: Stores) -> None:
     assert not values.note_settled("k", read, "t", 3), "it was noted once more"
     read = values.get("k", "t", 3)
     assert read is not None and read.payload == "2" and values.note_settled("k", read, "t", 3)
+    assert values.note_settled("k", read, "t", 3), "another sender has settled it with the same value"
     assert values.note_overtaken("k", 102.0, "t", 3) and not values.note_overtaken("k", 102.0, "t", 4)
     assert values.note_overtaken("k", 100.0 + SETTLE_S, "t", 4), "its sender is relied upon no longer"
 

@@ -593,7 +593,7 @@ class MemoryLastValues(LastValueStore):
         key = _value_key(stream_key, topic)
         if shard is not None:
             newest = self.get(stream_key, topic, shard)
-            if sent is not None and (newest is None or (newest, newest.overtaken) != (sent, sent.overtaken)):
+            if sent is not None and (newest != sent or newest.overtaken not in (0, sent.overtaken)):
                 return False
             self.noted.pop((stream_key, topic, shard), None)
             self.parts_until.pop((stream_key, topic, shard), None)

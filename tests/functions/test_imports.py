@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tidegate.tables import ALL_TABLES
+from benchmarks.cold import ENVIRONMENT
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -21,31 +21,8 @@ __import__("importlib").import_module(sys.argv[1])
 print(json.dumps(sorted(set(sys.modules) - before)))
 """
 
-#: Enough of a deployment's environment to build services: nothing is called while they are built.
-ENV = {
-    "AWS_LAMBDA_FUNCTION_NAME": "under-test",  # services are built while the module loads, as on the platform
-    "AWS_REGION": "eu-west-1",
-    "AWS_ACCESS_KEY_ID": "testing",
-    "AWS_SECRET_ACCESS_KEY": "testing",
-    "TIDEGATE_ENV": "test",
-    "RELAY_FUNCTION": "relay",
-    "SCHEDULE_FUNCTION": "schedule",
-    "CREDENTIAL_KEY_ID": "key",
-    "WEBSOCKET_API_ENDPOINT": "https://api.execute-api.eu-west-1.amazonaws.com/live",
-    **{f"{name}_QUEUE_URL": "https://queue" for name in ("CATCH_UP", "CROWD", "REVALIDATION", "PROFILES")},
-    **{f"{name}_DEAD_QUEUE_URL": "https://queue" for name in ("CATCH_UP", "CROWD", "REVALIDATION")},
-    **{
-        f"{name}_ARN": "arn"
-        for name in (
-            "JWT_SECRET",
-            "JWT_GATEWAY_SECRET",
-            "GATEWAY_SERVICE_TOKEN",
-            "LIMITER_HASH_SALT",
-            "ORIGIN_SECRET",
-        )
-    },
-    **{table.variable: table.name for table in ALL_TABLES},
-}
+#: The same as the bench takes, so that neither lacks a variable that a function needs.
+ENV = {**ENVIRONMENT, "AWS_LAMBDA_FUNCTION_NAME": "under-test"}  # services are built while the module loads
 
 #: What connects to upstreams.
 _UPSTREAMS = "tidegate.adapters.upstreams.by_protocol"

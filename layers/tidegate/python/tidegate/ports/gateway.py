@@ -381,4 +381,7 @@ class LastValueStore(Protocol):
     ) -> bool:
         """End settling, on the condition that `sent` is still the newest value and that nothing was noted since it was
         read. False when that is not so: read again, and send again. With None there is no condition.
+
+        Of a shard it is as good that there is no note any more: another sender has settled it, after sending the same
+        value, or is succeeded by one who sends it. Otherwise two senders might undo each other's settling for ever.
         """

@@ -412,7 +412,7 @@ class DynamoLastValues(LastValueStore):
         key, update = _value_key(stream_key, topic), f"REMOVE #{overtaken}, #{until}"
         if sent is None:
             return self._did(key, update, "attribute_exists(#stream_key)")
-        condition, values = _unchanged(sent, overtaken)
+        condition, values = _unchanged(sent, overtaken, or_settled=shard is not None)
         return self._did(key, update, condition, **values)
 
     def _of(self, stream_key: str) -> Sequence[LastValue]:
@@ -451,13 +451,16 @@ _UNCHANGED = "#timestamp_ms = :at AND #message_id = :id"
 _CARRIED = "#carrier, #carried_until_ms, #waits_until_ms, #settling_until"
 
 
-def _unchanged(sent: LastValue, overtaken: str = "overtaken") -> tuple[str, Item]:
+def _unchanged(sent: LastValue, overtaken: str = "overtaken", *, or_settled: bool = False) -> tuple[str, Item]:
     """The condition, and its values, that a value is still the newest, and that nothing was noted since it was read.
 
-    `overtaken`: the attribute of the notes.
+    `overtaken`: the attribute of the notes. `or_settled`: that there is no note any more is as good.
     """
     if sent.overtaken:
-        return f"{_UNCHANGED} AND #{overtaken} = :noted", _order(sent) | {"noted": sent.overtaken}
+        as_read = f"#{overtaken} = :noted"
+        if or_settled:
+            as_read = f"({as_read} OR attribute_not_exists(#{overtaken}))"
+        return f"{_UNCHANGED} AND {as_read}", _order(sent) | {"noted": sent.overtaken}
     return f"{_UNCHANGED} AND attribute_not_exists(#{overtaken})", _order(sent)
 
 
