@@ -6,6 +6,7 @@ import { Check, Choice, Fault, Field } from "../ui/field.js";
 import { ListField } from "../ui/list-field.js";
 import { useLoad } from "../ui/load.js";
 import { credentialLosses } from "./profiles/losses.js";
+import { ProfileActions } from "./profiles/profile-actions.js";
 import { ProfileDialog, type FormProps } from "./profiles/profile-dialog.js";
 import {
   CREDENTIAL_TYPES,
@@ -99,21 +100,11 @@ export function Credentials() {
                   <td>
                     <UseCount loaded={all} path={PATH} id={one.id} name={one.name} brokers={usedBy(one.id)} />
                   </td>
-                  <td class="n">
-                    <span class="actions">
-                      <button type="button" class="small" aria-label={`Change ${one.name}`} onClick={() => setOpen({ profile: one })}>
-                        Change
-                      </button>
-                      <button
-                        type="button"
-                        class="small danger"
-                        aria-label={`Delete ${one.name}`}
-                        onClick={() => void remove(PATH, one, usedBy(one.id)).then((gone) => gone && reload())}
-                      >
-                        Delete
-                      </button>
-                    </span>
-                  </td>
+                  <ProfileActions
+                    name={one.name}
+                    onChange={() => setOpen({ profile: one })}
+                    onDelete={() => void remove(PATH, one, usedBy(one.id)).then((gone) => gone && reload())}
+                  />
                 </tr>
               ))}
             </tbody>
