@@ -18,8 +18,9 @@ from local_stack.config import StackError
 from ops import doctor_local, preflight
 from ops.account_answers import CERTIFICATES, PATIENCE
 from ops.deploy_errors import LOCAL, DeployError, any_stage
-from ops.doctor_checks import REASONS, exit_code, findings
+from ops.doctor_checks import REASONS, findings
 from ops.doctor_facts import Target, collect
+from ops.readiness import exit_code
 from tidegate.domain.client_ip import normalise
 
 

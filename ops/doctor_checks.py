@@ -99,15 +99,6 @@ def findings(stage: Stage, answers: Mapping[str, Answer], region: str | None) ->
     return found
 
 
-def exit_code(found: list[Line]) -> int:
-    """0 when nothing is to be mended, 1 when something is, 3 when nothing is but something could not be checked.
-
-    A warning is neither. 2 is that of a wrong option.
-    """
-    states = {line.state for line in found}
-    return 1 if State.FAILED in states else 3 if State.UNKNOWN in states else 0
-
-
 def _decided(check: Check, stage: Stage, answer: Answer | None, stopped: Line | None) -> Line:
     if answer is None:
         return _not_asked(check.name, stopped)

@@ -80,7 +80,10 @@ def lines(stage: Stage, answers: Mapping[str, Answer], region: str | None) -> li
 
 
 def exit_code(found: list[Line]) -> int:
-    """0 when all is well, 1 when something failed, 3 when nothing failed but something could not be checked."""
+    """0 when all is well, 1 when something failed, 3 when nothing failed but something could not be checked.
+
+    A warning is neither. 2 is that of a wrong option.
+    """
     states = {line.state for line in found}
     return 1 if State.FAILED in states else 3 if State.UNKNOWN in states else 0
 

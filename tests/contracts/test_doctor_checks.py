@@ -15,10 +15,10 @@ from local_stack.config import ROOT, Config
 from local_stack.up import overrides
 from ops import doctor_settings
 from ops.answers import Answer
-from ops.doctor_checks import CHECKS, REASONS, Probed, Protection, Receiver, SecretAge, Used, exit_code, findings
+from ops.doctor_checks import CHECKS, REASONS, Probed, Protection, Receiver, SecretAge, Used, findings
 from ops.doctor_verdict import Check
 from ops.preflight import shown
-from ops.readiness import Line, State
+from ops.readiness import Line, State, exit_code
 from ops.stack_policy import POLICY
 from tests.docs.pages import rows, section
 from tests.stage_files import PLAIN, write
