@@ -16,7 +16,7 @@ from tests.doubles.turns import Turns
 from tests.model.actors import OWNER, USERS
 from tidegate.domain.access import PUBLIC_SUBJECT, Claim, DashboardAccess, Principal, Visibility
 from tidegate.domain.client_queues import ClientQueues, Frame, Missed
-from tidegate.domain.crowds import Audience
+from tidegate.domain.crowds import Audience, CrowdPart
 from tidegate.domain.send_quota import SendQuota
 from tidegate.domain.subscriptions import Stream, Subscription, SubscriptionKey
 from tidegate.errors import Unavailable
@@ -26,6 +26,7 @@ from tidegate.protocol import messages
 from tidegate.usecases.delivery.audiences import Audiences
 from tidegate.usecases.delivery.bridge import Bridge, DeviceMessage
 from tidegate.usecases.delivery.carry import Carry
+from tidegate.usecases.delivery.crowds import SendPart, ShardSender
 from tidegate.usecases.delivery.fan_out import FanOut
 from tidegate.usecases.delivery.fresh_access import FreshAccess
 from tidegate.usecases.delivery.interval import Interval
@@ -37,6 +38,8 @@ from tidegate.usecases.delivery.settle import Settle
 PER_SECOND = 10
 #: Senders that were refused spread their next ask by so much, and what a message and the stores take.
 SPREAD_S, SLACK_S = 0.02, 0.03
+#: From asking for a part to its invocation, seconds.
+QUEUE_S = 0.05
 
 
 def stream_of(name: str) -> Stream:
@@ -127,8 +130,7 @@ class World:
             if message is not None:
                 sent = outgoing.before(message)
                 if sent is not None:
-                    frame = json.loads(sent.body)
-                    self.sent.setdefault(sent.connection_id, []).append((now, frame["payload"]))
+                    self.delivered(now, sent.connection_id, json.loads(sent.body))
                     outgoing.answered(sent, Delivery.DELIVERED)
                 taken += 1
                 if taken % 25 == 0:
@@ -138,6 +140,10 @@ class World:
             if outgoing.ended and not outgoing.ready(now) and due is None:
                 return
             self.turns.sleep(0.005 if due is None else max(0.001, due - now))
+
+    def delivered(self, now: float, connection_id: str, body: dict[str, Any]) -> None:
+        """A message reached a viewer."""
+        self.sent.setdefault(connection_id, []).append((now, body["payload"]))
 
     # --- the bridge -----------------------------------------------------------------------------------------
 
@@ -246,3 +252,43 @@ class World:
             for row in self.viewers.rows[name]
             for at, number in self.sent.get(row.key.connection_id, [])
         ]
+
+
+class PartsWorld(World):
+    """A world whose audiences are sent to in parts, each by an invocation. `parts`: how many were asked for."""
+
+    def __init__(self, audiences: dict[str, int], per_second: int, **options: Any) -> None:
+        super().__init__(audiences, per_second, **options)
+        self.crowds = self
+        self.parts = 0
+
+    def audience_of(self, _part: CrowdPart, stream_key: str) -> Audience:
+        """Whom the invocation of a part finds."""
+        return self.viewers.audience(stream_key)
+
+    def ask(self, parts: Sequence[CrowdPart], delay_s: int = 0) -> None:
+        for part in parts:
+            self.parts += 1
+            self.turns.begin(self.turns.at + QUEUE_S + delay_s, partial(self._send_part, part))
+
+    def _send_part(self, part: CrowdPart) -> None:
+        turns, patience = self.turns, Patience(self.turns, 90.0)
+        values = cast(Any, Slow(self, self.values, self.chance))
+        audiences = Audiences(partial(self.audience_of, part), turns)
+        send = self.one_shot(audiences, patience)
+        fan_out = FanOut(
+            audiences=audiences,
+            last_values=values,
+            send=send,
+            max_message_bytes=10_000,
+            clock=turns,
+            observer=self.observer,
+        )
+        SendPart(
+            last_values=values,
+            sender_of=lambda _shard: ShardSender(fan_out, send),
+            queue=self,
+            patience=patience,
+            clock=turns,
+            observer=self.observer,
+        )(part)

@@ -13,6 +13,7 @@ import pytest
 from aiohttp import web
 
 from tests.servers.numbers import SOURCES, make_app, message
+from tests.settling import run_within
 from tidegate.adapters.upstreams.aiohttp_streams import AiohttpUpstreams
 from tidegate.adapters.upstreams.resolving import Resolve, resolve
 from tidegate.domain.credentials import placement_of
@@ -81,11 +82,7 @@ async def fault_of(made: AiohttpUpstreams, asked: UpstreamRequest) -> UpstreamFa
 
 
 def run(work: Callable[[], Awaitable[None]]) -> None:
-    async def bounded() -> None:
-        async with asyncio.timeout(30):
-            await work()
-
-    asyncio.run(bounded())
+    run_within(30, work)
 
 
 def test_server_sent_events_and_where_they_go_on() -> None:

@@ -166,13 +166,7 @@ def make(env: Mapping[str, str]) -> Made:
 
 
 class Scene:
-    """One set of processes behind a proxy of its own.
-
-    Attributes:
-        slow: whether the machine was so slow that what was answered says nothing.
-    """
-
-    slow = False
+    """One set of processes behind a proxy of its own."""
 
     def __init__(self, made: Made, platform: ManagementServer, lock: threading.Lock, *, mode: str) -> None:
         self.name = f"scene-{next(_NUMBERS)}"

@@ -62,8 +62,8 @@ class Drill:
         try:
             for fault in column.faults:
                 for _ in range(MOST_ROUNDS):
-                    cells[fault], found = self._play(scene, fault, column)
-                    if not found or not scene.slow:
+                    cells[fault], found, slow = self._play(scene, fault, column)
+                    if not found or not slow:
                         break
                 names = ", ".join(table.name for table in column.failing)
                 wrong += [f"{names}, {fault}, {column.mode}: {each}" for each in found]
@@ -71,11 +71,13 @@ class Drill:
             scene.close()
         return cells, wrong
 
-    def _play(self, scene: Scene, fault: Fault, column: Column) -> tuple[Mapping[str, str], list[str]]:
-        """Break the tables, make the calls, mend the tables, make the same calls again."""
+    def _play(self, scene: Scene, fault: Fault, column: Column) -> tuple[Mapping[str, str], list[str], bool]:
+        """Break the tables, make the calls, mend the tables, make the same calls again.
+
+        Returns the answers, what was wrong, and whether the machine was so slow that this says nothing.
+        """
         notes, name = self.notes, scene.name
         calls = scene.prepared(column.calls)
-        scene.slow = False
         notes.forget(name)
         for table in column.failing:
             scene.break_down(fault, table)
@@ -88,13 +90,13 @@ class Drill:
             wrong.append(f"{attempts} attempts")
         scene.proxy.failed.clear()
         failing = {self.made.env[table.variable] for table in column.failing}
-        scene.slow = any(asked.late and failing.isdisjoint(asked.tables) for asked in notes.asked[name])
+        slow = any(asked.late and failing.isdisjoint(asked.tables) for asked in notes.asked[name])
         notes.forget(name)
         again = answers_of(calls, at_once=False)
-        scene.slow |= any(asked.late for asked in notes.asked[name])
+        slow |= any(asked.late for asked in notes.asked[name])
         wrong += [f"{call}, afterwards: {answer}" for call, answer in again.items() if answer != NORMAL[call]]
         wrong += [f"counted afterwards: {each}" for each in notes.limiter(name) if each.outcome != "allowed"]
-        return answers, wrong
+        return answers, wrong, slow
 
 
 def answers_of(calls: Mapping[str, Callable[[], str]], *, at_once: bool) -> dict[str, str]:

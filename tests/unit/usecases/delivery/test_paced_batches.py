@@ -3,10 +3,7 @@ not fall behind, people see fewer values and no old ones, and everybody ends wit
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import pairwise
 from typing import Any, cast
 
@@ -14,25 +11,19 @@ import pytest
 
 from infra.bridge import BATCH
 from infra.concurrency import AT_ONCE
-from tests.containers.paced import PER_SECOND, Slow, World, stream_of
-from tidegate.domain.crowds import CrowdPart
-from tidegate.ports.delivery import Delivery, OutboundQueue
+from tests.containers.paced import PER_SECOND, PartsWorld, Slow, stream_of
 from tidegate.ports.gateway import SourceStreams
 from tidegate.usecases.delivery import together
-from tidegate.usecases.delivery.audiences import Audiences
 from tidegate.usecases.delivery.bridge import Bridge, DeviceMessage
-from tidegate.usecases.delivery.crowds import SendPart, ShardSender
-from tidegate.usecases.delivery.fan_out import FanOut
 from tidegate.usecases.delivery.interval import Interval
-from tidegate.usecases.delivery.senders import Patience
 from tidegate.usecases.delivery.together import Together
 
-#: From asking for a part to its invocation, and the batch window of the queue, seconds.
-QUEUE_S, WINDOW_S = 0.05, 1.0
+#: The batch window of the queue, seconds.
+WINDOW_S = 1.0
 FLEET = replace(stream_of("fleet"), topic_filter="a/+")
 
 
-class BatchWorld(World):
+class BatchWorld(PartsWorld):
     """A queue of device messages, and the processes that handle its batches. Every viewer asked for batch frames."""
 
     def __init__(
@@ -45,8 +36,7 @@ class BatchWorld(World):
         #: connection -> (when, topic, number)
         self.values_sent: dict[str, list[tuple[float, str, int]]] = {}
         self.published: dict[tuple[str, int], float] = {}
-        self.crowds = self
-        self.parts = self.messages = 0
+        self.messages = 0
         self.lags: list[float] = []
         self.handled_at = 0.0
         self._queue: list[tuple[float, DeviceMessage]] = []
@@ -92,56 +82,11 @@ class BatchWorld(World):
         )
         return bridge
 
-    def ask(self, parts: Sequence[CrowdPart], delay_s: int = 0) -> None:
-        for part in parts:
-            self.parts += 1
-            self.turns.begin(self.turns.at + QUEUE_S + delay_s, partial(self._send_part, part))
-
-    def _send_part(self, part: CrowdPart) -> None:
-        turns, patience = self.turns, Patience(self.turns, 90.0)
-        values = cast(Any, Slow(self, self.values, self.chance))
-        audiences = Audiences(self.viewers.audience, turns)
-        send = self.one_shot(audiences, patience)
-        fan_out = FanOut(
-            audiences=audiences,
-            last_values=values,
-            send=send,
-            max_message_bytes=10_000,
-            clock=turns,
-            observer=self.observer,
+    def delivered(self, now: float, connection_id: str, body: dict[str, Any]) -> None:
+        self.messages += 1
+        self.values_sent.setdefault(connection_id, []).extend(
+            (now, frame["topic"], frame["payload"]) for frame in body.get("messages", [body])
         )
-        SendPart(
-            last_values=values,
-            sender_of=lambda _shard: ShardSender(fan_out, send),
-            queue=self,
-            patience=patience,
-            clock=turns,
-            observer=self.observer,
-        )(part)
-
-    def send(self, outgoing: OutboundQueue[Any]) -> None:
-        """As `World.send`, with batches taken apart."""
-        taken = 0
-        while True:
-            now = self.turns.monotonic()
-            message = outgoing.take(now)
-            if message is not None:
-                sent = outgoing.before(message)
-                if sent is not None:
-                    self.messages += 1
-                    body = json.loads(sent.body)
-                    self.values_sent.setdefault(sent.connection_id, []).extend(
-                        (now, frame["topic"], frame["payload"]) for frame in body.get("messages", [body])
-                    )
-                    outgoing.answered(sent, Delivery.DELIVERED)
-                taken += 1
-                if taken % 25 == 0:
-                    self.turns.sleep(0.002)
-                continue
-            due = outgoing.due
-            if outgoing.ended and not outgoing.ready(now) and due is None:
-                return
-            self.turns.sleep(0.005 if due is None else max(0.001, due - now))
 
     def seen(self) -> list[dict[str, list[tuple[float, int]]]]:
         """What each viewer was sent of each topic."""

@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
-from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from tests.containers.paced import SLACK_S, SPREAD_S, Slow, Viewers, World
+from tests.containers.paced import SLACK_S, SPREAD_S, PartsWorld, Viewers
 from tidegate.domain.crowds import AUDIENCE_SHARDS, Audience, CrowdPart
 from tidegate.domain.send_quota import WINDOW_MS
 from tidegate.domain.subscriptions import Subscription
-from tidegate.usecases.delivery.audiences import Audiences
-from tidegate.usecases.delivery.crowds import SendPart, ShardSender
-from tidegate.usecases.delivery.fan_out import FanOut
-from tidegate.usecases.delivery.senders import Patience
-
-#: What the queue takes to bring a part, seconds.
-QUEUE_S = 0.05
 
 
 class CrowdViewers(Viewers):
@@ -35,7 +26,7 @@ class CrowdViewers(Viewers):
         return Audience(self.shards[0], whole=False) if name == "crowd" else super().audience(name)
 
 
-class CrowdWorld(World):
+class CrowdWorld(PartsWorld):
     """Calls of the bridge ask for parts, and each part is an invocation."""
 
     viewers: CrowdViewers
@@ -43,35 +34,9 @@ class CrowdWorld(World):
     def __init__(self, audiences: dict[str, int], per_second: int, **options: Any) -> None:
         super().__init__(audiences, per_second, **options)
         self.viewers = CrowdViewers(audiences)
-        self.invocations = 0
-        self.crowds = self
 
-    def ask(self, parts: Sequence[CrowdPart], delay_s: int = 0) -> None:
-        for part in parts:
-            self.invocations += 1
-            self.turns.begin(self.turns.at + QUEUE_S + delay_s, partial(self._send_part, part))
-
-    def _send_part(self, part: CrowdPart) -> None:
-        turns, patience = self.turns, Patience(self.turns, 90.0)
-        values = cast(Any, Slow(self, self.values, self.chance))
-        audiences = Audiences(lambda _name: Audience(self.viewers.shards[part.shard]), turns)
-        send = self.one_shot(audiences, patience)
-        fan_out = FanOut(
-            audiences=audiences,
-            last_values=values,
-            send=send,
-            max_message_bytes=10_000,
-            clock=turns,
-            observer=self.observer,
-        )
-        SendPart(
-            last_values=values,
-            sender_of=lambda _shard: ShardSender(fan_out, send),
-            queue=self,
-            patience=patience,
-            clock=turns,
-            observer=self.observer,
-        )(part)
+    def audience_of(self, part: CrowdPart, _stream_key: str) -> Audience:
+        return Audience(self.viewers.shards[part.shard])
 
 
 @pytest.mark.parametrize(
@@ -84,7 +49,7 @@ def test_a_crowd_is_delivered_to_within_the_quotas_time_and_a_second(viewers: in
     assert world.numbers("crowd") == [[1]] * viewers, "everybody once"
     took = max(at for sent in world.sent.values() for at, _ in sent)
     assert took <= viewers / (per_second * 0.9) + 1, "a tenth of the quota is kept for small asks"
-    assert max(world.quota.granted.values()) <= per_second // 10 and world.invocations == AUDIENCE_SHARDS
+    assert max(world.quota.granted.values()) <= per_second // 10 and world.parts == AUDIENCE_SHARDS
     assert not world.missed and not world.failed
 
 

@@ -15,6 +15,7 @@ import pytest
 from tests.doubles.platform import CountingIds, MemoryObserver, MemoryRelayWorkers
 from tests.doubles.relay_leases import MemoryRelayLeases
 from tests.doubles.stores import MemoryLastValues, MemoryStreams
+from tests.settling import run_within
 from tidegate.adapters.system import SystemClock
 from tidegate.domain.history import History
 from tidegate.domain.partitions import partition_of
@@ -331,11 +332,7 @@ async def talking(container: RelayContainer) -> AsyncIterator[None]:
 
 
 def run(work: Callable[[], Awaitable[None]]) -> None:
-    async def limited() -> None:
-        async with asyncio.timeout(60):
-            await work()
-
-    asyncio.run(limited())
+    run_within(60, work)
 
 
 @pytest.fixture(autouse=True)
